@@ -1,0 +1,37 @@
+"""`python -m pleinair.bench COMMAND`."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from pleinair.runtime.errors import PleinairError
+
+from . import fixture, peers, soak, unet
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line. Nothing heavy is imported, so `--help` is quick."""
+    made = argparse.ArgumentParser(
+        prog="python -m pleinair.bench", description="Measure Pleinair, alone and beside others."
+    )
+    commands = made.add_subparsers(metavar="COMMAND", required=True)
+    for command in (fixture, peers, unet, soak):
+        command.add_to(commands)
+    return made
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; return 0, 2 for a mistake that the user can mend, 130 when interrupted."""
+    options = parser().parse_args(argv)
+    try:
+        return options.run(options)
+    except PleinairError as error:
+        print(f"pleinair.bench: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("pleinair.bench: stopped", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,234 @@
+"""Checkpoints of a published model's exact shape with random weights: to measure, not to look at.
+
+Speed and memory do not depend on the values, so the weights need not be downloaded, or accepted
+under a licence, to measure what a model costs.
+"""
+
+import argparse
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pleinair.runtime.errors import ExportError
+
+Config = dict[str, Any]
+
+_WEIGHTS = {
+    "text_encoder": "model.safetensors",
+    "unet": "diffusion_pytorch_model.safetensors",
+    "vae": "diffusion_pytorch_model.safetensors",
+}
+# Published checkpoints keep this prefix; transformers 5.6 dropped it from the module.
+_TEXT_PREFIX = "text_model."
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The configs of the three networks, which fix every weight's size, and of the scheduler."""
+
+    text_encoder: Config
+    unet: Config
+    vae: Config
+    scheduler: Config
+
+    def networks(self) -> Iterator[tuple[str, Config]]:
+        for name in _WEIGHTS:
+            yield name, getattr(self, name)
+
+
+# Stable Diffusion v1.4 (Rombach et al. 2022), as its published configs say.
+_SD_V1_4 = Shape(
+    text_encoder={
+        "architectures": ["CLIPTextModel"],
+        "attention_dropout": 0.0,
+        "bos_token_id": 0,
+        "dropout": 0.0,
+        "eos_token_id": 2,
+        "hidden_act": "quick_gelu",
+        "hidden_size": 768,
+        "initializer_factor": 1.0,
+        "initializer_range": 0.02,
+        "intermediate_size": 3072,
+        "layer_norm_eps": 1e-05,
+        "max_position_embeddings": 77,
+        "model_type": "clip_text_model",
+        "num_attention_heads": 12,
+        "num_hidden_layers": 12,
+        "pad_token_id": 1,
+        "projection_dim": 768,
+        "vocab_size": 49408,
+    },
+    unet={
+        "_class_name": "UNet2DConditionModel",
+        "_diffusers_version": "0.2.2",
+        "act_fn": "silu",
+        "attention_head_dim": 8,
+        "block_out_channels": [320, 640, 1280, 1280],
+        "center_input_sample": False,
+        "cross_attention_dim": 768,
+        "down_block_types": [*["CrossAttnDownBlock2D"] * 3, "DownBlock2D"],
+        "downsample_padding": 1,
+        "flip_sin_to_cos": True,
+        "freq_shift": 0,
+        "in_channels": 4,
+        "layers_per_block": 2,
+        "mid_block_scale_factor": 1,
+        "norm_eps": 1e-05,
+        "norm_num_groups": 32,
+        "out_channels": 4,
+        "sample_size": 64,
+        "up_block_types": ["UpBlock2D", *["CrossAttnUpBlock2D"] * 3],
+    },
+    vae={
+        "_class_name": "AutoencoderKL",
+        "_diffusers_version": "0.2.2",
+        "act_fn": "silu",
+        "block_out_channels": [128, 256, 512, 512],
+        "down_block_types": ["DownEncoderBlock2D"] * 4,
+        "in_channels": 3,
+        "latent_channels": 4,
+        "layers_per_block": 2,
+        "norm_num_groups": 32,
+        "out_channels": 3,
+        "sample_size": 512,
+        "scaling_factor": 0.18215,
+        "up_block_types": ["UpDecoderBlock2D"] * 4,
+    },
+    scheduler={
+        "_class_name": "PNDMScheduler",
+        "_diffusers_version": "0.7.0.dev0",
+        "beta_end": 0.012,
+        "beta_schedule": "scaled_linear",
+        "beta_start": 0.00085,
+        "clip_sample": False,
+        "num_train_timesteps": 1000,
+        "set_alpha_to_one": False,
+        "skip_prk_steps": True,
+        "steps_offset": 1,
+        "trained_betas": None,
+    },
+)
+# The same kinds of layer in every place, but narrow: for tests, and to try a command out.
+_TINY = replace(
+    _SD_V1_4,
+    text_encoder=_SD_V1_4.text_encoder
+    | {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "projection_dim": 32}
+    | {"num_attention_heads": 4},
+    unet=_SD_V1_4.unet
+    | {"block_out_channels": [32, 32, 64, 64], "cross_attention_dim": 32, "layers_per_block": 1}
+    | {"sample_size": 8},
+    vae=_SD_V1_4.vae
+    | {"block_out_channels": [32, 32, 32, 32], "layers_per_block": 1, "sample_size": 64},
+)
+SHAPES = {"sd-v1.4": _SD_V1_4, "tiny": _TINY}
+
+
+def add_to(commands: Any) -> None:
+    about = "make a random checkpoint of a published model's exact shape"
+    parser = commands.add_parser("fixture", help=about, description=about)
+    parser.add_argument(
+        "folder", nargs="?", type=Path, help="folder to make (default: bench/work/SHAPE-shape)"
+    )
+    parser.add_argument("--shape", choices=SHAPES, default="sd-v1.4", help="default: sd-v1.4")
+    parser.add_argument("--seed", type=int, default=0, help="of the weights (default: 0)")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    from .progress import bars
+
+    folder = options.folder or Path("bench") / "work" / f"{options.shape}-shape"
+    with bars() as progress:
+        task = progress.add_task("reading the shape", total=1.0)
+        write(
+            folder,
+            SHAPES[options.shape],
+            options.seed,
+            lambda what, share: progress.update(task, description=what, completed=share),
+        )
+    print(folder)
+    return 0
+
+
+def write(folder: Path, shape: Shape, seed: int = 0, report: Any = lambda *_: None) -> None:
+    """Write `shape` as a diffusers folder with float16 weights; the same seed, the same bytes.
+
+    report: called with (what is being done, share done).
+    Raises ExportError where the folder exists, cannot be written or does not fit on the disk.
+    """
+    from pleinair.export import architecture
+    from pleinair.export.folder import publishing, require_space
+    from pleinair.export.manifest import write_json
+
+    if folder.exists():
+        raise ExportError(f"{folder} exists; remove it or choose another folder")
+    skeletons = {name: architecture.build(name, c, name) for name, c in shape.networks()}
+    sizes = {name: architecture.count_parameters(module) for name, module in skeletons.items()}
+    require_space(folder, 2 * sum(sizes.values()) + 16_000_000)
+    with publishing(folder) as target:
+        done = 0
+        for name, config in shape.networks():
+            report(f"{name}: {sizes[name] / 1e6:,.0f} M random weights", done / sum(sizes.values()))
+            write_json(target / name / "config.json", config)
+            _write_weights(target / name / _WEIGHTS[name], skeletons[name], name, seed)
+            done += sizes[name]
+        report("tokenizer", 1.0)
+        _write_tokenizer(target / "tokenizer")
+        write_json(target / "scheduler" / "scheduler_config.json", shape.scheduler)
+        write_json(target / "model_index.json", _index(shape))
+
+
+def _write_weights(file: Path, skeleton: Any, name: str, seed: int) -> None:
+    """One network at a time is in memory, and that in half precision."""
+    import torch
+    from safetensors.torch import save_file
+
+    generator = torch.Generator().manual_seed(seed)
+    prefix = _TEXT_PREFIX if name == "text_encoder" else ""
+    weights = {
+        prefix + key.removeprefix(prefix): _random(key, parameter.shape, generator)
+        for key, parameter in skeleton.named_parameters()
+    }
+    save_file(weights, file, metadata={"format": "pt"})
+
+
+def _random(key: str, shape: Any, generator: Any) -> Any:
+    """Uniform in ±1/sqrt(fan_in), torch's own default: activations keep their size over layers.
+
+    A norm's scale stays near one, for the same reason.
+    """
+    import torch
+
+    values = torch.empty(shape).uniform_(-1, 1, generator=generator)
+    if len(shape) > 1:
+        values /= math.sqrt(values[0].numel())
+    else:
+        values *= 0.05
+        if "norm" in key and key.endswith(".weight"):
+            values += 1
+    return values.half()
+
+
+def _write_tokenizer(folder: Path) -> None:
+    from pleinair.export import tokenizer
+
+    folder.mkdir()
+    tokenizer.write_clip(folder)
+    tokenizer.complete(folder, openvino=False)
+
+
+def _index(shape: Shape) -> Config:
+    return {
+        "_class_name": "StableDiffusionPipeline",
+        "_diffusers_version": "0.2.2",
+        "feature_extractor": [None, None],
+        "requires_safety_checker": False,
+        "safety_checker": [None, None],
+        "scheduler": ["diffusers", shape.scheduler["_class_name"]],
+        "text_encoder": ["transformers", "CLIPTextModel"],
+        "tokenizer": ["transformers", "CLIPTokenizer"],
+        "unet": ["diffusers", "UNet2DConditionModel"],
+        "vae": ["diffusers", "AutoencoderKL"],
+    }

@@ -1,0 +1,115 @@
+"""The command `pleinair-export`: a checkpoint in, a model folder out."""
+
+import argparse
+import contextlib
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from pleinair.runtime.errors import PleinairError
+
+
+def parser() -> argparse.ArgumentParser:
+    """Build the command line. Nothing heavy is imported, so `--help` is quick."""
+    made = argparse.ArgumentParser(
+        prog="pleinair-export",
+        description="Convert a Stable Diffusion checkpoint to OpenVINO or ONNX, once, with PyTorch.",
+    )
+    made.add_argument(
+        "source",
+        help="a diffusers folder, a hub id (owner/name), or a .safetensors or .ckpt file",
+    )
+    made.add_argument(
+        "output", nargs="?", type=Path, help="folder to make (default: models/NAME of the source)"
+    )
+    made.add_argument(
+        "--format",
+        nargs="+",
+        choices=("openvino", "onnx"),
+        default=["openvino"],
+        metavar="FORMAT",
+        help="openvino, onnx or both (default: openvino)",
+    )
+    made.add_argument(
+        "--precision",
+        choices=("fp16", "fp32"),
+        default="fp16",
+        help="how weights are stored; fp16 halves the folder (default: fp16)",
+    )
+    made.add_argument("--revision", help="branch, tag or commit of a hub id")
+    made.add_argument("--overwrite", action="store_true", help="replace the folder if it exists")
+    made.add_argument("--quiet", action="store_true", help="print only the folder, and errors")
+    return made
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return 0, 2 for a mistake that the user can mend, 130 when interrupted."""
+    options = parser().parse_args(argv)
+    output = options.output or default_output(options.source)
+    try:
+        with _stoppable(), _progress(options.quiet) as on_progress:
+            from . import export_model
+
+            folder = export_model(
+                options.source,
+                output,
+                formats=options.format,
+                precision=options.precision,
+                revision=options.revision,
+                overwrite=options.overwrite,
+                on_progress=on_progress,
+            )
+    except PleinairError as error:
+        print(f"pleinair-export: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("pleinair-export: stopped; nothing was written", file=sys.stderr)
+        return 130
+    print(folder)
+    return 0
+
+
+def default_output(source: str) -> Path:
+    """Return `models/NAME`, where NAME is the last part of the source without a weight suffix."""
+    name = Path(source).expanduser().resolve().name
+    for suffix in (".safetensors", ".ckpt"):
+        name = name.removesuffix(suffix)
+    return Path("models") / name
+
+
+@contextlib.contextmanager
+def _stoppable() -> Iterator[None]:
+    """Let SIGTERM clean up as Ctrl-C does."""
+
+    def stop(signum: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+@contextlib.contextmanager
+def _progress(quiet: bool) -> Iterator[Callable[[str, float], None] | None]:
+    """Show the stage, the share done and the time left on stderr."""
+    if quiet:
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+    from rich.progress import TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description:<28}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bars:
+        bar = bars.add_task("starting", total=1.0)
+        yield lambda stage, share: bars.update(bar, description=stage, completed=share)

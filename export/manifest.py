@@ -1,0 +1,71 @@
+"""`pleinair.json`: where a folder came from, what made it, what is in it and how exact it is."""
+
+import hashlib
+import json
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+FILE = "pleinair.json"
+FORMAT_VERSION = 1
+_MAKERS = (
+    "pleinair",
+    "torch",
+    "diffusers",
+    "transformers",
+    "openvino",
+    "openvino-tokenizers",
+    "onnx",
+    "onnxruntime",
+)
+
+
+def write(
+    folder: Path,
+    source: dict[str, Any],
+    formats: list[str],
+    precision: str,
+    parity: dict[str, Any],
+) -> None:
+    """Describe `folder` in `pleinair.json`. Keys are sorted and no machine's path is in it."""
+    content = {
+        "format_version": FORMAT_VERSION,
+        "source": source,
+        "created_by": _versions(),
+        "precision": precision,
+        "formats": formats,
+        "parity": parity,
+        "files": {
+            path.relative_to(folder).as_posix(): {
+                "bytes": path.stat().st_size,
+                "sha256": sha256(path),
+            }
+            for path in sorted(folder.rglob("*"))
+            if path.is_file()
+        },
+    }
+    write_json(folder / FILE, content)
+
+
+def write_json(path: Path, content: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    path.write_text(text, encoding="utf-8", newline="\n")
+
+
+def sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as opened:
+        while block := opened.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _versions() -> dict[str, str]:
+    versions = {}
+    for name in _MAKERS:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return versions

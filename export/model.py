@@ -1,0 +1,148 @@
+"""The export as a story: open the checkpoint, check the disk, then one sub-model after another."""
+
+import gc
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from pleinair.runtime.errors import ExportError
+
+from . import architecture, folder, graphs, manifest, parity, tokenizer, weights
+from .source import Checkpoint, open_checkpoint
+
+FORMATS = ("openvino", "onnx")
+PRECISIONS = ("fp16", "fp32")
+
+# How long a graph takes per parameter, next to the others; for the progress bar only.
+_COST = {"text_encoder": 1, "unet": 2, "vae_decoder": 4, "vae_encoder": 4}
+
+Progress = Callable[[str, float], None]
+
+
+def export_model(
+    source: str | Path,
+    output: str | Path,
+    formats: Iterable[str] = ("openvino",),
+    precision: str = "fp16",
+    revision: str | None = None,
+    overwrite: bool = False,
+    on_progress: Progress | None = None,
+) -> Path:
+    """Export a Stable Diffusion checkpoint to a model folder that needs no torch.
+
+    Args:
+        source: a diffusers folder, a hub id ("owner/name"), or one `.safetensors` or `.ckpt`
+            file in the original CompVis layout (Stable Diffusion 1).
+        output: the folder to make. It appears when everything in it has been checked.
+        formats: "openvino", "onnx" or both.
+        precision: how weights are stored, "fp16" or "fp32"; engines compute in float32 either way.
+        revision: branch, tag or commit, for a hub id.
+        overwrite: replace `output` if it exists; the old folder stays until the new one is whole.
+        on_progress: called with what is being done and the share done, from 0 to 1.
+
+    Returns the folder. Raises `SourceError` when the checkpoint cannot be found, fetched, trusted
+    or fitted to its architecture, `ExportError` when the folder cannot be written or a graph
+    differs from its PyTorch module by more than the tolerance.
+    """
+    chosen = _formats(formats)
+    if precision not in PRECISIONS:
+        raise ExportError(f"precision {precision!r} is not one of {', '.join(PRECISIONS)}")
+    report = on_progress or (lambda stage, share: None)
+    with folder.publishing(Path(output), overwrite) as target:
+        report("reading the checkpoint", 0.0)
+        checkpoint = open_checkpoint(source, revision)
+        plan = _Plan(checkpoint, chosen, precision)
+        folder.require_space(Path(output), plan.bytes_needed())
+        plan.write_configs(target)
+        measured = plan.write_graphs(target, report)
+        report("writing the manifest", 1.0)
+        manifest.write(target, checkpoint.record, chosen, precision, measured)
+    return Path(output)
+
+
+def _formats(formats: Iterable[str]) -> list[str]:
+    wanted = [formats] if isinstance(formats, str) else list(formats)
+    unknown = [name for name in wanted if name not in FORMATS]
+    if unknown or not wanted:
+        raise ExportError(f"formats are {' and '.join(FORMATS)}, not {unknown or 'none'}")
+    return [name for name in FORMATS if name in wanted]
+
+
+class _Plan:
+    """One checkpoint with the formats and precision to give it."""
+
+    def __init__(self, checkpoint: Checkpoint, formats: list[str], precision: str) -> None:
+        self.checkpoint = checkpoint
+        self.formats = formats
+        self.precision = precision
+        self.index = checkpoint.model_index()
+        self.name = checkpoint.record["name"]
+        self.configs = {name: checkpoint.config(name) for name in architecture.CLASSES}
+        self.sizes = {name: self._size(name) for name in self.configs}
+
+    def _size(self, submodel: str) -> int:
+        return architecture.count_parameters(self._skeleton(submodel))
+
+    def _skeleton(self, submodel: str) -> Any:
+        return architecture.build(submodel, self.configs[submodel], f"{self.name}/{submodel}")
+
+    def bytes_needed(self) -> int:
+        """Room for the finished folder, a twentieth more for graphs and tokenizer."""
+        stored = sum(self.sizes.values()) * (2 if self.precision == "fp16" else 4)
+        return int(stored * len(self.formats) * 1.05) + 16_000_000
+
+    def write_configs(self, target: Path) -> None:
+        dropped = ("feature_extractor", "safety_checker", "image_encoder")
+        index = {key: value for key, value in self.index.items() if key != "_name_or_path"}
+        index |= {name: [None, None] for name in dropped if name in index}
+        manifest.write_json(target / "model_index.json", index | {"requires_safety_checker": False})
+        scheduler = self.checkpoint.scheduler()
+        manifest.write_json(target / "scheduler" / "scheduler_config.json", scheduler)
+        self.checkpoint.write_tokenizer(target / "tokenizer")
+        tokenizer.complete(target / "tokenizer", openvino="openvino" in self.formats)
+
+    def write_graphs(self, target: Path, report: Progress) -> dict[str, Any]:
+        """Export one sub-model at a time, so that only one is in memory; return the parities."""
+        effort = {name: _COST[name] * self.sizes[sub] for name, sub in graphs.SUBMODEL.items()}
+        measured: dict[str, Any] = {}
+        done = 0
+        for submodel in architecture.CLASSES:
+            names = [name for name, owner in graphs.SUBMODEL.items() if owner == submodel]
+            report(f"loading {submodel}", done / sum(effort.values()))
+            module = self._load(submodel)
+            for name in names:
+                report(f"exporting {name}", done / sum(effort.values()))
+                config = architecture.published_config(module, self.configs[submodel])
+                manifest.write_json(target / name / "config.json", config)
+                measured[name] = self._export(graphs.BUILD[name](module), target / name)
+                done += effort[name]
+            del module
+            gc.collect()
+        return measured
+
+    def _load(self, submodel: str) -> Any:
+        module = self._skeleton(submodel)
+        weights.load(module, self.checkpoint.weights(submodel), f"{self.name}/{submodel}")
+        return module
+
+    def _export(self, graph: graphs.Graph, target: Path) -> dict[str, Any]:
+        expected = parity.reference(graph)
+        measured = {}
+        for name in self.formats:
+            backend = _backend(name)
+            backend.write(graph, target, half=self.precision == "fp16")
+            found = backend.run(target, graph.trials())
+            where = f"{self.name}/{graph.name} ({name})"
+            result = parity.compare(graph, where, expected, found, self.precision)
+            measured[name] = result.as_json()
+        return measured
+
+
+def _backend(name: str) -> Any:
+    if name == "openvino":
+        from . import openvino_ir
+
+        return openvino_ir
+    from . import onnx_model
+
+    return onnx_model

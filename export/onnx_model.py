@@ -1,0 +1,106 @@
+"""ONNX: trace a graph and write `model.onnx`, with large weights in one `model.onnx_data`.
+
+Float16 weights are stored as float16 and cast to float32 at the head of the graph: ONNX Runtime
+folds the casts when it opens the file, and its CPU kernels then compute in float32, for which
+they are written. Half the disk, none of the float16 detours.
+"""
+
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from onnx import TensorProto, helper, numpy_helper
+
+from .graphs import Graph, Inputs
+
+FILE = "model.onnx"
+DATA = "model.onnx_data"
+OPSET = 18
+
+# Protobuf stops at 2 GB, and a file above 1 GB is read better by mapping it.
+INLINE_LIMIT = 1_000_000_000
+
+
+def write(graph: Graph, folder: Path, half: bool) -> None:
+    """Trace `graph` and save it; `half` stores the weights as float16."""
+    folder.mkdir(parents=True, exist_ok=True)
+    # Above 2 GB torch writes one file per weight: let it, aside, and gather them afterwards.
+    with tempfile.TemporaryDirectory(prefix=".trace-", dir=folder) as aside:
+        _trace(graph, Path(aside) / FILE)
+        model = onnx.load(Path(aside) / FILE)
+    if half:
+        _store_as_half(model)
+    size = model.ByteSize() if _fits(model) else INLINE_LIMIT + 1
+    onnx.save_model(
+        model,
+        folder / FILE,
+        save_as_external_data=size > INLINE_LIMIT,
+        all_tensors_to_one_file=True,
+        location=DATA,
+    )
+
+
+def _trace(graph: Graph, file: Path) -> None:
+    example = _onnx_inputs(graph.example())
+    free = {name: axes for name, axes in graph.inputs.items() if example[name].ndim}
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of asserts in diffusers, and of the exporter's age
+        torch.onnx.export(
+            graph.module,
+            tuple(example.values()),
+            str(file),
+            input_names=list(graph.inputs),
+            output_names=list(graph.outputs),
+            dynamic_axes=free | graph.outputs,
+            opset_version=OPSET,
+            dynamo=False,
+        )
+
+
+def _onnx_inputs(inputs: Inputs) -> Inputs:
+    """Make the timestep one float: optimum's ONNX shape, and Karras steps are not whole numbers."""
+    if "timestep" not in inputs:
+        return inputs
+    return inputs | {"timestep": inputs["timestep"][0].float()}
+
+
+def _fits(model: onnx.ModelProto) -> bool:
+    """Tell whether protobuf can measure `model`; it refuses above 2 GB."""
+    return sum(len(weight.raw_data) for weight in model.graph.initializer) < INLINE_LIMIT
+
+
+def _store_as_half(model: onnx.ModelProto) -> None:
+    """Replace float32 weights by float16 ones with a Cast to the old name."""
+    casts = []
+    for weight in model.graph.initializer:
+        if weight.data_type != TensorProto.FLOAT:
+            continue
+        values = numpy_helper.to_array(weight)
+        name = weight.name
+        with np.errstate(over="ignore"):  # an overflow shows in the parity check, by name
+            half = values.astype(np.float16)
+        weight.CopyFrom(numpy_helper.from_array(half, f"{name}.float16"))
+        casts.append(helper.make_node("Cast", [weight.name], [name], to=TensorProto.FLOAT))
+    nodes = [*casts, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+
+
+def run(
+    folder: Path, trials: Iterator[Mapping[str, torch.Tensor]]
+) -> Iterator[dict[str, np.ndarray]]:
+    """Run the written graph on the CPU in float32; yield its outputs by name."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(
+        str(folder / FILE), options, providers=["CPUExecutionProvider"]
+    )
+    names = [output.name for output in session.get_outputs()]
+    for inputs in trials:
+        feed = {name: value.numpy() for name, value in _onnx_inputs(dict(inputs)).items()}
+        yield dict(zip(names, session.run(names, feed), strict=True))

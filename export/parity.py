@@ -1,0 +1,86 @@
+"""The check: a written graph against the module that it came from, on several shapes."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from pleinair.runtime.errors import ExportError
+
+from .graphs import Graph
+
+# Largest error allowed, relative to the largest value of the module's output. Float32 engines
+# differ from torch by the order of additions, some 1e-6 after a whole UNet; rounding the weights
+# to float16 costs 1e-3 to 1e-2 there. A wrongly traced branch is off by about 1.
+TOLERANCE = {"fp32": 1e-4, "fp16": 2e-2}
+
+
+@dataclass(frozen=True)
+class Parity:
+    """What the check measured for one graph in one format."""
+
+    shapes: list[dict[str, list[int]]]
+    max_abs: float
+    max_rel: float
+    tolerance: float
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def reference(graph: Graph) -> list[dict[str, np.ndarray]]:
+    """Run the module itself, in float32, on every trial."""
+    results = []
+    with torch.no_grad():
+        for inputs in graph.trials():
+            outputs = graph.module(**inputs)
+            outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+            named = zip(graph.outputs, outputs, strict=True)
+            results.append({name: value.numpy() for name, value in named})
+    return results
+
+
+def compare(
+    graph: Graph,
+    where: str,
+    expected: Iterable[Mapping[str, np.ndarray]],
+    found: Iterable[Mapping[str, np.ndarray]],
+    precision: str,
+) -> Parity:
+    """Measure how far `found` is from `expected`.
+
+    `where` names the graph in errors. Raises `ExportError` when an output is missing, has another
+    shape, is not finite or is further off than the tolerance of `precision`.
+    """
+    tolerance = TOLERANCE[precision]
+    max_abs = max_rel = 0.0
+    for wanted, got in zip(expected, found, strict=True):
+        for name, right in wanted.items():
+            error, scale = _distance(where, name, right, got.get(name))
+            max_abs = max(max_abs, error)
+            max_rel = max(max_rel, error / scale)
+            if error > tolerance * scale:
+                raise ExportError(
+                    f"{where}: output {name} is off by {error / scale:.1e} of its range (tolerance "
+                    f"{tolerance:.0e}); nothing was written. Try --precision fp32, or report it"
+                )
+    shapes = [{key: list(value.shape) for key, value in case.items()} for case in graph.trials()]
+    return Parity(shapes, _rounded(max_abs), _rounded(max_rel), tolerance)
+
+
+def _distance(
+    where: str, name: str, right: np.ndarray, value: np.ndarray | None
+) -> tuple[float, float]:
+    if value is None:
+        raise ExportError(f"{where}: the graph has no output {name}")
+    if value.shape != right.shape:
+        raise ExportError(f"{where}: output {name} is {value.shape} instead of {right.shape}")
+    if not np.isfinite(value).all():
+        raise ExportError(f"{where}: output {name} is not finite; try --precision fp32")
+    return float(np.abs(value - right).max()), max(float(np.abs(right).max()), 1e-6)
+
+
+def _rounded(error: float) -> float:
+    return float(f"{error:.3g}")

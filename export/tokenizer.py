@@ -1,0 +1,134 @@
+"""CLIP's tokenizer: its files for every reader, and its OpenVINO graph for openvino-genai."""
+
+import gzip
+import hashlib
+import importlib.util
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from pleinair.runtime.errors import SourceError
+
+from .manifest import write_json
+
+_FILES = (
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+)
+
+CLIP_TOKENS = 49408
+
+# OpenAI's list of merges as the package openai-clip brings it, and the part of it that CLIP uses.
+_BPE_PACKAGE = "clip"
+_BPE_FILE = "bpe_simple_vocab_16e6.txt.gz"
+_BPE_SHA256 = "924691ac288e54409236115652ad4aa250f48203de50a9e4722a6ecd48d6804a"
+_CLIP_MERGES = slice(1, CLIP_TOKENS - 2 * 256 - 2 + 1)
+
+
+def copy(source: Path, target: Path) -> None:
+    """Copy a tokenizer's files; take vocab.json and merges.txt out of tokenizer.json if need be."""
+    target.mkdir(parents=True, exist_ok=True)
+    for name in _FILES:
+        if (source / name).is_file():
+            shutil.copyfile(source / name, target / name)
+    if (target / "vocab.json").is_file() and (target / "merges.txt").is_file():
+        return
+    if not (target / "tokenizer.json").is_file():
+        raise SourceError(f"{source} has neither vocab.json and merges.txt nor tokenizer.json")
+    model = json.loads((target / "tokenizer.json").read_text(encoding="utf-8"))["model"]
+    write_bpe(target, model["vocab"], [_pair(merge) for merge in model["merges"]])
+
+
+def _pair(merge: str | list[str]) -> str:
+    # tokenizers 0.20 began to write pairs instead of "left right".
+    return merge if isinstance(merge, str) else " ".join(merge)
+
+
+def write_bpe(target: Path, vocab: dict[str, int], merges: list[str]) -> None:
+    """Write vocab.json in the order of the ids, and merges.txt in the order of the merges."""
+    ordered = dict(sorted(vocab.items(), key=lambda item: item[1]))
+    text = json.dumps(ordered, ensure_ascii=False)
+    (target / "vocab.json").write_text(text, encoding="utf-8", newline="\n")
+    lines = ["#version: 0.2", *merges]
+    (target / "merges.txt").write_text("\n".join(lines) + "\n", encoding="utf-8", newline="\n")
+
+
+def write_clip(target: Path) -> None:
+    """Write the tokenizer of Stable Diffusion 1 from OpenAI's merges, without the network.
+
+    The order of the ids is CLIP's: 256 bytes, the same at the end of a word, the merges, start,
+    end. Raises `SourceError` when the package openai-clip is not installed or was altered.
+    """
+    merges = _clip_merges()
+    alphabet = _byte_alphabet()
+    tokens = alphabet + [letter + "</w>" for letter in alphabet]
+    tokens += [merge.replace(" ", "") for merge in merges]
+    tokens += ["<|startoftext|>", "<|endoftext|>"]
+    target.mkdir(parents=True, exist_ok=True)
+    write_bpe(target, {token: i for i, token in enumerate(tokens)}, merges)
+
+
+def _clip_merges() -> list[str]:
+    # The package is only located: importing it would want torchvision.
+    spec = importlib.util.find_spec(_BPE_PACKAGE)
+    folders = spec.submodule_search_locations if spec else None
+    files = [Path(folder, _BPE_FILE) for folder in folders or ()]
+    file = next((file for file in files if file.is_file()), None)
+    if file is None:
+        raise SourceError(
+            "a single-file checkpoint needs CLIP's vocabulary, which the package openai-clip "
+            "holds: pip install openai-clip (pleinair[export] brings it)"
+        )
+    content = file.read_bytes()
+    if hashlib.sha256(content).hexdigest() != _BPE_SHA256:
+        raise SourceError(f"{file} is not OpenAI's; reinstall it: pip install openai-clip==1.0.1")
+    return gzip.decompress(content).decode("utf-8").split("\n")[_CLIP_MERGES]
+
+
+def _byte_alphabet() -> list[str]:
+    """Return printable stand-ins for the 256 bytes, GPT-2's, in the order of CLIP's ids."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    hidden = 256 - len(printable)
+    return [chr(code) for code in printable] + [chr(256 + i) for i in range(hidden)]
+
+
+def complete(folder: Path, openvino: bool) -> None:
+    """Add what the source did not bring: tokenizer.json, the small configs, and, for `openvino`,
+    the converted `openvino_tokenizer.xml` and `openvino_detokenizer.xml`.
+    """
+    tokenizer = _load(folder)
+    if not (folder / "tokenizer.json").is_file():
+        tokenizer.backend_tokenizer.save(str(folder / "tokenizer.json"))
+    config = folder / "tokenizer_config.json"
+    if not config.is_file():
+        write_json(config, _default_config(tokenizer))
+    special = folder / "special_tokens_map.json"
+    if not special.is_file():
+        write_json(special, {key: str(value) for key, value in tokenizer.special_tokens_map.items()})
+    if openvino:
+        _convert(tokenizer, folder)
+
+
+def _load(folder: Path) -> Any:
+    from transformers import CLIPTokenizerFast
+
+    return CLIPTokenizerFast.from_pretrained(folder)
+
+
+def _default_config(tokenizer: Any) -> dict[str, Any]:
+    special = {key: str(value) for key, value in tokenizer.special_tokens_map.items()}
+    return special | {"model_max_length": 77, "tokenizer_class": "CLIPTokenizer"}
+
+
+def _convert(tokenizer: Any, folder: Path) -> None:
+    import openvino
+    from openvino_tokenizers import convert_tokenizer
+
+    encoder, decoder = convert_tokenizer(tokenizer, with_detokenizer=True)
+    openvino.save_model(encoder, folder / "openvino_tokenizer.xml")
+    openvino.save_model(decoder, folder / "openvino_detokenizer.xml")

@@ -1,0 +1,191 @@
+"""State dicts: read them from disk without running code, load them into a module strictly.
+
+`from_pretrained` fills a missing weight with random numbers and only warns; here a missing, an
+unexpected or a misshapen weight is an error that names it.
+"""
+
+import json
+import pickle
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from pleinair.runtime.errors import SourceError
+
+State = dict[str, torch.Tensor]
+
+# Buffers that older versions stored and newer ones compute.
+_HARMLESS = re.compile(r"(^|\.)embeddings\.position_ids$")
+
+# Spellings of a VAE attention block before diffusers 0.15.
+_OLD_ATTENTION = {
+    ".query.": ".to_q.",
+    ".key.": ".to_k.",
+    ".value.": ".to_v.",
+    ".proj_attn.": ".to_out.0.",
+}
+
+# Classes that the published checkpoints mention without needing them: Stable Diffusion 1.4's
+# training left its callback's class as a key. They are read as an empty class.
+_INERT = ("pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint",)
+
+
+class _Inert:
+    pass
+
+
+def find_weights(folder: Path) -> list[Path]:
+    """Return the weight files of one sub-model's folder: safetensors first, full precision first.
+
+    Raises `SourceError` when the folder has none, or when an index names a shard that is missing.
+    """
+    for suffix in ("safetensors", "bin"):
+        for stem in ("diffusion_pytorch_model", "model", "pytorch_model"):
+            for variant in ("", ".fp16"):
+                file = folder / f"{stem}{variant}.{suffix}"
+                if file.is_file():
+                    return [file]
+                # diffusers writes model.safetensors.index.fp16.json, transformers
+                # model.safetensors.index.json.
+                index = folder / f"{stem}.{suffix}.index{variant}.json"
+                if index.is_file():
+                    return _shards(index)
+    raise SourceError(
+        f"no weights in {folder}: expected diffusion_pytorch_model.safetensors, "
+        "model.safetensors or a .bin of that name"
+    )
+
+
+def _shards(index: Path) -> list[Path]:
+    names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    shards = [index.parent / name for name in names]
+    missing = [shard.name for shard in shards if not shard.is_file()]
+    if missing:
+        raise SourceError(f"{index} lists files that are not there: {', '.join(missing)}")
+    return shards
+
+
+def read_weights(files: list[Path]) -> State:
+    """Read and merge state dicts. Safetensors stay memory-mapped until a tensor is converted."""
+    state: State = {}
+    for file in files:
+        state.update(_read_safetensors(file) if file.suffix == ".safetensors" else _unpickle(file))
+    return state
+
+
+def _read_safetensors(file: Path) -> State:
+    try:
+        with safe_open(file, framework="pt") as tensors:
+            return {key: tensors.get_tensor(key) for key in tensors.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise SourceError(f"{file} is not a readable safetensors file: {error}") from error
+
+
+def _unpickle(file: Path) -> State:
+    """Read a pickled checkpoint by torch's weights-only loader, which builds tensors alone."""
+    try:
+        with torch.serialization.safe_globals([(_Inert, name) for name in _INERT]):
+            content = torch.load(file, map_location="cpu", weights_only=True, mmap=_is_zip(file))
+    except pickle.UnpicklingError as error:
+        raise SourceError(
+            f"{file} holds more than tensors ({_refused_global(error)}), which could run code when "
+            "read; get it as .safetensors, or convert it on a machine that you can lose"
+        ) from error
+    except (RuntimeError, EOFError, OSError) as error:
+        raise SourceError(f"{file} is not a readable checkpoint: {_first_line(error)}") from error
+    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
+        content = content["state_dict"]
+    if not isinstance(content, Mapping):
+        raise SourceError(f"{file} holds no state dict but a {type(content).__name__}")
+    return {key: value for key, value in content.items() if isinstance(value, torch.Tensor)}
+
+
+def _is_zip(file: Path) -> bool:
+    # Only the zip format, of torch 1.6 and later, can be mapped into memory.
+    with file.open("rb") as opened:
+        return opened.read(2) == b"PK"
+
+
+def _refused_global(error: Exception) -> str:
+    found = re.search(r"GLOBAL (\S+)", str(error))
+    return found.group(1) if found else _first_line(error)
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def load(module: torch.nn.Module, state: State, origin: str) -> None:
+    """Put `state` into `module`, which may still be on the meta device, as float32.
+
+    `origin` names the source in errors. Raises `SourceError` when a key is missing, unexpected or
+    has another shape. `state` is emptied on the way, so that weights are held once.
+    """
+    wanted = dict(module.state_dict())
+    _respell(state, wanted)
+    _check(state, wanted, origin)
+    module.load_state_dict(_as_float32(state), strict=True, assign=True)
+    _fill_positions(module)
+    module.requires_grad_(False).eval()
+
+
+def _respell(state: State, wanted: Mapping[str, torch.Tensor]) -> None:
+    """Rename, in place, the spellings that changed between versions of the libraries."""
+    for key in list(state):
+        new = key
+        if ".attentions." in key:
+            for old_name, new_name in _OLD_ATTENTION.items():
+                new = new.replace(old_name, new_name)
+        # transformers 5.6 dropped the prefix that every published checkpoint carries.
+        if new not in wanted:
+            bare = new.removeprefix("text_model.")
+            new = next((k for k in (bare, f"text_model.{bare}") if k in wanted), new)
+        if new not in wanted and _HARMLESS.search(new):
+            del state[key]
+        elif new != key:
+            state[new] = state.pop(key)
+
+
+def _check(state: State, wanted: Mapping[str, torch.Tensor], origin: str) -> None:
+    missing = sorted(wanted.keys() - state.keys())
+    unexpected = sorted(state.keys() - wanted.keys())
+    if missing:
+        raise SourceError(f"{origin} lacks {some(missing)}")
+    if unexpected:
+        raise SourceError(f"{origin} has {some(unexpected)} that its config has no place for")
+    misshapen = [
+        f"{key} {tuple(state[key].shape)} instead of {tuple(wanted[key].shape)}"
+        for key in sorted(wanted)
+        if state[key].shape != wanted[key].shape
+    ]
+    if misshapen:
+        raise SourceError(f"{origin} does not fit its config: {some(misshapen)}")
+
+
+def some(names: list[str]) -> str:
+    """Say how many weights, and name the first three."""
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"{len(names)} weights: " + ", ".join(names[:3]) + more
+
+
+def _as_float32(state: State) -> State:
+    converted = {}
+    for key in list(state):
+        value = state.pop(key)
+        converted[key] = value.float() if value.is_floating_point() else value
+    return converted
+
+
+def _fill_positions(module: torch.nn.Module) -> None:
+    """Give modules built on the meta device the one buffer that no state dict holds."""
+    for owner in module.modules():
+        for name, buffer in owner.named_buffers(recurse=False):
+            if buffer.is_meta:
+                if name != "position_ids":
+                    raise SourceError(f"cannot fill the buffer {name} of {type(owner).__name__}")
+                positions = torch.arange(buffer.shape[-1]).expand(buffer.shape)
+                owner.register_buffer(name, positions.clone(), persistent=False)

@@ -1,0 +1,1 @@
+"""The bundled model, its card and the catalog of known models: data only."""

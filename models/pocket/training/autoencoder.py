@@ -1,0 +1,181 @@
+"""Train the autoencoder: 64x64 pictures to 4x16x16 latents and back.
+
+Loss: L1 + L2 on pixels, L1 on their horizontal and vertical differences (which keeps edges), and a
+small KL term to a unit Gaussian (Rombach et al. 2022, section 3.1, without the adversarial and
+perceptual parts: flat icons do not need them).
+
+Writes `work/vae/` (diffusers), `work/autoencoder.csv` and `work/autoencoder.pt` to resume from.
+"""
+
+import argparse
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKL
+
+from . import WORK
+from .captions import BACKGROUNDS
+from .loop import (
+    Clock,
+    append_row,
+    autocast,
+    average_over_workers,
+    join_workers,
+    learning_rate,
+    pick_device,
+    save_state,
+)
+
+OTHERS_SHARE = 0.2
+FREE_COLOUR_SHARE = 0.3
+KL_WEIGHT = 5e-4
+
+
+def build() -> AutoencoderKL:
+    return AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        block_out_channels=(32, 48, 64),
+        layers_per_block=1,
+        latent_channels=4,
+        norm_num_groups=4,
+        sample_size=64,
+    )
+
+
+def composite(rgba: torch.Tensor, colour: torch.Tensor) -> torch.Tensor:
+    """Lay premultiplied RGBA bytes (B, 64, 64, 4) on colours (B, 3) in 0..255; (B, 3, 64, 64) in
+    -1..1."""
+    rgba = rgba.float().permute(0, 3, 1, 2)
+    ground = colour[:, :, None, None] * (1.0 - rgba[:, 3:] / 255.0)
+    return (rgba[:, :3] + ground) / 127.5 - 1.0
+
+
+class Pictures:
+    """Endless batches of icons on coloured grounds, in an order that the seed fixes."""
+
+    def __init__(self, seed: int) -> None:
+        icons = np.load(WORK / "icons.npz")
+        subjects = icons["subjects"]
+        self.subjects = torch.from_numpy(subjects.reshape(-1, *subjects.shape[3:]))
+        self.others = torch.from_numpy(icons["others"])
+        self.colours = torch.tensor(list(BACKGROUNDS.values()), dtype=torch.float32)
+        self.random = torch.Generator().manual_seed(seed)
+
+    def batch(self, size: int) -> torch.Tensor:
+        """float32 (size, 3, 64, 64) in -1..1."""
+        strangers = round(size * OTHERS_SHARE)
+        rgba = torch.cat(
+            [self._pick(self.subjects, size - strangers), self._pick(self.others, strangers)]
+        )
+        named = self._pick(self.colours, size)
+        free = 255.0 * torch.rand(size, 3, generator=self.random)
+        use_free = torch.rand(size, 1, generator=self.random) < FREE_COLOUR_SHARE
+        return composite(rgba, torch.where(use_free, free, named))
+
+    def _pick(self, rows: torch.Tensor, count: int) -> torch.Tensor:
+        return rows[torch.randint(len(rows), (count,), generator=self.random)]
+
+
+def gradient_loss(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    across = F.l1_loss(a.diff(dim=-1), b.diff(dim=-1))
+    return across + F.l1_loss(a.diff(dim=-2), b.diff(dim=-2))
+
+
+def train(minutes: float, batch: int, peak: float, seed: int, resume: bool) -> None:
+    device = pick_device()
+    rank, workers = join_workers()
+    torch.manual_seed(seed)  # the same first weights on every worker
+    vae = build().to(device, memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(vae.parameters(), lr=peak, betas=(0.9, 0.99), weight_decay=1e-4)
+    pictures, clock, step = Pictures(1000 * seed + rank), Clock(minutes), 0
+    saved = WORK / "autoencoder.pt"
+    if resume and saved.exists():
+        state = torch.load(saved, map_location=device, weights_only=False)
+        vae.load_state_dict(state["vae"])
+        optimizer.load_state_dict(state["optimizer"])
+        clock.spent, step = state["spent"], state["step"]
+        pictures.random.manual_seed(1000 * (seed + step) + rank)
+    elif rank == 0:
+        (WORK / "autoencoder.csv").unlink(missing_ok=True)
+
+    def save() -> None:
+        save_state(
+            saved,
+            {
+                "vae": vae.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "spent": clock.spent,
+                "step": step,
+            },
+        )
+
+    torch.manual_seed(1000 * (seed + step) + rank)  # the posterior's noise, one stream a worker
+    while clock.share < 1.0:
+        pixels = pictures.batch(batch // workers).to(device, memory_format=torch.channels_last)
+        with autocast(device):
+            posterior = vae.encode(pixels).latent_dist
+            painted = vae.decode(posterior.sample()).sample.float()
+        l1 = F.l1_loss(painted, pixels)
+        kl = posterior.kl().mean() / posterior.mean[0].numel()
+        loss = l1 + F.mse_loss(painted, pixels) + gradient_loss(painted, pixels) + KL_WEIGHT * kl
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        average_over_workers(parameter.grad for parameter in vae.parameters())
+        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
+        rate = learning_rate(peak, clock.share, step)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        optimizer.step()
+        clock.tick()
+        step += 1
+        if step % 20 == 0 and rank == 0:
+            row = {
+                "step": step,
+                "minutes": round(clock.spent / 60, 3),
+                "lr": round(rate, 7),
+                "loss": round(loss.item(), 5),
+                "l1": round(l1.item(), 5),
+                "kl": round(kl.item(), 3),
+            }
+            append_row(WORK / "autoencoder.csv", row)
+            print(row, flush=True)
+        if step % 250 == 0 and rank == 0:
+            save()
+    if rank == 0:
+        save()
+        finish(vae, pictures, device)
+
+
+@torch.no_grad()
+def finish(vae: AutoencoderKL, pictures: Pictures, device: torch.device) -> None:
+    """Set the scaling factor (one over the latents' standard deviation) and write `work/vae`."""
+    vae.eval()
+    pixels = pictures.batch(256).to(device)
+    posterior = vae.encode(pixels).latent_dist
+    latents, noise = posterior.mean, posterior.std.mean()
+    vae.register_to_config(scaling_factor=round(1.0 / latents.std().item(), 5))
+    l1 = F.l1_loss(vae.decode(latents).sample, pixels)
+    vae.save_pretrained(WORK / "vae")
+    print(
+        f"L1 {l1:.4f}, latents' mean {latents.mean((0, 2, 3)).tolist()}, std "
+        f"{latents.std((0, 2, 3)).tolist()}, posterior std {noise:.4f}, "
+        f"scaling factor {vae.config.scaling_factor}",
+        flush=True,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Train the autoencoder.")
+    parser.add_argument("--minutes", type=float, default=20.0, help="training time, pauses apart")
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--resume", action=argparse.BooleanOptionalAction, default=True)
+    args = parser.parse_args()
+    train(args.minutes, args.batch, args.lr, args.seed, args.resume)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,27 @@
+"""Stable Diffusion on the CPU: numpy, an inference engine, no torch.
+
+from pleinair.runtime import StableDiffusionPipeline
+
+pipe = StableDiffusionPipeline.from_pretrained("models/pocket")
+pipe("a red apple", seed=1).images[0].save("apple.png")
+"""
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .pipeline import PipelineOutput, StableDiffusionPipeline
+
+__all__ = ["PipelineOutput", "StableDiffusionPipeline"]
+
+# A library does not print: whoever embeds it decides where its few lines go.
+logging.getLogger("pleinair").addHandler(logging.NullHandler())
+
+
+def __getattr__(name: str) -> Any:
+    # Imported when first asked for: `import pleinair.runtime` alone stays a matter of milliseconds.
+    if name in __all__:
+        from . import pipeline
+
+        return getattr(pipeline, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,57 @@
+"""What the user sees while waiting: a bar a stage, with the time left."""
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+_STAGES = {
+    "load": "loading the model",
+    "encode": "reading the prompt",
+    "denoise": "painting",
+    "decode": "developing",
+}
+
+
+class StageBars:
+    """A bar for the pictures of a run and one for the stage at hand; silent where nobody looks.
+
+    An instance is the pipeline's `callback_on_stage`, and a context manager around its calls.
+    """
+
+    def __init__(self, pictures: int) -> None:
+        self._bars = Progress(
+            TextColumn("{task.description:<18}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self._bars.disable = not self._bars.console.is_terminal
+        self._all = self._bars.add_task("pictures", total=pictures, visible=pictures > 1)
+        self._stage = self._bars.add_task("", total=None, visible=False)
+
+    def __enter__(self) -> "StageBars":
+        self._bars.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bars.stop()
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        if done == 0:
+            self._bars.reset(self._stage, description=_STAGES[stage], total=total, visible=True)
+        self._bars.update(
+            self._stage, description=_STAGES[stage], completed=done, total=total, refresh=True
+        )
+
+    def picture_done(self) -> None:
+        self._bars.advance(self._all)

@@ -1,0 +1,113 @@
+"""ONNX Runtime: any CPU, and NVIDIA's GPUs through its CUDA provider."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import EngineError
+from .protocol import Feeds, Shapes, conform, first_line
+
+_PROVIDERS = {"CPU": "CPUExecutionProvider", "CUDA": "CUDAExecutionProvider"}
+
+
+class OnnxRuntimeEngine:
+    """Opens ONNX graphs on "cpu" or "cuda".
+
+    threads: CPU threads inside one operator; None leaves it to ONNX Runtime (physical cores).
+    Raises EngineError where ONNX Runtime, or the provider for the device, is not there.
+    """
+
+    name = "onnxruntime"
+    format = "onnx"
+
+    def __init__(self, device: str = "cpu", threads: int | None = None) -> None:
+        self._runtime = _import()
+        self.device = device.upper()
+        provider = _PROVIDERS.get(self.device.partition(":")[0])
+        if provider is None:
+            raise EngineError(f"ONNX Runtime has no device {device!r} here; it has cpu and cuda")
+        if provider not in self._runtime.get_available_providers():
+            raise EngineError(
+                f"this ONNX Runtime has no {provider}; install it with: "
+                "pip uninstall onnxruntime && pip install 'pleinair[cuda]'"
+            )
+        number = self.device.partition(":")[2]
+        self._provider = (provider, {"device_id": number} if number else {})
+        self._threads = threads
+
+    def compile(self, path: Path, shapes: Shapes) -> "OnnxRuntimeGraph":
+        options = self._runtime.SessionOptions()
+        options.log_severity_level = 4  # failures reach the user as one line, below
+        if self._threads is not None:
+            options.intra_op_num_threads = self._threads
+        providers = [self._provider]
+        if self._provider[0] != _PROVIDERS["CPU"]:
+            providers.append((_PROVIDERS["CPU"], {}))  # for the odd operator CUDA lacks
+        try:
+            session = self._runtime.InferenceSession(str(path), options, providers)
+        except Exception as error:  # ONNX Runtime's errors share no base class
+            raise EngineError(
+                f"{path}: ONNX Runtime cannot open it on {self.device}: {first_line(error)}"
+            ) from error
+        # Where the provider's libraries do not load, ONNX Runtime goes on without a word.
+        if session.get_providers()[0] != self._provider[0]:
+            raise EngineError(
+                f"{self._provider[0]} is installed but does not start; "
+                "its CUDA and cuDNN libraries or the driver are missing"
+            )
+        _check_inputs(path, session, shapes)
+        return OnnxRuntimeGraph(session)
+
+
+class OnnxRuntimeGraph:
+    """One session; ONNX Runtime itself lets several threads run it at once."""
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+        self._inputs = {port.name: port for port in session.get_inputs()}
+        self._outputs = [port.name for port in session.get_outputs()]
+
+    def __call__(self, feeds: Feeds) -> dict[str, NDArray[np.float32]]:
+        inputs = {}
+        for name, value in feeds.items():
+            port = self._inputs[name]
+            inputs[name] = conform(value, _dtype(port.type), len(port.shape))
+        results = self._session.run(None, inputs)
+        return {
+            name: np.asarray(result, np.float32)
+            for name, result in zip(self._outputs, results, strict=True)
+        }
+
+
+def _import() -> Any:
+    try:
+        import onnxruntime
+    except ImportError:
+        raise EngineError(
+            "ONNX Runtime is not installed; install it with: pip install 'pleinair[onnx]'"
+        ) from None
+    return onnxruntime
+
+
+def _check_inputs(path: Path, session: Any, shapes: Shapes) -> None:
+    ports = {port.name: port.shape for port in session.get_inputs()}
+    for name, shape in shapes.items():
+        if name not in ports:
+            raise EngineError(
+                f"{path}: has no input {name}; it has {', '.join(sorted(ports))}: "
+                "the graph is not of the expected kind"
+            )
+        fixed = zip(ports[name], shape, strict=False)
+        if any(isinstance(size, int) and size != given for size, given in fixed):
+            raise EngineError(
+                f"{path}: its input {name} is fixed at {ports[name]}, not {list(shape)}; "
+                "choose the size it was exported for, or export it anew"
+            )
+
+
+def _dtype(onnx_type: str) -> np.dtype[Any]:
+    """numpy's type for ONNX Runtime's "tensor(float16)" and the like."""
+    name = onnx_type.removeprefix("tensor(").removesuffix(")")
+    return np.dtype({"float": "float32", "double": "float64"}.get(name, name))

@@ -1,0 +1,125 @@
+"""OpenVINO: the CPU's own engine here, and Intel's GPUs and NPUs by the same names."""
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import EngineError
+from .protocol import Feeds, Shapes, conform, first_line
+
+
+class OpenVinoEngine:
+    """Compiles OpenVINO IR, or ONNX, for an OpenVINO device.
+
+    device: an OpenVINO device name; any case.
+    threads: CPU threads; None leaves it to OpenVINO (one a physical core).
+    cache_dir: compiled models are kept there and found again.
+    inference_precision: "f32" computes in full precision; "bf16", "f16" or None (the device's own
+        choice) may trade digits for time where the hardware has them.
+    """
+
+    name = "openvino"
+
+    def __init__(
+        self,
+        device: str = "CPU",
+        format: str = "openvino",
+        threads: int | None = None,
+        cache_dir: str | Path | None = None,
+        inference_precision: str | None = "f32",
+    ) -> None:
+        import openvino
+
+        self.device = device.upper()
+        self.format = format
+        self._core = openvino.Core()
+        self._config: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
+        if threads is not None:
+            self._config["INFERENCE_NUM_THREADS"] = threads
+        if cache_dir is not None:
+            self._config["CACHE_DIR"] = str(cache_dir)
+        if inference_precision is not None:
+            self._config["INFERENCE_PRECISION_HINT"] = inference_precision
+        family = self.device.partition(":")[0].partition(".")[0]
+        present = {name.partition(".")[0] for name in self._core.available_devices}
+        if family not in present | {"AUTO", "HETERO", "MULTI", "BATCH"}:
+            raise EngineError(
+                f"OpenVINO finds no device {device!r} here; it finds: {', '.join(sorted(present))}"
+            )
+
+    def compile(self, path: Path, shapes: Shapes) -> "OpenVinoGraph":
+        try:
+            model = self._core.read_model(path)
+            shaped = _reshape(model, shapes)
+            return OpenVinoGraph(self._core.compile_model(shaped, self.device, self._config))
+        except RuntimeError as error:
+            raise EngineError(
+                f"{path}: OpenVINO cannot compile it for {self.device}: {first_line(error)}"
+            ) from error
+
+
+class OpenVinoGraph:
+    """One compiled graph with one request, so that its working memory exists once.
+
+    Calls from several threads take turns: each uses all cores anyway.
+    """
+
+    def __init__(self, compiled: Any) -> None:
+        self._inputs = {name: port for port in compiled.inputs for name in port.names}
+        self._outputs = [min(port.names, default=str(i)) for i, port in enumerate(compiled.outputs)]
+        self._request = compiled.create_infer_request()
+        self._turn = threading.Lock()
+
+    def __call__(self, feeds: Feeds) -> dict[str, NDArray[np.float32]]:
+        inputs = {self._inputs[name]: self._fit(name, value) for name, value in feeds.items()}
+        batch = max(value.shape[0] for value in feeds.values() if value.ndim)
+        with self._turn:
+            results = self._request.infer(inputs, share_inputs=True, share_outputs=True)
+            return {
+                name: np.array(results[i][:batch], dtype=np.float32)
+                for i, name in enumerate(self._outputs)
+            }
+
+    def _fit(self, name: str, value: NDArray[Any]) -> NDArray[Any]:
+        port = self._inputs[name]
+        shape = port.partial_shape
+        value = conform(value, port.element_type.to_dtype(), len(shape))
+        if value.ndim > 1 and shape.is_static and shape[0].get_length() > len(value):
+            # A graph fixed at a larger batch is given the same sample again.
+            value = np.repeat(value, shape[0].get_length() // len(value), axis=0)
+        return value
+
+
+def _reshape(model: Any, shapes: Shapes) -> Any:
+    """Fix the graph's shapes: static ones compile to faster code and less memory."""
+    names = {name for port in model.inputs for name in port.names}
+    unknown = shapes.keys() - names
+    if unknown:
+        raise EngineError(
+            f"{model.friendly_name}: has no input {', '.join(sorted(unknown))}; "
+            f"it has {', '.join(sorted(names))}: the graph is not of the expected kind"
+        )
+    wanted = {name: list(shape) for name, shape in shapes.items()}
+    for port in model.inputs:
+        if not port.names & shapes.keys() and port.partial_shape.is_dynamic:
+            wanted[port.any_name] = [1] * len(port.partial_shape)
+    try:
+        model.reshape(wanted)
+    except RuntimeError:
+        if not _differs_in_batch_alone(model, shapes):
+            raise
+    return model
+
+
+def _differs_in_batch_alone(model: Any, shapes: Shapes) -> bool:
+    """Older exports are frozen at one shape; one frozen at a batch of 2 can still be used."""
+    for name, shape in shapes.items():
+        fixed = model.input(name).partial_shape
+        if fixed.is_dynamic or list(fixed.to_shape())[1:] != list(shape)[1:]:
+            return False
+        if fixed.to_shape()[0] % shape[0]:
+            return False
+    return True

@@ -1,0 +1,37 @@
+"""What can go wrong, in words a user can act on.
+
+Every error says what is wrong, where, and what to do. The command line prints the message as one
+line and exits with code 2; a library user catches `PleinairError` or one of its kinds.
+"""
+
+
+class PleinairError(Exception):
+    """Base of every error that Pleinair raises for a mistake that its user can mend."""
+
+
+class BundleError(PleinairError):
+    """A model folder, or a file in it, is missing, truncated, mismatched or of an unknown layout."""
+
+
+class EngineError(PleinairError):
+    """An inference engine or device is not there, or refuses the graph."""
+
+
+class PromptError(PleinairError):
+    """A prompt, or a file of prompts, cannot be used."""
+
+
+class SchedulerError(PleinairError):
+    """A scheduler name, its configuration or its number of steps makes no sense."""
+
+
+class SettingError(PleinairError, ValueError):
+    """An argument is out of its range: size, steps, strength, guidance scale and the like."""
+
+
+class SourceError(PleinairError):
+    """A checkpoint to convert cannot be found, fetched, read or trusted."""
+
+
+class ExportError(PleinairError):
+    """A conversion failed its checks, or the folder it should fill cannot be written."""

@@ -1,0 +1,1 @@
+"""Pictures on disk: saving with parameters, numbering, contact sheets."""

@@ -1,0 +1,9 @@
+"""Schedulers: solvers of the reverse diffusion in numpy, the same to rounding as diffusers'.
+
+`from_config` makes one from a diffusers scheduler_config.json; `names` lists what a user may type.
+"""
+
+from .catalog import from_config, names
+from .scheduler import Scheduler
+
+__all__ = ["Scheduler", "from_config", "names"]

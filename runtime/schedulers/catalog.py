@@ -1,0 +1,128 @@
+"""From a diffusers scheduler_config.json, or a short name, to a solver."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..errors import SchedulerError
+from .ddim import DDIM
+from .ddpm import DDPM
+from .dpm_multistep import DPMMultistep
+from .dpm_singlestep import DPMSinglestep
+from .euler import Euler
+from .euler_ancestral import EulerAncestral
+from .heun import Heun
+from .lcm import LCM
+from .lms import LMS
+from .options import checked, options_of
+from .pndm import PNDM
+from .scheduler import Scheduler
+from .unipc import UniPC
+
+SOLVERS: Mapping[str, type[Scheduler]] = {
+    "DDIMScheduler": DDIM,
+    "DDPMScheduler": DDPM,
+    "DPMSolverMultistepScheduler": DPMMultistep,
+    "DPMSolverSinglestepScheduler": DPMSinglestep,
+    "EulerAncestralDiscreteScheduler": EulerAncestral,
+    "EulerDiscreteScheduler": Euler,
+    "HeunDiscreteScheduler": Heun,
+    "LCMScheduler": LCM,
+    "LMSDiscreteScheduler": LMS,
+    "PNDMScheduler": PNDM,
+    "UniPCMultistepScheduler": UniPC,
+}
+
+# What a name stands for. It settles the options given here, whatever the model's file says.
+PLAIN: Mapping[str, tuple[type[Scheduler], Mapping[str, Any]]] = {
+    "ddim": (DDIM, {}),
+    "ddpm": (DDPM, {}),
+    "plms": (PNDM, {"skip_prk_steps": True}),
+    "pndm": (PNDM, {}),
+    "euler_a": (EulerAncestral, {}),
+    "lcm": (LCM, {}),
+}
+SPACED: Mapping[str, tuple[type[Scheduler], Mapping[str, Any]]] = {
+    "lms": (LMS, {}),
+    "euler": (Euler, {}),
+    "heun": (Heun, {}),
+    "dpmpp_2m": (DPMMultistep, {"algorithm_type": "dpmsolver++", "solver_order": 2}),
+    "dpmpp_2m_sde": (DPMMultistep, {"algorithm_type": "sde-dpmsolver++", "solver_order": 2}),
+    "dpmpp_2s": (DPMSinglestep, {"algorithm_type": "dpmsolver++", "solver_order": 2}),
+    "unipc": (UniPC, {}),
+}
+LADDERS = {"": (False, False), "_karras": (True, False), "_exponential": (False, True)}
+NAMED = dict(PLAIN)
+for _name, (_class, _options) in SPACED.items():
+    for _suffix, (_karras, _exponential) in LADDERS.items():
+        _spacing = {"use_karras_sigmas": _karras, "use_exponential_sigmas": _exponential}
+        NAMED[_name + _suffix] = (_class, {**_options, **_spacing})
+
+
+def names() -> list[str]:
+    """The short names that `from_config` takes, in alphabetical order.
+
+    `plms` is PNDM as Stable Diffusion uses it, without the Runge-Kutta start; `pndm` leaves that
+    to the model's file. `euler_a` is ancestral, `_sde` adds noise in every step; `_karras` and
+    `_exponential` space the sigmas anew.
+    """
+    return sorted(NAMED)
+
+
+def from_config(
+    config: Mapping[str, Any] | str | os.PathLike[str], name: str | None = None, **overrides: Any
+) -> Scheduler:
+    """A solver for the model that `config` belongs to.
+
+    `config` is the content of a diffusers scheduler_config.json or the path of one. The file names
+    its solver in `_class_name`; `name`, one of `names()`, asks for another on the same training
+    noise. `overrides` are options by diffusers' names (and `eta` for DDIM) and win over both.
+
+    As in diffusers, an option in the file that the solver does not have is passed over, so that
+    a model's file serves all solvers. An override the solver does not have is an error, and so is
+    an option that diffusers would heed and Pleinair does not do.
+
+    Raises SchedulerError: no such file, not JSON, unknown class, name or option, a value that
+    makes no sense.
+    """
+    settings = dict(config) if isinstance(config, Mapping) else _read(Path(config))
+    solver, named = _solver(settings, name)
+    # diffusers lists here what a live configuration has only by its class's defaults.
+    for default in settings.get("_use_default_values", ()):
+        settings.pop(default, None)
+    for option in overrides:
+        if option not in options_of(solver) and option not in solver.refuses:
+            raise SchedulerError(f"scheduler {name or solver.__name__} has no option {option!r}")
+    return solver(**checked(solver, {**settings, **named, **overrides}))
+
+
+def _solver(
+    settings: Mapping[str, Any], name: str | None
+) -> tuple[type[Scheduler], Mapping[str, Any]]:
+    """The class that is asked for, and the options that its name settles."""
+    if name is None:
+        class_name = settings.get("_class_name")
+        if isinstance(class_name, str) and class_name in SOLVERS:
+            return SOLVERS[class_name], {}
+        problem = f"the scheduler configuration has the class {class_name!r}, unknown here"
+    elif name in NAMED:
+        return NAMED[name]
+    else:
+        problem = f"no scheduler is named {name!r}"
+    raise SchedulerError(f"{problem}: choose one of {', '.join(names())}")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SchedulerError(f"cannot read {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise SchedulerError(f"{path} is not valid JSON: {error}") from error
+    if not isinstance(settings, dict):
+        raise SchedulerError(f"{path} is not a scheduler configuration: it has no options")
+    return settings

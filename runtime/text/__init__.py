@@ -1,0 +1,1 @@
+"""From words to embeddings: tokenizing and text encoding."""

@@ -1,0 +1,130 @@
+"""CLIP's byte-pair tokenizer, from the files that a checkpoint carries."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
+
+from ..bundle import read_json
+from ..errors import BundleError
+
+# CLIP cuts text into contractions, runs of letters, single digits and runs of anything else
+# (Radford et al. 2021, the pattern of the reference implementation).
+_WORDS = (
+    r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|"
+    r"[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+)
+
+_MARKS = ("<|startoftext|>", "<|endoftext|>")
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """One prompt as the text encoder reads it.
+
+    ids: int64 of shape (1, max_length), begun, ended and padded.
+    count: tokens of the whole prompt, both marks included, before anything was cut.
+    dropped: the end of the prompt that did not fit, from its first lost word on; "" if all did.
+    """
+
+    ids: NDArray[np.int64]
+    count: int
+    dropped: str
+
+
+class ClipTokenizer:
+    """Turns a prompt into the ids of transformers' CLIPTokenizer.
+
+    folder: holds `tokenizer.json`, or `vocab.json` and `merges.txt`; the optional
+        `tokenizer_config.json` and `special_tokens_map.json` name the length and the pad token.
+    Raises BundleError where a file is missing or unreadable.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        settings = {
+            **read_json(folder / "special_tokens_map.json", optional=True),
+            **read_json(folder / "tokenizer_config.json", optional=True),
+        }
+        self._tokenizer = _load(folder)
+        self.max_length = _length(settings)
+        self.bos = self._id(settings.get("bos_token", _MARKS[0]), folder)
+        self.eos = self._id(settings.get("eos_token", _MARKS[1]), folder)
+        self.pad = self._id(settings.get("pad_token", _MARKS[1]), folder)
+
+    def __call__(self, prompt: str) -> Tokens:
+        """Ids of one prompt, padded to `max_length`; what does not fit is cut and named."""
+        encoding = self._tokenizer.encode(prompt, add_special_tokens=False)
+        room = self.max_length - 2
+        ids = [self.bos, *encoding.ids[:room], self.eos]
+        ids += [self.pad] * (self.max_length - len(ids))
+        dropped = ""
+        if len(encoding.ids) > room:
+            start = encoding.offsets[room][0]
+            # A cut inside a word loses the word: name the whole of it.
+            start = prompt.rfind(" ", 0, start + 1) + 1
+            dropped = prompt[start:].strip()
+        return Tokens(np.array([ids], dtype=np.int64), len(encoding.ids) + 2, dropped)
+
+    def _id(self, token: Any, folder: Path) -> int:
+        text = token["content"] if isinstance(token, dict) else token
+        number = self._tokenizer.token_to_id(text)
+        if number is None:
+            raise BundleError(
+                f"{folder}: the vocabulary has no {text!r}; copy it from the checkpoint"
+            )
+        return int(number)
+
+
+def _load(folder: Path) -> Tokenizer:
+    whole = folder / "tokenizer.json"
+    parts = folder / "vocab.json", folder / "merges.txt"
+    try:
+        if all(part.is_file() for part in parts):
+            return _from_vocabulary(*parts)
+        if whole.is_file():
+            return _without_template(Tokenizer.from_file(str(whole)))
+    except Exception as error:  # the tokenizers library raises bare Exception
+        raise BundleError(
+            f"{folder}: unreadable tokenizer ({error}); put whole files there"
+        ) from error
+    raise BundleError(
+        f"{folder}: no tokenizer here: expected tokenizer.json, or vocab.json and merges.txt"
+    )
+
+
+def _from_vocabulary(vocab: Path, merges: Path) -> Tokenizer:
+    tokenizer = Tokenizer(
+        models.BPE.from_file(
+            str(vocab), str(merges), unk_token=_MARKS[1], end_of_word_suffix="</w>", fuse_unk=False
+        )
+    )
+    tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(_WORDS), behavior="removed", invert=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
+    )
+    for mark in _MARKS:
+        if tokenizer.token_to_id(mark) is None:
+            raise ValueError(f"the vocabulary has no {mark}: this is no CLIP tokenizer")
+    tokenizer.add_special_tokens(list(_MARKS))
+    return tokenizer
+
+
+def _without_template(tokenizer: Tokenizer) -> Tokenizer:
+    """A ready-made file may ask for padding and cutting; both are this module's own business."""
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer
+
+
+def _length(settings: dict[str, Any]) -> int:
+    # Some configurations carry 1e30 for "no limit"; CLIP's text encoder has 77 positions.
+    length = settings.get("model_max_length", 77)
+    return int(length) if length < 1e6 else 77

@@ -1,0 +1,216 @@
+"""Tiny Stable Diffusion checkpoints with random weights, in the very files of the big ones.
+
+Plain functions, so that every room's tests, and a test that runs in another environment, can
+build the same checkpoint. Needs torch, diffusers and transformers; seconds, not minutes.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+_WORDS = (
+    "a an the of on in with and red green blue photo picture painting drawing apple cat dog tree "
+    "house boat mountain background style watercolor"
+)
+
+_SCHEDULER = {
+    "_class_name": "PNDMScheduler",
+    "_diffusers_version": "0.6.0",
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "beta_start": 0.00085,
+    "clip_sample": False,
+    "num_train_timesteps": 1000,
+    "set_alpha_to_one": False,
+    "skip_prk_steps": True,
+    "steps_offset": 1,
+    "trained_betas": None,
+}
+
+
+def tiny_stable_diffusion(
+    folder: Path,
+    *,
+    seed: int = 0,
+    prediction_type: str = "epsilon",
+    dtype: str = "float32",
+    variant: str | None = None,
+    old_keys: bool = True,
+    **unet_overrides: Any,
+) -> Path:
+    """Write a random checkpoint of Stable Diffusion's shape, about 1 M parameters, to `folder`.
+
+    Pictures are 8 times the latents (four levels of 32 channels in the VAE), the UNet has three
+    levels (32, 64, 64) with cross-attention on the upper two, the text encoder two layers of 32.
+    `variant="fp16"` puts that word into the weight files' names, as the hub does. `old_keys`
+    writes the text encoder's keys with the prefix `text_model.` that published checkpoints have
+    and that transformers 5.6 dropped. `unet_overrides` are passed to UNet2DConditionModel.
+    """
+    import torch
+
+    folder = Path(folder)
+    torch.manual_seed(seed)
+    vocab_size = bpe_tokenizer(folder / "tokenizer")
+    text_encoder = tiny_text_encoder(vocab_size)
+    unet = tiny_unet(**unet_overrides)
+    vae = tiny_vae()
+    for module in (text_encoder, unet, vae):
+        _spread(module)
+        module.to(getattr(torch, dtype))
+    for name, module in (("unet", unet), ("vae", vae)):
+        module.save_pretrained(folder / name, variant=variant)
+    _save_text_encoder(text_encoder, folder / "text_encoder", variant, old_keys)
+    scheduler = _SCHEDULER | {"prediction_type": prediction_type}
+    _write_json(folder / "scheduler" / "scheduler_config.json", scheduler)
+    _write_json(
+        folder / "model_index.json",
+        {
+            "_class_name": "StableDiffusionPipeline",
+            "_diffusers_version": "0.6.0",
+            "feature_extractor": [None, None],
+            "requires_safety_checker": False,
+            "safety_checker": [None, None],
+            "scheduler": ["diffusers", scheduler["_class_name"]],
+            "text_encoder": ["transformers", "CLIPTextModel"],
+            "tokenizer": ["transformers", "CLIPTokenizer"],
+            "unet": ["diffusers", "UNet2DConditionModel"],
+            "vae": ["diffusers", "AutoencoderKL"],
+        },
+    )
+    return folder
+
+
+def tiny_unet(**overrides: Any) -> Any:
+    from diffusers import UNet2DConditionModel
+
+    settings = {
+        "sample_size": 8,
+        "in_channels": 4,
+        "out_channels": 4,
+        "block_out_channels": (32, 64, 64),
+        "down_block_types": ("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
+        "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
+        "layers_per_block": 1,
+        "attention_head_dim": 4,
+        "cross_attention_dim": 32,
+        "norm_num_groups": 8,
+    }
+    return UNet2DConditionModel(**(settings | overrides))
+
+
+def tiny_vae() -> Any:
+    from diffusers import AutoencoderKL
+
+    return AutoencoderKL(
+        sample_size=64,
+        block_out_channels=(32, 32, 32, 32),
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        latent_channels=4,
+        layers_per_block=1,
+        norm_num_groups=8,
+    )
+
+
+def tiny_text_encoder(vocab_size: int) -> Any:
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    config = CLIPTextConfig(
+        vocab_size=vocab_size,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        max_position_embeddings=77,
+        projection_dim=32,
+        bos_token_id=vocab_size - 2,
+        eos_token_id=vocab_size - 1,
+        pad_token_id=vocab_size - 1,
+    )
+    return CLIPTextModel(config)
+
+
+def bpe_tokenizer(folder: Path) -> int:
+    """Write CLIP's tokenizer files for a small vocabulary; return how many tokens it has.
+
+    The order is CLIP's: 256 bytes, the same at the end of a word, the merges, start, end.
+    """
+    alphabet = _byte_alphabet()
+    merges = _merges(_WORDS.split())
+    tokens = alphabet + [c + "</w>" for c in alphabet] + ["".join(pair) for pair in merges]
+    tokens += ["<|startoftext|>", "<|endoftext|>"]
+    folder = Path(folder)
+    _write_json(folder / "vocab.json", {token: i for i, token in enumerate(tokens)})
+    lines = ["#version: 0.2", *(" ".join(pair) for pair in merges)]
+    (folder / "merges.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    _write_json(
+        folder / "special_tokens_map.json",
+        {
+            "bos_token": "<|startoftext|>",
+            "eos_token": "<|endoftext|>",
+            "pad_token": "<|endoftext|>",
+            "unk_token": "<|endoftext|>",
+        },
+    )
+    _write_json(
+        folder / "tokenizer_config.json",
+        {
+            "add_prefix_space": False,
+            "bos_token": "<|startoftext|>",
+            "do_lower_case": True,
+            "eos_token": "<|endoftext|>",
+            "errors": "replace",
+            "model_max_length": 77,
+            "pad_token": "<|endoftext|>",
+            "tokenizer_class": "CLIPTokenizer",
+            "unk_token": "<|endoftext|>",
+        },
+    )
+    return len(tokens)
+
+
+def _byte_alphabet() -> list[str]:
+    """GPT-2's printable stand-ins for the 256 bytes, in CLIP's order."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    hidden = [b for b in range(256) if b not in printable]
+    return [chr(b) for b in printable] + [chr(256 + i) for i in range(len(hidden))]
+
+
+def _merges(words: list[str]) -> list[tuple[str, str]]:
+    """Merges that build each word from its left end, without repeats, in order of first use."""
+    merges: dict[tuple[str, str], None] = {}
+    for word in words:
+        letters = [*word[:-1], word[-1] + "</w>"]
+        start = letters[0]
+        for letter in letters[1:]:
+            merges[start, letter] = None
+            start += letter
+    return list(merges)
+
+
+def _spread(module: Any) -> None:
+    """Give norms and biases random values too: with ones and zeros a mixed-up key goes unseen."""
+    import torch
+
+    with torch.no_grad():
+        for parameter in module.parameters():
+            if parameter.ndim == 1:
+                parameter.add_(torch.randn_like(parameter), alpha=0.1)
+
+
+def _save_text_encoder(module: Any, folder: Path, variant: str | None, old_keys: bool) -> None:
+    from safetensors.torch import save_file
+
+    bare = {key.removeprefix("text_model."): value for key, value in module.state_dict().items()}
+    weights = {f"text_model.{key}" if old_keys else key: value for key, value in bare.items()}
+    folder.mkdir(parents=True, exist_ok=True)
+    file = f"model.{variant}.safetensors" if variant else "model.safetensors"
+    save_file(weights, folder / file, metadata={"format": "pt"})
+    module.config.save_pretrained(folder)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    _write_json(folder / "config.json", config | {"architectures": ["CLIPTextModel"]})
+
+
+def _write_json(path: Path, value: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
