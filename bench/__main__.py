@@ -3,15 +3,23 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from pleinair.runtime.errors import PleinairError
 
 from . import fixture, peers, soak, unet
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong with an argument in one line, as every other mistake is said."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line. Nothing heavy is imported, so `--help` is quick."""
-    made = argparse.ArgumentParser(
+    made = _Parser(
         prog="python -m pleinair.bench", description="Measure Pleinair, alone and beside others."
     )
     commands = made.add_subparsers(metavar="COMMAND", required=True)

@@ -20,7 +20,7 @@ CLASSES = {
 def build(submodel: str, config: Config, origin: str) -> torch.nn.Module:
     """Build one of `text_encoder`, `unet`, `vae` on the meta device: shapes, but no memory yet."""
     try:
-        with torch.device("meta"), _quiet():
+        with torch.device("meta"), quiet():
             return _text_encoder(config) if submodel == "text_encoder" else _diffusers(config)
     except (TypeError, ValueError, KeyError, IndexError) as error:
         raise SourceError(f"{origin}: its config describes no working model: {error}") from error
@@ -53,7 +53,7 @@ def count_parameters(module: torch.nn.Module) -> int:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Silence the libraries' remarks on configs: what matters is checked by key and shape."""
     import diffusers.utils.logging as diffusers_log
     import transformers.utils.logging as transformers_log

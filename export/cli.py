@@ -14,7 +14,7 @@ def parser() -> argparse.ArgumentParser:
     """Build the command line. Nothing heavy is imported, so `--help` is quick."""
     made = argparse.ArgumentParser(
         prog="pleinair-export",
-        description="Convert a Stable Diffusion checkpoint to OpenVINO or ONNX, once, with PyTorch.",
+        description="Convert a Stable Diffusion checkpoint to OpenVINO or ONNX, with PyTorch.",
     )
     made.add_argument(
         "source",
@@ -99,17 +99,25 @@ def _progress(quiet: bool) -> Iterator[Callable[[str, float], None] | None]:
         yield None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
-    from rich.progress import TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     columns = (
-        TextColumn("{task.description:<28}"),
+        TextColumn("{task.description:<34}"),
         BarColumn(),
         TaskProgressColumn(),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True)) as bars:
+    # The stages are few and long: the time left is judged by all of them, not the last seconds.
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, speed_estimate_period=86_400) as bars:
         bar = bars.add_task("starting", total=1.0)
         yield lambda stage, share: bars.update(bar, description=stage, completed=share)

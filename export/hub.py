@@ -1,21 +1,13 @@
 """Fetching a diffusers folder from the hub: only the files needed, cached, resumable."""
 
 from pathlib import Path
-from typing import Any
 
 from pleinair.runtime.errors import SourceError
 
 from .architecture import CLASSES
+from .weights import choose
 
 _ALWAYS = ("model_index.json", "scheduler/", "tokenizer/")
-
-# Preferred first: no pickles where safetensors are, full precision before half.
-_WEIGHTS = tuple(
-    f"{stem}{variant}.{suffix}"
-    for suffix in ("safetensors", "bin")
-    for variant in ("", ".fp16")
-    for stem in ("diffusion_pytorch_model", "model", "pytorch_model")
-)
 
 
 def fetch(repo_id: str, revision: str | None) -> tuple[Path, str]:
@@ -23,21 +15,17 @@ def fetch(repo_id: str, revision: str | None) -> tuple[Path, str]:
 
     Files already there are not fetched again and broken transfers go on where they stopped.
     `HF_ENDPOINT`, `HF_HUB_OFFLINE`, `HF_TOKEN` and `HF_HOME` work as everywhere. Raises
-    `SourceError` when there is no such repository, no network, or no Stable Diffusion in it.
+    `SourceError` when there is no such repository, no Stable Diffusion in it, or neither a
+    network nor a whole copy in the cache.
     """
-    from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,
-        HfHubHTTPError,
-        LocalEntryNotFoundError,
-        OfflineModeIsEnabled,
         RepositoryNotFoundError,
         RevisionNotFoundError,
     )
 
     try:
-        names = _listing(HfApi(), repo_id, revision)
-        folder = snapshot_download(repo_id, revision=revision, allow_patterns=names)
+        folder = _download(repo_id, revision)
     except GatedRepoError as error:
         raise SourceError(
             f"{repo_id} is gated: accept its licence on the hub, then run `hf auth login`"
@@ -48,26 +36,25 @@ def fetch(repo_id: str, revision: str | None) -> tuple[Path, str]:
         raise SourceError(
             f"the hub has no {repo_id}, or it is private; check the name, or run `hf auth login`"
         ) from error
-    except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
-        raise SourceError(_by_hand(repo_id, error)) from error
     except Exception as error:
         if not _is_transport(error):
             raise
-        raise SourceError(_by_hand(repo_id, error)) from error
-    return Path(folder), Path(folder).name
+        folder = _cached(repo_id, revision)
+        if folder is None:
+            raise SourceError(_by_hand(repo_id, error)) from error
+    return folder, folder.name
 
 
-def _listing(api: Any, repo_id: str, revision: str | None) -> list[str]:
-    """Return the names of the files to fetch; offline, patterns for all that may be cached."""
-    from huggingface_hub import constants
+def _download(repo_id: str, revision: str | None) -> Path:
+    from huggingface_hub import HfApi, snapshot_download
 
-    if constants.HF_HUB_OFFLINE:
-        return [f"{name}*" for name in (*_ALWAYS, *(f"{sub}/" for sub in CLASSES))]
-    return choose(api.list_repo_files(repo_id, revision=revision), repo_id)
+    files = HfApi().list_repo_files(repo_id, revision=revision)
+    wanted = needed(files, repo_id)
+    return Path(snapshot_download(repo_id, revision=revision, allow_patterns=wanted))
 
 
-def choose(files: list[str], repo_id: str) -> list[str]:
-    """Return those of a repository's files that an export reads."""
+def needed(files: list[str], repo_id: str) -> list[str]:
+    """Return those of a repository's files that an export reads: of each weight, one copy."""
     if "model_index.json" not in files:
         raise SourceError(
             f"{repo_id} has no model_index.json, so it is no diffusers folder; download its "
@@ -75,31 +62,27 @@ def choose(files: list[str], repo_id: str) -> list[str]:
         )
     chosen = [name for name in files if name.startswith(_ALWAYS)]
     for submodel in CLASSES:
-        chosen.append(f"{submodel}/config.json")
-        chosen += _weights(files, submodel, repo_id)
+        inside = [name.removeprefix(f"{submodel}/") for name in files if f"{submodel}/" in name]
+        weights = choose(inside, f"{repo_id}/{submodel}")
+        chosen += [f"{submodel}/{name}" for name in ("config.json", *weights)]
     return chosen
 
 
-def _weights(files: list[str], submodel: str, repo_id: str) -> list[str]:
-    for name in _WEIGHTS:
-        if f"{submodel}/{name}" in files:
-            return [f"{submodel}/{name}"]
-        stem, suffix = name.removesuffix(".fp16"), name.rpartition(".")[2]
-        shards = _shards(files, submodel, stem.removesuffix(f".{suffix}"), suffix)
-        if shards:
-            return shards
-    raise SourceError(f"{repo_id} has no weights in {submodel}/")
+def _cached(repo_id: str, revision: str | None) -> Path | None:
+    """Return the cached copy if it is whole."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
 
-
-def _shards(files: list[str], submodel: str, stem: str, suffix: str) -> list[str]:
-    """Return an index and its shards: `stem.safetensors.index.json`, `stem-00001-of-00002…`."""
-    base, _, variant = stem.partition(".")
-    variant = f".{variant}" if variant else ""
-    index = f"{submodel}/{base}.{suffix}.index{variant}.json"
-    if index not in files:
-        return []
-    parts = [f for f in files if f.startswith(f"{submodel}/{base}") and "-of-" in f]
-    return [index, *(f for f in parts if f.endswith(suffix) and (variant in f))]
+    try:
+        found = snapshot_download(
+            repo_id, revision=revision, allow_patterns="model_index.json", local_files_only=True
+        )
+        folder = Path(found)
+        files = [path.relative_to(folder).as_posix() for path in folder.rglob("*")]
+        whole = set(needed(files, repo_id)) <= set(files)
+    except (LocalEntryNotFoundError, SourceError):
+        return None
+    return folder if whole else None
 
 
 def _is_transport(error: Exception) -> bool:
@@ -111,7 +94,7 @@ def _is_transport(error: Exception) -> bool:
 def _by_hand(repo_id: str, error: Exception) -> str:
     reason = str(error).strip().splitlines()
     return (
-        f"cannot fetch {repo_id} ({reason[0] if reason else type(error).__name__}); on a machine "
-        f"with a network run `hf download {repo_id} --local-dir FOLDER`, copy FOLDER here and pass "
-        "its path instead of the name (or set HF_ENDPOINT to a mirror)"
+        f"cannot fetch {repo_id} ({reason[0] if reason else type(error).__name__}); run again to "
+        f"go on, or on another machine `hf download {repo_id} --local-dir FOLDER`, bring FOLDER "
+        "here and pass its path instead (HF_ENDPOINT chooses a mirror)"
     )

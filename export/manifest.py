@@ -2,13 +2,13 @@
 
 import hashlib
 import json
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
 FILE = "pleinair.json"
 FORMAT_VERSION = 1
-_MAKERS = (
+_MAKERS = {
     "pleinair",
     "torch",
     "diffusers",
@@ -17,7 +17,7 @@ _MAKERS = (
     "openvino-tokenizers",
     "onnx",
     "onnxruntime",
-)
+}
 
 
 def write(
@@ -62,10 +62,5 @@ def sha256(path: Path) -> str:
 
 
 def _versions() -> dict[str, str]:
-    versions = {}
-    for name in _MAKERS:
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return versions
+    installed = {found.name.replace("_", "-").lower(): found.version for found in distributions()}
+    return {name: installed[name] for name in _MAKERS if name in installed}

@@ -48,7 +48,7 @@ def export_model(
     if precision not in PRECISIONS:
         raise ExportError(f"precision {precision!r} is not one of {', '.join(PRECISIONS)}")
     report = on_progress or (lambda stage, share: None)
-    with folder.publishing(Path(output), overwrite) as target:
+    with folder.publishing(Path(output), overwrite) as target, architecture.quiet():
         report("reading the checkpoint", 0.0)
         checkpoint = open_checkpoint(source, revision)
         plan = _Plan(checkpoint, chosen, precision)
@@ -103,20 +103,18 @@ class _Plan:
 
     def write_graphs(self, target: Path, report: Progress) -> dict[str, Any]:
         """Export one sub-model at a time, so that only one is in memory; return the parities."""
-        effort = {name: _COST[name] * self.sizes[sub] for name, sub in graphs.SUBMODEL.items()}
+        clock = _Clock(self.sizes, len(self.formats), report)
         measured: dict[str, Any] = {}
-        done = 0
         for submodel in architecture.CLASSES:
-            names = [name for name, owner in graphs.SUBMODEL.items() if owner == submodel]
-            report(f"loading {submodel}", done / sum(effort.values()))
+            clock.says(f"loading {submodel}")
             module = self._load(submodel)
-            for name in names:
-                report(f"exporting {name}", done / sum(effort.values()))
-                config = architecture.published_config(module, self.configs[submodel])
-                manifest.write_json(target / name / "config.json", config)
-                measured[name] = self._export(graphs.BUILD[name](module), target / name)
-                done += effort[name]
-            del module
+            for name, owner in graphs.SUBMODEL.items():
+                if owner == submodel:
+                    config = architecture.published_config(module, self.configs[submodel])
+                    manifest.write_json(target / name / "config.json", config)
+                    graph = graphs.BUILD[name](module)
+                    measured[name] = self._export(graph, target / name, clock)
+            del module, graph
             gc.collect()
         return measured
 
@@ -125,17 +123,40 @@ class _Plan:
         weights.load(module, self.checkpoint.weights(submodel), f"{self.name}/{submodel}")
         return module
 
-    def _export(self, graph: graphs.Graph, target: Path) -> dict[str, Any]:
+    def _export(self, graph: graphs.Graph, target: Path, clock: "_Clock") -> dict[str, Any]:
+        clock.says(f"running {graph.name}")
         expected = parity.reference(graph)
+        clock.finished(graph.name)
         measured = {}
         for name in self.formats:
             backend = _backend(name)
+            clock.says(f"tracing {graph.name} for {name}")
             backend.write(graph, target, half=self.precision == "fp16")
+            clock.finished(graph.name)
+            clock.says(f"checking {graph.name} in {name}")
             found = backend.run(target, graph.trials())
             where = f"{self.name}/{graph.name} ({name})"
             result = parity.compare(graph, where, expected, found, self.precision)
             measured[name] = result.as_json()
+            clock.finished(graph.name)
         return measured
+
+
+class _Clock:
+    """The share of the work that is done: parameters, by what a graph costs per parameter."""
+
+    def __init__(self, sizes: dict[str, int], formats: int, report: Progress) -> None:
+        self.report = report
+        self.cost = {name: _COST[name] * sizes[sub] for name, sub in graphs.SUBMODEL.items()}
+        # Every graph is run once by torch, then traced and checked once in each format.
+        self.total = sum(self.cost.values()) * (1 + 2 * formats)
+        self.done = 0
+
+    def says(self, stage: str) -> None:
+        self.report(stage, self.done / self.total)
+
+    def finished(self, graph: str) -> None:
+        self.done += self.cost[graph]
 
 
 def _backend(name: str) -> Any:

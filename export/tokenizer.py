@@ -102,14 +102,14 @@ def complete(folder: Path, openvino: bool) -> None:
     the converted `openvino_tokenizer.xml` and `openvino_detokenizer.xml`.
     """
     tokenizer = _load(folder)
+    special = {key: str(value) for key, value in tokenizer.special_tokens_map.items()}
     if not (folder / "tokenizer.json").is_file():
         tokenizer.backend_tokenizer.save(str(folder / "tokenizer.json"))
-    config = folder / "tokenizer_config.json"
-    if not config.is_file():
-        write_json(config, _default_config(tokenizer))
-    special = folder / "special_tokens_map.json"
-    if not special.is_file():
-        write_json(special, {key: str(value) for key, value in tokenizer.special_tokens_map.items()})
+    if not (folder / "special_tokens_map.json").is_file():
+        write_json(folder / "special_tokens_map.json", special)
+    if not (folder / "tokenizer_config.json").is_file():
+        config = special | {"model_max_length": 77, "tokenizer_class": "CLIPTokenizer"}
+        write_json(folder / "tokenizer_config.json", config)
     if openvino:
         _convert(tokenizer, folder)
 
@@ -118,11 +118,6 @@ def _load(folder: Path) -> Any:
     from transformers import CLIPTokenizerFast
 
     return CLIPTokenizerFast.from_pretrained(folder)
-
-
-def _default_config(tokenizer: Any) -> dict[str, Any]:
-    special = {key: str(value) for key, value in tokenizer.special_tokens_map.items()}
-    return special | {"model_max_length": 77, "tokenizer_class": "CLIPTokenizer"}
 
 
 def _convert(tokenizer: Any, folder: Path) -> None:

@@ -4,10 +4,9 @@
 unexpected or a misshapen weight is an error that names it.
 """
 
-import json
 import pickle
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
@@ -38,34 +37,44 @@ class _Inert:
 
 
 def find_weights(folder: Path) -> list[Path]:
-    """Return the weight files of one sub-model's folder: safetensors first, full precision first.
+    """Return the weight files of one sub-model's folder; `SourceError` when there are none."""
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    return [folder / name for name in choose(names, str(folder))]
 
-    Raises `SourceError` when the folder has none, or when an index names a shard that is missing.
+
+def choose(names: Iterable[str], where: str) -> list[str]:
+    """Pick one set of weights out of the file `names` of a sub-model's folder.
+
+    Preferred first: safetensors before pickles, full precision before half, one file before
+    shards. Raises `SourceError`, which names `where`, when there are none or a shard is missing.
     """
+    available = sorted(names)
     for suffix in ("safetensors", "bin"):
-        for stem in ("diffusion_pytorch_model", "model", "pytorch_model"):
-            for variant in ("", ".fp16"):
-                file = folder / f"{stem}{variant}.{suffix}"
-                if file.is_file():
-                    return [file]
-                # diffusers writes model.safetensors.index.fp16.json, transformers
-                # model.safetensors.index.json.
-                index = folder / f"{stem}.{suffix}.index{variant}.json"
-                if index.is_file():
-                    return _shards(index)
+        for variant in ("", ".fp16"):
+            for stem in ("diffusion_pytorch_model", "model", "pytorch_model"):
+                whole = f"{stem}{variant}.{suffix}"
+                if whole in available:
+                    return [whole]
+                shards = _shards(available, stem, variant, suffix, where)
+                if shards:
+                    return shards
     raise SourceError(
-        f"no weights in {folder}: expected diffusion_pytorch_model.safetensors, "
+        f"no weights in {where}: expected diffusion_pytorch_model.safetensors, "
         "model.safetensors or a .bin of that name"
     )
 
 
-def _shards(index: Path) -> list[Path]:
-    names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    shards = [index.parent / name for name in names]
-    missing = [shard.name for shard in shards if not shard.is_file()]
-    if missing:
-        raise SourceError(f"{index} lists files that are not there: {', '.join(missing)}")
-    return shards
+def _shards(names: list[str], stem: str, variant: str, suffix: str, where: str) -> list[str]:
+    """Return `stem-00001-of-0000N.fp16.safetensors` and so on; the variant may precede the dash."""
+    number = r"-\d+-of-(\d+)"
+    dotted = re.escape(variant)
+    pattern = re.compile(rf"{stem}(?:{dotted}{number}|{number}{dotted})\.{suffix}")
+    found = [match for name in names if (match := pattern.fullmatch(name))]
+    for match in found[:1]:
+        total = int(match[1] or match[2])
+        if len(found) != total:
+            raise SourceError(f"{where} has {len(found)} of the {total} shards of {stem}{variant}")
+    return [match[0] for match in found]
 
 
 def read_weights(files: list[Path]) -> State:

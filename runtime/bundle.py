@@ -91,7 +91,7 @@ class Bundle:
         return bundle
 
     def verify(self) -> None:
-        """Compare every file with its sha256 in the manifest; BundleError names the first bad one."""
+        """Compare the files with the manifest's sha256; BundleError names the first bad one."""
         for name, facts in self.manifest.get("files", {}).items():
             digest = hashlib.sha256()
             with (self.path / name).open("rb") as file:
@@ -189,7 +189,8 @@ def _check_match(path: Path, unet: Any, text: Any, decoder: Any) -> None:
     latent_channels = decoder.get("latent_channels", 4)
     if unet.get("in_channels", latent_channels) != latent_channels:
         raise BundleError(
-            f"{path / 'unet'}: takes {unet['in_channels']} channels, the VAE has {latent_channels}; "
+            f"{path / 'unet'}: takes {unet['in_channels']} channels, the VAE has "
+            f"{latent_channels}; "
             "inpainting and editing UNets cannot be opened as text to image"
         )
     width = text.get("hidden_size", unet.get("cross_attention_dim"))
@@ -236,7 +237,7 @@ def _check_weights(graph: Path) -> None:
 
 
 def read_json(path: Path, hint: str = "copy it there", optional: bool = False) -> dict[str, Any]:
-    """The object in a JSON file; {} where it may be and is absent. Raises BundleError, naming it."""
+    """The object in a JSON file; {} where an optional one is absent; else BundleError names it."""
     if not path.is_file():
         if optional:
             return {}

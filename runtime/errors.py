@@ -10,7 +10,7 @@ class PleinairError(Exception):
 
 
 class BundleError(PleinairError):
-    """A model folder, or a file in it, is missing, truncated, mismatched or of an unknown layout."""
+    """A model folder, or a file in it, is missing, truncated, mismatched or of unknown layout."""
 
 
 class EngineError(PleinairError):

@@ -72,7 +72,9 @@ class TorchNoise:
     def _uniform(self, size: int) -> Array:
         """24 random bits each, in [0, 1)."""
         bits = self._mersenne.randint(0, 2**32, size, dtype=np.uint32)
-        return np.multiply(bits & np.uint32(2**24 - 1), np.float32(2**-24), dtype=np.float32)
+        uniform: Array = (bits & np.uint32(2**24 - 1)).astype(np.float32)
+        uniform *= np.float32(2**-24)
+        return uniform
 
     def _uniform_double(self) -> float:
         """53 random bits out of two draws, in [0, 1)."""

@@ -173,7 +173,7 @@ class StableDiffusionPipeline:
         return run.paint(prompts, negative_prompt or "", seeds, latents)
 
     def start_noise(self, seed: int, width: int | None = None, height: int | None = None) -> Array:
-        """The noise that a picture of this seed and size begins with, for the `latents` argument."""
+        """The noise that a picture of this seed and size begins with, for `latents`."""
         factor = self.bundle.vae_scale_factor
         sides = (height or self.defaults.size) // factor, (width or self.defaults.size) // factor
         return TorchNoise(seed).normal((1, self.bundle.latent_channels, *sides))

@@ -4,6 +4,7 @@ import math
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from .bundle import Bundle
 from .catalog import Defaults
@@ -79,7 +80,7 @@ class Settings:
 
 def repeated(prompt: str | Sequence[str], times: int) -> list[str]:
     """Every prompt `times` times, in order; raises PromptError or SettingError."""
-    prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+    prompts: list[Any] = list(prompt) if isinstance(prompt, list | tuple) else [prompt]
     if not prompts or not all(isinstance(text, str) for text in prompts):
         raise PromptError("prompt must be a text, or a list of texts with at least one in it")
     if not isinstance(times, int) or times < 1:

@@ -36,21 +36,24 @@ def tiny_stable_diffusion(
     dtype: str = "float32",
     variant: str | None = None,
     old_keys: bool = True,
+    clip_vocabulary: bool = False,
     **unet_overrides: Any,
 ) -> Path:
-    """Write a random checkpoint of Stable Diffusion's shape, about 1 M parameters, to `folder`.
+    """Write a random checkpoint of Stable Diffusion's shape, about 3 M parameters, to `folder`.
 
     Pictures are 8 times the latents (four levels of 32 channels in the VAE), the UNet has three
-    levels (32, 64, 64) with cross-attention on the upper two, the text encoder two layers of 32.
+    levels (32, 64, 64) with cross-attention on the upper two, the text encoder three layers of
+    128. Heads and norm groups are those of Stable Diffusion 1, which no tensor's shape tells.
     `variant="fp16"` puts that word into the weight files' names, as the hub does. `old_keys`
     writes the text encoder's keys with the prefix `text_model.` that published checkpoints have
-    and that transformers 5.6 dropped. `unet_overrides` are passed to UNet2DConditionModel.
+    and that transformers 5.6 dropped. `clip_vocabulary` takes CLIP's own 49408 tokens instead of
+    some six hundred. `unet_overrides` are passed to UNet2DConditionModel.
     """
     import torch
 
     folder = Path(folder)
     torch.manual_seed(seed)
-    vocab_size = bpe_tokenizer(folder / "tokenizer")
+    vocab_size = (clip_tokenizer if clip_vocabulary else bpe_tokenizer)(folder / "tokenizer")
     text_encoder = tiny_text_encoder(vocab_size)
     unet = tiny_unet(**unet_overrides)
     vae = tiny_vae()
@@ -91,9 +94,9 @@ def tiny_unet(**overrides: Any) -> Any:
         "down_block_types": ("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
         "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
         "layers_per_block": 1,
-        "attention_head_dim": 4,
-        "cross_attention_dim": 32,
-        "norm_num_groups": 8,
+        "attention_head_dim": 8,
+        "cross_attention_dim": 128,
+        "norm_num_groups": 32,
     }
     return UNet2DConditionModel(**(settings | overrides))
 
@@ -108,7 +111,7 @@ def tiny_vae() -> Any:
         up_block_types=("UpDecoderBlock2D",) * 4,
         latent_channels=4,
         layers_per_block=1,
-        norm_num_groups=8,
+        norm_num_groups=32,
     )
 
 
@@ -117,12 +120,12 @@ def tiny_text_encoder(vocab_size: int) -> Any:
 
     config = CLIPTextConfig(
         vocab_size=vocab_size,
-        hidden_size=32,
-        intermediate_size=64,
+        hidden_size=128,
+        intermediate_size=256,
         num_hidden_layers=3,
-        num_attention_heads=4,
+        num_attention_heads=2,
         max_position_embeddings=77,
-        projection_dim=32,
+        projection_dim=128,
         bos_token_id=vocab_size - 2,
         eos_token_id=vocab_size - 1,
         pad_token_id=vocab_size - 1,
@@ -167,6 +170,42 @@ def bpe_tokenizer(folder: Path) -> int:
         },
     )
     return len(tokens)
+
+
+def clip_tokenizer(folder: Path) -> int:
+    """Write the tokenizer of Stable Diffusion 1 itself."""
+    from pleinair.export import tokenizer
+
+    tokenizer.write_clip(folder)
+    tokenizer.complete(folder, openvino=False)
+    return tokenizer.CLIP_TOKENS
+
+
+def compvis_state(folder: Path) -> dict[str, Any]:
+    """Return a diffusers folder's weights under the names of the original layout.
+
+    The VAE's attention becomes 1x1 convolutions and the schedule's buffers are there, as in the
+    published files. That the names are right is for a test to show, with diffusers' converter.
+    """
+    import torch
+    from safetensors.torch import load_file
+
+    from pleinair.export import compvis
+
+    state = {}
+    for submodel, prefix in (("unet", "model.diffusion_model."), ("vae", "first_stage_model.")):
+        config = json.loads((folder / submodel / "config.json").read_text(encoding="utf-8"))
+        weights = load_file(folder / submodel / "diffusion_pytorch_model.safetensors")
+        for key, value in weights.items():
+            name = compvis.KEY[submodel](key, config)
+            is_vae_attention = submodel == "vae" and ".attentions." in key and value.ndim == 2
+            state[prefix + name] = value[:, :, None, None] if is_vae_attention else value
+    for key, value in load_file(folder / "text_encoder" / "model.safetensors").items():
+        state[f"cond_stage_model.transformer.{key}"] = value
+    positions = torch.arange(77)[None]
+    state["cond_stage_model.transformer.text_model.embeddings.position_ids"] = positions
+    state["betas"] = state["alphas_cumprod"] = torch.linspace(0, 1, 1000)
+    return {key: value.contiguous() for key, value in state.items()}
 
 
 def _byte_alphabet() -> list[str]:

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from ..errors import PleinairError
+from .arguments import parser
 
 USAGE_ERROR = 2
 INTERRUPTED = 130
@@ -19,9 +20,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             from .models import models
 
             return models(arguments[1:])
-        from .paint import paint
+        options = parser().parse_args(arguments)
+        from .paint import paint  # after the options: --help needs no engine
 
-        return paint(arguments)
+        return paint(options)
     except PleinairError as error:
         print(f"error: {error}", file=sys.stderr)
         return USAGE_ERROR

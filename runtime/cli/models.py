@@ -2,15 +2,12 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-
-from rich.console import Console
-from rich.table import Table
 
 from .. import catalog
 from ..bundle import Bundle
-from ..errors import BundleError, PleinairError
+from ..errors import BundleError
 
 
 def models(argv: Sequence[str]) -> int:
@@ -25,35 +22,37 @@ def models(argv: Sequence[str]) -> int:
     options = parser.parse_args(argv)
     here = {folder.name: folder for folder in reversed(catalog.installed())}
     known = catalog.entries()
-    table = Table("model", "on disk", "size", "steps", "licence", "what it is", box=None)
-    for name, entry in known.items():
-        state = _state(here[name]) if name in here else catalog.how_to_get(entry)
-        size, steps = f"{entry.size}x{entry.size}", str(entry.steps)
-        table.add_row(name, state, size, steps, entry.licence, entry.about)
+    for entry in known.values():
+        print(f"{entry.name}: {entry.about}")
+        print(f"    {entry.size}x{entry.size}, {entry.steps} steps; licence: {entry.licence}")
+        if entry.name not in here:
+            print(f"    not on disk; get it with: {catalog.how_to_get(entry)}")
+        else:
+            print(f"    {_state(here[entry.name])}")
     for name, folder in here.items():
         if name not in known:
-            table.add_row(name, _state(folder), "", "", "", "converted here")
-    Console().print(table)
-    return _verify(list(here.values())) if options.verify else 0
+            print(f"{name}: converted here\n    {_state(folder)}")
+    return _verify(here.values()) if options.verify else 0
 
 
 def _state(folder: Path) -> str:
     try:
-        bundle = Bundle.open(folder)
+        return f"on disk: {folder} ({', '.join(Bundle.open(folder).graphs)})"
     except BundleError as error:
-        return f"cannot be used: {error}"
-    return f"{folder} ({', '.join(bundle.graphs)})"
+        return f"on disk, but cannot be used: {error}"
 
 
-def _verify(folders: Sequence[Path]) -> int:
-    bad = 0
+def _verify(folders: Iterable[Path]) -> int:
+    """Name every folder whose files are not those that were exported."""
+    exit_code = 0
     for folder in folders:
         try:
             bundle = Bundle.open(folder)
             bundle.verify()
-        except PleinairError as error:
+        except BundleError as error:
             print(f"error: {error}", file=sys.stderr)
-            bad = 2
+            exit_code = 2
         else:
-            print(f"{folder}: {len(bundle.manifest.get('files', {}))} files as exported")
-    return bad
+            count = len(bundle.manifest.get("files", {}))
+            print(f"{folder}: {count} files are as exported" if count else f"{folder}: no sums")
+    return exit_code

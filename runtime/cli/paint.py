@@ -3,7 +3,7 @@
 import argparse
 import dataclasses
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -18,16 +18,16 @@ from ..images.grid import grid
 from ..images.saving import check_target, next_numbered, save, save_numbered
 from ..pipeline import StableDiffusionPipeline
 from ..settings import consecutive
-from .arguments import parser
 from .progress import StageBars
 from .prompts import read_prompts
 
 BAD_LINES = 2
 
 
-def paint(argv: Sequence[str]) -> int:
-    options = parser().parse_args(argv)
-    prompts, bad = [options.prompt], []
+def paint(options: argparse.Namespace) -> int:
+    """Paint all that the options ask for; 2 where lines of the prompt file were left out."""
+    prompts: list[str] = [options.prompt]
+    bad: list[tuple[int, str]] = []
     if options.from_file:
         file = read_prompts(options.from_file)
         prompts, bad = file.prompts, file.bad

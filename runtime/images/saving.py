@@ -1,5 +1,6 @@
 """Saving pictures: whole or not at all, never over another file, with how they were made."""
 
+import contextlib
 import json
 import os
 import secrets
@@ -42,7 +43,8 @@ def save(image: Image.Image, path: Path, settings: Mapping[str, Any] | None = No
     except OSError as error:
         raise SettingError(f"{path}: cannot be written: {error.strerror or error}") from error
     finally:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink()
     return path
 
 
@@ -59,7 +61,8 @@ def check_target(path: Path) -> None:
     except OSError as error:
         raise SettingError(f"{path}: cannot be written: {error.strerror or error}") from error
     finally:
-        trial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            trial.unlink()
 
 
 def save_numbered(

@@ -37,10 +37,10 @@ class EulerAncestral(ExplodingScheduler):
     ) -> Array:
         i = self._index(t)
         self._now = i + 1
-        sigma, sigma_next = self._step_down(i)
         # float32, as in diffusers: where sigma falls fast, `down` is what rounding leaves of it.
-        high, low = np.square(self.sigmas[i]), np.square(self.sigmas[i + 1])
-        up = np.sqrt(low * (high - low) / high)
-        down = np.sqrt(np.maximum(low - np.square(up), 0))
-        x: Array = sample + self._slope(model_output, sample, sigma) * (float(down) - sigma)
-        return x + up * self._drawn(noise, t)
+        high, low = np.square(self.sigmas[i : i + 2])
+        up = float(np.sqrt(low * (high - low) / high))
+        down = float(np.sqrt(np.maximum(low - np.square(np.float32(up)), 0)))
+        sigma = float(self.sigmas[i])
+        x = sample + self._slope(model_output, sample, sigma) * (down - sigma)
+        return x + self._drawn(noise, t) * up

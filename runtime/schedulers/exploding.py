@@ -26,7 +26,7 @@ class ExplodingScheduler(LadderScheduler):
         return sqrt(highest**2 + 1) if self.timestep_spacing == "leading" else highest
 
     def scale_model_input(self, sample: Array, t: float) -> Array:
-        return sample / np.sqrt(np.square(self.sigmas[self._index(t)]) + np.float32(1))
+        return sample / sqrt(float(self.sigmas[self._index(t)]) ** 2 + 1)
 
     def add_noise(self, original: Array, noise: Array, t: float) -> Array:
         return original + self._rung(t) * noise

@@ -46,10 +46,11 @@ class Heun(ExplodingScheduler):
         slope = self._slope(model_output, sample, float(self.sigmas[i]))
         if self._half is None:
             self._half = sample, slope
-            return sample + slope * float(self.sigmas[i + 1] - self.sigmas[i])
-        start, first = self._half
-        self._half = None
-        return start + (first + slope) / 2 * float(self.sigmas[i] - self.sigmas[i - 1])
+            sigma, sigma_next = self._step_down(i)
+            return sample + slope * (sigma_next - sigma)
+        (start, first), self._half = self._half, None
+        sigma, sigma_next = self._step_down(i - 1)
+        return start + (first + slope) / 2 * (sigma_next - sigma)
 
     def _slope(self, m: Array, x: Array, sigma: float) -> Array:
         if not self.clip_sample:

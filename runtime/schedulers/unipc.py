@@ -40,9 +40,8 @@ class UniPC(PreservingScheduler):
 
     def set_timesteps(self, num_inference_steps: int) -> None:
         super().set_timesteps(num_inference_steps)
-        level = self.sigmas[-1] in (0, self.sigmas[-2])
         order = min(self.solver_order, num_inference_steps)
-        if level and order > 1 and not self.lower_order_final:
+        if self.sigmas[-1] == 0 and order > 1 and not self.lower_order_final:
             raise SchedulerError(
                 "UniPC cannot end above order 1 where no noise is left: set lower_order_final, "
                 "or final_sigmas_type sigma_min"

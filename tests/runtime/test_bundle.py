@@ -181,7 +181,7 @@ def flat_folder(source: Path, checkpoint: Path, flat: Path, batch: int | None) -
             example = {
                 "sample": torch.randn(batch, 4, 8, 8),
                 "timestep": torch.tensor(1.0),
-                "encoder_hidden_states": torch.randn(batch, 77, 32),
+                "encoder_hidden_states": torch.randn(batch, 77, unet.config.cross_attention_dim),
             }
             with torch.no_grad():
                 model = ov.convert_model(

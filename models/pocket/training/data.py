@@ -62,8 +62,10 @@ def check_integrity() -> None:
     for name, (version, integrity) in PACKAGES.items():
         entry = lock["packages"][f"node_modules/{name}"]
         if (entry["version"], entry["integrity"]) != (version, integrity):
-            raise SystemExit(f"{name}: npm installed {entry['version']} {entry['integrity']}, "
-                             f"not {version} {integrity}; see PACKAGES in {__file__}")
+            raise SystemExit(
+                f"{name}: npm installed {entry['version']} {entry['integrity']}, "
+                f"not {version} {integrity}; see PACKAGES in {__file__}"
+            )
 
 
 def read_set(name: str) -> dict:
@@ -120,9 +122,14 @@ def draw_all(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
             for variant in range(VARIANTS):
                 subjects[row, column, variant] = place(icon, random)
         rest = sorted(set(icon_set["icons"]) - chosen)
-        for icon in random.choice(rest, OTHERS_PER_STYLE, replace=False):
-            others.append(place(draw(icon_set, str(icon)), random))
+        strangers = random.choice(rest, OTHERS_PER_STYLE, replace=False)
+        others += [place(draw(icon_set, str(icon)), random) for icon in strangers]
     return subjects, np.stack(others)
+
+
+def load_subjects() -> np.ndarray:
+    """`subjects` of `work/icons.npz`."""
+    return np.load(WORK / "icons.npz")["subjects"]
 
 
 def main() -> None:

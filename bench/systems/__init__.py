@@ -1,0 +1,83 @@
+"""The systems that can be given the same picture to paint, one file each.
+
+A file is found by its name. It has
+
+- `unable(job) -> str | None`: why it cannot do the job here, found without importing it;
+- `paint(job, watch) -> Times`: does it, as the system's own documentation would.
+"""
+
+import importlib
+import importlib.util
+import pkgutil
+from dataclasses import asdict, dataclass
+from types import ModuleType
+from typing import Any
+
+from ..worker import Watch
+
+# Short name -> diffusers class, for the solvers that all systems have.
+SCHEDULERS = {
+    "ddim": "DDIMScheduler",
+    "euler": "EulerDiscreteScheduler",
+    "euler_a": "EulerAncestralDiscreteScheduler",
+    "lcm": "LCMScheduler",
+    "pndm": "PNDMScheduler",
+}
+
+
+@dataclass(frozen=True)
+class Job:
+    """One picture, the same for every system.
+
+    model: the converted folder; checkpoint: the diffusers folder it was made from, or None.
+    size: both sides in pixels. scheduler: a name in SCHEDULERS. threads: of the CPU.
+    output: the PNG to write.
+    """
+
+    model: str
+    checkpoint: str | None
+    prompt: str
+    size: int
+    steps: int
+    guidance: float
+    scheduler: str
+    threads: int
+    seed: int
+    output: str
+
+
+@dataclass(frozen=True)
+class Times:
+    """Seconds.
+
+    ready: from the start of the process until everything is imported, loaded and compiled.
+    encode: both prompts. steps: each step, guided and unguided half together. decode: the VAE.
+    picture: from the prompt to the saved PNG, without `ready`.
+    """
+
+    ready: float
+    encode: float
+    steps: list[float]
+    decode: float
+    picture: float
+
+
+def names() -> list[str]:
+    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+
+
+def load(name: str) -> ModuleType:
+    return importlib.import_module(f"{__name__}.{name}")
+
+
+def missing(*modules: str) -> str | None:
+    """Say which of these Python modules are not installed."""
+    absent = [name for name in modules if importlib.util.find_spec(name) is None]
+    return f"not installed: {', '.join(absent)}" if absent else None
+
+
+def paint(job: dict[str, Any], watch: Watch) -> dict[str, Any]:
+    """The worker's way in: `job` is a Job's fields and the name of the "system"."""
+    fields = dict(job)
+    system = load(fields.pop("system"))
+    return asdict(system.paint(Job(**fields), watch))

@@ -1,0 +1,82 @@
+"""diffusers' StableDiffusionPipeline on torch, the CPU, float32."""
+
+import itertools
+import time
+from pathlib import Path
+from typing import Any
+
+from ..worker import Watch
+from . import SCHEDULERS, Job, Times, missing
+
+
+def unable(job: Job) -> str | None:
+    absent = missing("torch", "diffusers", "transformers")
+    if absent:
+        return absent
+    if job.checkpoint is None:
+        return "needs the diffusers folder: --checkpoint FOLDER"
+    index = Path(job.checkpoint) / "model_index.json"
+    return None if index.is_file() else f"{index}: missing, so this is no diffusers folder"
+
+
+def paint(job: Job, watch: Watch) -> Times:
+    """The pipeline's own stages called one by one, as its documentation allows, to time each."""
+    import torch
+
+    torch.set_num_threads(job.threads)
+    pipe = _open(job)
+    ready = watch.seconds()
+    with torch.inference_mode():
+        begun = time.perf_counter()
+        condition, uncondition = pipe.encode_prompt(
+            job.prompt, "cpu", 1, job.guidance > 1, negative_prompt=""
+        )
+        encoded = time.perf_counter()
+        marks = [encoded]
+        latents = pipe(
+            prompt_embeds=condition,
+            negative_prompt_embeds=uncondition,
+            width=job.size,
+            height=job.size,
+            num_inference_steps=job.steps,
+            guidance_scale=job.guidance,
+            generator=torch.Generator().manual_seed(job.seed),
+            callback_on_step_end=_marking(marks, job, watch),
+            output_type="latent",
+        ).images
+        denoised = time.perf_counter()
+        decoded = pipe.vae.decode(latents / pipe.vae.config.scaling_factor).sample
+        image = pipe.image_processor.postprocess(decoded, output_type="pil")[0]
+        done = time.perf_counter()
+    image.save(job.output)
+    return Times(
+        ready=ready,
+        encode=encoded - begun,
+        steps=[after - before for before, after in itertools.pairwise(marks)],
+        decode=done - denoised,
+        picture=time.perf_counter() - begun,
+    )
+
+
+def _open(job: Job) -> Any:
+    import diffusers
+    import torch
+
+    pipe = diffusers.StableDiffusionPipeline.from_pretrained(
+        job.checkpoint, safety_checker=None, requires_safety_checker=False, local_files_only=True
+    )
+    # Whatever precision the files have, and whatever dtype the libraries would choose for them.
+    pipe.to(torch.float32)
+    pipe.set_progress_bar_config(disable=True)
+    solver = getattr(diffusers, SCHEDULERS[job.scheduler])
+    pipe.scheduler = solver.from_config(pipe.scheduler.config)
+    return pipe
+
+
+def _marking(marks: list[float], job: Job, watch: Watch) -> Any:
+    def on_step(pipe: Any, step: int, timestep: Any, tensors: Any) -> Any:
+        marks.append(time.perf_counter())
+        watch.advance((step + 1) / (job.steps + 1))
+        return tensors
+
+    return on_step

@@ -1,0 +1,73 @@
+"""openvino_genai's Text2ImagePipeline on the same folder, shapes fixed before it compiles."""
+
+import time
+from pathlib import Path
+
+from pleinair.runtime.bundle import Bundle
+
+from ..worker import Watch
+from . import Job, Times, missing
+
+_TYPES = {
+    "ddim": "DDIM",
+    "euler": "EULER_DISCRETE",
+    "euler_a": "EULER_ANCESTRAL_DISCRETE",
+    "lcm": "LCM",
+    "pndm": "PNDM",
+}
+
+
+def unable(job: Job) -> str | None:
+    absent = missing("openvino_genai", "openvino_tokenizers")
+    if absent:
+        return absent
+    if "openvino" not in Bundle.open(job.model).graphs:
+        return "the folder has no OpenVINO graphs"
+    tokenizer = Path(job.model) / "tokenizer" / "openvino_tokenizer.xml"
+    return None if tokenizer.is_file() else f"the folder has no {tokenizer.name}"
+
+
+def paint(job: Job, watch: Watch) -> Times:
+    """Its own clock tells the stages, in milliseconds, and the steps, in microseconds."""
+    from openvino_genai import Text2ImagePipeline
+    from PIL import Image
+
+    pipe = Text2ImagePipeline(job.model)
+    pipe.set_scheduler(_scheduler(job))
+    pipe.reshape(1, job.size, job.size, job.guidance)
+    # f32, as in profile exact: a CPU with bf16 matrices would take those by itself.
+    pipe.compile("CPU", INFERENCE_NUM_THREADS=job.threads, INFERENCE_PRECISION_HINT="f32")
+    ready = watch.seconds()
+
+    def on_step(step: int, total: int, latent: object) -> bool:
+        watch.advance((step + 1) / (total + 1))
+        return False
+
+    begun = time.perf_counter()
+    tensor = pipe.generate(
+        job.prompt,
+        negative_prompt="",
+        width=job.size,
+        height=job.size,
+        num_inference_steps=job.steps,
+        guidance_scale=job.guidance,
+        rng_seed=job.seed,
+        callback=on_step,
+    )
+    Image.fromarray(tensor.data[0]).save(job.output)
+    picture = time.perf_counter() - begun
+    spent = pipe.get_performance_metrics()
+    return Times(
+        ready=ready,
+        encode=sum(spent.get_text_encoder_infer_duration().values()) / 1e3,
+        steps=[duration / 1e6 for duration in spent.raw_metrics.iteration_durations],
+        decode=spent.get_vae_decoder_infer_duration() / 1e3,
+        picture=picture,
+    )
+
+
+def _scheduler(job: Job):
+    from openvino_genai import Scheduler
+
+    config = Path(job.model) / "scheduler" / "scheduler_config.json"
+    return Scheduler.from_config(config, getattr(Scheduler.Type, _TYPES[job.scheduler]))

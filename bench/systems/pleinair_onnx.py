@@ -1,0 +1,16 @@
+"""Pleinair's runtime on ONNX Runtime, profile exact."""
+
+from pleinair.runtime.bundle import Bundle
+
+from ..worker import Watch
+from . import Job, Times, missing
+from .pleinair import paint_on
+
+
+def unable(job: Job) -> str | None:
+    held = Bundle.open(job.model).graphs
+    return missing("onnxruntime") or (None if "onnx" in held else "the folder has no ONNX graphs")
+
+
+def paint(job: Job, watch: Watch) -> Times:
+    return paint_on("onnxruntime", job, watch)

@@ -1,0 +1,104 @@
+"""The random checkpoint is what it claims to be: the published shape, readable, finite."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from pleinair.bench import fixture
+from pleinair.runtime.errors import ExportError
+
+# Counted from the published weights of CompVis/stable-diffusion-v1-4.
+PUBLISHED = {"text_encoder": 123_060_480, "unet": 859_520_964, "vae": 83_653_863}
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("fixture") / "tiny"
+    fixture.write(folder, fixture.SHAPES["tiny"])
+    return folder
+
+
+def test_sd_v1_4_has_the_published_number_of_parameters() -> None:
+    from pleinair.export import architecture
+
+    counted = {
+        name: architecture.count_parameters(architecture.build(name, config, name))
+        for name, config in fixture.SHAPES["sd-v1.4"].networks()
+    }
+    assert counted == PUBLISHED
+
+
+def test_diffusers_paints_with_it(written: Path) -> None:
+    import numpy as np
+    import torch
+    from diffusers import StableDiffusionPipeline
+
+    pipe = StableDiffusionPipeline.from_pretrained(written, safety_checker=None)
+    pipe.to(torch.float32)
+    pipe.set_progress_bar_config(disable=True)
+    assert type(pipe.scheduler).__name__ == "PNDMScheduler"
+    # CLIP's ids, known from any Stable Diffusion 1 checkpoint.
+    assert pipe.tokenizer("a photo of a cat").input_ids == [
+        49406, 320, 1125, 539, 320, 2368, 49407,
+    ]  # fmt: skip
+    image = pipe(
+        "a cat",
+        num_inference_steps=3,
+        width=64,
+        height=64,
+        generator=torch.Generator().manual_seed(0),
+        output_type="np",
+    ).images[0]
+    assert np.isfinite(image).all()
+    assert image.std() > 0.01
+
+
+def test_weights_are_all_there_in_half_precision(written: Path) -> None:
+    import torch
+    from safetensors.torch import load_file
+
+    from pleinair.export import architecture
+    from pleinair.export.weights import load
+
+    for name, file in fixture._WEIGHTS.items():
+        weights = load_file(written / name / file)
+        assert {tensor.dtype for tensor in weights.values()} == {torch.float16}
+        config = getattr(fixture.SHAPES["tiny"], name)
+        load(architecture.build(name, config, name), weights, name)  # strict: raises
+
+
+def test_same_seed_same_bytes(written: Path, tmp_path: Path) -> None:
+    for folder, seed in (("again", 0), ("other", 1)):
+        fixture.write(tmp_path / folder, fixture.SHAPES["tiny"], seed)
+    file = Path("unet") / "diffusion_pytorch_model.safetensors"
+    assert (tmp_path / "again" / file).read_bytes() == (written / file).read_bytes()
+    assert (tmp_path / "other" / file).read_bytes() != (written / file).read_bytes()
+
+
+def test_refuses_an_existing_folder(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("keep", encoding="utf-8")
+    with pytest.raises(ExportError, match="exists"):
+        fixture.write(tmp_path / "mine", fixture.SHAPES["tiny"])
+    assert (tmp_path / "mine" / "notes.txt").read_text(encoding="utf-8") == "keep"
+
+
+def test_refuses_a_full_disk_and_says_how_much_it_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=2_000_000_000))
+    with pytest.raises(ExportError, match=r"2\.1 GB"):
+        fixture.write(tmp_path / "big", fixture.SHAPES["sd-v1.4"])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_interrupted_it_leaves_nothing(tmp_path: Path) -> None:
+    def stop(what: str, share: float) -> None:
+        if what == "tokenizer":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fixture.write(tmp_path / "half", fixture.SHAPES["tiny"], report=stop)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,121 @@
+"""The comparison from the command line, and what becomes of it when something goes wrong."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pleinair.bench import peers
+from pleinair.bench.__main__ import main
+from pleinair.runtime.errors import EngineError
+
+
+def _command(model: Path, *more: str) -> list[str]:
+    small = ["--size", "64", "--steps", "3", "--scheduler", "ddim", "--prompt", "a red apple"]
+    return ["peers", str(model), *small, *more]
+
+
+def _picture(seconds: float) -> dict[str, Any]:
+    times = {"ready": 1.0, "encode": 0.1, "steps": [9.0, seconds, seconds], "decode": 0.2}
+    return times | {"picture": 3 * seconds, "process": 10.0, "peak_memory": 2_000_000_000}
+
+
+def test_pleinair_beside_genai(exported_openvino: Path, tmp_path: Path) -> None:
+    wanted = ["--systems", "pleinair", "openvino_genai", "pleinair-onnx", "--rounds", "1"]
+    files = ["--json", str(tmp_path / "peers.json"), "--markdown", str(tmp_path / "peers.md")]
+    assert main(_command(exported_openvino, *wanted, *files)) == 0
+    measured = json.loads((tmp_path / "peers.json").read_text(encoding="utf-8"))
+    assert [record["name"] for record in measured["records"]] == ["pleinair", "openvino_genai"]
+    for record in measured["records"]:
+        assert len(record["steps"]) == 3
+        assert record["process"] > record["ready"] + record["picture"]
+        assert record["peak_memory"] is None or record["peak_memory"] > 50_000_000
+    assert measured["skipped"] == {"pleinair_onnx": "the folder has no ONNX graphs"}
+    assert measured["job"]["scheduler"] == "ddim"
+    assert measured["machine"]["libraries"]["openvino-genai"]
+    tables = (tmp_path / "peers.md").read_text(encoding="utf-8")
+    assert tables.count("| pleinair |") == 2  # figures and ratios
+    assert "pleinair_onnx: skipped: the folder has no ONNX graphs" in tables
+
+
+def test_systems_take_turns_and_the_first_step_does_not_count(
+    exported_openvino: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    turns: list[str] = []
+
+    def paint(target: str, job: dict[str, Any], report: Any) -> dict[str, Any]:
+        turns.append(job["system"])
+        return _picture(4.0 if job["system"] == "openvino_genai" else 2.0)
+
+    monkeypatch.setattr(peers, "run_fresh", paint)
+    assert main(_command(exported_openvino, "--systems", "pleinair", "openvino_genai")) == 0
+    assert turns == ["pleinair", "openvino_genai"] * 2
+    figures, ratios = [
+        line.split(" | ") for line in capsys.readouterr().out.splitlines() if "| pleinair |" in line
+    ]
+    column = 1 + list(peers.MEASURES).index("s a step, median")
+    assert figures[column - 1] == "2 (2 to 2)"
+    assert ratios[column - 1] == "2 (2 to 2)"
+
+
+def test_a_system_that_fails_is_dropped_and_the_others_go_on(
+    exported_openvino: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    turns: list[str] = []
+
+    def paint(target: str, job: dict[str, Any], report: Any) -> dict[str, Any]:
+        turns.append(job["system"])
+        if job["system"] == "openvino_genai":
+            raise EngineError("out of memory")
+        return _picture(2.0)
+
+    monkeypatch.setattr(peers, "run_fresh", paint)
+    assert main(_command(exported_openvino, "--systems", "pleinair", "openvino_genai")) == 0
+    assert turns == ["pleinair", "openvino_genai", "pleinair"]
+    assert "openvino_genai: skipped: failed in round 1: out of memory" in capsys.readouterr().out
+
+
+def test_interrupted_it_prints_what_it_has(
+    exported_openvino: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def paint(target: str, job: dict[str, Any], report: Any) -> dict[str, Any]:
+        if job["system"] == "openvino_genai":
+            raise KeyboardInterrupt
+        return _picture(2.0)
+
+    monkeypatch.setattr(peers, "run_fresh", paint)
+    assert main(_command(exported_openvino, "--systems", "pleinair", "openvino_genai")) == 130
+    assert "| pleinair | 1 (1 to 1) |" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["--size", "63"], "give a multiple of 8"),
+        (["--steps", "0"], "num_inference_steps is 0"),
+        (["--rounds", "0"], "rounds is 0"),
+        (["--threads", "0"], "threads is 0"),
+        (["--systems", "pleinair_onnx"], "nothing could be measured: pleinair_onnx"),
+        (["--systems", "midjourney"], "invalid choice"),
+        (["--json", "EXISTING"], "exists"),
+    ],
+)
+def test_a_mistake_is_one_line(
+    more: list[str],
+    words: str,
+    exported_openvino: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "old.json").write_text("{}", encoding="utf-8")
+    more = [str(tmp_path / "old.json") if word == "EXISTING" else word for word in more]
+    try:
+        code = main(_command(exported_openvino, *more))
+    except SystemExit as exit:  # argparse's own way out
+        code = exit.code
+    assert code == 2
+    said = [line for line in capsys.readouterr().err.splitlines() if "pleinair.bench" in line]
+    assert len(said) == 1
+    assert words in said[0]
+    assert (tmp_path / "old.json").read_text(encoding="utf-8") == "{}"

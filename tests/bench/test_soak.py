@@ -1,0 +1,50 @@
+"""A leak is seen, its absence too, and threads really paint at once."""
+
+import json
+import threading
+from pathlib import Path
+
+import pytest
+
+from pleinair.bench import memory, soak
+from pleinair.bench.__main__ import main
+
+pytestmark = pytest.mark.skipif(memory.resident() is None, reason="needs psutil here")
+
+
+def test_a_leak_is_seen() -> None:
+    kept: list[bytearray] = []
+    leak = list(soak.soak(lambda seed: kept.append(bytearray(b"x" * 2_000_000)), 30, 10, 1))
+    assert [reading["pictures"] for reading in leak] == [10, 20, 30]
+    assert soak.growth(leak) > 0.9 * 20 * 2_000_000
+    kept.clear()
+    sound = list(soak.soak(lambda seed: bytearray(b"x" * 2_000_000), 30, 10, 1))
+    assert soak.growth(sound) < 10_000_000
+
+
+def test_every_picture_once_and_several_at_a_time() -> None:
+    both_inside, seeds = threading.Barrier(2, timeout=20), []
+
+    def paint(seed: int) -> None:
+        seeds.append(seed)
+        both_inside.wait()
+
+    readings = list(soak.soak(paint, pictures=10, every=4, workers=2))
+    assert sorted(seeds) == list(range(10))
+    assert [reading["pictures"] for reading in readings] == [4, 8, 10]
+
+
+def test_a_failing_picture_is_not_swallowed() -> None:
+    def paint(seed: int) -> None:
+        raise RuntimeError(f"picture {seed}")
+
+    with pytest.raises(RuntimeError, match="picture 0"):
+        list(soak.soak(paint, pictures=4, every=2, workers=2))
+
+
+def test_command(exported_openvino: Path, tmp_path: Path) -> None:
+    file = tmp_path / "soak.json"
+    small = ["--pictures", "6", "--every", "2", "--workers", "2", "--size", "64", "--steps", "2"]
+    assert main(["soak", str(exported_openvino), *small, "--json", str(file)]) == 0
+    measured = json.loads(file.read_text(encoding="utf-8"))
+    assert [reading["pictures"] for reading in measured["readings"]] == [2, 4, 6]

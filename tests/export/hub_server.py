@@ -1,0 +1,119 @@
+"""A stand-in for the hub on 127.0.0.1: the few endpoints that huggingface_hub asks for."""
+
+import hashlib
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@dataclass
+class Hub:
+    """What is served, and what has been asked: (method, path, Range header) of every request."""
+
+    repo_id: str
+    folder: Path
+    url: str = ""
+    requests: list[tuple[str, str, str | None]] = field(default_factory=list)
+    break_after: dict[str, int] = field(default_factory=dict)
+    """File name to how many bytes of it are sent before the connection is cut, once."""
+
+    def fetched(self) -> list[str]:
+        """The files that were downloaded, in part or whole."""
+        return [path.split("/resolve/")[1].split("/", 1)[1] for path in self._gets()]
+
+    def _gets(self) -> list[str]:
+        return [path for method, path, _ in self.requests if method == "GET" and "/resolve/" in path]
+
+
+@contextmanager
+def serving(repo_id: str, folder: Path) -> Iterator[Hub]:
+    hub = Hub(repo_id, folder)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": hub}))
+    server.daemon_threads = True
+    hub.url = f"http://127.0.0.1:{server.server_address[1]}"
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield hub
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    hub: Hub
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+    def do_HEAD(self) -> None:  # noqa: N802 (the name that http.server calls)
+        self._answer()
+
+    def do_GET(self) -> None:  # noqa: N802
+        self._answer()
+
+    def _answer(self) -> None:
+        path = unquote(urlsplit(self.path).path)
+        self.hub.requests.append((self.command, path, self.headers.get("Range")))
+        api = f"/api/models/{self.hub.repo_id}"
+        if path.startswith(f"{api}/tree/"):
+            self._json([self._entry(file) for file in self._files()])
+        elif path == api or path.startswith(f"{api}/revision/"):
+            siblings = [{"rfilename": name} for name in self._files()]
+            self._json({"id": self.hub.repo_id, "sha": COMMIT, "siblings": siblings})
+        elif path.startswith(f"/{self.hub.repo_id}/resolve/"):
+            self._file(path.split("/resolve/")[1].split("/", 1)[1])
+        else:
+            self._json({"error": "not found"}, 404, {"X-Error-Code": "RepoNotFound"})
+
+    def _files(self) -> list[str]:
+        paths = sorted(path for path in self.hub.folder.rglob("*") if path.is_file())
+        return [path.relative_to(self.hub.folder).as_posix() for path in paths]
+
+    def _entry(self, name: str) -> dict[str, object]:
+        content = (self.hub.folder / name).read_bytes()
+        oid = hashlib.sha1(content).hexdigest()
+        return {"type": "file", "path": name, "size": len(content), "oid": oid}
+
+    def _json(self, value: object, status: int = 200, headers: dict[str, str] | None = None) -> None:
+        body = json.dumps(value).encode()
+        self.send_response(status)
+        for key, header in {"Content-Type": "application/json", **(headers or {})}.items():
+            self.send_header(key, header)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(body)
+
+    def _file(self, name: str) -> None:
+        path = self.hub.folder / name
+        if not path.is_file():
+            self._json({}, 404, {"X-Error-Code": "EntryNotFound"})
+            return
+        content = path.read_bytes()
+        start = int((self.headers.get("Range") or "bytes=0-")[6:].split("-")[0])
+        self.send_response(206 if start else 200)
+        self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
+        self.send_header("X-Repo-Commit", COMMIT)
+        self.send_header("Accept-Ranges", "bytes")
+        self.send_header("Content-Length", str(len(content) - start))
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+        self.end_headers()
+        if self.command != "GET":
+            return
+        cut = self.hub.break_after.pop(name, None)
+        self.wfile.write(content[start:] if cut is None else content[start : start + cut])
+        if cut is not None:
+            self.wfile.flush()
+            self.close_connection = True
+            self.connection.close()

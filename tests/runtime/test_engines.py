@@ -1,0 +1,153 @@
+"""The choice of an engine and device, and what engines say of graphs they cannot run."""
+
+import json
+import logging
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pleinair.runtime import StableDiffusionPipeline
+from pleinair.runtime.bundle import Bundle
+from pleinair.runtime.engines.choice import choose
+from pleinair.runtime.engines.onnxruntime import OnnxRuntimeEngine
+from pleinair.runtime.engines.openvino import OpenVinoEngine
+from pleinair.runtime.errors import EngineError, SettingError
+
+
+@pytest.fixture(scope="module")
+def both(
+    exported_openvino: Path, exported_onnx: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A folder with the graphs of both formats."""
+    folder = shutil.copytree(exported_openvino, tmp_path_factory.mktemp("both") / "model")
+    (folder / "pleinair.json").unlink()
+    for graph in exported_onnx.glob("*/model.onnx*"):
+        shutil.copy(graph, folder / graph.parent.name)
+    return folder
+
+
+class FakeSession:
+    """An ONNX Runtime session on the provider of the test's choice."""
+
+    provider = "CUDAExecutionProvider"
+
+    def __init__(self, path: str, options: Any, providers: list[Any]) -> None:
+        assert providers[0][0] == "CUDAExecutionProvider"
+
+    def get_providers(self) -> list[str]:
+        return [self.provider, "CPUExecutionProvider"]
+
+    def get_inputs(self) -> list[Any]:
+        return []
+
+    def get_outputs(self) -> list[Any]:
+        return []
+
+
+def pretend_cuda(monkeypatch: pytest.MonkeyPatch, opens_on: str) -> None:
+    import onnxruntime
+
+    names = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: names)
+    session = type("Session", (FakeSession,), {"provider": opens_on})
+    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
+
+
+def test_auto_takes_cuda_when_a_session_opens(both: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend_cuda(monkeypatch, "CUDAExecutionProvider")
+    engine = choose(Bundle.open(both))
+    assert (engine.name, engine.device) == ("onnxruntime", "CUDA")
+
+
+def test_auto_falls_back_when_cuda_is_there_in_name_only(
+    both: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    pretend_cuda(monkeypatch, "CPUExecutionProvider")
+    with caplog.at_level(logging.INFO, logger="pleinair"):
+        engine = choose(Bundle.open(both))
+    assert (engine.name, engine.device) == ("openvino", "CPU")
+    assert [record.message for record in caplog.records] == [
+        "painting on the CPU: CUDAExecutionProvider is installed but does not start; "
+        "its CUDA and cuDNN libraries or the driver are missing"
+    ]
+
+
+def test_auto_says_when_the_folder_has_no_graphs_for_cuda(
+    exported_openvino: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    pretend_cuda(monkeypatch, "CUDAExecutionProvider")
+    with caplog.at_level(logging.INFO, logger="pleinair"):
+        assert choose(Bundle.open(exported_openvino)).name == "openvino"
+    assert "has no ONNX graphs for CUDA" in caplog.records[0].message
+
+
+def test_asked_for_cuda_is_never_the_cpu(both: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend_cuda(monkeypatch, "CPUExecutionProvider")
+    engine = choose(Bundle.open(both), device="cuda")
+    with pytest.raises(EngineError, match="does not start"):
+        engine.compile(both / "unet" / "model.onnx", {})
+
+
+def test_onnx_runtime_where_it_is_not_installed(
+    both: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
+    with pytest.raises(EngineError, match=r"pip install 'pleinair\[onnx\]'"):
+        choose(Bundle.open(both), engine="onnxruntime")
+
+
+def test_unknown_engines_and_devices(both: Path) -> None:
+    bundle = Bundle.open(both)
+    with pytest.raises(SettingError, match="tensorrt"):
+        choose(bundle, engine="tensorrt")
+    with pytest.raises(EngineError, match="CPU"):
+        choose(bundle, engine="openvino", device="npu:7")
+    with pytest.raises(EngineError, match="tpu"):
+        choose(bundle, engine="onnxruntime", device="tpu")
+
+
+def test_openvino_opens_onnx_folders_too(exported_onnx: Path) -> None:
+    arguments = {"seed": 1, "num_inference_steps": 2, "width": 64, "height": 64}
+    pipes = [
+        StableDiffusionPipeline.from_pretrained(exported_onnx, engine=engine)
+        for engine in ("openvino", "onnxruntime")
+    ]
+    one, other = (np.asarray(pipe("boat", **arguments).images[0], int) for pipe in pipes)
+    assert np.abs(one - other).max() <= 1
+
+
+def test_threads_cache_and_precision_reach_openvino(
+    exported_openvino: Path, tmp_path: Path
+) -> None:
+    engine = OpenVinoEngine("cpu", threads=1, cache_dir=tmp_path, inference_precision="f32")
+    path = exported_openvino / "vae_decoder" / "openvino_model.xml"
+    graph = engine.compile(path, {"latent_sample": (1, 4, 8, 8)})
+    compiled = graph._request.get_compiled_model()
+    assert compiled.get_property("INFERENCE_NUM_THREADS") == 1
+    assert compiled.get_property("INFERENCE_PRECISION_HINT").to_string() == "f32"
+    assert list(tmp_path.glob("*.blob"))
+
+
+def test_shapes_are_static(exported_openvino: Path) -> None:
+    path = exported_openvino / "unet" / "openvino_model.xml"
+    width = json.loads((path.parent / "config.json").read_text())["cross_attention_dim"]
+    graph = OpenVinoEngine().compile(
+        path, {"sample": (1, 4, 9, 13), "encoder_hidden_states": (1, 77, width)}
+    )
+    compiled = graph._request.get_compiled_model()
+    assert all(port.partial_shape.is_static for port in [*compiled.inputs, *compiled.outputs])
+    assert list(compiled.outputs[0].shape) == [1, 4, 9, 13]
+
+
+@pytest.mark.parametrize("engine", [OpenVinoEngine, OnnxRuntimeEngine])
+def test_a_damaged_onnx_file_is_named(
+    exported_onnx: Path, tmp_path: Path, engine: type[Any]
+) -> None:
+    damaged = tmp_path / "model.onnx"
+    data = (exported_onnx / "vae_decoder" / "model.onnx").read_bytes()
+    damaged.write_bytes(data[: len(data) // 3])
+    with pytest.raises(EngineError, match=r"model\.onnx"):
+        engine().compile(damaged, {"latent_sample": (1, 4, 8, 8)})

@@ -1,0 +1,93 @@
+"""Pictures are saved whole or not at all, and never over another file."""
+
+import os
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from pleinair.runtime.errors import SettingError
+from pleinair.runtime.images.grid import grid
+from pleinair.runtime.images.saving import parameters_text, save, save_numbered
+
+RED = Image.new("RGB", (8, 8), "red")
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.webp", "A.PNG"])
+def test_saves_what_the_ending_says(tmp_path: Path, name: str) -> None:
+    path = save(RED, tmp_path / "new" / name, {"prompt": "red"})
+    assert Image.open(path).size == (8, 8)
+    assert [file.name for file in path.parent.iterdir()] == [name]
+
+
+def test_never_overwrites(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(b"precious")
+    with pytest.raises(SettingError, match="exists already"):
+        save(RED, path)
+    assert path.read_bytes() == b"precious"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_where_there_are_no_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*paths: object) -> None:
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(os, "link", refuse)
+    path = save(RED, tmp_path / "a.png")
+    with pytest.raises(SettingError, match="exists already"):
+        save(RED, path)
+    assert [file.name for file in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_a_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(SettingError, match="No space left"):
+        save(RED, tmp_path / "a.png")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_numbers_go_on_after_the_highest(tmp_path: Path) -> None:
+    (tmp_path / "00007.png").touch()
+    (tmp_path / "00009.txt").touch()
+    (tmp_path / "notes.png").touch()
+    assert save_numbered(RED, tmp_path).name == "00010.png"
+    assert save_numbered(RED, tmp_path, prefix="grid-", digits=4).name == "grid-0000.png"
+
+
+def test_a_number_taken_meanwhile_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pleinair.runtime.images import saving
+
+    publish = saving._publish
+
+    def beaten(part: Path, path: Path) -> None:
+        monkeypatch.setattr(saving, "_publish", publish)
+        path.touch()  # another process is quicker
+        publish(part, path)
+
+    monkeypatch.setattr(saving, "_publish", beaten)
+    assert save_numbered(RED, tmp_path).name == "00001.png"
+
+
+def test_parameters_as_the_web_interfaces_write_them() -> None:
+    settings = {"prompt": "a boat", "negative_prompt": "fog", "num_inference_steps": 20}
+    settings |= {"scheduler": "euler_a", "guidance_scale": 7.5, "seed": 3, "eta": 0.0}
+    assert parameters_text({**settings, "width": 64, "height": 32}) == (
+        "a boat\nNegative prompt: fog\n"
+        "Steps: 20, Sampler: euler_a, CFG scale: 7.5, Seed: 3, Size: 64x32"
+    )
+
+
+def test_grid() -> None:
+    colours = ["red", "green", "blue"]
+    sheet = grid([Image.new("RGB", (4, 2), colour) for colour in colours], columns=2)
+    assert sheet.size == (8, 4)
+    assert sheet.getpixel((0, 0)) == (255, 0, 0)
+    assert sheet.getpixel((4, 0)) == (0, 128, 0)
+    assert sheet.getpixel((0, 2)) == (0, 0, 255)
+    assert sheet.getpixel((4, 2)) == (255, 255, 255)
