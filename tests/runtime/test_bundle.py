@@ -76,7 +76,7 @@ def test_verify_finds_a_changed_byte(folder: Path) -> None:
     data = bytearray(weights.read_bytes())
     data[1000] ^= 1
     weights.write_bytes(data)
-    with pytest.raises(BundleError, match="openvino_model.bin"):
+    with pytest.raises(BundleError, match=r"openvino_model\.bin"):
         Bundle.open(folder).verify()
 
 

@@ -145,9 +145,9 @@ def test_a_batch_is_diffusers_batch_of_seeds(
 
 def test_v_prediction(tmp_path: Path) -> None:
     """Stable Diffusion 2's kind of model, trained to predict the velocity."""
-    from checkpoints import tiny_stable_diffusion
     from diffusers import StableDiffusionPipeline as Diffusers
 
+    from checkpoints import tiny_stable_diffusion
     from pleinair.export import export_model
 
     checkpoint = tiny_stable_diffusion(

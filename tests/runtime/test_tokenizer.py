@@ -6,8 +6,8 @@ import unicodedata
 from pathlib import Path
 
 import pytest
-from checkpoints import bpe_tokenizer
 
+from checkpoints import bpe_tokenizer
 from pleinair.runtime.errors import BundleError
 from pleinair.runtime.text.tokenizer import ClipTokenizer
 
