@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; return 0, 2 for a mistake that the user can mend, 130 when interrupted."""
     options = parser().parse_args(argv)
     try:
-        return options.run(options)
+        return int(options.run(options))
     except PleinairError as error:
         print(f"pleinair.bench: {error}", file=sys.stderr)
         return 2

@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 
 def peak() -> int | None:
@@ -35,7 +36,7 @@ def _status(name: str) -> int:
     raise OSError(f"/proc/self/status has no {name}")
 
 
-def _psutil_info():
+def _psutil_info() -> Any:
     try:
         import psutil
     except ImportError:

@@ -25,7 +25,7 @@ _PROMPT = "a photograph of an astronaut riding a horse"
 
 def _median_step(picture: dict[str, Any]) -> float:
     # The first step touches memory for the first time; it says nothing about the others.
-    return statistics.median(picture["steps"][1:] or picture["steps"])
+    return float(statistics.median(picture["steps"][1:] or picture["steps"]))
 
 
 # Column -> its value in a picture's measurements.

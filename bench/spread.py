@@ -16,8 +16,9 @@ class Spread:
     @classmethod
     def of(cls, values: Iterable[float | None]) -> "Spread | None":
         """None where a value is missing, or there is none."""
-        known = list(values)
-        if not known or None in known:
+        found = list(values)
+        known = [value for value in found if value is not None]
+        if not known or len(known) < len(found):
             return None
         return cls(statistics.median(known), min(known), max(known))
 

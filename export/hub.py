@@ -1,6 +1,9 @@
 """Fetching a diffusers folder from the hub: only the files needed, cached, resumable."""
 
+import socket
+import urllib.request
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from pleinair.runtime.errors import SourceError
 
@@ -46,11 +49,25 @@ def fetch(repo_id: str, revision: str | None) -> tuple[Path, str]:
 
 
 def _download(repo_id: str, revision: str | None) -> Path:
-    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub import HfApi, constants, snapshot_download
 
+    if not constants.HF_HUB_OFFLINE:
+        _knock(constants.ENDPOINT)
     files = HfApi().list_repo_files(repo_id, revision=revision)
     wanted = needed(files, repo_id)
     return Path(snapshot_download(repo_id, revision=revision, allow_patterns=wanted))
+
+
+def _knock(endpoint: str) -> None:
+    """Raise `OSError` at once where huggingface_hub would try again for half a minute."""
+    if urllib.request.getproxies():
+        return  # the way out is the proxy's, which only the client knows
+    parts = urlsplit(endpoint)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    try:
+        socket.create_connection((parts.hostname or "", port), timeout=10).close()
+    except OSError as error:
+        raise OSError(f"no connection to {endpoint}: {error.strerror or error}") from error
 
 
 def needed(files: list[str], repo_id: str) -> list[str]:

@@ -178,7 +178,7 @@ def _check(state: State, wanted: Mapping[str, torch.Tensor], origin: str) -> Non
 def some(names: list[str]) -> str:
     """Say how many weights, and name the first three."""
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return f"{len(names)} weights: " + ", ".join(names[:3]) + more
+    return f"{len(names)} weight{'s' * (len(names) > 1)}: " + ", ".join(names[:3]) + more
 
 
 def _as_float32(state: State) -> State:

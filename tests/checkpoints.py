@@ -204,7 +204,7 @@ def compvis_state(folder: Path) -> dict[str, Any]:
         state[f"cond_stage_model.transformer.{key}"] = value
     positions = torch.arange(77)[None]
     state["cond_stage_model.transformer.text_model.embeddings.position_ids"] = positions
-    state["betas"] = state["alphas_cumprod"] = torch.linspace(0, 1, 1000)
+    state |= {name: torch.linspace(0, 1, 1000) for name in ("betas", "alphas_cumprod")}
     return {key: value.contiguous() for key, value in state.items()}
 
 

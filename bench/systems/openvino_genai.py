@@ -2,6 +2,7 @@
 
 import time
 from pathlib import Path
+from typing import Any
 
 from pleinair.runtime.bundle import Bundle
 
@@ -66,7 +67,7 @@ def paint(job: Job, watch: Watch) -> Times:
     )
 
 
-def _scheduler(job: Job):
+def _scheduler(job: Job) -> Any:
     from openvino_genai import Scheduler
 
     config = Path(job.model) / "scheduler" / "scheduler_config.json"

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from ..errors import EngineError
 from .protocol import Feeds, Shapes, conform, first_line
 
+_TIMESTEP_NAMES = {"timestep", "t"}
+
 
 class OpenVinoEngine:
     """Compiles OpenVINO IR, or ONNX, for an OpenVINO device.
@@ -53,8 +55,9 @@ class OpenVinoEngine:
     def compile(self, path: Path, shapes: Shapes) -> "OpenVinoGraph":
         try:
             model = self._core.read_model(path)
-            shaped = _reshape(model, shapes)
-            return OpenVinoGraph(self._core.compile_model(shaped, self.device, self._config))
+            _take_fractions(model)
+            _reshape(model, shapes)
+            return OpenVinoGraph(self._core.compile_model(model, self.device, self._config))
         except RuntimeError as error:
             raise EngineError(
                 f"{path}: OpenVINO cannot compile it for {self.device}: {first_line(error)}"
@@ -93,7 +96,20 @@ class OpenVinoGraph:
         return value
 
 
-def _reshape(model: Any, shapes: Shapes) -> Any:
+def _take_fractions(model: Any) -> None:
+    """Let timesteps be fractions, as Karras sigmas make them.
+
+    Exporters declare them int64, for openvino-genai's sake; the graph turns them to float at once.
+    """
+    import openvino
+
+    for port in model.inputs:
+        if port.names & _TIMESTEP_NAMES and port.element_type.is_integral():
+            port.get_node().set_element_type(openvino.Type.f32)
+            model.validate_nodes_and_infer_types()
+
+
+def _reshape(model: Any, shapes: Shapes) -> None:
     """Fix the graph's shapes: static ones compile to faster code and less memory."""
     names = {name for port in model.inputs for name in port.names}
     unknown = shapes.keys() - names
@@ -111,7 +127,6 @@ def _reshape(model: Any, shapes: Shapes) -> Any:
     except RuntimeError:
         if not _differs_in_batch_alone(model, shapes):
             raise
-    return model
 
 
 def _differs_in_batch_alone(model: Any, shapes: Shapes) -> bool:

@@ -38,9 +38,10 @@ class EulerAncestral(ExplodingScheduler):
         i = self._index(t)
         self._now = i + 1
         # float32, as in diffusers: where sigma falls fast, `down` is what rounding leaves of it.
-        high, low = np.square(self.sigmas[i : i + 2])
+        high, low = np.square(self.sigmas[i]), np.square(self.sigmas[i + 1])
         up = float(np.sqrt(low * (high - low) / high))
         down = float(np.sqrt(np.maximum(low - np.square(np.float32(up)), 0)))
         sigma = float(self.sigmas[i])
-        x = sample + self._slope(model_output, sample, sigma) * (down - sigma)
-        return x + self._drawn(noise, t) * up
+        x = sample + (down - sigma) * self._slope(model_output, sample, sigma)
+        noisy: Array = x + up * self._drawn(noise, t)
+        return noisy

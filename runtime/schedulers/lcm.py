@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import sqrt
-from typing import ClassVar
 
 import numpy as np
 
 from ..errors import SchedulerError
-from . import prediction
 from .arrays import Array
-from .scheduler import Scheduler
+from .clipping import ClippingScheduler
 
 SIGMA_DATA = 0.5
 
 
 @dataclass(kw_only=True, eq=False)
-class LCM(Scheduler):
+class LCM(ClippingScheduler):
     """Jumps to x_0 at every step and, but for the last, noises it again to the next timestep.
 
     Its timesteps are taken from the `original_inference_steps` that the model was distilled on;
@@ -29,10 +27,7 @@ class LCM(Scheduler):
     beta_schedule: str = "scaled_linear"
     original_inference_steps: int = 50
     clip_sample: bool = False
-    clip_sample_range: float = 1.0
     timestep_scaling: float = 10.0
-
-    refuses: ClassVar[tuple[str, ...]] = ("thresholding",)
 
     def set_timesteps(self, num_inference_steps: int) -> None:
         n, original = self._start(num_inference_steps), self.original_inference_steps
@@ -45,6 +40,7 @@ class LCM(Scheduler):
         distilled = np.arange(original, 0, -1) * stride - 1
         chosen = np.floor(np.linspace(0, original, n, endpoint=False)).astype(np.int64)
         self.timesteps = distilled[chosen].astype(np.int64)
+        self._check_start()
 
     def needs_noise(self, t: float) -> bool:
         return self._index(t) + 1 < len(self.timesteps)
@@ -54,11 +50,7 @@ class LCM(Scheduler):
     ) -> Array:
         i, noisy = self._index(t), self.needs_noise(t)
         self._now = i + 1
-        x_0 = prediction.clean(
-            self.prediction_type, model_output, sample, *self._alpha_sigma(self._alpha_bar(t))
-        )
-        if self.clip_sample:
-            x_0 = np.clip(x_0, -self.clip_sample_range, self.clip_sample_range)
+        x_0 = self._clean(model_output, sample, self._alpha_bar(t))
         # The boundary condition of a consistency function: f(x, 0) = x.
         scaled = int(t) * self.timestep_scaling
         norm = scaled**2 + SIGMA_DATA**2

@@ -13,9 +13,11 @@ import numpy as np
 from ..errors import SchedulerError
 from .scheduler import Scheduler
 
-# Inclusive. Betas are not here: the product of all of them is what has to make sense.
+# Inclusive. What the betas amount to is checked when they are multiplied.
 RANGES: Mapping[str, tuple[float, float]] = {
     "num_train_timesteps": (2, 1_000_000),
+    "beta_start": (0, 1),
+    "beta_end": (0, 1),
     "steps_offset": (0, math.inf),
     "original_inference_steps": (1, math.inf),
     "eta": (0, 1),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -91,16 +91,16 @@ class PNDM(Scheduler):
         """phi, the transfer from timestep `start` to `before` (eq. 9)."""
         # In float32, as in diffusers: near pure noise e and x nearly cancel, and what is left of
         # them depends on the rounding of their weights.
-        a_t = self.alphas_cumprod[start]
-        a_prev = self.alphas_cumprod[before] if before >= 0 else self._final_alpha_bar()
+        a_t = np.float32(self._alpha_bar(start))
+        a_prev = np.float32(self._alpha_bar(before) if before >= 0 else self._final_alpha_bar())
         alpha, sigma = float(np.sqrt(a_t)), float(np.sqrt(1 - a_t))
         e = prediction.noise(self.prediction_type, e, x, alpha, sigma)
         weight = float(np.sqrt(a_prev / a_t))
         scale = float(a_t * np.sqrt(1 - a_prev) + np.sqrt(a_t * (1 - a_t) * a_prev))
         return weight * x - float(a_prev - a_t) * e / scale
 
-    def _final_alpha_bar(self) -> np.floating[Any]:
-        return np.float32(1) if self.set_alpha_to_one else self.alphas_cumprod[0]
+    def _final_alpha_bar(self) -> float:
+        return 1.0 if self.set_alpha_to_one else self._alpha_bar(0)
 
 
 def adams_bashforth(e: list[Array]) -> Array:

@@ -157,11 +157,6 @@ class Scheduler(ABC):
                 f"{n} steps with steps_offset {self.steps_offset} pass the last training timestep "
                 f"({self.num_train_timesteps - 1}): use fewer steps"
             )
-        if self.prediction_type == "epsilon" and self.alphas_cumprod[steps[0]] == 0:
-            raise SchedulerError(
-                "epsilon prediction cannot start from pure noise (rescale_betas_zero_snr): "
-                "use timestep_spacing leading, or a v_prediction model"
-            )
         return steps
 
     def _find(self, t: float) -> int:
@@ -179,7 +174,12 @@ class Scheduler(ABC):
     def _index(self, t: float) -> int:
         """The place of this step; looked up once, then counted."""
         if self._now is None:
-            self._now = self._find(t) if self._begin is None else self._begin
+            if self._begin is not None:
+                self._now = self._begin
+            else:
+                # A first timestep that comes twice is the first: diffusers would skip it, and
+                # then run out of sigmas.
+                self._now = 0 if t in self.timesteps[:1] else self._find(t)
         if self._now >= len(self.timesteps):
             raise SchedulerError(
                 f"the run of {len(self.timesteps)} timesteps is over: call set_timesteps first"

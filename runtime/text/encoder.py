@@ -11,8 +11,6 @@ from .tokenizer import ClipTokenizer
 
 log = logging.getLogger("pleinair")
 
-_HIDDEN = "hidden_states."
-
 
 class TextEncoder:
     """CLIP's text model behind its tokenizer."""
@@ -37,43 +35,18 @@ class TextEncoder:
                 tokens.dropped,
             )
         outputs = self._graph({"input_ids": tokens.ids})
-        last = next(iter(outputs.values()))
-        return _skip_layers(outputs, last, clip_skip) if clip_skip else last
+        if not clip_skip:
+            return next(iter(outputs.values()))
+        return _skipped(outputs, clip_skip)
 
 
-def _skip_layers(
-    outputs: dict[str, NDArray[np.float32]], last: NDArray[np.float32], clip_skip: int
-) -> NDArray[np.float32]:
-    layers = sorted(
-        (name for name in outputs if name.startswith(_HIDDEN)),
-        key=lambda name: int(name.removeprefix(_HIDDEN)),
-    )
-    if not layers:
-        raise EngineError("clip_skip needs the text encoder's hidden states; export the model anew")
-    if not 0 <= clip_skip < len(layers):
-        raise SettingError(f"clip_skip is {clip_skip}; this model takes 0 to {len(layers) - 1}")
-    gain, bias = _final_norm(outputs[layers[-1]], last)
-    return _normalized(outputs[layers[-1 - clip_skip]]) * gain + bias
-
-
-def _final_norm(
-    before: NDArray[np.float32], after: NDArray[np.float32]
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Gain and bias of the text model's last layer norm, one a channel.
-
-    Earlier layers go through the same norm (as diffusers has it), but graphs hold its weights
-    under no common name. It is affine in each channel, so its values before and after, over all
-    tokens, give the two numbers by least squares.
-    """
-    x = _normalized(before).astype(np.float64)[0]
-    y = after.astype(np.float64)[0]
-    x_mean, y_mean = x.mean(0), y.mean(0)
-    gain = ((x - x_mean) * (y - y_mean)).sum(0) / np.square(x - x_mean).sum(0)
-    return gain.astype(np.float32), (y_mean - gain * x_mean).astype(np.float32)
-
-
-def _normalized(hidden: NDArray[np.float32]) -> NDArray[np.float32]:
-    mean = hidden.mean(-1, keepdims=True)
-    variance = hidden.var(-1, keepdims=True)
-    normalized: NDArray[np.float32] = (hidden - mean) / np.sqrt(variance + 1e-5)
-    return normalized
+def _skipped(outputs: dict[str, NDArray[np.float32]], clip_skip: int) -> NDArray[np.float32]:
+    """An earlier layer's state after the final layer norm, which our exporter puts in the graph."""
+    skips = [name for name in outputs if name.startswith("clip_skip.")]
+    if not skips:
+        raise EngineError(
+            "this model's text encoder hands out its last layer alone; export it anew"
+        )
+    if f"clip_skip.{clip_skip}" not in outputs:
+        raise SettingError(f"clip_skip is {clip_skip}; this model takes 0 to {len(skips)}")
+    return outputs[f"clip_skip.{clip_skip}"]

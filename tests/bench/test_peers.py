@@ -55,8 +55,8 @@ def test_systems_take_turns_and_the_first_step_does_not_count(
         line.split(" | ") for line in capsys.readouterr().out.splitlines() if "| pleinair |" in line
     ]
     column = 1 + list(peers.MEASURES).index("s a step, median")
-    assert figures[column - 1] == "2 (2 to 2)"
-    assert ratios[column - 1] == "2 (2 to 2)"
+    assert figures[column] == "2 (2 to 2)"
+    assert ratios[column] == "2 (2 to 2)"
 
 
 def test_a_system_that_fails_is_dropped_and_the_others_go_on(

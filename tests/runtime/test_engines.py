@@ -143,6 +143,33 @@ def test_shapes_are_static(exported_openvino: Path) -> None:
 
 
 @pytest.mark.parametrize("engine", [OpenVinoEngine, OnnxRuntimeEngine])
+def test_timesteps_may_be_fractions(
+    exported_openvino: Path, exported_onnx: Path, tiny_checkpoint: Path, engine: type[Any]
+) -> None:
+    """Karras sigmas lie between the training timesteps; cutting their fractions is a wrong model."""
+    import torch
+    from diffusers import UNet2DConditionModel
+
+    unet = UNet2DConditionModel.from_pretrained(tiny_checkpoint / "unet")
+    noise = torch.Generator().manual_seed(0)
+    sample = torch.randn(1, 4, 8, 8, generator=noise)
+    states = torch.randn(1, 77, unet.config.cross_attention_dim, generator=noise)
+
+    def torch_says(t: float) -> Any:
+        with torch.no_grad():
+            return unet(sample, torch.tensor(t), states).sample.numpy()
+
+    own = engine()
+    folder = {"openvino": exported_openvino, "onnx": exported_onnx}[own.format]
+    shapes = {"sample": sample.shape, "encoder_hidden_states": states.shape}
+    graph = own.compile(Bundle.open(folder).graph("unet", own.format), shapes)
+    feeds = {"sample": sample.numpy(), "encoder_hidden_states": states.numpy()}
+    (found,) = graph({**feeds, "timestep": np.float32(1.75)}).values()
+    step = np.abs(torch_says(1.75) - torch_says(1.0)).max()
+    assert np.abs(found - torch_says(1.75)).max() < step / 100
+
+
+@pytest.mark.parametrize("engine", [OpenVinoEngine, OnnxRuntimeEngine])
 def test_a_damaged_onnx_file_is_named(
     exported_onnx: Path, tmp_path: Path, engine: type[Any]
 ) -> None:

@@ -56,6 +56,9 @@ def reference(tiny_checkpoint: Path) -> Any:
     bare = {key.removeprefix("text_model."): value for key, value in weights.items()}
     renamed = {key: bare[key.removeprefix("text_model.")] for key in own}
     pipe.text_encoder.load_state_dict(renamed, strict=True)
+    if not hasattr(pipe.text_encoder, "text_model"):
+        # diffusers 0.42 looks for clip_skip's norm where transformers had it before 5.6.
+        object.__setattr__(pipe.text_encoder, "text_model", pipe.text_encoder)
     pipe.set_progress_bar_config(disable=True)
     return pipe
 

@@ -2,6 +2,12 @@
 
 The model is fed each side's own sample, so that errors add up as they would in a picture. For each
 solver every pair of option values meets in at least one configuration of its grid.
+
+The grid compares with diffusers on a torch whose square root is correctly rounded. The one in
+MKL, which torch uses on x86, is off by a unit in the last place in a fifth of its results. That
+shows where large numbers are subtracted from one another, or where a timestep is cut to a whole
+number, and then hides our own mistakes of that size. Stable Diffusion's own configurations are
+compared with diffusers as it is, further down.
 """
 
 from __future__ import annotations
@@ -9,16 +15,21 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
+import diffusers
 import numpy as np
 import pytest
+import torch
 from trajectory import error, pair, run_ours, run_theirs
 
 from pleinair.runtime.errors import SchedulerError
+from pleinair.runtime.schedulers import from_config, names
 
 STEPS = (1, 2, 5, 20, 50)
-# What is asked for. Nearly all runs are below 1e-5; beyond are those that subtract large numbers
-# from one another (few steps from sigma 14 or 4096 to 0), in float32 in diffusers.
-TOLERANCE = 1e-4
+# Relative to the largest value of the sample.
+TOLERANCE = 2e-5
+# Here diffusers rounds more than we do: it integrates LMS's polynomials in float32 by quadrature,
+# and clips a difference that it then divides by sigma in Heun's method.
+LOOSER = {"LMSDiscreteScheduler": 1e-4, "HeunDiscreteScheduler": 1e-4}
 
 NOISE = [
     {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012},
@@ -75,9 +86,15 @@ GRIDS: dict[str, list[list[dict[str, Any]]]] = {
         *(NOISE, PREDICTION, LADDER, FINAL, ORDER, LOWER, DPM, CLIPPED),
     ],
     "UniPCMultistepScheduler": [
-        *(NOISE, PREDICTION, SPACING, OFFSET, ZERO_SNR, LADDER, ENDS, FINAL, ORDER, LOWER),
-        CORRECTOR,
-        [{"solver_type": kind} for kind in ("bh1", "bh2")],
+        *(NOISE, PREDICTION, SPACING, OFFSET, ZERO_SNR, LADDER, ENDS, ORDER, CORRECTOR),
+        [
+            # diffusers multiplies infinity by zero in the other combinations.
+            {"final_sigmas_type": "zero", "solver_type": "bh2"},
+            {"final_sigmas_type": "sigma_min", "solver_type": "bh2"},
+            {"final_sigmas_type": "sigma_min", "solver_type": "bh1"},
+            {"final_sigmas_type": "sigma_min", "solver_type": "bh2", "lower_order_final": False},
+            {"final_sigmas_type": "sigma_min", "solver_type": "bh1", "lower_order_final": False},
+        ],
     ],
     "LCMScheduler": [
         *(NOISE[:3], PREDICTION, CLIP, ZERO_SNR),
@@ -111,6 +128,22 @@ def every_pair(axes: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
     return configs
 
 
+@pytest.fixture
+def rounded_sqrt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gives torch the square root of IEEE 754."""
+
+    def sqrt(x: torch.Tensor) -> torch.Tensor:
+        return torch.from_numpy(np.array(np.sqrt(x.numpy())))
+
+    def power(x: torch.Tensor, exponent: Any) -> torch.Tensor:
+        return sqrt(x) if exponent == 0.5 else ordinary(x, exponent)
+
+    ordinary = torch.Tensor.__pow__
+    monkeypatch.setattr(torch, "sqrt", sqrt)
+    monkeypatch.setattr(torch.Tensor, "sqrt", sqrt)
+    monkeypatch.setattr(torch.Tensor, "__pow__", power)
+
+
 CASES = [(name, config) for name, axes in GRIDS.items() for config in every_pair(axes)]
 
 
@@ -119,30 +152,122 @@ CASES = [(name, config) for name, axes in GRIDS.items() for config in every_pair
     CASES,
     ids=[f"{name.removesuffix('Scheduler')}-{i}" for i, (name, _) in enumerate(CASES)],
 )
+@pytest.mark.usefixtures("rounded_sqrt")
 def test_trajectory_equals_diffusers(class_name: str, config: dict[str, Any]) -> None:
     for n in STEPS:
         theirs, ours = pair(class_name, config)
+        expected = reference(theirs, n)
         try:
             samples = run_ours(ours, n)
         except SchedulerError:
-            assert not works(theirs, n), f"refused {n} steps that diffusers can do"
+            assert expected is None, f"refused {n} steps that diffusers can do"
             continue
         assert all(np.isfinite(x).all() for x in samples), f"{n} steps"
-        with np.errstate(all="ignore"):
-            expected = run_theirs(theirs, n)
         assert ours.timesteps.dtype == theirs.timesteps.numpy().dtype
         np.testing.assert_allclose(ours.timesteps, theirs.timesteps.numpy(), rtol=1e-6, atol=1e-4)
         assert ours.init_noise_sigma == pytest.approx(float(theirs.init_noise_sigma), rel=1e-6)
-        if np.isfinite(expected[-1]).all():
-            assert error(expected, samples) < TOLERANCE, f"{n} steps"
+        if expected is not None:
+            assert error(expected, samples) < LOOSER.get(class_name, TOLERANCE), f"{n} steps"
 
 
-def works(scheduler: Any, n: int) -> bool:
-    """Whether diffusers gets through a run of `n` steps without an exception or a NaN."""
+def reference(scheduler: Any, n: int) -> list[np.ndarray] | None:
+    """diffusers' samples; None where it raises or ends in NaN.
+
+    It raises where the first timestep comes twice: it takes the second, and falls off the end.
+    """
     try:
-        return bool(np.isfinite(run_theirs(scheduler, n)[-1]).all())
-    except Exception:
-        return False
+        samples = run_theirs(scheduler, n)
+    except (AssertionError, IndexError, ValueError):
+        return None
+    return samples if np.isfinite(samples[-1]).all() else None
+
+
+@pytest.mark.parametrize("class_name", GRIDS)
+def test_most_of_the_grid_was_compared(class_name: str) -> None:
+    """Where diffusers fails there is nothing to compare with; that must not become the rule."""
+    compared = [
+        reference(pair(class_name, config)[0], 5) is not None
+        for name, config in CASES
+        if name == class_name
+    ]
+    assert sum(compared) > 0.6 * len(compared)
+
+
+# Stable Diffusion 1, 2.1, and a model trained with zero terminal SNR, as their files have it.
+MODELS = {
+    "sd1": {
+        "_class_name": "PNDMScheduler",
+        "_diffusers_version": "0.6.0",
+        **NOISE[0],
+        "num_train_timesteps": 1000,
+        "set_alpha_to_one": False,
+        "skip_prk_steps": True,
+        "steps_offset": 1,
+        "trained_betas": None,
+        "clip_sample": False,
+    },
+    "sd2-v": {
+        "_class_name": "DDIMScheduler",
+        **NOISE[0],
+        "clip_sample": False,
+        "prediction_type": "v_prediction",
+        "set_alpha_to_one": False,
+        "skip_prk_steps": True,
+        "steps_offset": 1,
+    },
+    "zero-snr": {
+        "_class_name": "DDIMScheduler",
+        **NOISE[0],
+        "clip_sample": False,
+        "prediction_type": "v_prediction",
+        "rescale_betas_zero_snr": True,
+        "timestep_spacing": "trailing",
+        "set_alpha_to_one": False,
+        "steps_offset": 1,
+    },
+}
+SPACED = {
+    "lms": ("LMSDiscreteScheduler", {}),
+    "euler": ("EulerDiscreteScheduler", {}),
+    "heun": ("HeunDiscreteScheduler", {}),
+    "dpmpp_2m": ("DPMSolverMultistepScheduler", {}),
+    "dpmpp_2m_sde": ("DPMSolverMultistepScheduler", {"algorithm_type": "sde-dpmsolver++"}),
+    "dpmpp_2s": ("DPMSolverSinglestepScheduler", {}),
+    "unipc": ("UniPCMultistepScheduler", {}),
+}
+NAMES = {
+    "ddim": ("DDIMScheduler", {}),
+    "ddpm": ("DDPMScheduler", {}),
+    "plms": ("PNDMScheduler", {"skip_prk_steps": True}),
+    "pndm": ("PNDMScheduler", {}),
+    "euler_a": ("EulerAncestralDiscreteScheduler", {}),
+    "lcm": ("LCMScheduler", {}),
+} | {
+    name + suffix: (class_name, {**options, **ladder})
+    for name, (class_name, options) in SPACED.items()
+    for suffix, ladder in [("", {}), ("_karras", LADDER[1]), ("_exponential", LADDER[2])]
+}
+
+
+def test_names_are_those_tested_here() -> None:
+    assert names() == sorted(NAMES)
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("name", NAMES)
+def test_a_name_means_what_diffusers_makes_of_the_models_file(name: str, model: str) -> None:
+    class_name, options = NAMES[name]
+    for n in (4, 20, 50):
+        theirs = getattr(diffusers, class_name).from_config(MODELS[model], **options)
+        ours = from_config(MODELS[model], name)
+        samples = run_ours(ours, n)
+        assert all(np.isfinite(x).all() for x in samples), f"{n} steps"
+        expected = reference(theirs, n)
+        if expected is None:
+            assert ours.timesteps[0] == ours.timesteps[1]
+            continue
+        np.testing.assert_allclose(ours.timesteps, theirs.timesteps.numpy(), rtol=1e-5, atol=1e-4)
+        assert error(expected, samples) < 1e-4, f"{n} steps"
 
 
 @pytest.mark.parametrize("eta", [0.0, 0.3, 1.0])
@@ -174,8 +299,6 @@ def test_timesteps_that_come_twice_are_counted_as_diffusers_counts_them() -> Non
 
 @pytest.mark.parametrize("class_name", GRIDS)
 def test_add_noise_equals_diffusers(class_name: str) -> None:
-    import torch
-
     theirs, ours = pair(class_name, NOISE[0])
     theirs.set_timesteps(20)
     ours.set_timesteps(20)
