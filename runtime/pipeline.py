@@ -218,9 +218,7 @@ class _Run:
         output = PipelineOutput(timings=self.timings)
         self.pipe.scheduler(self.settings)  # refuses before anything is loaded
         with self.timings.measure("total"):
-            guided = self.settings.guided
-            embeddings = self.encode([negative_prompt, *prompts] if guided else prompts)
-            uncondition = embeddings[negative_prompt] if guided else None
+            embeddings, uncondition = self.encode(prompts, negative_prompt)
             unet, decoder = self.load(embeddings[prompts[0]].shape)
             for number, (prompt, seed) in enumerate(zip(prompts, seeds, strict=True)):
                 step = None
@@ -233,20 +231,25 @@ class _Run:
                 output.seeds.append(seed)
         return output
 
-    def encode(self, texts: list[str]) -> dict[str, Array]:
-        """Text -> embedding (1, tokens, width), each text once."""
-        tokenizer, texts = self.pipe.tokenizer, list(dict.fromkeys(texts))
+    def encode(
+        self, prompts: list[str], negative_prompt: str
+    ) -> tuple[dict[str, Array], Array | None]:
+        """Prompt -> embedding (1, tokens, width), each once; and the negative one if it acts."""
+        tokenizer, texts = self.pipe.tokenizer, list(dict.fromkeys(prompts))
         self.tell("load", 0, 3)
         with self.timings.measure("load"):
             graph = self.pipe.graph("text_encoder", {"input_ids": (1, tokenizer.max_length)})
         encoder = TextEncoder(tokenizer, graph)
-        embeddings = {}
+        uncondition, embeddings = None, {}
         with self.timings.measure("encode"):
             for i, text in enumerate(texts):
                 self.tell("encode", i, len(texts))
                 embeddings[text] = encoder(text, self.settings.clip_skip)
+            if self.settings.guided:
+                # All layers, as diffusers has it: clip_skip is for the prompt alone.
+                uncondition = encoder(negative_prompt)
         self.tell("encode", len(texts), len(texts))
-        return embeddings
+        return embeddings, uncondition
 
     def load(self, embedding: tuple[int, ...]) -> tuple[Graph, Graph]:
         """UNet and VAE decoder, compiled for the size asked."""
