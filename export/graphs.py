@@ -6,7 +6,7 @@ an odd size make the UNet compute every upsampling size from the skip connection
 so the traced graph works for all sizes, while an even example would freeze "times two".
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +26,7 @@ SUBMODEL = {
 
 @dataclass(frozen=True)
 class Graph:
-    """One graph: the module to trace, the names and free dimensions of its ends, and its trials.
+    """One graph: the module to trace, the names and free dimensions of its ends, and its cases.
 
     `inputs` maps a name to its free dimensions ({axis: name}); `cases` are the sets of inputs on
     which the exported graph is compared with the module, the first one is what tracing sees.
@@ -40,10 +40,6 @@ class Graph:
 
     def example(self) -> Inputs:
         return self.cases[0]()
-
-    def trials(self) -> Iterator[Inputs]:
-        for case in self.cases:
-            yield case()
 
 
 class TextEncoder(nn.Module):

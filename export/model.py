@@ -107,38 +107,41 @@ class _Plan:
         measured: dict[str, Any] = {}
         for submodel in architecture.CLASSES:
             clock.says(f"loading {submodel}")
-            module = self._load(submodel)
-            for name, owner in graphs.SUBMODEL.items():
-                if owner == submodel:
-                    config = architecture.published_config(module, self.configs[submodel])
-                    manifest.write_json(target / name / "config.json", config)
-                    graph = graphs.BUILD[name](module)
-                    measured[name] = self._export(graph, target / name, clock)
-            del module, graph
+            trials = self._trace(submodel, target, clock)
+            # The module is gone here: an engine about to compile a UNet needs the room.
             gc.collect()
+            for name, expected in trials.items():
+                measured[name] = self._check(name, expected, target, clock)
         return measured
 
-    def _load(self, submodel: str) -> Any:
+    def _trace(self, submodel: str, target: Path, clock: "_Clock") -> dict[str, parity.Trials]:
+        """Write the graphs of one sub-model in every format; return what they should compute."""
         module = self._skeleton(submodel)
         weights.load(module, self.checkpoint.weights(submodel), f"{self.name}/{submodel}")
-        return module
+        config = architecture.published_config(module, self.configs[submodel])
+        trials = {}
+        for name in (name for name, owner in graphs.SUBMODEL.items() if owner == submodel):
+            graph = graphs.BUILD[name](module)
+            manifest.write_json(target / name / "config.json", config)
+            clock.says(f"running {name}")
+            trials[name] = parity.reference(graph)
+            clock.finished(name)
+            for form in self.formats:
+                clock.says(f"tracing {name} for {form}")
+                _backend(form).write(graph, target / name, half=self.precision == "fp16")
+                clock.finished(name)
+        return trials
 
-    def _export(self, graph: graphs.Graph, target: Path, clock: "_Clock") -> dict[str, Any]:
-        clock.says(f"running {graph.name}")
-        expected = parity.reference(graph)
-        clock.finished(graph.name)
+    def _check(
+        self, name: str, trials: parity.Trials, target: Path, clock: "_Clock"
+    ) -> dict[str, Any]:
         measured = {}
-        for name in self.formats:
-            backend = _backend(name)
-            clock.says(f"tracing {graph.name} for {name}")
-            backend.write(graph, target, half=self.precision == "fp16")
-            clock.finished(graph.name)
-            clock.says(f"checking {graph.name} in {name}")
-            found = backend.run(target, graph.trials())
-            where = f"{self.name}/{graph.name} ({name})"
-            result = parity.compare(graph, where, expected, found, self.precision)
-            measured[name] = result.as_json()
-            clock.finished(graph.name)
+        for form in self.formats:
+            clock.says(f"checking {name} in {form}")
+            found = _backend(form).run(target / name, trials.inputs)
+            where = f"{self.name}/{name} ({form})"
+            measured[form] = parity.compare(trials, found, self.precision, where).as_json()
+            clock.finished(name)
         return measured
 
 

@@ -7,7 +7,7 @@ they are written. Half the disk, none of the float16 detours.
 
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +35,7 @@ def write(graph: Graph, folder: Path, half: bool) -> None:
         model = onnx.load(Path(aside) / FILE)
     if half:
         _store_as_half(model)
-    size = model.ByteSize() if _fits(model) else INLINE_LIMIT + 1
+    size = sum(len(weight.raw_data) for weight in model.graph.initializer)
     onnx.save_model(
         model,
         folder / FILE,
@@ -69,11 +69,6 @@ def _onnx_inputs(inputs: Inputs) -> Inputs:
     return inputs | {"timestep": inputs["timestep"][0].float()}
 
 
-def _fits(model: onnx.ModelProto) -> bool:
-    """Tell whether protobuf can measure `model`; it refuses above 2 GB."""
-    return sum(len(weight.raw_data) for weight in model.graph.initializer) < INLINE_LIMIT
-
-
 def _store_as_half(model: onnx.ModelProto) -> None:
     """Replace float32 weights by float16 ones with a Cast to the old name."""
     casts = []
@@ -91,16 +86,14 @@ def _store_as_half(model: onnx.ModelProto) -> None:
     model.graph.node.extend(nodes)
 
 
-def run(
-    folder: Path, trials: Iterator[Mapping[str, torch.Tensor]]
-) -> Iterator[dict[str, np.ndarray]]:
-    """Run the written graph on the CPU in float32; yield its outputs by name."""
+def run(folder: Path, cases: Iterable[Inputs]) -> Iterator[dict[str, np.ndarray]]:
+    """Run the written graph on the CPU in float32; yield its outputs, by name, for each case."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(
         str(folder / FILE), options, providers=["CPUExecutionProvider"]
     )
     names = [output.name for output in session.get_outputs()]
-    for inputs in trials:
-        feed = {name: value.numpy() for name, value in _onnx_inputs(dict(inputs)).items()}
+    for inputs in cases:
+        feed = {name: value.numpy() for name, value in _onnx_inputs(inputs).items()}
         yield dict(zip(names, session.run(names, feed), strict=True))

@@ -1,7 +1,7 @@
 """OpenVINO IR: trace a graph and write `openvino_model.xml` and `.bin`; run them for the check."""
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +9,7 @@ import openvino
 import torch
 from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
-from .graphs import Graph
+from .graphs import Graph, Inputs
 
 FILE = "openvino_model.xml"
 
@@ -38,12 +38,10 @@ def _free(value: torch.Tensor, axes: Mapping[int, str]) -> openvino.PartialShape
     return openvino.PartialShape([-1 if i in axes else n for i, n in enumerate(value.shape)])
 
 
-def run(
-    folder: Path, trials: Iterator[Mapping[str, torch.Tensor]]
-) -> Iterator[dict[str, np.ndarray]]:
-    """Run the written graph on the CPU in float32; yield its outputs by name."""
+def run(folder: Path, cases: Iterable[Inputs]) -> Iterator[dict[str, np.ndarray]]:
+    """Run the written graph on the CPU in float32; yield its outputs, by name, for each case."""
     core = openvino.Core()
     compiled = core.compile_model(folder / FILE, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    for inputs in trials:
+    for inputs in cases:
         results = compiled({name: value.numpy() for name, value in inputs.items()})
         yield {port.any_name: results[port] for port in compiled.outputs}

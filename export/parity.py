@@ -9,7 +9,7 @@ import torch
 
 from pleinair.runtime.errors import ExportError
 
-from .graphs import Graph
+from .graphs import Graph, Inputs
 
 # Largest error allowed, relative to the largest value of the module's output. Float32 engines
 # differ from torch by the order of additions, some 1e-6 after a whole UNet; rounding the weights
@@ -30,33 +30,38 @@ class Parity:
         return asdict(self)
 
 
-def reference(graph: Graph) -> list[dict[str, np.ndarray]]:
-    """Run the module itself, in float32, on every trial."""
+@dataclass(frozen=True)
+class Trials:
+    """Inputs of several shapes with the outputs of the module, which may be gone by the check."""
+
+    inputs: list[Inputs]
+    outputs: list[dict[str, np.ndarray]]
+
+
+def reference(graph: Graph) -> Trials:
+    """Run the module itself, in float32, on each of the graph's cases."""
+    cases = [case() for case in graph.cases]
     results = []
     with torch.no_grad():
-        for inputs in graph.trials():
+        for inputs in cases:
             outputs = graph.module(**inputs)
             outputs = outputs if isinstance(outputs, tuple) else (outputs,)
             named = zip(graph.outputs, outputs, strict=True)
             results.append({name: value.numpy() for name, value in named})
-    return results
+    return Trials(cases, results)
 
 
 def compare(
-    graph: Graph,
-    where: str,
-    expected: Iterable[Mapping[str, np.ndarray]],
-    found: Iterable[Mapping[str, np.ndarray]],
-    precision: str,
+    trials: Trials, found: Iterable[Mapping[str, np.ndarray]], precision: str, where: str
 ) -> Parity:
-    """Measure how far `found` is from `expected`.
+    """Measure how far `found`, the graph's outputs for each trial, is from the module's.
 
     `where` names the graph in errors. Raises `ExportError` when an output is missing, has another
     shape, is not finite or is further off than the tolerance of `precision`.
     """
     tolerance = TOLERANCE[precision]
     max_abs = max_rel = 0.0
-    for wanted, got in zip(expected, found, strict=True):
+    for wanted, got in zip(trials.outputs, found, strict=True):
         for name, right in wanted.items():
             error, scale = _distance(where, name, right, got.get(name))
             max_abs = max(max_abs, error)
@@ -66,7 +71,7 @@ def compare(
                     f"{where}: output {name} is off by {error / scale:.1e} of its range (tolerance "
                     f"{tolerance:.0e}); nothing was written. Try --precision fp32, or report it"
                 )
-    shapes = [{key: list(value.shape) for key, value in case.items()} for case in graph.trials()]
+    shapes = [{key: list(value.shape) for key, value in case.items()} for case in trials.inputs]
     return Parity(shapes, _rounded(max_abs), _rounded(max_rel), tolerance)
 
 

@@ -5,6 +5,7 @@ build the same checkpoint. Needs torch, diffusers and transformers; seconds, not
 """
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -52,14 +53,13 @@ def tiny_stable_diffusion(
     import torch
 
     folder = Path(folder)
-    torch.manual_seed(seed)
     vocab_size = (clip_tokenizer if clip_vocabulary else bpe_tokenizer)(folder / "tokenizer")
-    text_encoder = tiny_text_encoder(vocab_size)
-    unet = tiny_unet(**unet_overrides)
-    vae = tiny_vae()
+    text_encoder = _random(lambda: tiny_text_encoder(vocab_size), seed)
+    unet = _random(lambda: tiny_unet(**unet_overrides), seed)
+    vae = _random(tiny_vae, seed)
     for module in (text_encoder, unet, vae):
-        _spread(module)
-        module.to(getattr(torch, dtype))
+        for parameter in module.parameters():
+            parameter.data = parameter.data.to(getattr(torch, dtype))
     for name, module in (("unet", unet), ("vae", vae)):
         module.save_pretrained(folder / name, variant=variant)
     _save_text_encoder(text_encoder, folder / "text_encoder", variant, old_keys)
@@ -227,14 +227,19 @@ def _merges(words: list[str]) -> list[tuple[str, str]]:
     return list(merges)
 
 
-def _spread(module: Any) -> None:
-    """Give norms and biases random values too: with ones and zeros a mixed-up key goes unseen."""
+def _random(build: Callable[[], Any], seed: int) -> Any:
+    """Build a module from its own seed, so that its weights do not depend on its neighbours.
+
+    Norms and biases get random values too: among ones and zeros a mixed-up key goes unseen.
+    """
     import torch
 
-    with torch.no_grad():
-        for parameter in module.parameters():
-            if parameter.ndim == 1:
-                parameter.add_(torch.randn_like(parameter), alpha=0.1)
+    torch.manual_seed(seed)
+    module = build()
+    for parameter in module.parameters():
+        if parameter.ndim == 1:
+            parameter.data.add_(torch.randn_like(parameter), alpha=0.1)
+    return module
 
 
 def _save_text_encoder(module: Any, folder: Path, variant: str | None, old_keys: bool) -> None:

@@ -1,5 +1,7 @@
 """Checkpoints and folders that several rooms' tests use, made once per run."""
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -32,3 +34,49 @@ def exported_onnx(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactor
 
     target = tmp_path_factory.mktemp("exported") / "tiny-onnx"
     return export_model(tiny_checkpoint, target, formats=["onnx"], precision="fp32")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers", "interop: needs optimum in an environment of its own (PLEINAIR_OPTIMUM_PYTHON)"
+    )
+
+
+@pytest.fixture(scope="session")
+def optimum_python() -> str:
+    """The Python of an environment that has optimum, which does not fit into ours."""
+    python = os.environ.get("PLEINAIR_OPTIMUM_PYTHON")
+    if not python:
+        pytest.skip("PLEINAIR_OPTIMUM_PYTHON is not set; tests/export/test_optimum.py says how")
+    return python
+
+
+@pytest.fixture(scope="session")
+def optimum_openvino(
+    optimum_python: str, tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """`tiny_checkpoint` as optimum-cli exports it to OpenVINO. Read-only: tests share it."""
+    return _optimum_export("openvino", optimum_python, tiny_checkpoint, tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def optimum_onnx(
+    optimum_python: str, tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """`tiny_checkpoint` as optimum-cli exports it to ONNX. Read-only: tests share it."""
+    return _optimum_export("onnx", optimum_python, tiny_checkpoint, tmp_path_factory)
+
+
+def _optimum_export(
+    engine: str, python: str, checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    target = tmp_path_factory.mktemp("optimum") / engine
+    peer = Path(__file__).parent / "export" / "peer.py"
+    done = subprocess.run(
+        [python, str(peer), f"export-{engine}", str(checkpoint), str(target)],
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return target

@@ -29,7 +29,9 @@ class Hub:
         return [path.split("/resolve/")[1].split("/", 1)[1] for path in self._gets()]
 
     def _gets(self) -> list[str]:
-        return [path for method, path, _ in self.requests if method == "GET" and "/resolve/" in path]
+        return [
+            path for method, path, _ in self.requests if method == "GET" and "/resolve/" in path
+        ]
 
 
 @contextmanager
@@ -55,10 +57,10 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, *args: object) -> None:
         pass
 
-    def do_HEAD(self) -> None:  # noqa: N802 (the name that http.server calls)
+    def do_HEAD(self) -> None:
         self._answer()
 
-    def do_GET(self) -> None:  # noqa: N802
+    def do_GET(self) -> None:
         self._answer()
 
     def _answer(self) -> None:
@@ -84,7 +86,9 @@ class _Handler(BaseHTTPRequestHandler):
         oid = hashlib.sha1(content).hexdigest()
         return {"type": "file", "path": name, "size": len(content), "oid": oid}
 
-    def _json(self, value: object, status: int = 200, headers: dict[str, str] | None = None) -> None:
+    def _json(
+        self, value: object, status: int = 200, headers: dict[str, str] | None = None
+    ) -> None:
         body = json.dumps(value).encode()
         self.send_response(status)
         for key, header in {"Content-Type": "application/json", **(headers or {})}.items():

@@ -1,8 +1,8 @@
 """What optimum does with a folder; run by optimum's own Python, which need not have pleinair.
 
-    python peer.py paint-openvino FOLDER PICTURE.npy PROMPT
-    python peer.py paint-onnx FOLDER PICTURE.npy PROMPT
-    python peer.py export-openvino|export-onnx CHECKPOINT FOLDER
+python peer.py paint-openvino FOLDER PICTURE.npy PROMPT
+python peer.py paint-onnx FOLDER PICTURE.npy PROMPT
+python peer.py export-openvino|export-onnx CHECKPOINT FOLDER
 """
 
 import subprocess

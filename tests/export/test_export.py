@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,6 @@ import onnx
 import openvino
 import pytest
 import torch
-from checkpoints import compvis_state, tiny_stable_diffusion
 from safetensors.torch import load_file, save_file
 
 from pleinair.export import export_model, graphs, onnx_model, openvino_ir, parity
@@ -42,10 +42,6 @@ def pipeline(tiny_checkpoint: Path) -> object:
     from diffusers import StableDiffusionPipeline
 
     return StableDiffusionPipeline.from_pretrained(tiny_checkpoint, safety_checker=None)
-
-
-def _manifest(folder: Path) -> dict[str, dict]:
-    return json.loads((folder / "pleinair.json").read_text(encoding="utf-8"))
 
 
 def test_the_layout(exported_half: tuple[Path, object]) -> None:
@@ -89,7 +85,11 @@ def test_no_path_of_this_machine_is_published(
     exported_half: tuple[Path, object], tiny_checkpoint: Path
 ) -> None:
     folder, _ = exported_half
-    foreign = [str(tiny_checkpoint.parent), str(folder.parent), str(Path(torch.__file__).parents[1])]
+    foreign = [
+        str(tiny_checkpoint.parent),
+        str(folder.parent),
+        str(Path(torch.__file__).parents[1]),
+    ]
     for path in folder.rglob("*"):
         if path.is_file():
             content = path.read_bytes()
@@ -129,7 +129,7 @@ def test_half_precision_computes_in_float32(exported_half: tuple[Path, object]) 
 def _run(folder: Path, graph: str, **inputs: torch.Tensor) -> dict[str, np.ndarray]:
     """Run one graph of a folder on the engine whose files it has."""
     backend = onnx_model if (folder / graph / "model.onnx").exists() else openvino_ir
-    return next(backend.run(folder / graph, iter([inputs])))
+    return next(backend.run(folder / graph, [inputs]))
 
 
 @pytest.fixture(params=["openvino", "onnx"])
@@ -143,7 +143,13 @@ def exported(request: pytest.FixtureRequest) -> Path:
     [(1, 8, 8, 77, 1), (2, 7, 10, 154, 999), (4, 11, 5, 20, 333), (1, 24, 17, 231, 0)],
 )
 def test_the_unet_takes_any_size(
-    exported: Path, pipeline: object, batch: int, height: int, width: int, tokens: int, timestep: int
+    exported: Path,
+    pipeline: object,
+    batch: int,
+    height: int,
+    width: int,
+    tokens: int,
+    timestep: int,
 ) -> None:
     inputs = {
         "sample": torch.randn(batch, 4, height, width),
@@ -197,10 +203,11 @@ def test_the_text_encoder_gives_every_layer(exported: Path, pipeline: object) ->
         np.testing.assert_allclose(found["pooler_output"], expected.pooler_output, **close)
         for i, state in enumerate(expected.hidden_states):
             np.testing.assert_allclose(found[f"hidden_states.{i}"], state, **close)
+        # As in StableDiffusionPipeline.encode_prompt, which itself stumbles over transformers 5.6.
+        text_model = pipeline.text_encoder  # type: ignore[attr-defined]
+        norm = getattr(text_model, "text_model", text_model).final_layer_norm
         for skip in (1, 2):
-            embeds, _ = pipeline.encode_prompt(  # type: ignore[attr-defined]
-                prompts, "cpu", 1, do_classifier_free_guidance=False, clip_skip=skip
-            )
+            embeds = norm(expected.hidden_states[-(skip + 1)])
             np.testing.assert_allclose(found[f"clip_skip.{skip}"], embeds, **close)
     assert "clip_skip.3" not in found
 
@@ -209,7 +216,9 @@ def test_ends_have_the_names_and_types_of_optimum(
     exported_openvino: Path, exported_onnx: Path
 ) -> None:
     core = openvino.Core()
-    ir = {part: core.read_model(exported_openvino / part / "openvino_model.xml") for part in _GRAPHS}
+    ir = {
+        part: core.read_model(exported_openvino / part / "openvino_model.xml") for part in _GRAPHS
+    }
     assert {p.any_name: str(p.partial_shape) for p in ir["unet"].inputs} == {
         "sample": "[?,4,?,?]",
         "timestep": "[?]",
@@ -233,13 +242,13 @@ def test_large_weights_are_one_file_beside(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(onnx_model, "INLINE_LIMIT", 1_000_000)
+    monkeypatch.setattr(onnx_model, "INLINE_LIMIT", 500_000)
     graph = graphs.vae_decoder(_vae(tiny_checkpoint))
     onnx_model.write(graph, tmp_path, half=False)
     assert {path.name for path in tmp_path.iterdir()} == {"model.onnx", "model.onnx_data"}
     assert (tmp_path / "model.onnx").stat().st_size < 200_000
     latents = torch.randn(1, 4, 8, 8)
-    found = next(onnx_model.run(tmp_path, iter([{"latent_sample": latents}])))["sample"]
+    found = next(onnx_model.run(tmp_path, [{"latent_sample": latents}]))["sample"]
     inline = _run(exported_onnx, "vae_decoder", latent_sample=latents)["sample"]
     np.testing.assert_array_equal(found, inline)
 
@@ -248,21 +257,6 @@ def _vae(checkpoint: Path) -> torch.nn.Module:
     from diffusers import AutoencoderKL
 
     return AutoencoderKL.from_pretrained(checkpoint / "vae").eval()
-
-
-def test_a_single_file_gives_the_same_graphs(
-    tiny_checkpoint: Path, exported_openvino: Path, tmp_path: Path
-) -> None:
-    checkpoint = tiny_stable_diffusion(tmp_path / "folder", clip_vocabulary=True)
-    file = tmp_path / "tiny-v1.safetensors"
-    save_file(compvis_state(checkpoint), file)
-    target = export_model(file, tmp_path / "exported", precision="fp32")
-    manifest, from_folder = _manifest(target), _manifest(exported_openvino)
-    assert manifest["source"] == {"kind": "file", "name": "tiny-v1.safetensors"}
-    for part in ("unet", "vae_decoder", "vae_encoder"):  # the text encoder's vocabulary differs
-        name = f"{part}/openvino_model.bin"
-        assert manifest["files"][name] == from_folder["files"][name]
-    assert "openvino_tokenizer.xml" in {path.name for path in (target / "tokenizer").iterdir()}
 
 
 class _FrozenScale(graphs.VaeDecoder):
@@ -288,18 +282,18 @@ def test_a_wrong_trace_is_found(
     graph = graphs.Graph(
         right.name, wrong(right.module.vae).eval(), right.inputs, right.outputs, right.cases
     )
-    expected = parity.reference(graph)
+    trials = parity.reference(graph)
     backend.write(graph, tmp_path, half=False)  # type: ignore[attr-defined]
-    found = backend.run(tmp_path, graph.trials())  # type: ignore[attr-defined]
+    found = backend.run(tmp_path, trials.inputs)  # type: ignore[attr-defined]
     with pytest.raises(ExportError, match="tiny/vae_decoder: output sample is"):
-        parity.compare(graph, "tiny/vae_decoder", expected, found, "fp32")
+        parity.compare(trials, found, "fp32", "tiny/vae_decoder")
 
 
 def test_over_tolerance_nothing_is_published(
     tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def disturbed(folder: Path, trials: Iterator) -> Iterator[dict[str, np.ndarray]]:
-        for outputs in real(folder, trials):
+    def disturbed(folder: Path, cases: list) -> Iterator[dict[str, np.ndarray]]:
+        for outputs in real(folder, cases):
             outputs["last_hidden_state"][..., 0] += 0.01
             yield outputs
 
@@ -310,19 +304,11 @@ def test_over_tolerance_nothing_is_published(
     assert list(tmp_path.iterdir()) == []
 
 
-def _damaged(checkpoint: Path, target: Path) -> Path:
-    """Copy a checkpoint by links, without the links' weights being shared."""
-    import shutil
-
-    shutil.copytree(checkpoint, target)
-    return target
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda state: state.pop("conv_in.bias"), r"lacks 1 weight: conv_in\.bias"),
-        (lambda state: state.update(extra=torch.zeros(1)), r"has 1 weight: extra"),
+        (lambda state: state.pop("conv_in.bias"), r"1 weight: conv_in\.bias"),
+        (lambda state: state.update(extra=torch.zeros(1)), r"1 weight: extra"),
         (
             lambda state: state.update({"conv_in.bias": torch.zeros(3)}),
             r"conv_in\.bias \(3,\) instead of \(32,\)",
@@ -332,13 +318,12 @@ def _damaged(checkpoint: Path, target: Path) -> Path:
 def test_a_damaged_checkpoint_publishes_nothing(
     tiny_checkpoint: Path, tmp_path: Path, change: object, message: str
 ) -> None:
-    checkpoint = _damaged(tiny_checkpoint, tmp_path / "damaged")
-    file = checkpoint / "vae" / "diffusion_pytorch_model.safetensors"
-    file = checkpoint / "unet" / file.name
+    checkpoint = shutil.copytree(tiny_checkpoint, tmp_path / "damaged")
+    file = checkpoint / "unet" / "diffusion_pytorch_model.safetensors"
     state = load_file(file)
     change(state)  # type: ignore[operator]
     save_file(state, file)
-    with pytest.raises(SourceError, match=rf"damaged/unet {message}|damaged/unet.*{message}"):
+    with pytest.raises(SourceError, match=f"damaged/unet .*{message}"):
         export_model(checkpoint, tmp_path / "out" / "tiny")
     assert list((tmp_path / "out").iterdir()) == []
 
@@ -376,7 +361,7 @@ def test_unknown_wishes(tmp_path: Path, arguments: dict, message: str) -> None:
 
 
 def test_another_pipeline_is_refused(tiny_checkpoint: Path, tmp_path: Path) -> None:
-    checkpoint = _damaged(tiny_checkpoint, tmp_path / "other")
+    checkpoint = shutil.copytree(tiny_checkpoint, tmp_path / "other")
     index = json.loads((checkpoint / "model_index.json").read_text())
     index["text_encoder_2"] = ["transformers", "CLIPTextModelWithProjection"]
     (checkpoint / "model_index.json").write_text(json.dumps(index))

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import torch
-from checkpoints import compvis_state, tiny_stable_diffusion
 from safetensors.torch import load_file, save_file
 
+from checkpoints import compvis_state, tiny_stable_diffusion
 from pleinair.export import architecture, weights
 from pleinair.export.source import DiffusersFolder, open_checkpoint
 from pleinair.runtime.errors import SourceError

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-from checkpoints import bpe_tokenizer
 
+from checkpoints import bpe_tokenizer
 from pleinair.export import tokenizer
 from pleinair.runtime.errors import SourceError
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 import torch
-from checkpoints import bpe_tokenizer, tiny_text_encoder, tiny_vae
 from safetensors.torch import save_file
 
+from checkpoints import bpe_tokenizer, tiny_text_encoder, tiny_vae
 from pleinair.export import architecture, weights
 from pleinair.runtime.errors import SourceError
 

@@ -1,4 +1,4 @@
-"""Draw the two training curves, `work/autoencoder.csv` and `work/diffusion.csv`, as one picture."""
+"""Draw the training curves, one panel a stage, as `work/curves.png`."""
 
 import csv
 
@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 
 from . import WORK
 
-CURVES = {"autoencoder": "l1", "diffusion": "loss"}
+CURVES = {"autoencoder": "l1", "decoder": "l1", "diffusion": "loss"}
 
 
 def read_column(stage: str, column: str) -> tuple[list[int], list[float]]:
@@ -16,7 +16,7 @@ def read_column(stage: str, column: str) -> tuple[list[int], list[float]]:
 
 
 def main() -> None:
-    figure, panels = plt.subplots(1, len(CURVES), figsize=(10, 4), layout="constrained")
+    figure, panels = plt.subplots(1, len(CURVES), figsize=(12, 4), layout="constrained")
     for panel, (stage, column) in zip(panels, CURVES.items(), strict=True):
         panel.plot(*read_column(stage, column), linewidth=0.8)
         panel.set(title=stage, xlabel="step", ylabel=column, yscale="log")

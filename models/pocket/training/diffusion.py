@@ -10,36 +10,22 @@ Writes `work/preview/` during and `work/checkpoint/` after training (diffusers f
 `work/diffusion.csv` and `work/diffusion.pt` to resume from.
 """
 
-import argparse
-import shutil
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from random import Random
 
 import torch
-from diffusers import (
-    AutoencoderKL,
-    DDIMScheduler,
-    StableDiffusionPipeline,
-    UNet2DConditionModel,
-)
+from diffusers import UNet2DConditionModel
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from . import WORK
 from .captions import BACKGROUNDS, STYLES, SUBJECTS, caption
+from .checkpoint import noise_scheduler, save_checkpoint
 from .latents import TAKES
-from .loop import (
-    Clock,
-    append_row,
-    autocast,
-    average_over_workers,
-    join_workers,
-    learning_rate,
-    pick_device,
-    save_state,
-)
+from .loop import autocast, parse_options, pick_device, train
+from .workers import is_first_worker
 
 WHITE = list(BACKGROUNDS).index("white")  # what an unsaid background means
 UNSAID_STYLE = 0.5
@@ -47,7 +33,6 @@ UNSAID_BACKGROUND = 0.45
 UNSAID_CAPTION = 0.1
 MIN_SNR_GAMMA = 5.0
 EMA_DECAY = 0.999
-SAVE_EVERY_MINUTES = 5.0
 
 
 class Painter(nn.Module):
@@ -91,11 +76,14 @@ class Painter(nn.Module):
 class Examples:
     """Endless batches of latents with captions, in an order that the seed fixes."""
 
-    def __init__(self, tokenizer: CLIPTokenizer, seed: int) -> None:
+    def __init__(self, tokenizer: CLIPTokenizer) -> None:
         self.latents = torch.load(WORK / "latents.pt")
         self.tokenizer = tokenizer
-        self.random = Random(seed)
+        self.random = Random()
         self.encode = lru_cache(maxsize=None)(self._encode)
+
+    def seed(self, seed: int) -> None:
+        self.random.seed(seed)
 
     def batch(self, size: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Latents float32 (size, 4, 16, 16) and input ids int64 (size, 77)."""
@@ -121,19 +109,6 @@ class Examples:
         return self.tokenizer(words, padding="max_length", max_length=length).input_ids
 
 
-def noise_scheduler() -> DDIMScheduler:
-    return DDIMScheduler(
-        beta_start=0.00085,
-        beta_end=0.012,
-        beta_schedule="scaled_linear",
-        num_train_timesteps=1000,
-        prediction_type="epsilon",
-        steps_offset=1,
-        clip_sample=False,
-        set_alpha_to_one=False,
-    )
-
-
 def spread_timesteps(size: int) -> torch.Tensor:
     """One random timestep in each of `size` equal parts of the schedule."""
     return ((torch.arange(size) + torch.rand(size)) * (1000 / size)).long()
@@ -148,109 +123,33 @@ def min_snr_loss(
     return (weight * (predicted - noise).square().mean((1, 2, 3))).mean()
 
 
-def save_pipeline(painter: Painter, tokenizer: CLIPTokenizer, folder: Path) -> None:
-    """Write the diffusers folder of the trained parts and the autoencoder, float32."""
-    StableDiffusionPipeline(
-        vae=AutoencoderKL.from_pretrained(WORK / "vae"),
-        text_encoder=painter.text_encoder,
-        tokenizer=tokenizer,
-        unet=painter.unet,
-        scheduler=noise_scheduler(),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    ).save_pretrained(folder)
-    # transformers 5 writes tokenizer.json only; Stable Diffusion's folder has vocab and merges.
-    shutil.rmtree(folder / "tokenizer")
-    shutil.copytree(WORK / "tokenizer", folder / "tokenizer")
-
-
-def train(minutes: float, batch: int, peak: float, seed: int, resume: bool) -> None:
+def main() -> None:
     device = pick_device()
-    rank, workers = join_workers()
-    torch.manual_seed(seed)  # the same first weights on every worker
+    options = parse_options(minutes=48.0, batch=256 if device.type == "cuda" else 32, rate=8e-4)
+    torch.manual_seed(options.seed)  # the same first weights on every worker
     tokenizer = CLIPTokenizer.from_pretrained(WORK / "tokenizer")
     painter = Painter(tokenizer).to(device)
     average = AveragedModel(painter, multi_avg_fn=get_ema_multi_avg_fn(EMA_DECAY))
-    optimizer = torch.optim.AdamW(painter.parameters(), lr=peak, betas=(0.9, 0.99))
-    clock, step = Clock(minutes), 0
-    saved, curves = WORK / "diffusion.pt", WORK / "diffusion.csv"
-    if resume and saved.exists():
-        state = torch.load(saved, map_location=device)
-        painter.load_state_dict(state["painter"])
-        average.load_state_dict(state["average"])
-        optimizer.load_state_dict(state["optimizer"])
-        clock.spent, step = state["spent"], state["step"]
-    elif rank == 0:
-        curves.unlink(missing_ok=True)
-    stream = 1000 * (seed + step) + rank  # one stream a worker, a new one after each resume
-    torch.manual_seed(stream)
-    examples = Examples(tokenizer, stream)
     scheduler = noise_scheduler()
 
-    def save(folder: Path) -> None:
-        save_state(
-            saved,
-            {
-                "painter": painter.state_dict(),
-                "average": average.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "spent": clock.spent,
-                "step": step,
-            },
-        )
-        save_pipeline(average.module, tokenizer, folder)
-
-    losses, next_save = [], clock.spent + 60.0 * SAVE_EVERY_MINUTES
-    while clock.share < 1.0:
-        latents, input_ids = examples.batch(batch // workers)
+    def losses(examples: Examples, size: int, share: float) -> dict[str, torch.Tensor]:
+        latents, input_ids = examples.batch(size)
         noise = torch.randn_like(latents)
-        timesteps = spread_timesteps(len(latents))
-        alphas_cumprod = scheduler.alphas_cumprod[timesteps]
+        timesteps = spread_timesteps(size)
         noisy = scheduler.add_noise(latents, noise, timesteps)
-        with autocast(device):
+        with autocast():
             predicted = painter(noisy.to(device), timesteps.to(device), input_ids.to(device))
-        loss = min_snr_loss(predicted.float(), noise.to(device), alphas_cumprod.to(device))
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        average_over_workers(p.grad for p in painter.parameters() if p.grad is not None)
-        nn.utils.clip_grad_norm_(painter.parameters(), 1.0)
-        rate = learning_rate(peak, clock.share, step)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        optimizer.step()
-        average.update_parameters(painter)
-        clock.tick()
-        step += 1
-        losses.append(loss.item())
-        if step % 50 == 0 and rank == 0:
-            row = {
-                "step": step,
-                "minutes": round(clock.spent / 60, 3),
-                "lr": round(rate, 7),
-                "loss": round(sum(losses) / len(losses), 5),
-            }
-            append_row(curves, row)
-            print(row, flush=True)
-            losses.clear()
-        if clock.spent >= next_save:
-            next_save += 60.0 * SAVE_EVERY_MINUTES
-            if rank == 0:
-                save(WORK / "preview")
-    if rank == 0:
-        save(WORK / "checkpoint")
+        alphas_cumprod = scheduler.alphas_cumprod[timesteps].to(device)
+        return {"loss": min_snr_loss(predicted.float(), noise.to(device), alphas_cumprod)}
 
+    def save_to(folder: Path) -> None:
+        save_checkpoint(folder, average.module.text_encoder, average.module.unet)
 
-def main() -> None:
-    on_cuda = torch.cuda.is_available()
-    parser = argparse.ArgumentParser(description="Train the U-Net and the text encoder.")
-    parser.add_argument("--minutes", type=float, default=60.0, help="training time, pauses apart")
-    parser.add_argument("--batch", type=int, default=256 if on_cuda else 32, help="of all workers")
-    parser.add_argument("--lr", type=float, default=8e-4)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--resume", action=argparse.BooleanOptionalAction, default=True)
-    args = parser.parse_args()
-    train(args.minutes, args.batch, args.lr, args.seed, args.resume)
+    examples = Examples(tokenizer)
+    preview = partial(save_to, WORK / "preview")
+    train("diffusion", painter, examples, losses, options, average, preview)
+    if is_first_worker():
+        save_to(WORK / "checkpoint")
 
 
 if __name__ == "__main__":

@@ -9,10 +9,10 @@ import torch
 from diffusers import AutoencoderKL
 
 from . import WORK
-from .autoencoder import composite
 from .captions import BACKGROUNDS
 from .data import VARIANTS, load_subjects
 from .loop import pick_device
+from .pictures import composite
 
 TAKES = 3
 

@@ -1,98 +1,157 @@
-"""What the autoencoder's and the diffusion model's training loops share: clock, rate, state.
+"""The training loop of every stage: data to loss to AdamW step, curves, state to resume from."""
 
-Both stages run alone or as the equal workers of `torchrun --nproc-per-node N -m ...`. On a CPU that
-other work shares, two workers of one thread each lose less than one worker of two threads: they
-wait for each other once a step, not once an operator.
-"""
-
+import argparse
 import csv
 import math
-import os
-import time
-from collections.abc import Iterable
+from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 import torch
-import torch.distributed as dist
+from torch import nn
+from torch.optim.swa_utils import AveragedModel
+
+from . import WORK
+from .clock import Clock
+from .workers import average_over_workers, join_workers
+
+WARMUP_STEPS = 100
+LAST_RATE = 0.02  # of the peak
+LOG_EVERY_STEPS = 50
+SAVE_EVERY_MINUTES = 5.0
+
+
+class Data(Protocol):
+    """What a stage trains on: endless batches, in an order that the seed fixes."""
+
+    def seed(self, seed: int) -> None: ...
+
+
+#: From the data, the batch size and the share of the time spent to named scalars; "loss" is
+#: minimised, the others are written to the curves.
+Losses = Callable[[Data, int, float], dict[str, torch.Tensor]]
 
 
 def pick_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def autocast(device: torch.device) -> torch.autocast:
-    """bfloat16 where the hardware has it (CUDA); float32 elsewhere."""
+def autocast() -> torch.autocast:
+    """bfloat16 on CUDA, float32 elsewhere."""
+    device = pick_device()
     return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
 
 
-def join_workers() -> tuple[int, int]:
-    """Join the group that torchrun started, if it did; (rank, number of workers)."""
-    if "WORLD_SIZE" not in os.environ:
-        return 0, 1
-    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
-    return dist.get_rank(), dist.get_world_size()
+def parse_options(minutes: float, batch: int, rate: float) -> argparse.Namespace:
+    """The command line that the training stages share, with a stage's own defaults."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--minutes", type=float, default=minutes, help="pauses do not count")
+    parser.add_argument("--batch", type=int, default=batch, help="of all workers together")
+    parser.add_argument("--lr", type=float, default=rate, help="peak learning rate")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--resume", action=argparse.BooleanOptionalAction, default=True)
+    return parser.parse_args()
 
 
-def average_over_workers(tensors: Iterable[torch.Tensor]) -> None:
-    """Replace each tensor by its mean over the workers, in place; one message for all of them."""
-    if not dist.is_initialized():
-        return
-    tensors = list(tensors)
-    flat = torch.cat([tensor.flatten() for tensor in tensors])
-    dist.all_reduce(flat)
-    flat /= dist.get_world_size()
-    for tensor, mean in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
-        tensor.copy_(mean.view_as(tensor))
+def learning_rate(peak: float, share: float, step: int) -> float:
+    """Linear warm-up over the first steps, then a cosine from `peak` to 2% of it at share 1."""
+    cosine = LAST_RATE + (1.0 - LAST_RATE) * 0.5 * (1.0 + math.cos(math.pi * share))
+    return peak * cosine * min(1.0, (step + 1) / WARMUP_STEPS)
 
 
-class Clock:
-    """Time spent training, as a share of a budget.
+def train(
+    stage: str,
+    module: nn.Module,
+    data: Data,
+    losses: Losses,
+    options: argparse.Namespace,
+    average: AveragedModel | None = None,
+    save: Callable[[], None] = lambda: None,
+) -> None:
+    """Train the parameters of `module` that require gradients, until the time is spent.
 
-    A step that takes far longer than its neighbours means that the process was stopped or the
-    machine slept; such a step counts as an ordinary one, so a pause does not eat the budget.
+    Keeps `work/<stage>.csv` (curves) and `work/<stage>.pt` (state), and calls `save` after each
+    writing of the state. `average` follows the weights; `save` runs on the first worker only.
     """
+    rank, workers = join_workers()
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=options.lr, betas=(0.9, 0.99))
+    clock, step = Clock(options.minutes), 0
+    state_path, curves_path = WORK / f"{stage}.pt", WORK / f"{stage}.csv"
+    if options.resume and state_path.exists():
+        state = torch.load(state_path, map_location=pick_device())
+        module.load_state_dict(state["module"])
+        optimizer.load_state_dict(state["optimizer"])
+        if average is not None:
+            average.load_state_dict(state["average"])
+        clock.spent, step = state["spent"], state["step"]
+    elif rank == 0:
+        curves_path.unlink(missing_ok=True)
+    stream = 1000 * (options.seed + step) + rank  # one stream a worker, a new one on each resume
+    torch.manual_seed(stream)
+    data.seed(stream)
 
-    def __init__(self, minutes: float) -> None:
-        self.budget = 60.0 * minutes
-        self.spent = 0.0
-        self._usual: float | None = None
-        self._last = time.monotonic()
+    def write_state() -> None:
+        state = {
+            "module": module.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "average": None if average is None else average.state_dict(),
+            "spent": clock.spent,
+            "step": step,
+        }
+        part = state_path.with_suffix(".part")  # a kill must not leave half a file
+        torch.save(state, part)
+        part.replace(state_path)
+        save()
 
-    def tick(self) -> float:
-        """Count the step that just ended; the share of the budget spent, up to 1."""
-        now = time.monotonic()
-        step, self._last = now - self._last, now
-        if self._usual is not None:
-            step = min(step, 4.0 * self._usual)
-        self._usual = step if self._usual is None else 0.9 * self._usual + 0.1 * step
-        spent = torch.tensor([self.spent + step], dtype=torch.float64)
-        average_over_workers([spent])  # the workers must agree on when to stop
-        self.spent = spent.item()
-        return self.share
+    recent: list[dict[str, float]] = []
+    next_save = clock.spent + 60.0 * SAVE_EVERY_MINUTES
+    while clock.share < 1.0:
+        scalars = losses(data, options.batch // workers, clock.share)
+        optimizer.zero_grad(set_to_none=True)
+        scalars["loss"].backward()
+        average_over_workers(parameter.grad for parameter in trained)
+        nn.utils.clip_grad_norm_(trained, 1.0)
+        rate = learning_rate(options.lr, clock.share, step)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        optimizer.step()
+        if average is not None:
+            average.update_parameters(module)
+        tick_together(clock)
+        step += 1
+        recent.append({name: scalar.item() for name, scalar in scalars.items()})
+        if step % LOG_EVERY_STEPS == 0 and rank == 0:
+            append_curves(curves_path, step, clock.spent, rate, recent)
+        if step % LOG_EVERY_STEPS == 0:
+            recent.clear()
+        if clock.spent >= next_save:
+            next_save += 60.0 * SAVE_EVERY_MINUTES
+            if rank == 0:
+                write_state()
+    if rank == 0:
+        write_state()
 
-    @property
-    def share(self) -> float:
-        return min(1.0, self.spent / self.budget)
+
+def tick_together(clock: Clock) -> None:
+    """Tick, and agree with the other workers on the time spent: they must stop at one step."""
+    clock.tick()
+    spent = torch.tensor([clock.spent], dtype=torch.float64)
+    average_over_workers([spent])
+    clock.spent = spent.item()
 
 
-def learning_rate(peak: float, share: float, step: int, warmup: int = 100) -> float:
-    """Linear warm-up over `warmup` steps, then a cosine from `peak` to 2% of it at share 1."""
-    cosine = 0.02 + 0.98 * 0.5 * (1.0 + math.cos(math.pi * share))
-    return peak * cosine * min(1.0, (step + 1) / warmup)
-
-
-def append_row(path: Path, row: dict[str, float]) -> None:
-    """Add one line to a CSV of curves, with a header when the file is new."""
+def append_curves(
+    path: Path, step: int, spent: float, rate: float, recent: list[dict[str, float]]
+) -> None:
+    """Add a line with the means of the recent scalars to a CSV, and print it."""
+    row = {"step": step, "minutes": round(spent / 60.0, 3), "lr": round(rate, 7)}
+    for name in recent[0]:
+        row[name] = round(sum(scalars[name] for scalars in recent) / len(recent), 5)
     new = not path.exists()
     with path.open("a", newline="") as file:
         writer = csv.DictWriter(file, row.keys())
         if new:
             writer.writeheader()
         writer.writerow(row)
-
-
-def save_state(path: Path, state: dict) -> None:
-    """Write `state` beside `path`, then swap it in, so that a kill never leaves half a file."""
-    part = path.with_suffix(".part")
-    torch.save(state, part)
-    part.replace(path)
+    print(row, flush=True)

@@ -1,0 +1,122 @@
+"""optimum opens what is exported here, and what it exports has the same ends and paints the same.
+
+optimum needs older libraries than ours, so it works in its own environment, made by
+
+    python -m venv optimum-env
+    optimum-env/bin/pip install torch "optimum-intel[openvino]<2" "optimum-onnx[onnxruntime]==0.1.0" \\
+        "transformers<4.58" diffusers
+
+and named by PLEINAIR_OPTIMUM_PYTHON=optimum-env/bin/python.
+"""
+
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import onnx
+import openvino
+import pytest
+
+pytestmark = pytest.mark.interop
+
+_PEER = Path(__file__).with_name("peer.py")
+_PROMPT = "a red apple on a boat"
+
+
+def _paint(python: str, engine: str, folder: Path, picture: Path) -> np.ndarray:
+    command = [python, str(_PEER), f"paint-{engine}", str(folder), str(picture), _PROMPT]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return np.load(picture)
+
+
+@pytest.fixture(scope="module")
+def expected(tiny_checkpoint: Path) -> np.ndarray:
+    """What diffusers paints with the settings of peer.py."""
+    import torch
+    from diffusers import StableDiffusionPipeline
+
+    pipe = StableDiffusionPipeline.from_pretrained(tiny_checkpoint, safety_checker=None)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe(
+        _PROMPT,
+        height=72,
+        width=104,
+        num_inference_steps=3,
+        guidance_scale=7.5,
+        generator=torch.Generator("cpu").manual_seed(7),
+        output_type="np",
+    ).images[0]
+
+
+@pytest.mark.parametrize("engine", ["openvino", "onnx"])
+def test_optimum_paints_with_our_folder(
+    request: pytest.FixtureRequest,
+    optimum_python: str,
+    expected: np.ndarray,
+    tmp_path: Path,
+    engine: str,
+) -> None:
+    folder = request.getfixturevalue(f"exported_{engine}")
+    picture = _paint(optimum_python, engine, folder, tmp_path / "picture.npy")
+    np.testing.assert_allclose(picture, expected, atol=1 / 255)
+
+
+@pytest.mark.parametrize("engine", ["openvino", "onnx"])
+def test_optimum_paints_the_same_with_its_own_folder(
+    request: pytest.FixtureRequest,
+    optimum_python: str,
+    expected: np.ndarray,
+    tmp_path: Path,
+    engine: str,
+) -> None:
+    folder = request.getfixturevalue(f"optimum_{engine}")
+    picture = _paint(optimum_python, engine, folder, tmp_path / "picture.npy")
+    np.testing.assert_allclose(picture, expected, atol=1 / 255)
+
+
+def _ends_openvino(folder: Path, part: str) -> tuple[dict[str, str], dict[str, str]]:
+    model = openvino.Core().read_model(folder / part / "openvino_model.xml")
+    inputs, outputs = (
+        {port.any_name: f"{port.element_type} rank {len(port.partial_shape)}" for port in ports}
+        for ports in (model.inputs, model.outputs)
+    )
+    return inputs, outputs
+
+
+def _ends_onnx(folder: Path, part: str) -> tuple[dict[str, str], dict[str, str]]:
+    graph = onnx.load(folder / part / "model.onnx", load_external_data=False).graph
+    inputs, outputs = (
+        {
+            value.name: f"{value.type.tensor_type.elem_type} "
+            f"rank {len(value.type.tensor_type.shape.dim)}"
+            for value in values
+        }
+        for values in (graph.input, graph.output)
+    )
+    return inputs, outputs
+
+
+@pytest.mark.parametrize("part", ["text_encoder", "unet", "vae_decoder", "vae_encoder"])
+@pytest.mark.parametrize("engine", ["openvino", "onnx"])
+def test_the_ends_are_optimums(request: pytest.FixtureRequest, engine: str, part: str) -> None:
+    ends = {"openvino": _ends_openvino, "onnx": _ends_onnx}[engine]
+    our_inputs, our_outputs = ends(request.getfixturevalue(f"exported_{engine}"), part)
+    their_inputs, their_outputs = ends(request.getfixturevalue(f"optimum_{engine}"), part)
+    if engine == "onnx" and part == "unet":
+        # Ours is a float, for schedulers whose timesteps are not whole; optimum casts to either.
+        assert their_inputs.pop("timestep") == f"{onnx.TensorProto.INT64} rank 0"
+        assert our_inputs.pop("timestep") == f"{onnx.TensorProto.FLOAT} rank 0"
+    assert our_inputs == their_inputs
+    assert our_outputs.items() >= their_outputs.items()
+
+
+@pytest.mark.parametrize("engine", ["openvino", "onnx"])
+def test_the_files_are_optimums(request: pytest.FixtureRequest, engine: str) -> None:
+    def files(folder: Path) -> set[str]:
+        return {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
+
+    ours = files(request.getfixturevalue(f"exported_{engine}"))
+    theirs = files(request.getfixturevalue(f"optimum_{engine}"))
+    assert theirs <= ours
+    assert ours - theirs == {"pleinair.json", "tokenizer/tokenizer.json"}

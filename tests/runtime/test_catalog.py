@@ -1,0 +1,71 @@
+"""The known models, and what a name stands for on this machine."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from pleinair.runtime import catalog, schedulers
+from pleinair.runtime.bundle import Bundle
+from pleinair.runtime.errors import BundleError
+
+
+@pytest.fixture
+def models(exported_openvino: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A models folder of the user's own, empty."""
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "own"
+    folder.mkdir()
+    monkeypatch.setenv("PLEINAIR_MODELS", str(folder))
+    return folder
+
+
+def test_entries_are_complete() -> None:
+    entries = catalog.entries()
+    known = {"pocket", "stable-diffusion-v1-4", "stable-diffusion-v1-5", "sd-turbo", "sdxl-turbo"}
+    assert known <= set(entries)
+    for entry in entries.values():
+        assert entry.licence
+        assert entry.kind in {"checkpoint", "openvino"}
+        assert entry.size % 8 == 0
+        assert entry.scheduler in schedulers.names()
+
+
+def test_a_path_is_itself(exported_openvino: Path) -> None:
+    assert catalog.find(exported_openvino) == exported_openvino
+
+
+@pytest.mark.parametrize("name", ["sd-turbo", "stabilityai/sd-turbo"])
+def test_a_name_or_a_hub_id_is_the_folder_of_that_name(
+    models: Path, exported_openvino: Path, name: str
+) -> None:
+    with pytest.raises(BundleError, match="pleinair-export stabilityai/sd-turbo"):
+        catalog.find(name)
+    shutil.copytree(exported_openvino, models / "sd-turbo")
+    assert catalog.find(name) == models / "sd-turbo"
+
+
+def test_a_hub_id_nobody_knows(models: Path, exported_openvino: Path) -> None:
+    with pytest.raises(BundleError, match="pleinair models"):
+        catalog.find("somebody/painter")
+    shutil.copytree(exported_openvino, models / "painter")
+    assert catalog.find("somebody/painter") == models / "painter"
+
+
+def test_defaults_come_by_folder_name_by_source_or_not_at_all(
+    models: Path, exported_openvino: Path
+) -> None:
+    folder = shutil.copytree(exported_openvino, models / "sd-turbo")
+    assert catalog.defaults(Bundle.open(folder)) == catalog.Defaults(512, 1, 0.0, "euler_a")
+    unknown = catalog.defaults(Bundle.open(exported_openvino))
+    assert unknown == catalog.Defaults(64, 20, 7.5, None)
+    manifest = folder / "pleinair.json"
+    manifest.write_text('{"source": {"name": "SimianLuo/LCM_Dreamshaper_v7"}, "files": {}}')
+    renamed = folder.rename(models / "mine")
+    assert catalog.defaults(Bundle.open(renamed)).scheduler == "lcm"
+
+
+def test_the_last_converted_is_preferred(models: Path, exported_openvino: Path) -> None:
+    assert catalog.preferred() == catalog.bundled()
+    shutil.copytree(exported_openvino, models / "first")
+    assert catalog.preferred() == models / "first"

@@ -1,0 +1,56 @@
+"""What holds for the whole tree: packages are complete, and rooms import what they may."""
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+def imports(file: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            yield node.module or ""
+
+
+def test_every_package_is_listed() -> None:
+    found = {
+        "pleinair." + ".".join(init.parent.relative_to(ROOT).parts)
+        for room in ("runtime", "export", "bench")
+        for init in (ROOT / room).rglob("__init__.py")
+    }
+    assert found | {"pleinair.models"} == set(PROJECT["tool"]["setuptools"]["packages"])
+
+
+@pytest.mark.parametrize("room", ["runtime", "bench"])
+def test_the_runtime_and_bench_start_without_torch(room: str) -> None:
+    """bench may import torch inside a function; the runtime nowhere."""
+    heavy = {"torch", "transformers", "diffusers", "optimum", "nncf", "scipy"}
+    for file in (ROOT / room).rglob("*.py"):
+        if room == "runtime":
+            assert not heavy & {name.partition(".")[0] for name in imports(file)}, file
+        top = ast.parse(file.read_text(encoding="utf-8")).body
+        for node in top:
+            if isinstance(node, ast.Import):
+                assert not heavy & {alias.name.partition(".")[0] for alias in node.names}, file
+
+
+def test_the_runtime_imports_no_other_room() -> None:
+    for file in (ROOT / "runtime").rglob("*.py"):
+        assert not [name for name in imports(file) if name.startswith("pleinair")], file
+
+
+def test_base_install_is_light() -> None:
+    names = {requirement.partition(">")[0] for requirement in PROJECT["project"]["dependencies"]}
+    assert names == {"numpy", "openvino", "Pillow", "rich", "tokenizers", "tomli"}
