@@ -62,7 +62,8 @@ def _cores() -> int | None:
             if "core id" in found:
                 pairs.add((found.get("physical id"), found["core id"]))
         return len(pairs) or None
-    return psutil.cpu_count(logical=False)
+    cores: int | None = psutil.cpu_count(logical=False)
+    return cores
 
 
 def _cpu_name() -> str:

@@ -5,6 +5,7 @@ batch 1 in two; both figures are put side by side as seconds a guided step.
 """
 
 import argparse
+import functools
 import itertools
 import statistics
 import time
@@ -117,14 +118,15 @@ def _measure(jobs: dict[Variant, dict[str, Any]], rounds: int, measured: Rounds)
         turns = itertools.product(range(1, rounds + 1), jobs.items())
         for done, (number, (variant, job)) in enumerate(turns):
             progress.update(task, description=str(variant), completed=done)
-            result = run_fresh(
-                f"{__name__}:evaluate",
-                job,
-                lambda share, done=done: progress.update(task, completed=done + share),
-            )
+            report = functools.partial(_advance, progress, task, done)
+            result = run_fresh(f"{__name__}:evaluate", job, report)
             turn = {"name": str(variant), "round": number}
             measured.records.append(turn | asdict(variant) | result)
         progress.update(task, completed=rounds * len(jobs))
+
+
+def _advance(progress: Any, task: Any, done: int, share: float) -> None:
+    progress.update(task, completed=done + share)
 
 
 def evaluate(job: dict[str, Any], watch: Watch) -> dict[str, Any]:

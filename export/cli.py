@@ -117,7 +117,14 @@ def _progress(quiet: bool) -> Iterator[Callable[[str, float], None] | None]:
         TimeRemainingColumn(),
     )
     # The stages are few and long: the time left is judged by all of them, not the last seconds.
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, speed_estimate_period=86_400) as bars:
-        bar = bars.add_task("starting", total=1.0)
-        yield lambda stage, share: bars.update(bar, description=stage, completed=share)
+    bars = Progress(*columns, console=Console(stderr=True), speed_estimate_period=86_400)
+    bar = bars.add_task("", total=1.0)
+
+    def show(stage: str, share: float) -> None:
+        bars.start()  # not before the first stage: a download shows bars of its own
+        bars.update(bar, description=stage, completed=share)
+
+    try:
+        yield show
+    finally:
+        bars.stop()

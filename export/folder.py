@@ -1,6 +1,7 @@
 """Publishing: a folder appears whole or not at all, and only where there is room for it."""
 
 import contextlib
+import errno
 import hashlib
 import os
 import secrets
@@ -20,12 +21,11 @@ def publishing(target: Path, overwrite: bool = False) -> Iterator[Path]:
 
     Left by an exception (Ctrl-C too), the folder is removed. A killed process can leave only
     `.NAME.partial-…`, which the next export to the same target removes. Raises `ExportError` when
-    `target` exists and may not be overwritten, when another export is writing it, or when it
-    cannot be written.
+    `target` exists and may not be overwritten (only model folders ever are), when another export
+    is writing it, or when it cannot be written.
     """
     target = Path(os.path.abspath(target))
-    if target.exists() and not overwrite:
-        raise ExportError(f"{target} exists; choose another folder, or add --overwrite")
+    _refuse(target, overwrite)
     with _alone(target):
         _tidy(target)
         partial = target.with_name(f".{target.name}.partial-{secrets.token_hex(4)}")
@@ -37,8 +37,21 @@ def publishing(target: Path, overwrite: bool = False) -> Iterator[Path]:
             yield partial
             _sync(partial)
             _replace(partial, target)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            raise ExportError(f"the disk of {target} is full; free some space") from error
         finally:
             shutil.rmtree(partial, ignore_errors=True)
+
+
+def _refuse(target: Path, overwrite: bool) -> None:
+    if not target.exists():
+        return
+    if not overwrite:
+        raise ExportError(f"{target} exists; choose another folder, or add --overwrite")
+    if not (target / "model_index.json").is_file():
+        raise ExportError(f"{target} is no model folder, so it is not replaced; choose another")
 
 
 @contextlib.contextmanager

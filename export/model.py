@@ -47,10 +47,12 @@ def export_model(
     chosen = _formats(formats)
     if precision not in PRECISIONS:
         raise ExportError(f"precision {precision!r} is not one of {', '.join(PRECISIONS)}")
+    if Path(source).exists() and Path(output).exists() and Path(source).samefile(output):
+        raise ExportError(f"{output} is the checkpoint itself; choose another folder")
     report = on_progress or (lambda stage, share: None)
     with folder.publishing(Path(output), overwrite) as target, architecture.quiet():
-        report("reading the checkpoint", 0.0)
         checkpoint = open_checkpoint(source, revision)
+        report("reading the configs", 0.0)
         plan = _Plan(checkpoint, chosen, precision)
         folder.require_space(Path(output), plan.bytes_needed())
         plan.write_configs(target)
@@ -79,6 +81,7 @@ class _Plan:
         self.name = checkpoint.record["name"]
         self.configs = {name: checkpoint.config(name) for name in architecture.CLASSES}
         self.sizes = {name: self._size(name) for name in self.configs}
+        self.rounding: dict[str, parity.Parity] = {}
 
     def _size(self, submodel: str) -> int:
         return architecture.count_parameters(self._skeleton(submodel))
@@ -87,9 +90,10 @@ class _Plan:
         return architecture.build(submodel, self.configs[submodel], f"{self.name}/{submodel}")
 
     def bytes_needed(self) -> int:
-        """Room for the finished folder, a twentieth more for graphs and tokenizer."""
+        """Room for the finished folder, and for the largest graph once more while it is made."""
         stored = sum(self.sizes.values()) * (2 if self.precision == "fp16" else 4)
-        return int(stored * len(self.formats) * 1.05) + 16_000_000
+        passing = max(self.sizes.values()) * 4
+        return int(stored * len(self.formats) * 1.05) + passing + 16_000_000
 
     def write_configs(self, target: Path) -> None:
         dropped = ("feature_extractor", "safety_checker", "image_encoder")
@@ -119,17 +123,37 @@ class _Plan:
         module = self._skeleton(submodel)
         weights.load(module, self.checkpoint.weights(submodel), f"{self.name}/{submodel}")
         config = architecture.published_config(module, self.configs[submodel])
-        trials = {}
-        for name in (name for name, owner in graphs.SUBMODEL.items() if owner == submodel):
-            graph = graphs.BUILD[name](module)
+        owned = [name for name, owner in graphs.SUBMODEL.items() if owner == submodel]
+        built = {name: graphs.BUILD[name](module) for name in owned}
+        trials = self._run(submodel, module, built, clock)
+        for name, graph in built.items():
             manifest.write_json(target / name / "config.json", config)
-            clock.says(f"running {name}")
-            trials[name] = parity.reference(graph)
-            clock.finished(name)
             for form in self.formats:
                 clock.says(f"tracing {name} for {form}")
                 _backend(form).write(graph, target / name, half=self.precision == "fp16")
                 clock.finished(name)
+        return trials
+
+    def _run(
+        self, submodel: str, module: Any, built: dict[str, graphs.Graph], clock: "_Clock"
+    ) -> dict[str, parity.Trials]:
+        """Run the module itself; for fp16 with rounded weights, noting what the rounding costs."""
+        trials = {}
+        for name, graph in built.items():
+            clock.says(f"running {name}")
+            trials[name] = parity.reference(graph)
+            clock.finished(name)
+        origin = f"{self.name}/{submodel}"
+        if self.precision == "fp16" and weights.round_to_half(module, origin):
+            for name, graph in built.items():
+                clock.says(f"running {name}, rounded")
+                exact, trials[name] = trials[name], parity.reference(graph)
+                self.rounding[name] = parity.compare(
+                    exact,
+                    trials[name].outputs,
+                    f"{self.name}/{name}, weights rounded to float16",
+                    parity.ROUNDING_TOLERANCE,
+                )
         return trials
 
     def _check(
@@ -140,8 +164,10 @@ class _Plan:
             clock.says(f"checking {name} in {form}")
             found = _backend(form).run(target / name, trials.inputs)
             where = f"{self.name}/{name} ({form})"
-            measured[form] = parity.compare(trials, found, self.precision, where).as_json()
+            measured[form] = parity.compare(trials, found, where).as_json()
             clock.finished(name)
+        if name in self.rounding:
+            measured["rounding"] = self.rounding[name].as_json()
         return measured
 
 

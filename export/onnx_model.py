@@ -17,6 +17,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from .graphs import Graph, Inputs
+from .weights import HALF_FROM
 
 FILE = "model.onnx"
 DATA = "model.onnx_data"
@@ -73,12 +74,11 @@ def _store_as_half(model: onnx.ModelProto) -> None:
     """Replace float32 weights by float16 ones with a Cast to the old name."""
     casts = []
     for weight in model.graph.initializer:
-        if weight.data_type != TensorProto.FLOAT:
-            continue
         values = numpy_helper.to_array(weight)
+        if weight.data_type != TensorProto.FLOAT or values.size < HALF_FROM:
+            continue
         name = weight.name
-        with np.errstate(over="ignore"):  # an overflow shows in the parity check, by name
-            half = values.astype(np.float16)
+        half = values.astype(np.float16)
         weight.CopyFrom(numpy_helper.from_array(half, f"{name}.float16"))
         casts.append(helper.make_node("Cast", [weight.name], [name], to=TensorProto.FLOAT))
     nodes = [*casts, *model.graph.node]

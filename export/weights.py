@@ -16,6 +16,10 @@ from pleinair.runtime.errors import SourceError
 
 State = dict[str, torch.Tensor]
 
+# Where weights are stored as float16, tensors of fewer values stay float32: they are a thousandth
+# of the size, and among them are numbers, like a table of frequencies, that must be exact.
+HALF_FROM = 4096
+
 # Buffers that older versions stored and newer ones compute.
 _HARMLESS = re.compile(r"(^|\.)embeddings\.position_ids$")
 
@@ -187,6 +191,23 @@ def _as_float32(state: State) -> State:
         value = state.pop(key)
         converted[key] = value.float() if value.is_floating_point() else value
     return converted
+
+
+def round_to_half(module: torch.nn.Module, origin: str) -> bool:
+    """Round, in place, what will be stored as float16; tell whether that changed anything.
+
+    Raises `SourceError` for a weight beyond float16's range.
+    """
+    changed = False
+    for name, parameter in module.named_parameters():
+        if parameter.numel() < HALF_FROM:
+            continue
+        rounded = parameter.data.half().float()
+        if not rounded.isfinite().all():
+            raise SourceError(f"{origin}: {name} exceeds float16's range; use --precision fp32")
+        changed = changed or not torch.equal(rounded, parameter.data)
+        parameter.data = rounded
+    return changed
 
 
 def _fill_positions(module: torch.nn.Module) -> None:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from ..errors import EngineError
 from .protocol import Feeds, Shapes, conform, first_line
 
+_importing = threading.Lock()
 _TIMESTEP_NAMES = {"timestep", "t"}
 
 
@@ -33,8 +34,7 @@ class OpenVinoEngine:
         cache_dir: str | Path | None = None,
         inference_precision: str | None = "f32",
     ) -> None:
-        import openvino
-
+        openvino = _import()
         self.device = device.upper()
         self.format = format
         self._core = openvino.Core()
@@ -94,6 +94,19 @@ class OpenVinoGraph:
             # A graph fixed at a larger batch is given the same sample again.
             value = np.repeat(value, shape[0].get_length() // len(value), axis=0)
         return value
+
+
+def _import() -> Any:
+    """The binding, ready for threads.
+
+    Its first conversion of a number type fills a C++ static while it waits for Python's lock: two
+    threads that do it at once can hang each other for ever. So it is done here, one at a time.
+    """
+    with _importing:
+        import openvino
+
+        openvino.Tensor(np.zeros(1, openvino.Type.f32.to_dtype()))
+    return openvino
 
 
 def _take_fractions(model: Any) -> None:

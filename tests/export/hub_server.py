@@ -26,12 +26,9 @@ class Hub:
 
     def fetched(self) -> list[str]:
         """The files that were downloaded, in part or whole."""
-        return [path.split("/resolve/")[1].split("/", 1)[1] for path in self._gets()]
-
-    def _gets(self) -> list[str]:
-        return [
-            path for method, path, _ in self.requests if method == "GET" and "/resolve/" in path
-        ]
+        paths = [path for method, path, _ in self.requests if method == "GET"]
+        resolved = [path for path in paths if "/resolve/" in path]
+        return [path.split("/resolve/")[1].split("/", 1)[1] for path in resolved]
 
 
 @contextmanager
@@ -75,7 +72,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif path.startswith(f"/{self.hub.repo_id}/resolve/"):
             self._file(path.split("/resolve/")[1].split("/", 1)[1])
         else:
-            self._json({"error": "not found"}, 404, {"X-Error-Code": "RepoNotFound"})
+            self._json({"error": "not found"}, 404, "RepoNotFound")
 
     def _files(self) -> list[str]:
         paths = sorted(path for path in self.hub.folder.rglob("*") if path.is_file())
@@ -86,13 +83,12 @@ class _Handler(BaseHTTPRequestHandler):
         oid = hashlib.sha1(content).hexdigest()
         return {"type": "file", "path": name, "size": len(content), "oid": oid}
 
-    def _json(
-        self, value: object, status: int = 200, headers: dict[str, str] | None = None
-    ) -> None:
+    def _json(self, value: object, status: int = 200, error: str = "") -> None:
         body = json.dumps(value).encode()
         self.send_response(status)
-        for key, header in {"Content-Type": "application/json", **(headers or {})}.items():
-            self.send_header(key, header)
+        self.send_header("Content-Type", "application/json")
+        if error:
+            self.send_header("X-Error-Code", error)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         if self.command == "GET":
@@ -101,7 +97,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _file(self, name: str) -> None:
         path = self.hub.folder / name
         if not path.is_file():
-            self._json({}, 404, {"X-Error-Code": "EntryNotFound"})
+            self._json({}, 404, "EntryNotFound")
             return
         content = path.read_bytes()
         start = int((self.headers.get("Range") or "bytes=0-")[6:].split("-")[0])

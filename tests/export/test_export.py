@@ -11,8 +11,10 @@ import onnx
 import openvino
 import pytest
 import torch
+from diffusers import AutoencoderKL, StableDiffusionPipeline
 from safetensors.torch import load_file, save_file
 
+from checkpoints import tiny_unet
 from pleinair.export import export_model, graphs, onnx_model, openvino_ir, parity
 from pleinair.export import folder as publishing
 from pleinair.runtime.errors import ExportError, SourceError
@@ -39,8 +41,6 @@ def exported_half(
 @pytest.fixture(scope="module")
 def pipeline(tiny_checkpoint: Path) -> object:
     """diffusers' own reading of the checkpoint, to compare with."""
-    from diffusers import StableDiffusionPipeline
-
     return StableDiffusionPipeline.from_pretrained(tiny_checkpoint, safety_checker=None)
 
 
@@ -77,19 +77,18 @@ def test_the_manifest(exported_half: tuple[Path, object], tiny_checkpoint: Path)
     for part in _GRAPHS:
         for form in ("openvino", "onnx"):
             measured = manifest["parity"][part][form]
-            assert 1e-6 < measured["max_rel"] < measured["tolerance"] == 2e-2
+            assert 1e-8 < measured["max_rel"] < measured["tolerance"] == 1e-4
             assert len(measured["shapes"]) == 3
+        # What float16 costs is measured apart, and is far above the engines' own error.
+        assert 1e-5 < manifest["parity"][part]["rounding"]["max_rel"] < 5e-3
 
 
 def test_no_path_of_this_machine_is_published(
     exported_half: tuple[Path, object], tiny_checkpoint: Path
 ) -> None:
     folder, _ = exported_half
-    foreign = [
-        str(tiny_checkpoint.parent),
-        str(folder.parent),
-        str(Path(torch.__file__).parents[1]),
-    ]
+    libraries = Path(torch.__file__).parents[1]
+    foreign = [str(path) for path in (tiny_checkpoint.parent, folder.parent, libraries)]
     for path in folder.rglob("*"):
         if path.is_file():
             content = path.read_bytes()
@@ -118,6 +117,10 @@ def test_half_precision_computes_in_float32(exported_half: tuple[Path, object]) 
     """Inputs, outputs and every operation stay float32: only the stored weights are float16."""
     folder, _ = exported_half
     model = onnx.load(folder / "unet" / "model.onnx")
+    assert {w.data_type for w in model.graph.initializer if np.prod(w.dims) < 4096} <= {
+        onnx.TensorProto.FLOAT,
+        onnx.TensorProto.INT64,
+    }
     halves = {w.name for w in model.graph.initializer if w.data_type == onnx.TensorProto.FLOAT16}
     readers = {n.op_type for n in model.graph.node if halves & set(n.input)}
     assert halves
@@ -139,18 +142,13 @@ def exported(request: pytest.FixtureRequest) -> Path:
 
 # Sizes that the exporter's own check does not use: odd, tall, tiny; short and long prompts.
 @pytest.mark.parametrize(
-    ("batch", "height", "width", "tokens", "timestep"),
-    [(1, 8, 8, 77, 1), (2, 7, 10, 154, 999), (4, 11, 5, 20, 333), (1, 24, 17, 231, 0)],
+    ("latents", "tokens", "timestep"),
+    [((1, 8, 8), 77, 1), ((2, 7, 10), 154, 999), ((4, 11, 5), 20, 333), ((1, 24, 17), 231, 0)],
 )
 def test_the_unet_takes_any_size(
-    exported: Path,
-    pipeline: object,
-    batch: int,
-    height: int,
-    width: int,
-    tokens: int,
-    timestep: int,
+    exported: Path, pipeline: object, latents: tuple[int, int, int], tokens: int, timestep: int
 ) -> None:
+    batch, height, width = latents
     inputs = {
         "sample": torch.randn(batch, 4, height, width),
         "timestep": torch.full((batch,), timestep),
@@ -215,18 +213,17 @@ def test_the_text_encoder_gives_every_layer(exported: Path, pipeline: object) ->
 def test_ends_have_the_names_and_types_of_optimum(
     exported_openvino: Path, exported_onnx: Path
 ) -> None:
-    core = openvino.Core()
-    ir = {
-        part: core.read_model(exported_openvino / part / "openvino_model.xml") for part in _GRAPHS
-    }
-    assert {p.any_name: str(p.partial_shape) for p in ir["unet"].inputs} == {
+    read = openvino.Core().read_model
+    unet = read(exported_openvino / "unet" / "openvino_model.xml")
+    text_encoder = read(exported_openvino / "text_encoder" / "openvino_model.xml")
+    assert {p.any_name: str(p.partial_shape) for p in unet.inputs} == {
         "sample": "[?,4,?,?]",
         "timestep": "[?]",
         "encoder_hidden_states": "[?,?,128]",
     }
-    assert ir["unet"].input("timestep").element_type == openvino.Type.i64
-    assert ir["text_encoder"].input("input_ids").element_type == openvino.Type.i64
-    assert [p.any_name for p in ir["text_encoder"].outputs][:2] == [
+    assert unet.input("timestep").element_type == openvino.Type.i64
+    assert text_encoder.input("input_ids").element_type == openvino.Type.i64
+    assert [p.any_name for p in text_encoder.outputs][:2] == [
         "last_hidden_state",
         "pooler_output",
     ]
@@ -236,6 +233,26 @@ def test_ends_have_the_names_and_types_of_optimum(
     assert list(timestep.type.tensor_type.shape.dim) == []
 
 
+@pytest.mark.parametrize("backend", [openvino_ir, onnx_model])
+def test_a_unet_distilled_with_its_guidance(tmp_path: Path, backend: object) -> None:
+    """Latent consistency models take the guidance scale as one more input."""
+    one_level = {
+        "block_out_channels": (32,),
+        "down_block_types": ("CrossAttnDownBlock2D",),
+        "up_block_types": ("CrossAttnUpBlock2D",),
+    }
+    unet = tiny_unet(time_cond_proj_dim=16, **one_level).eval()
+    graph = graphs.unet(unet)
+    assert list(graph.inputs)[-1] == "timestep_cond"
+    backend.write(graph, tmp_path, half=False)  # type: ignore[attr-defined]
+    trials = parity.reference(graph)
+    found = list(backend.run(tmp_path, trials.inputs))  # type: ignore[attr-defined]
+    parity.compare(trials, found, "lcm")
+    changed = [inputs | {"timestep_cond": inputs["timestep_cond"] + 1} for inputs in trials.inputs]
+    other = list(backend.run(tmp_path, changed))  # type: ignore[attr-defined]
+    assert np.abs(other[0]["out_sample"] - found[0]["out_sample"]).max() > 1e-3
+
+
 def test_large_weights_are_one_file_beside(
     exported_onnx: Path,
     tiny_checkpoint: Path,
@@ -243,7 +260,7 @@ def test_large_weights_are_one_file_beside(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(onnx_model, "INLINE_LIMIT", 500_000)
-    graph = graphs.vae_decoder(_vae(tiny_checkpoint))
+    graph = graphs.vae_decoder(AutoencoderKL.from_pretrained(tiny_checkpoint / "vae").eval())
     onnx_model.write(graph, tmp_path, half=False)
     assert {path.name for path in tmp_path.iterdir()} == {"model.onnx", "model.onnx_data"}
     assert (tmp_path / "model.onnx").stat().st_size < 200_000
@@ -251,12 +268,6 @@ def test_large_weights_are_one_file_beside(
     found = next(onnx_model.run(tmp_path, [{"latent_sample": latents}]))["sample"]
     inline = _run(exported_onnx, "vae_decoder", latent_sample=latents)["sample"]
     np.testing.assert_array_equal(found, inline)
-
-
-def _vae(checkpoint: Path) -> torch.nn.Module:
-    from diffusers import AutoencoderKL
-
-    return AutoencoderKL.from_pretrained(checkpoint / "vae").eval()
 
 
 class _FrozenScale(graphs.VaeDecoder):
@@ -270,15 +281,15 @@ class _FrozenScale(graphs.VaeDecoder):
 class _FrozenShape(graphs.VaeDecoder):
     def forward(self, latent_sample: torch.Tensor) -> tuple[torch.Tensor]:
         sample = self.vae.decode(latent_sample, return_dict=False)[0]
-        return (sample[..., : int(latent_sample.shape[-1]) * 4],)
+        return (sample[..., : int(latent_sample.shape[-1]) - 1],)
 
 
 @pytest.mark.parametrize("backend", [openvino_ir, onnx_model])
 @pytest.mark.parametrize("wrong", [_FrozenScale, _FrozenShape])
 def test_a_wrong_trace_is_found(
-    tiny_checkpoint: Path, tmp_path: Path, backend: object, wrong: type[graphs.VaeDecoder]
+    tmp_path: Path, backend: object, wrong: type[graphs.VaeDecoder]
 ) -> None:
-    right = graphs.vae_decoder(_vae(tiny_checkpoint))
+    right = graphs.vae_decoder(AutoencoderKL(block_out_channels=(32,)))
     graph = graphs.Graph(
         right.name, wrong(right.module.vae).eval(), right.inputs, right.outputs, right.cases
     )
@@ -286,7 +297,7 @@ def test_a_wrong_trace_is_found(
     backend.write(graph, tmp_path, half=False)  # type: ignore[attr-defined]
     found = backend.run(tmp_path, trials.inputs)  # type: ignore[attr-defined]
     with pytest.raises(ExportError, match="tiny/vae_decoder: output sample is"):
-        parity.compare(trials, found, "fp32", "tiny/vae_decoder")
+        parity.compare(trials, found, "tiny/vae_decoder")
 
 
 def test_over_tolerance_nothing_is_published(
@@ -304,26 +315,14 @@ def test_over_tolerance_nothing_is_published(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda state: state.pop("conv_in.bias"), r"1 weight: conv_in\.bias"),
-        (lambda state: state.update(extra=torch.zeros(1)), r"1 weight: extra"),
-        (
-            lambda state: state.update({"conv_in.bias": torch.zeros(3)}),
-            r"conv_in\.bias \(3,\) instead of \(32,\)",
-        ),
-    ],
-)
-def test_a_damaged_checkpoint_publishes_nothing(
-    tiny_checkpoint: Path, tmp_path: Path, change: object, message: str
-) -> None:
+def test_a_damaged_checkpoint_publishes_nothing(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    """test_weights.py has the other kinds of damage."""
     checkpoint = shutil.copytree(tiny_checkpoint, tmp_path / "damaged")
     file = checkpoint / "unet" / "diffusion_pytorch_model.safetensors"
     state = load_file(file)
-    change(state)  # type: ignore[operator]
+    del state["conv_in.bias"]
     save_file(state, file)
-    with pytest.raises(SourceError, match=f"damaged/unet .*{message}"):
+    with pytest.raises(SourceError, match=r"damaged/unet lacks 1 weight: conv_in\.bias"):
         export_model(checkpoint, tmp_path / "out" / "tiny")
     assert list((tmp_path / "out").iterdir()) == []
 
@@ -341,9 +340,9 @@ def test_disk_space_is_checked_before_anything_is_made(
     monkeypatch.setattr(graphs, "BUILD", {})  # reaching it would be another error
     with pytest.raises(ExportError, match="full"):
         export_model(tiny_checkpoint, tmp_path / "tiny", formats=["openvino", "onnx"])
-    stored = sum(path.stat().st_size for path in tiny_checkpoint.rglob("*.safetensors"))
-    # Float32 in the checkpoint; float16 twice comes to the same, and the VAE is stored by halves.
-    assert stored <= asked[0] <= stored * 1.2 + 20e6
+    sizes = [path.stat().st_size for path in tiny_checkpoint.rglob("*.safetensors")]
+    # The checkpoint is float32, and float16 twice comes to the same; the UNet passes through once.
+    assert sum(sizes) + max(sizes) <= asked[0] <= sum(sizes) * 1.1 + max(sizes) + 20e6
     assert list(tmp_path.iterdir()) == []
 
 
@@ -367,6 +366,11 @@ def test_another_pipeline_is_refused(tiny_checkpoint: Path, tmp_path: Path) -> N
     (checkpoint / "model_index.json").write_text(json.dumps(index))
     with pytest.raises(SourceError, match="with text_encoder_2 cannot be exported"):
         export_model(checkpoint, tmp_path / "out")
+
+
+def test_a_checkpoint_is_never_replaced_by_its_export(tiny_checkpoint: Path) -> None:
+    with pytest.raises(ExportError, match="the checkpoint itself"):
+        export_model(tiny_checkpoint, tiny_checkpoint, overwrite=True)
 
 
 def test_a_source_that_is_not_there(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """A folder appears whole or not at all."""
 
+import errno
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -28,9 +29,13 @@ def test_a_folder_appears_only_at_the_end(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("failure", [RuntimeError, KeyboardInterrupt])
 def test_a_failure_leaves_nothing(tmp_path: Path, failure: type[BaseException]) -> None:
-    with pytest.raises(failure), folder.publishing(tmp_path / "sd") as partial:
-        (partial / "graph").write_text("half")
-        raise failure
+    def fail() -> None:
+        with folder.publishing(tmp_path / "sd") as partial:
+            (partial / "graph").write_text("half")
+            raise failure
+
+    with pytest.raises(failure):
+        fail()
     assert _names(tmp_path) == []
 
 
@@ -44,10 +49,26 @@ def test_an_existing_folder_is_refused_and_untouched(tmp_path: Path) -> None:
     assert (target / "mine").read_text() == "mine"
 
 
-def test_overwrite_swaps(tmp_path: Path) -> None:
-    target = tmp_path / "sd"
+def _old_model(parent: Path) -> Path:
+    target = parent / "sd"
     target.mkdir()
+    (target / "model_index.json").write_text("{}")
     (target / "old").write_text("old")
+    return target
+
+
+def test_overwrite_never_replaces_what_is_no_model_folder(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with (
+        pytest.raises(ExportError, match="no model folder"),
+        folder.publishing(tmp_path, overwrite=True),
+    ):
+        pytest.fail("the block must not run")
+    assert (tmp_path / "thesis.tex").read_text() == "years of work"
+
+
+def test_overwrite_swaps(tmp_path: Path) -> None:
+    target = _old_model(tmp_path)
     with folder.publishing(target, overwrite=True) as partial:
         (partial / "new").write_text("new")
         assert (target / "old").exists(), "the old folder stays until the new one is whole"
@@ -58,9 +79,7 @@ def test_overwrite_swaps(tmp_path: Path) -> None:
 def test_a_failed_swap_brings_the_old_folder_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    target = tmp_path / "sd"
-    target.mkdir()
-    (target / "old").write_text("old")
+    target = _old_model(tmp_path)
     rename = Path.rename
 
     def failing(self: Path, to: Path) -> Path:
@@ -74,7 +93,7 @@ def test_a_failed_swap_brings_the_old_folder_back(
         folder.publishing(target, overwrite=True) as partial,
     ):
         (partial / "new").write_text("new")
-    assert _names(target) == ["old"]
+    assert _names(target) == ["model_index.json", "old"]
     assert _names(tmp_path) == ["sd"]
 
 
@@ -109,6 +128,12 @@ def test_no_disk_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder.require_space(tmp_path / "deep" / "sd", 1_400_000_000)
     with pytest.raises(ExportError, match=r"needs 1\.6 GB .* has 1\.5 GB free"):
         folder.require_space(tmp_path / "deep" / "sd", 1_600_000_000)
+
+
+def test_a_disk_that_fills_up_on_the_way(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="is full"), folder.publishing(tmp_path / "sd"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert _names(tmp_path) == []
 
 
 def test_a_target_that_cannot_be_written(tmp_path: Path) -> None:

@@ -3,8 +3,8 @@
 optimum needs older libraries than ours, so it works in its own environment, made by
 
     python -m venv optimum-env
-    optimum-env/bin/pip install torch "optimum-intel[openvino]<2" "optimum-onnx[onnxruntime]==0.1.0" \\
-        "transformers<4.58" diffusers
+    optimum-env/bin/pip install torch diffusers "transformers<4.58" \\
+        "optimum-intel[openvino]<2" "optimum-onnx[onnxruntime]==0.1.0"
 
 and named by PLEINAIR_OPTIMUM_PYTHON=optimum-env/bin/python.
 """

@@ -131,10 +131,7 @@ def test_what_does_not_fit_is_named(
     file = tmp_path / "tiny.safetensors"
     save_file(change(state), file)
     with pytest.raises(SourceError, match=message):
-        checkpoint = open_checkpoint(file)
-        for name in architecture.CLASSES:
-            module = architecture.build(name, checkpoint.config(name), name)
-            weights.load(module, checkpoint.weights(name), name)
+        _modules(file)
 
 
 def test_another_vocabulary_is_refused(state: State, tmp_path: Path) -> None:

@@ -145,6 +145,23 @@ def test_several_threads_at_once(pipe: StableDiffusionPipeline) -> None:
         assert np.array_equal(together[number], image)
 
 
+def test_threads_may_be_the_first_to_use_the_engine(exported_openvino: Path) -> None:
+    """OpenVINO's binding can deadlock when several threads first meet it at once."""
+    code = f"""
+import sys, threading
+from pleinair.runtime import StableDiffusionPipeline
+sys.setswitchinterval(1e-6)
+def paint(barrier=threading.Barrier(4)):
+    pipe = StableDiffusionPipeline.from_pretrained({str(exported_openvino)!r}, engine="openvino")
+    barrier.wait()
+    pipe("boat", seed=1, num_inference_steps=1)
+threads = [threading.Thread(target=paint, daemon=True) for _ in range(4)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [

@@ -1,37 +1,23 @@
-"""Paint a contact sheet of every subject, each under its caption, from a diffusers folder."""
+"""Paint a contact sheet of every subject, each over its name, with the runtime: no torch here."""
 
 import argparse
 from pathlib import Path
 
-import torch
-from diffusers import StableDiffusionPipeline
 from PIL import Image, ImageDraw
 
-from . import WORK
+from pleinair.runtime import StableDiffusionPipeline
+
 from .captions import SUBJECTS, article
-from .loop import pick_device
 
 COLUMNS = 10
 CELL = 128
 LABEL = 16
 
 
-def paint(
-    folder: Path, prompts: list[str], steps: int, guidance_scale: float, seed: int
-) -> list[Image.Image]:
-    """One 64x64 picture a prompt; prompt number n starts from noise of seed + n."""
-    pipeline = StableDiffusionPipeline.from_pretrained(folder).to(pick_device())
-    pipeline.set_progress_bar_config(disable=True)
-    pictures = []
-    for start in range(0, len(prompts), COLUMNS):
-        row = prompts[start : start + COLUMNS]
-        pictures += pipeline(
-            row,
-            num_inference_steps=steps,
-            guidance_scale=guidance_scale,
-            generator=[torch.Generator().manual_seed(seed + start + n) for n in range(len(row))],
-        ).images
-    return pictures
+def paint(model: Path, prompts: list[str], seed: int, **settings: object) -> list[Image.Image]:
+    """One picture a prompt; prompt number n is painted from `seed + n`."""
+    pipe = StableDiffusionPipeline.from_pretrained(model)
+    return pipe(prompts, seed=seed, **settings).images
 
 
 def contact_sheet(pictures: list[Image.Image], labels: list[str]) -> Image.Image:
@@ -46,17 +32,18 @@ def contact_sheet(pictures: list[Image.Image], labels: list[str]) -> Image.Image
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Paint a contact sheet of every subject.")
-    parser.add_argument("--checkpoint", type=Path, default=WORK / "checkpoint")
-    parser.add_argument("--out", type=Path, default=WORK / "sheet.png")
+    pocket = Path(__file__).parents[1]
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", type=Path, default=pocket, help="a converted folder")
+    parser.add_argument("--out", type=Path, default=pocket / "sheet.png")
     parser.add_argument("--prompt", default="{}", help="the prompt, {} standing for the subject")
-    parser.add_argument("--steps", type=int, default=25)
-    parser.add_argument("--guidance-scale", type=float, default=4.0)
+    parser.add_argument("--steps", type=int, help="default: the model's own")
+    parser.add_argument("--guidance-scale", type=float, help="default: the model's own")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     prompts = [args.prompt.format(article(subject)) for subject in SUBJECTS]
-    pictures = paint(args.checkpoint, prompts, args.steps, args.guidance_scale, args.seed)
-    contact_sheet(pictures, list(SUBJECTS)).save(args.out)
+    settings = {"num_inference_steps": args.steps, "guidance_scale": args.guidance_scale}
+    contact_sheet(paint(args.model, prompts, args.seed, **settings), list(SUBJECTS)).save(args.out)
 
 
 if __name__ == "__main__":
