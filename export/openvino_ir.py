@@ -49,8 +49,8 @@ def _save_half(model: openvino.Model, folder: Path) -> None:
     """Store weights as float16, but give the small constants their float32 values back.
 
     OpenVINO compresses all constants alike, the frequencies of the timestep embedding among them;
-    a timestep of 999 times a rounded frequency is a tenth of a turn off, which costs ten times
-    the error of the weights' own rounding.
+    a timestep of 999 times a rounded frequency is up to a quarter of a radian off, which costs the
+    UNet far more than the rounding of its weights does.
     """
     exact = {
         op.friendly_name: op.data.copy()

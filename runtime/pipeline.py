@@ -71,8 +71,8 @@ class Step:
 class StableDiffusionPipeline:
     """Stable Diffusion from a converted model folder, in numpy and an inference engine.
 
-    Pictures are painted one after the other, by graphs of batch 1: on a CPU a batch saves no time
-    and costs its multiple in memory, and so the first picture is there early.
+    Pictures are painted one after the other: on a CPU a batch of them saves no time and costs its
+    multiple in memory, and so the first picture is there early.
     One object serves several threads at once; a call keeps its state to itself.
     """
 
@@ -218,11 +218,11 @@ class _Run:
         output = PipelineOutput(timings=self.timings)
         self.pipe.scheduler(self.settings)  # refuses before anything is loaded
         with self.timings.measure("total"):
-            embeddings, uncondition = self.encode(prompts, negative_prompt)
+            embeddings = self.encode(prompts, negative_prompt)
             unet, decoder = self.load(embeddings[prompts[0]].shape)
             for number, (prompt, seed) in enumerate(zip(prompts, seeds, strict=True)):
                 step = None
-                for step in self.denoise(unet, embeddings[prompt], uncondition, seed, latents):
+                for step in self.denoise(unet, embeddings[prompt], seed, latents):
                     if not self.consult(step, number):
                         output.stopped = True
                         return output
@@ -231,44 +231,41 @@ class _Run:
                 output.seeds.append(seed)
         return output
 
-    def encode(
-        self, prompts: list[str], negative_prompt: str
-    ) -> tuple[dict[str, Array], Array | None]:
-        """Prompt -> embedding (1, tokens, width), each once; and the negative one if it acts."""
+    def encode(self, prompts: list[str], negative_prompt: str) -> dict[str, Array]:
+        """Prompt -> embedding (1, tokens, width); guided (2, …), the negative prompt's first."""
         tokenizer, texts = self.pipe.tokenizer, list(dict.fromkeys(prompts))
         self.tell("load", 0, 3)
         with self.timings.measure("load"):
             graph = self.pipe.graph("text_encoder", {"input_ids": (1, tokenizer.max_length)})
         encoder = TextEncoder(tokenizer, graph)
-        uncondition, embeddings = None, {}
+        embeddings = {}
         with self.timings.measure("encode"):
             for i, text in enumerate(texts):
                 self.tell("encode", i, len(texts))
                 embeddings[text] = encoder(text, self.settings.clip_skip)
             if self.settings.guided:
                 # All layers, as diffusers has it: clip_skip is for the prompt alone.
-                uncondition = encoder(negative_prompt)
+                negative = encoder(negative_prompt)
+                embeddings = {
+                    text: np.concatenate([negative, own]) for text, own in embeddings.items()
+                }
         self.tell("encode", len(texts), len(texts))
-        return embeddings, uncondition
+        return embeddings
 
     def load(self, embedding: tuple[int, ...]) -> tuple[Graph, Graph]:
         """UNet and VAE decoder, compiled for the size asked."""
         shape = self.settings.latent_shape(self.pipe.bundle)
+        both = (embedding[0], *shape[1:])
         with self.timings.measure("load"):
             self.tell("load", 1, 3)
-            unet = self.pipe.graph("unet", {"sample": shape, "encoder_hidden_states": embedding})
+            unet = self.pipe.graph("unet", {"sample": both, "encoder_hidden_states": embedding})
             self.tell("load", 2, 3)
             decoder = self.pipe.graph("vae_decoder", {"latent_sample": shape})
             self.tell("load", 3, 3)
         return unet, decoder
 
     def denoise(
-        self,
-        unet: Graph,
-        condition: Array,
-        uncondition: Array | None,
-        seed: int,
-        latents: Array | None,
+        self, unet: Graph, embedding: Array, seed: int, latents: Array | None
     ) -> Iterator[Step]:
         """From noise to latents, a step at a time."""
         scheduler = self.pipe.scheduler(self.settings)
@@ -281,10 +278,7 @@ class _Run:
             self.tell("denoise", i, total)
             begun = time.perf_counter()
             sample = scheduler.scale_model_input(latents, t)
-            prediction = _predict(unet, sample, t, condition)
-            if uncondition is not None:
-                unguided = _predict(unet, sample, t, uncondition)
-                prediction = unguided + self.settings.guidance_scale * (prediction - unguided)
+            prediction = self.predict(unet, sample, t, embedding)
             drawn = noise.normal(latents.shape) if scheduler.needs_noise(t) else None
             latents = scheduler.step(prediction, t, latents, drawn)
             self.timings.steps.append(time.perf_counter() - begun)
@@ -292,6 +286,16 @@ class _Run:
             yield step
             latents = step.latents
         self.tell("denoise", total, total)
+
+    def predict(self, unet: Graph, sample: Array, t: Any, embedding: Array) -> Array:
+        """What the UNet says of a sample, steered by classifier-free guidance (eq. 6)."""
+        both = np.repeat(sample, len(embedding), axis=0)
+        feeds = {"sample": both, "timestep": np.asarray(t), "encoder_hidden_states": embedding}
+        prediction = _only(unet(feeds))
+        if not self.settings.guided:
+            return prediction
+        unguided, guided = prediction[:1], prediction[1:]
+        return unguided + np.float32(self.settings.guidance_scale) * (guided - unguided)
 
     def consult(self, step: Step, image: int) -> bool:
         """Show a step to the caller; False where it ends the run."""
@@ -321,11 +325,6 @@ class _Run:
         if self.settings.output_type == "np":
             return pixels
         return Image.fromarray((pixels * 255).round().astype(np.uint8))
-
-
-def _predict(unet: Graph, sample: Array, t: Any, embedding: Array) -> Array:
-    feeds = {"sample": sample, "timestep": np.asarray(t), "encoder_hidden_states": embedding}
-    return _only(unet(feeds))
 
 
 def _only(outputs: dict[str, Array]) -> Array:

@@ -6,6 +6,7 @@ threads: they wait for each other once a step, not once an operator.
 
 import os
 from collections.abc import Iterable
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
@@ -15,7 +16,8 @@ def join_workers() -> tuple[int, int]:
     """Join the group that torchrun started, if it did; (rank, number of workers)."""
     if "WORLD_SIZE" not in os.environ:
         return 0, 1
-    dist.init_process_group("gloo")
+    # A stopped worker is no dead one: training must outlast a long pause.
+    dist.init_process_group("gloo", timeout=timedelta(days=1))
     return dist.get_rank(), dist.get_world_size()
 
 
