@@ -295,7 +295,8 @@ class _Run:
         if not self.settings.guided:
             return prediction
         unguided, guided = prediction[:1], prediction[1:]
-        return unguided + np.float32(self.settings.guidance_scale) * (guided - unguided)
+        steered: Array = unguided + self.settings.guidance_scale * (guided - unguided)
+        return steered
 
     def consult(self, step: Step, image: int) -> bool:
         """Show a step to the caller; False where it ends the run."""

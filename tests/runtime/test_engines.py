@@ -146,7 +146,7 @@ def test_shapes_are_static(exported_openvino: Path) -> None:
 def test_timesteps_may_be_fractions(
     exported_openvino: Path, exported_onnx: Path, tiny_checkpoint: Path, engine: type[Any]
 ) -> None:
-    """Karras sigmas lie between the training timesteps; cutting their fractions is a wrong model."""
+    """Karras sigmas lie between the training timesteps: a cut fraction is another noise level."""
     import torch
     from diffusers import UNet2DConditionModel
 
