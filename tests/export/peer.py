@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 
-def paint(engine: str, folder: str, picture: str, prompt: str) -> None:
+def paint(engine: str, folder: str, picture: str, prompt: str, height: str, width: str) -> None:
     import numpy as np
     import torch
 
@@ -27,8 +27,8 @@ def paint(engine: str, folder: str, picture: str, prompt: str) -> None:
     pipe.set_progress_bar_config(disable=True)
     images = pipe(
         prompt,
-        height=72,
-        width=104,
+        height=int(height),
+        width=int(width),
         num_inference_steps=3,
         guidance_scale=7.5,
         generator=torch.Generator("cpu").manual_seed(7),

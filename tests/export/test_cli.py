@@ -104,6 +104,8 @@ def test_a_stopped_export_leaves_no_half_folder(
         [*_COMMAND, str(tiny_checkpoint), str(target), "--quiet"],
         stderr=subprocess.PIPE,
         text=True,
+        # A shell's background jobs, and these tests may be in one, ignore Ctrl-C by inheritance.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     graph = "models/.tiny.partial-*/text_encoder/openvino_model.xml"
     deadline = time.monotonic() + 120

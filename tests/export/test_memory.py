@@ -16,7 +16,8 @@ import json, resource, sys, time
 from pleinair.export import export_model
 start = time.monotonic()
 export_model(sys.argv[1], sys.argv[2], formats=[sys.argv[3]], precision=sys.argv[4])
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+unit = 1 if sys.platform == "darwin" else 1024
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 print(json.dumps({"peak": peak, "seconds": time.monotonic() - start}))
 """
 

@@ -10,6 +10,7 @@ and named by PLEINAIR_OPTIMUM_PYTHON=optimum-env/bin/python.
 """
 
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -21,58 +22,65 @@ pytestmark = pytest.mark.interop
 
 _PEER = Path(__file__).with_name("peer.py")
 _PROMPT = "a red apple on a boat"
+_Size = tuple[int, int]
 
 
-def _paint(python: str, engine: str, folder: Path, picture: Path) -> np.ndarray:
+def _paint(python: str, engine: str, folder: Path, size: _Size, picture: Path) -> np.ndarray:
     command = [python, str(_PEER), f"paint-{engine}", str(folder), str(picture), _PROMPT]
+    command += [str(side) for side in size]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     return np.load(picture)
 
 
 @pytest.fixture(scope="module")
-def expected(tiny_checkpoint: Path) -> np.ndarray:
-    """What diffusers paints with the settings of peer.py."""
+def expected(tiny_checkpoint: Path) -> Callable[[_Size], np.ndarray]:
+    """What diffusers paints with the settings of peer.py, by height and width."""
     import torch
     from diffusers import StableDiffusionPipeline
 
     pipe = StableDiffusionPipeline.from_pretrained(tiny_checkpoint, safety_checker=None)
     pipe.set_progress_bar_config(disable=True)
-    return pipe(
-        _PROMPT,
-        height=72,
-        width=104,
-        num_inference_steps=3,
-        guidance_scale=7.5,
-        generator=torch.Generator("cpu").manual_seed(7),
-        output_type="np",
-    ).images[0]
+
+    def paint(size: _Size) -> np.ndarray:
+        return pipe(
+            _PROMPT,
+            height=size[0],
+            width=size[1],
+            num_inference_steps=3,
+            guidance_scale=7.5,
+            generator=torch.Generator("cpu").manual_seed(7),
+            output_type="np",
+        ).images[0]
+
+    return paint
 
 
 @pytest.mark.parametrize("engine", ["openvino", "onnx"])
 def test_optimum_paints_with_our_folder(
     request: pytest.FixtureRequest,
     optimum_python: str,
-    expected: np.ndarray,
+    expected: Callable[[_Size], np.ndarray],
     tmp_path: Path,
     engine: str,
 ) -> None:
-    folder = request.getfixturevalue(f"exported_{engine}")
-    picture = _paint(optimum_python, engine, folder, tmp_path / "picture.npy")
-    np.testing.assert_allclose(picture, expected, atol=1 / 255)
+    folder, odd = request.getfixturevalue(f"exported_{engine}"), (72, 104)  # latents 9 x 13
+    picture = _paint(optimum_python, engine, folder, odd, tmp_path / "picture.npy")
+    np.testing.assert_allclose(picture, expected(odd), atol=1 / 255)
 
 
 @pytest.mark.parametrize("engine", ["openvino", "onnx"])
 def test_optimum_paints_the_same_with_its_own_folder(
     request: pytest.FixtureRequest,
     optimum_python: str,
-    expected: np.ndarray,
+    expected: Callable[[_Size], np.ndarray],
     tmp_path: Path,
     engine: str,
 ) -> None:
-    folder = request.getfixturevalue(f"optimum_{engine}")
-    picture = _paint(optimum_python, engine, folder, tmp_path / "picture.npy")
-    np.testing.assert_allclose(picture, expected, atol=1 / 255)
+    # Its ONNX graphs only double: latents of an odd size, as above, are an error there.
+    folder, even = request.getfixturevalue(f"optimum_{engine}"), (64, 96)
+    picture = _paint(optimum_python, engine, folder, even, tmp_path / "picture.npy")
+    np.testing.assert_allclose(picture, expected(even), atol=1 / 255)
 
 
 def _ends_openvino(folder: Path, part: str) -> tuple[dict[str, str], dict[str, str]]:
@@ -103,10 +111,6 @@ def test_the_ends_are_optimums(request: pytest.FixtureRequest, engine: str, part
     ends = {"openvino": _ends_openvino, "onnx": _ends_onnx}[engine]
     our_inputs, our_outputs = ends(request.getfixturevalue(f"exported_{engine}"), part)
     their_inputs, their_outputs = ends(request.getfixturevalue(f"optimum_{engine}"), part)
-    if engine == "onnx" and part == "unet":
-        # Ours is a float, for schedulers whose timesteps are not whole; optimum casts to either.
-        assert their_inputs.pop("timestep") == f"{onnx.TensorProto.INT64} rank 0"
-        assert our_inputs.pop("timestep") == f"{onnx.TensorProto.FLOAT} rank 0"
     assert our_inputs == their_inputs
     assert our_outputs.items() >= their_outputs.items()
 

@@ -8,6 +8,7 @@ Run from the repository root, in this order:
     python -m models.pocket.training.decoder --minutes 8
     python -m models.pocket.training.latents
     python -m models.pocket.training.diffusion --minutes 48
+    python -m models.pocket.training.bundle
     python -m models.pocket.training.sheet
     python -m models.pocket.training.curves
 
@@ -15,7 +16,8 @@ The training stages (autoencoder, decoder, diffusion) pick up where they were st
 as equal workers: `torchrun --nproc-per-node 2 -m models.pocket.training.diffusion`.
 
 Every stage writes under `models/pocket/training/work/`, which git ignores. The end of the chain is
-`work/checkpoint/`, an ordinary diffusers folder that `StableDiffusionPipeline` opens.
+`work/checkpoint/`, an ordinary diffusers folder that `StableDiffusionPipeline` opens;
+`bundle` converts it into `models/pocket`, and `sheet` paints with what stands there.
 """
 
 from pathlib import Path
