@@ -1,12 +1,7 @@
 """optimum opens what is exported here, and what it exports has the same ends and paints the same.
 
-optimum needs older libraries than ours, so it works in its own environment, made by
-
-    python -m venv optimum-env
-    optimum-env/bin/pip install torch diffusers "transformers<4.58" \\
-        "optimum-intel[openvino]<2" "optimum-onnx[onnxruntime]==0.1.0"
-
-and named by PLEINAIR_OPTIMUM_PYTHON=optimum-env/bin/python.
+optimum needs older libraries than ours, so it works in an environment of its own. README.md has the
+command that makes it; PLEINAIR_OPTIMUM_PYTHON names its Python.
 """
 
 import subprocess
