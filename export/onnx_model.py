@@ -44,6 +44,11 @@ def write(graph: Graph, folder: Path, half: bool) -> None:
         all_tensors_to_one_file=True,
         location=DATA,
     )
+    if (folder / DATA).exists():  # onnx makes it readable to its owner alone
+        (folder / DATA).chmod((folder / FILE).stat().st_mode)
+    if size > INLINE_LIMIT:
+        # onnx makes this file readable by its owner alone; a server's user must read it too.
+        (folder / DATA).chmod((folder / FILE).stat().st_mode)
 
 
 def _trace(graph: Graph, file: Path) -> None:

@@ -1,7 +1,6 @@
 """What optimum does with a folder; run by optimum's own Python, which need not have pleinair.
 
-python peer.py paint-openvino FOLDER PICTURE.npy PROMPT
-python peer.py paint-onnx FOLDER PICTURE.npy PROMPT
+python peer.py paint-openvino|paint-onnx FOLDER PICTURE.npy PROMPT HEIGHT WIDTH
 python peer.py export-openvino|export-onnx CHECKPOINT FOLDER
 """
 

@@ -265,6 +265,10 @@ def test_large_weights_are_one_file_beside(
     onnx_model.write(graph, tmp_path, half=False)
     assert {path.name for path in tmp_path.iterdir()} == {"model.onnx", "model.onnx_data"}
     assert (tmp_path / "model.onnx").stat().st_size < 200_000
+    modes = {path.stat().st_mode for path in tmp_path.iterdir()}
+    assert len(modes) == 1, "who may read one may read the other"
+    modes = {path.stat().st_mode for path in tmp_path.iterdir()}
+    assert len(modes) == 1  # onnx alone would make the data file its owner's secret
     latents = torch.randn(1, 4, 8, 8)
     found = next(onnx_model.run(tmp_path, [{"latent_sample": latents}]))["sample"]
     inline = _run(exported_onnx, "vae_decoder", latent_sample=latents)["sample"]

@@ -15,7 +15,6 @@ import json
 import subprocess
 
 import numpy as np
-import resvg_py
 from PIL import Image
 
 from . import WORK
@@ -76,6 +75,8 @@ def read_set(name: str) -> dict:
 
 def draw(icon_set: dict, icon: str) -> Image.Image:
     """The icon on a transparent ground, cropped to what is visible; mode RGBa (premultiplied)."""
+    import resvg_py  # here: what reads the drawn data needs no renderer
+
     entry = icon_set["icons"][icon]
     box = [
         entry.get("left", 0),
