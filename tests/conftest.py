@@ -36,18 +36,12 @@ def exported_onnx(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactor
     return export_model(tiny_checkpoint, target, formats=["onnx"], precision="fp32")
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line(
-        "markers", "interop: needs optimum in an environment of its own (PLEINAIR_OPTIMUM_PYTHON)"
-    )
-
-
 @pytest.fixture(scope="session")
 def optimum_python() -> str:
     """The Python of an environment that has optimum, which does not fit into ours."""
     python = os.environ.get("PLEINAIR_OPTIMUM_PYTHON")
     if not python:
-        pytest.skip("PLEINAIR_OPTIMUM_PYTHON is not set; tests/export/test_optimum.py says how")
+        pytest.skip("PLEINAIR_OPTIMUM_PYTHON is not set; README.md says how")
     return python
 
 
