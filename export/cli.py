@@ -9,6 +9,8 @@ from pathlib import Path
 
 from pleinair.runtime.errors import PleinairError
 
+Progress = Callable[[str, float], None]
+
 
 def parser() -> argparse.ArgumentParser:
     """Build the command line. Nothing heavy is imported, so `--help` is quick."""
@@ -48,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser().parse_args(argv)
     output = options.output or default_output(options.source)
     try:
-        with _stoppable(), _progress(options.quiet) as on_progress:
+        with _progress(options.quiet) as shown, _stoppable(shown) as on_progress:
             from . import export_model
 
             folder = export_model(
@@ -79,24 +81,40 @@ def default_output(source: str) -> Path:
 
 
 @contextlib.contextmanager
-def _stoppable() -> Iterator[None]:
-    """Let SIGTERM clean up as Ctrl-C does."""
+def _stoppable(on_progress: Progress) -> Iterator[Progress]:
+    """Let SIGTERM clean up as Ctrl-C does; give `on_progress`, which also heeds either signal.
+
+    Python drops a KeyboardInterrupt that happens to be raised in a destructor, and tracing runs
+    many. So a signal is remembered too, and raised again at the next stage.
+    """
+    received = False
 
     def stop(signum: int, frame: object) -> None:
+        nonlocal received
+        received = True
         raise KeyboardInterrupt
 
-    previous = signal.signal(signal.SIGTERM, stop)
+    def heed(stage: str, share: float) -> None:
+        if received:
+            raise KeyboardInterrupt
+        on_progress(stage, share)
+
+    # A signal that the parent set to be ignored, as shells do for background jobs, stays so.
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    heeded = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+    previous = {number: signal.signal(number, stop) for number in heeded}
     try:
-        yield
+        yield heed
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 @contextlib.contextmanager
-def _progress(quiet: bool) -> Iterator[Callable[[str, float], None] | None]:
+def _progress(quiet: bool) -> Iterator[Progress]:
     """Show the stage, the share done and the time left on stderr."""
     if quiet:
-        yield None
+        yield lambda stage, share: None
         return
     from rich.console import Console
     from rich.progress import (

@@ -211,7 +211,14 @@ def test_a_place_that_is_no_folder(quick: list[str], capsys) -> None:
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for another process alone")
 def test_ctrl_c_leaves_finished_pictures_whole(model: str) -> None:
     command = [sys.executable, str(DEMO), "--model", model, "--n_samples", "500", "--steps", "3"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell's background jobs, and these tests may be in one, ignore Ctrl-C by inheritance.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     deadline = time.monotonic() + 60
     while not list(Path("outputs").rglob("*.png")) and time.monotonic() < deadline:
         time.sleep(0.05)
