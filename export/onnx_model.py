@@ -46,9 +46,6 @@ def write(graph: Graph, folder: Path, half: bool) -> None:
     )
     if (folder / DATA).exists():  # onnx makes it readable to its owner alone
         (folder / DATA).chmod((folder / FILE).stat().st_mode)
-    if size > INLINE_LIMIT:
-        # onnx makes this file readable by its owner alone; a server's user must read it too.
-        (folder / DATA).chmod((folder / FILE).stat().st_mode)
 
 
 def _trace(graph: Graph, file: Path) -> None:

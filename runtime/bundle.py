@@ -103,6 +103,11 @@ class Bundle:
                     "copy or convert it anew"
                 )
 
+    def latent_shape(self, width: int, height: int) -> tuple[int, int, int, int]:
+        """The latents of one picture of that many pixels, (1, channels, rows, columns)."""
+        factor = self.vae_scale_factor
+        return (1, self.latent_channels, height // factor, width // factor)
+
     def graph(self, part: str, format: str) -> Path:
         """The file of one part in one format; raises BundleError where the folder lacks it."""
         try:

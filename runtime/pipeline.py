@@ -164,7 +164,7 @@ class StableDiffusionPipeline:
             clip_skip=clip_skip,
             output_type=output_type,
         )
-        shape = settings.latent_shape(self.bundle)
+        shape = self.bundle.latent_shape(settings.width, settings.height)
         if latents is not None and latents.shape != shape:
             raise SettingError(f"latents are of shape {latents.shape}; this size needs {shape}")
         prompts = repeated(prompt, num_images_per_prompt)
@@ -174,9 +174,8 @@ class StableDiffusionPipeline:
 
     def start_noise(self, seed: int, width: int | None = None, height: int | None = None) -> Array:
         """The noise that a picture of this seed and size begins with, for `latents`."""
-        factor = self.bundle.vae_scale_factor
-        sides = (height or self.defaults.size) // factor, (width or self.defaults.size) // factor
-        return TorchNoise(seed).normal((1, self.bundle.latent_channels, *sides))
+        size = self.defaults.size
+        return TorchNoise(seed).normal(self.bundle.latent_shape(width or size, height or size))
 
     def graph(self, part: str, shapes: Shapes) -> Graph:
         """A part of the model, compiled for these shapes and kept until others are asked for.
@@ -211,6 +210,10 @@ class _Run:
     on_step: StepCallback | None
     tell: StageCallback
     timings: Timings = field(default_factory=Timings)
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int, int]:
+        return self.pipe.bundle.latent_shape(self.settings.width, self.settings.height)
 
     def paint(
         self, prompts: list[str], negative_prompt: str, seeds: list[int], latents: Array | None
@@ -254,7 +257,7 @@ class _Run:
 
     def load(self, embedding: tuple[int, ...]) -> tuple[Graph, Graph]:
         """UNet and VAE decoder, compiled for the size asked."""
-        shape = self.settings.latent_shape(self.pipe.bundle)
+        shape = self.latent_shape
         both = (embedding[0], *shape[1:])
         with self.timings.measure("load"):
             self.tell("load", 1, 3)
@@ -271,7 +274,7 @@ class _Run:
         scheduler = self.pipe.scheduler(self.settings)
         noise = TorchNoise(seed)
         if latents is None:
-            latents = noise.normal(self.settings.latent_shape(self.pipe.bundle))
+            latents = noise.normal(self.latent_shape)
         latents = latents * np.float32(scheduler.init_noise_sigma)
         total = len(scheduler.timesteps)
         for i, t in enumerate(scheduler.timesteps):

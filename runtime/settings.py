@@ -73,10 +73,6 @@ class Settings:
         # models distilled to need no guidance are meant.
         return self.guidance_scale > 1
 
-    def latent_shape(self, bundle: Bundle) -> tuple[int, int, int, int]:
-        factor = bundle.vae_scale_factor
-        return (1, bundle.latent_channels, self.height // factor, self.width // factor)
-
 
 def repeated(prompt: str | Sequence[str], times: int) -> list[str]:
     """Every prompt `times` times, in order; raises PromptError or SettingError."""
