@@ -13,33 +13,40 @@ from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from torch.nn import functional
 
 from . import WORK
-from .loop import autocast, parse_options, pick_device, train
-from .pictures import Pictures
+from .loop import autocast, parse_options, pick_device, start_as_identity, train
+from .pictures import SIZE, Renders
 from .workers import is_first_worker
 
-CROP_UNTIL = 0.75  # share of the training time
-KL_WEIGHT = 5e-4
+SMALL_BATCHES_UNTIL = 0.4  # of the time: at first, many steps teach more than exact ones
+KL_WEIGHT = 2e-4
+EDGE_WEIGHT = 0.3
+FIRST_LOG_VARIANCE = -5.0  # a posterior as wide as its prior would drown the first signals
 
 
 def build() -> AutoencoderKL:
-    return AutoencoderKL(
+    vae = AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * 3,
         up_block_types=("UpDecoderBlock2D",) * 3,
         block_out_channels=(32, 48, 64),
         layers_per_block=1,
         latent_channels=4,
         norm_num_groups=4,  # many small groups would take the ground's colour out
-        sample_size=64,
+        sample_size=SIZE,
         scaling_factor=1.0,  # `whiten` makes it so
     )
+    start_as_identity(vae)
+    with torch.no_grad():
+        vae.quant_conv.bias[vae.config.latent_channels :] = FIRST_LOG_VARIANCE
+    return vae
 
 
 def picture_losses(painted: torch.Tensor, pixels: torch.Tensor) -> dict[str, torch.Tensor]:
-    """`l1`, and `loss`: L1 + L2 + L1 of the differences between neighbours."""
+    """`l1`, and `loss`: L1 + L2 + EDGE_WEIGHT x L1 of the differences between neighbours."""
     l1 = functional.l1_loss(painted, pixels)
     loss = l1 + functional.mse_loss(painted, pixels)
     for dim in (-2, -1):
-        loss = loss + functional.l1_loss(painted.diff(dim=dim), pixels.diff(dim=dim))
+        edges = functional.l1_loss(painted.diff(dim=dim), pixels.diff(dim=dim))
+        loss = loss + EDGE_WEIGHT * edges
     return {"loss": loss, "l1": l1}
 
 
@@ -80,14 +87,15 @@ def finish(vae: AutoencoderKL, pixels: torch.Tensor) -> None:
 
 
 def main() -> None:
-    options = parse_options(minutes=18.0, batch=16, rate=1e-3)
+    options = parse_options(minutes=20.0, batch=8, rate=1e-3)
     device = pick_device()
     torch.manual_seed(options.seed)  # the same first weights on every worker
     vae = build().to(device, memory_format=torch.channels_last)
-    pictures = Pictures()
+    renders = Renders()
 
-    def losses(pictures: Pictures, size: int, share: float) -> dict[str, torch.Tensor]:
-        pixels = pictures.crops(size) if share < CROP_UNTIL else pictures.batch(size)
+    def losses(renders: Renders, size: int, share: float) -> dict[str, torch.Tensor]:
+        early = share < SMALL_BATCHES_UNTIL
+        pixels = renders.batch(size // 2 if early else size)
         pixels = pixels.to(device, memory_format=torch.channels_last)
         with autocast():
             posterior = vae.encode(pixels).latent_dist
@@ -97,10 +105,10 @@ def main() -> None:
         scalars["loss"] = scalars["loss"] + KL_WEIGHT * scalars["kl"]
         return scalars
 
-    train("autoencoder", vae, pictures, losses, options)
+    train("autoencoder", vae, renders, losses, options)
     if is_first_worker():
         vae.eval()
-        finish(vae, pictures.batch(512).to(device))
+        finish(vae, renders.batch(512).to(device))
 
 
 if __name__ == "__main__":

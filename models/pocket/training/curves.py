@@ -1,4 +1,4 @@
-"""Draw the training curves, one panel a stage, as `work/curves.png`."""
+"""Draw the training curves, one panel for each stage that ran, as `work/curves.png`."""
 
 import csv
 
@@ -6,21 +6,34 @@ import matplotlib.pyplot as plt
 
 from . import WORK
 
-CURVES = {"autoencoder": "l1", "decoder": "l1", "diffusion": "loss"}
+#: Stage -> the column of its CSV that tells most.
+CURVES = {
+    "autoencoder": "l1",
+    "diffusion": "loss",
+    "decoder": "l1",
+    "few_step": "loss",
+    "tiny_decoder": "loss",
+    "classifier": "thing",
+}
 
 
-def read_column(stage: str, column: str) -> tuple[list[int], list[float]]:
+def read_column(stage: str, column: str) -> tuple[list[float], list[float]]:
+    """Minutes of training, and the column."""
     with (WORK / f"{stage}.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    return [int(row["step"]) for row in rows], [float(row[column]) for row in rows]
+    return [float(row["minutes"]) for row in rows], [float(row[column]) for row in rows]
 
 
 def main() -> None:
-    figure, panels = plt.subplots(1, len(CURVES), figsize=(12, 4), layout="constrained")
-    for panel, (stage, column) in zip(panels, CURVES.items(), strict=True):
+    stages = {stage: name for stage, name in CURVES.items() if (WORK / f"{stage}.csv").exists()}
+    if not stages:
+        raise SystemExit(f"no stage has written a curve to {WORK} yet")
+    size = (4 * len(stages), 3.2)
+    figure, panels = plt.subplots(1, len(stages), figsize=size, layout="constrained", squeeze=False)
+    for panel, (stage, column) in zip(panels[0], stages.items(), strict=True):
         panel.plot(*read_column(stage, column), linewidth=0.8)
-        panel.set(title=stage, xlabel="step", ylabel=column, yscale="log")
-    figure.savefig(WORK / "curves.png", dpi=100)
+        panel.set(title=stage, xlabel="minutes", ylabel=column, yscale="log")
+    figure.savefig(WORK / "curves.png", dpi=80)
 
 
 if __name__ == "__main__":

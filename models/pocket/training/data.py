@@ -1,13 +1,13 @@
-"""Fetch the four icon sets and draw them as small pictures with transparency.
+"""Fetch the four icon sets and the names, and draw the icons as small pictures with transparency.
 
-The sets come from npm at pinned versions. npm checks each archive against the digest that its
+The packages come from npm at pinned versions. npm checks each archive against the digest that its
 registry names, and `check_integrity` checks that digest against the one pinned here, so a changed
-archive stops the stage.
+archive stops the stage. `check_names` holds `subjects.json` against emojibase-data.
 
-Writes `work/icons.npz`:
+Writes `work/icons.npz`, RGBA with colour multiplied by alpha, each icon filling its frame:
 
-- `subjects`: uint8 (subjects, styles, variants, 64, 64, 4), RGBA with colour multiplied by alpha;
-- `others`: uint8 (icons, 64, 64, 4), icons outside the subjects, for the autoencoder only.
+- `subjects`: uint8 (subjects, styles, 96, 96, 4);
+- `others`: uint8 (icons, 96, 96, 4), icons outside the subjects, for the autoencoder only.
 """
 
 import io
@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from . import WORK
-from .captions import STYLES, SUBJECTS
+from .vocabulary import STYLES, SUBJECTS
 
 PACKAGES = {
     "@iconify-json/noto": (
@@ -37,11 +37,14 @@ PACKAGES = {
         "1.2.6",
         "sha512-RY47RgPb47fYUiyrA64sIOL0+UU02s29sXpNBbIQRBUlPlfNFTKUmZDERGuxDs/7yNGWqQYvuaSYM1M4fRXlUw==",
     ),
+    "emojibase-data": (
+        "17.0.0",
+        "sha512-Yvgb5AWoHViHV/gq1qr5ZAarcBip+B27/ZLRsUJkbgAEaLlZ/fof9g882LTpmEpyhBNEC0m2SEmItljHsTygjA==",
+    ),
 }
-SIZE = 64
-VARIANTS = 6
-OTHERS_PER_STYLE = 150
-_DRAWN = 192  # icons are drawn larger, then shrunk with a good filter
+SIZE = 96
+OTHERS_PER_STYLE = 300
+_DRAWN = 320  # icons are drawn larger, then shrunk with a good filter
 
 
 def fetch() -> None:
@@ -67,14 +70,29 @@ def check_integrity() -> None:
             )
 
 
+def check_names() -> None:
+    """Raise `SystemExit` unless every Chinese name stands in emojibase-data, beside its thing."""
+    folder = WORK / "node_modules" / "emojibase-data"
+    english, chinese = (
+        {entry["hexcode"]: entry for entry in json.loads((folder / path).read_text("utf-8"))}
+        for path in ("en/data.json", "zh/data.json")
+    )
+    by_label = {entry["label"].lower(): code for code, entry in english.items()}
+    for thing, facts in SUBJECTS.items():
+        entry = chinese[by_label[facts.get("label", thing)]]
+        known = {name.lower() for name in (entry["label"], *entry.get("tags", []))}
+        if strange := set(facts["zh"]) - known:
+            raise SystemExit(f"{thing}: {sorted(strange)} is no label or tag of emojibase-data")
+
+
 def read_set(name: str) -> dict:
     """The icon set as Iconify's JSON: `icons`, `aliases` and a default `width` and `height`."""
     path = WORK / "node_modules" / "@iconify-json" / name / "icons.json"
     return json.loads(path.read_text("utf-8"))
 
 
-def draw(icon_set: dict, icon: str) -> Image.Image:
-    """The icon on a transparent ground, cropped to what is visible; mode RGBa (premultiplied)."""
+def draw(icon_set: dict, icon: str) -> np.ndarray:
+    """The icon, premultiplied, cropped to what is visible and centred; uint8 (SIZE, SIZE, 4)."""
     import resvg_py  # here: what reads the drawn data needs no renderer
 
     entry = icon_set["icons"][icon]
@@ -90,21 +108,13 @@ def draw(icon_set: dict, icon: str) -> Image.Image:
     )
     png = resvg_py.svg_to_bytes(svg_string=svg, width=_DRAWN, height=_DRAWN, skip_system_fonts=True)
     image = Image.open(io.BytesIO(bytes(png))).convert("RGBA")
-    return image.crop(image.getchannel("A").getbbox()).convert("RGBa")
-
-
-def place(icon: Image.Image, random: np.random.Generator) -> np.ndarray:
-    """The icon shrunk to 80-90% of the frame and put near its centre; uint8 (64, 64, 4)."""
-    scale = random.uniform(0.80, 0.90) * SIZE / max(icon.size)
-    width, height = (max(1, round(side * scale)) for side in icon.size)
-    # Shrink through RGBA-safe premultiplied channels: plain RGBA would bleed the colour of nothing.
-    small = icon.resize((width, height), Image.Resampling.LANCZOS)
+    visible = image.crop(image.getchannel("A").getbbox()).convert("RGBa")
+    scale = SIZE / max(visible.size)
+    width, height = (max(1, round(side * scale)) for side in visible.size)
+    small = np.asarray(visible.resize((width, height), Image.Resampling.LANCZOS))
     frame = np.zeros((SIZE, SIZE, 4), np.uint8)
-    left, top = (
-        int(np.clip((SIZE - side) // 2 + random.integers(-2, 3), 0, SIZE - side))
-        for side in (width, height)
-    )
-    frame[top : top + height, left : left + width] = np.asarray(small)
+    left, top = (SIZE - width) // 2, (SIZE - height) // 2
+    frame[top : top + height, left : left + width] = small
     # LANCZOS overshoots; a premultiplied colour above its alpha would shine through.
     frame[..., :3] = np.minimum(frame[..., :3], frame[..., 3:])
     return frame
@@ -113,28 +123,22 @@ def place(icon: Image.Image, random: np.random.Generator) -> np.ndarray:
 def draw_all(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """`subjects` and `others` as the module docstring describes them."""
     random = np.random.default_rng(seed)
-    subjects = np.empty((len(SUBJECTS), len(STYLES), VARIANTS, SIZE, SIZE, 4), np.uint8)
+    subjects = np.empty((len(SUBJECTS), len(STYLES), SIZE, SIZE, 4), np.uint8)
     others = []
-    chosen = {subject["icon"] for subject in SUBJECTS.values()}
+    chosen = {facts["icon"] for facts in SUBJECTS.values()}
     for column, name in enumerate(STYLES.values()):
         icon_set = read_set(name)
-        for row, subject in enumerate(SUBJECTS.values()):
-            icon = draw(icon_set, subject["icon"])
-            for variant in range(VARIANTS):
-                subjects[row, column, variant] = place(icon, random)
+        for row, facts in enumerate(SUBJECTS.values()):
+            subjects[row, column] = draw(icon_set, facts["icon"])
         rest = sorted(set(icon_set["icons"]) - chosen)
         strangers = random.choice(rest, OTHERS_PER_STYLE, replace=False)
-        others += [place(draw(icon_set, str(icon)), random) for icon in strangers]
+        others += [draw(icon_set, str(icon)) for icon in strangers]
     return subjects, np.stack(others)
-
-
-def load_subjects() -> np.ndarray:
-    """`subjects` of `work/icons.npz`."""
-    return np.load(WORK / "icons.npz")["subjects"]
 
 
 def main() -> None:
     fetch()
+    check_names()
     subjects, others = draw_all()
     np.savez(WORK / "icons.npz", subjects=subjects, others=others)
     print(f"subjects {subjects.shape}, others {others.shape} -> {WORK / 'icons.npz'}")

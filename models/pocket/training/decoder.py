@@ -12,7 +12,7 @@ from diffusers import AutoencoderKL
 from . import WORK
 from .autoencoder import picture_losses
 from .loop import autocast, parse_options, pick_device, train
-from .pictures import Pictures
+from .pictures import Renders
 from .workers import is_first_worker
 
 
@@ -24,15 +24,15 @@ def main() -> None:
     vae.encoder.requires_grad_(False)
     vae.quant_conv.requires_grad_(False)
 
-    def losses(pictures: Pictures, size: int, share: float) -> dict[str, torch.Tensor]:
-        pixels = pictures.batch(size).to(device, memory_format=torch.channels_last)
+    def losses(renders: Renders, size: int, share: float) -> dict[str, torch.Tensor]:
+        pixels = renders.batch(size).to(device, memory_format=torch.channels_last)
         with autocast():
             with torch.no_grad():
                 latents = vae.encode(pixels).latent_dist.sample()
             painted = vae.decode(latents).sample.float()
         return picture_losses(painted, pixels)
 
-    train("decoder", vae, Pictures(), losses, options)
+    train("decoder", vae, Renders(), losses, options)
     if is_first_worker():
         vae.save_pretrained(WORK / "vae")
         if (WORK / "checkpoint").exists():

@@ -21,15 +21,16 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from . import WORK
-from .captions import BACKGROUNDS, STYLES, SUBJECTS, caption
+from .captions import caption
 from .checkpoint import noise_scheduler, save_checkpoint
-from .latents import TAKES
-from .loop import autocast, parse_options, pick_device, train
+from .loop import autocast, parse_options, pick_device, start_as_identity, train
+from .scenes import Scene
 from .workers import is_first_worker
 
-WHITE = list(BACKGROUNDS).index("white")  # what an unsaid background means
-UNSAID_STYLE = 0.5
-UNSAID_BACKGROUND = 0.45
+#: How often each kind of scene is shown.
+SHARES = {"single": 0.6, "pair": 0.25, "count": 0.15}
+UNSAID_STYLE = 0.4
+UNSAID_WHITE = 0.6  # a white background is what an unsaid one means
 UNSAID_CAPTION = 0.1
 MIN_SNR_GAMMA = 5.0
 EMA_DECAY = 0.999
@@ -56,7 +57,7 @@ class Painter(nn.Module):
         )
         self.unet = UNet2DConditionModel(
             sample_size=16,
-            block_out_channels=(48, 72, 96),
+            block_out_channels=(48, 80, 112),
             layers_per_block=1,
             down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
             up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
@@ -64,6 +65,7 @@ class Painter(nn.Module):
             attention_head_dim=4,  # diffusers' name for the number of heads
             norm_num_groups=8,
         )
+        start_as_identity(self.unet)
 
     def forward(
         self, noisy: torch.Tensor, timesteps: torch.Tensor, input_ids: torch.Tensor
@@ -77,32 +79,29 @@ class Examples:
     """Endless batches of latents with captions, in an order that the seed fixes."""
 
     def __init__(self, tokenizer: CLIPTokenizer) -> None:
-        self.latents = torch.load(WORK / "latents.pt")
+        self.encoded = torch.load(WORK / "latents.pt")
         self.tokenizer = tokenizer
         self.random = Random()
-        self.encode = lru_cache(maxsize=None)(self._encode)
+        self.encode = lru_cache(maxsize=100_000)(self._encode)
 
     def seed(self, seed: int) -> None:
         self.random.seed(seed)
 
     def batch(self, size: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Latents float32 (size, 4, 16, 16) and input ids int64 (size, 77)."""
+        """Latents float32 (size, 4, h, w) and input ids int64 (size, 77)."""
         latents, input_ids = zip(*(self._draw() for _ in range(size)), strict=True)
         return torch.stack(latents).float(), torch.tensor(input_ids)
 
     def _draw(self) -> tuple[torch.Tensor, list[int]]:
         random = self.random
-        subject, style = random.randrange(len(SUBJECTS)), random.randrange(len(STYLES))
-        unsaid_background = random.random() < UNSAID_BACKGROUND
-        background = WHITE if unsaid_background else random.randrange(len(BACKGROUNDS))
-        latents = self.latents[subject, style, background, random.randrange(TAKES)]
-        words = caption(
-            random,
-            list(SUBJECTS)[subject],
-            None if random.random() < UNSAID_STYLE else list(STYLES)[style],
-            None if unsaid_background else list(BACKGROUNDS)[background],
-        )
-        return latents, self.encode("" if random.random() < UNSAID_CAPTION else words)
+        kind = random.choices(list(SHARES), list(SHARES.values()))[0]
+        scenes, latents = self.encoded[kind]
+        row = random.randrange(len(scenes))
+        scene = Scene(*scenes[row])
+        unsaid = scene.background == "white" and random.random() < UNSAID_WHITE
+        style = random.random() >= UNSAID_STYLE
+        words = caption(random, scene, style=style, background=not unsaid)
+        return latents[row], self.encode("" if random.random() < UNSAID_CAPTION else words)
 
     def _encode(self, words: str) -> list[int]:
         length = self.tokenizer.model_max_length

@@ -1,43 +1,52 @@
-"""Encode every subject, style and background once, so that diffusion training reads no pixels.
+"""Draw scenes and encode them once, so that diffusion training reads no pixels.
 
-Writes `work/latents.pt`: float16 (subjects, styles, backgrounds, takes, 4, 16, 16), posterior means
-times the autoencoder's scaling factor. The takes of one background are drawn from the variants in
-turn, so all variants are used although each background holds a few.
+Writes `work/latents.pt`: for each kind of scene a list of scenes that training may see, and their
+latents, float16 (scenes, 4, h, w): posterior means times the autoencoder's scaling factor.
 """
 
+from random import Random
+
+import numpy as np
 import torch
 from diffusers import AutoencoderKL
 
 from . import WORK
-from .captions import BACKGROUNDS
-from .data import VARIANTS, load_subjects
 from .loop import pick_device
-from .pictures import composite
+from .pictures import Icons, as_tensor, render
+from .scenes import Scene, draw_seen
 
-TAKES = 3
+SCENES = {"single": 32_000, "pair": 20_000, "count": 10_000}
+BATCH = 64
 
 
 @torch.inference_mode()
-def encode_all() -> torch.Tensor:
-    device = pick_device()
-    vae = AutoencoderKL.from_pretrained(WORK / "vae").to(device, memory_format=torch.channels_last)
-    subjects = torch.from_numpy(load_subjects())
-    colours = torch.tensor(list(BACKGROUNDS.values()), dtype=torch.float32)
-    grounds = torch.arange(len(colours)).repeat_interleave(TAKES)
-    variants = torch.arange(len(grounds)) % VARIANTS
+def encode(vae: AutoencoderKL, pixels: torch.Tensor) -> torch.Tensor:
+    """float32 (B, 3, H, W) in -1..1 to scaled latents (B, 4, h, w)."""
+    pixels = pixels.to(vae.device, memory_format=torch.channels_last)
+    return vae.encode(pixels).latent_dist.mean * vae.config.scaling_factor
+
+
+def encode_scenes(scenes: list[Scene], vae: AutoencoderKL, seed: int) -> torch.Tensor:
+    icons, random = Icons(), np.random.default_rng(seed)
     rows = []
-    for icon in subjects.flatten(0, 1):
-        pixels = composite(icon[variants], colours[grounds]).to(device)
-        means = vae.encode(pixels.contiguous(memory_format=torch.channels_last)).latent_dist.mean
-        rows.append((vae.config.scaling_factor * means).half().cpu().contiguous())
-    latents = torch.stack(rows)
-    return latents.view(*subjects.shape[:2], len(colours), TAKES, *latents.shape[-3:])
+    for start in range(0, len(scenes), BATCH):
+        drawn = [render(scene, icons, random) for scene in scenes[start : start + BATCH]]
+        rows.append(encode(vae, as_tensor(drawn)).half().cpu())
+        print(f"\r{start + len(drawn)}/{len(scenes)}", end="", flush=True)
+    print()
+    return torch.cat(rows)
 
 
 def main() -> None:
-    latents = encode_all()
-    torch.save(latents, WORK / "latents.pt")
-    print(f"latents {tuple(latents.shape)}, std {latents.float().std():.3f}")
+    vae = AutoencoderKL.from_pretrained(WORK / "vae").to(pick_device())
+    vae.to(memory_format=torch.channels_last)
+    random, encoded = Random(0), {}
+    for seed, (kind, count) in enumerate(SCENES.items()):
+        scenes = [draw_seen(random, kind) for _ in range(count)]
+        plain = [(scene.things, scene.style, scene.background) for scene in scenes]
+        encoded[kind] = (plain, encode_scenes(scenes, vae, seed))
+        print(kind, tuple(encoded[kind][1].shape), f"std {encoded[kind][1].float().std():.3f}")
+    torch.save(encoded, WORK / "latents.pt")
 
 
 if __name__ == "__main__":
