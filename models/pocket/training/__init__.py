@@ -4,6 +4,7 @@ Run from the repository root, in this order:
 
     python -m models.pocket.training.data
     python -m models.pocket.training.tokenizer
+    python -m models.pocket.training.text_encoder --minutes 6
     python -m models.pocket.training.autoencoder --minutes 20
     python -m models.pocket.training.latents
     python -m models.pocket.training.diffusion --minutes 80
@@ -16,7 +17,7 @@ Run from the repository root, in this order:
     python -m models.pocket.training.sheets
     python -m models.pocket.training.curves
 
-The training stages (autoencoder, diffusion, decoder, few_step, tiny_decoder, classifier) pick up
+The training stages (text_encoder, autoencoder, diffusion, decoder, few_step, tiny_decoder, classifier) pick up
 where they were stopped. They also run as equal workers:
 `torchrun --nproc-per-node 2 -m models.pocket.training.diffusion`.
 

@@ -1,8 +1,8 @@
 """Train the autoencoder: 64x64 pictures to 4x16x16 latents and back.
 
-Loss: L1 + L2 on pixels, L1 on their horizontal and vertical differences (which keeps edges), and a
-small KL term to a unit Gaussian (Rombach et al. 2022, section 3.1, without the adversarial and
-perceptual parts: flat icons do not need them).
+Loss: L1 + L2 on pixels, L1 on the differences between neighbours (which keeps edges) and between
+colours (which keeps hues), and a small KL term to a unit Gaussian (Rombach et al. 2022, section 3.1,
+without the adversarial and perceptual parts: flat icons do not need them).
 
 Writes `work/vae/` (diffusers) with whitened latents.
 """
@@ -11,6 +11,7 @@ import torch
 from diffusers import AutoencoderKL
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from torch.nn import functional
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from . import WORK
 from .loop import autocast, parse_options, pick_device, start_as_identity, train
@@ -20,6 +21,8 @@ from .workers import is_first_worker
 SMALL_BATCHES_UNTIL = 0.4  # of the time: at first, many steps teach more than exact ones
 KL_WEIGHT = 2e-4
 EDGE_WEIGHT = 0.3
+HUE_WEIGHT = 0.5
+EMA_DECAY = 0.999
 FIRST_LOG_VARIANCE = -5.0  # a posterior as wide as its prior would drown the first signals
 
 
@@ -41,13 +44,18 @@ def build() -> AutoencoderKL:
 
 
 def picture_losses(painted: torch.Tensor, pixels: torch.Tensor) -> dict[str, torch.Tensor]:
-    """`l1`, and `loss`: L1 + L2 + EDGE_WEIGHT x L1 of the differences between neighbours."""
+    """`l1`, and `loss`: L1 + L2 + weighted L1s of the differences between neighbours and colours.
+
+    Red, green and blue rise and fall together, so an error of hue is small in each of them; the
+    differences between them say it plainly.
+    """
     l1 = functional.l1_loss(painted, pixels)
     loss = l1 + functional.mse_loss(painted, pixels)
     for dim in (-2, -1):
         edges = functional.l1_loss(painted.diff(dim=dim), pixels.diff(dim=dim))
         loss = loss + EDGE_WEIGHT * edges
-    return {"loss": loss, "l1": l1}
+    hue = functional.l1_loss(painted.diff(dim=1), pixels.diff(dim=1))
+    return {"loss": loss + HUE_WEIGHT * hue, "l1": l1, "hue": hue}
 
 
 @torch.no_grad()
@@ -91,6 +99,7 @@ def main() -> None:
     device = pick_device()
     torch.manual_seed(options.seed)  # the same first weights on every worker
     vae = build().to(device, memory_format=torch.channels_last)
+    average = AveragedModel(vae, multi_avg_fn=get_ema_multi_avg_fn(EMA_DECAY))
     renders = Renders()
 
     def losses(renders: Renders, size: int, share: float) -> dict[str, torch.Tensor]:
@@ -105,10 +114,9 @@ def main() -> None:
         scalars["loss"] = scalars["loss"] + KL_WEIGHT * scalars["kl"]
         return scalars
 
-    train("autoencoder", vae, renders, losses, options)
+    train("autoencoder", vae, renders, losses, options, average)
     if is_first_worker():
-        vae.eval()
-        finish(vae, renders.batch(512).to(device))
+        finish(average.module, renders.batch(512).to(device))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from . import WORK
 
 #: Stage -> the column of its CSV that tells most.
 CURVES = {
+    "text_encoder": "loss",
     "autoencoder": "l1",
     "diffusion": "loss",
     "decoder": "l1",

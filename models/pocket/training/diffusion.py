@@ -1,4 +1,4 @@
-"""Train the U-Net and the text encoder together on the encoded icons.
+"""Train the U-Net, and the text encoder on from its own stage, on the encoded icons.
 
 The parts and the noise are Stable Diffusion's: epsilon prediction over 1000 steps of the scaled
 linear schedule 0.00085..0.012, 77 tokens by cross-attention, captions dropped one time in ten for
@@ -18,7 +18,7 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextModel, CLIPTokenizer
 
 from . import WORK
 from .captions import caption
@@ -39,29 +39,16 @@ EMA_DECAY = 0.999
 class Painter(nn.Module):
     """The two parts trained here: text encoder and U-Net."""
 
-    def __init__(self, tokenizer: CLIPTokenizer) -> None:
+    def __init__(self, text_encoder: CLIPTextModel) -> None:
         super().__init__()
-        self.text_encoder = CLIPTextModel(
-            CLIPTextConfig(
-                vocab_size=len(tokenizer),
-                hidden_size=128,
-                intermediate_size=512,
-                projection_dim=128,
-                num_hidden_layers=2,
-                num_attention_heads=4,
-                max_position_embeddings=tokenizer.model_max_length,
-                bos_token_id=tokenizer.bos_token_id,
-                eos_token_id=tokenizer.eos_token_id,
-                pad_token_id=tokenizer.pad_token_id,
-            )
-        )
+        self.text_encoder = text_encoder
         self.unet = UNet2DConditionModel(
             sample_size=16,
             block_out_channels=(48, 80, 112),
             layers_per_block=1,
             down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
             up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-            cross_attention_dim=128,
+            cross_attention_dim=text_encoder.config.hidden_size,
             attention_head_dim=4,  # diffusers' name for the number of heads
             norm_num_groups=8,
         )
@@ -127,7 +114,7 @@ def main() -> None:
     options = parse_options(minutes=48.0, batch=256 if device.type == "cuda" else 32, rate=8e-4)
     torch.manual_seed(options.seed)  # the same first weights on every worker
     tokenizer = CLIPTokenizer.from_pretrained(WORK / "tokenizer")
-    painter = Painter(tokenizer).to(device)
+    painter = Painter(CLIPTextModel.from_pretrained(WORK / "text_encoder")).to(device)
     average = AveragedModel(painter, multi_avg_fn=get_ema_multi_avg_fn(EMA_DECAY))
     scheduler = noise_scheduler()
 

@@ -41,8 +41,8 @@ def as_image(premultiplied: np.ndarray) -> Image.Image:
 
 def place(things: int, random: Generator) -> list[tuple[float, float, float]]:
     """Centre x, centre y and side of each thing, in shares of the picture."""
-    side = random.uniform(0.80, 0.90) if things == 1 else random.uniform(0.44, 0.48)
-    wobble = 0.03 if things == 1 else 0.015
+    side = random.uniform(0.82, 0.88) if things == 1 else random.uniform(0.45, 0.47)
+    wobble = 0.015 if things == 1 else 0.008
     x, y = random.uniform(-wobble, wobble, 2)
     return [(left + x, top + y, side) for left, top in CENTRES[things]]
 
@@ -95,8 +95,8 @@ class Renders:
     """
 
     KINDS = ("single", "single", "single", "pair", "count")
-    STRANGERS = 0.2
-    FREE_COLOURS = 0.15
+    STRANGERS = 0.1
+    FREE_COLOURS = 0.1
 
     def __init__(self) -> None:
         self.icons = Icons()
