@@ -40,6 +40,13 @@ def parser() -> argparse.ArgumentParser:
         help="how weights are stored; fp16 halves the folder (default: fp16)",
     )
     made.add_argument("--revision", help="branch, tag or commit of a hub id")
+    made.add_argument(
+        "--lora",
+        action="append",
+        default=[],
+        metavar="FILE[:WEIGHT]",
+        help="merge a LoRA, LoHa or LoKr file; may be repeated",
+    )
     made.add_argument("--overwrite", action="store_true", help="replace the folder if it exists")
     made.add_argument("--quiet", action="store_true", help="print only the folder, and errors")
     return made
@@ -60,6 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 precision=options.precision,
                 revision=options.revision,
                 overwrite=options.overwrite,
+                loras=options.lora,
                 on_progress=on_progress,
             )
     except PleinairError as error:

@@ -1,13 +1,14 @@
 """The export as a story: open the checkpoint, check the disk, then one sub-model after another."""
 
 import gc
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from pleinair.runtime.adapters import lora as lora_files
 from pleinair.runtime.errors import ExportError
 
-from . import architecture, folder, graphs, manifest, parity, tokenizer, weights
+from . import architecture, folder, graphs, lora, manifest, parity, tokenizer, weights
 from .source import Checkpoint, open_checkpoint
 
 FORMATS = ("openvino", "onnx")
@@ -26,6 +27,7 @@ def export_model(
     precision: str = "fp16",
     revision: str | None = None,
     overwrite: bool = False,
+    loras: Sequence[lora_files.Named] = (),
     on_progress: Progress | None = None,
 ) -> Path:
     """Export a Stable Diffusion checkpoint to a model folder that needs no torch.
@@ -37,6 +39,7 @@ def export_model(
         formats: "openvino", "onnx" or both.
         precision: how weights are stored, "fp16" or "fp32"; engines compute in float32 either way.
         revision: branch, tag or commit, for a hub id.
+        loras: LoRA, LoHa or LoKr files to merge; each a path, (path, weight) or "path:0.8".
         overwrite: replace `output` if it exists; the old folder stays until the new one is whole.
         on_progress: called with what is being done and the share done, from 0 to 1.
 
@@ -53,12 +56,13 @@ def export_model(
     with folder.publishing(Path(output), overwrite) as target, architecture.quiet():
         checkpoint = open_checkpoint(source, revision)
         report("reading the configs", 0.0)
-        plan = _Plan(checkpoint, chosen, precision)
+        files = [lora_files.opened(named) for named in loras]
+        plan = _Plan(checkpoint, chosen, precision, files)
         folder.require_space(Path(output), plan.bytes_needed())
         plan.write_configs(target)
         measured = plan.write_graphs(target, report)
         report("writing the manifest", 1.0)
-        manifest.write(target, checkpoint.record, chosen, precision, measured)
+        manifest.write(target, plan.record(), chosen, precision, measured)
     return Path(output)
 
 
@@ -73,7 +77,13 @@ def _formats(formats: Iterable[str]) -> list[str]:
 class _Plan:
     """One checkpoint with the formats and precision to give it."""
 
-    def __init__(self, checkpoint: Checkpoint, formats: list[str], precision: str) -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        formats: list[str],
+        precision: str,
+        loras: Sequence[lora_files.Lora] = (),
+    ) -> None:
         self.checkpoint = checkpoint
         self.formats = formats
         self.precision = precision
@@ -82,6 +92,14 @@ class _Plan:
         self.configs = {name: checkpoint.config(name) for name in architecture.CLASSES}
         self.sizes = {name: self._size(name) for name in self.configs}
         self.rounding: dict[str, parity.Parity] = {}
+        self.loras = loras
+        skeletons = {name: self._skeleton(name) for name in self.configs} if loras else {}
+        self.changes = lora.planned(loras, skeletons)
+
+    def record(self) -> dict[str, Any]:
+        """Where the folder comes from, for the manifest."""
+        merged = {"loras": lora.record(self.loras)} if self.loras else {}
+        return self.checkpoint.record | merged
 
     def _size(self, submodel: str) -> int:
         return architecture.count_parameters(self._skeleton(submodel))
@@ -122,6 +140,7 @@ class _Plan:
         """Write the graphs of one sub-model in every format; return what they should compute."""
         module = self._skeleton(submodel)
         weights.load(module, self.checkpoint.weights(submodel), f"{self.name}/{submodel}")
+        lora.merge(module, self.changes.get(submodel, {}))
         config = architecture.published_config(module, self.configs[submodel])
         owned = [name for name, owner in graphs.SUBMODEL.items() if owner == submodel]
         built = {name: graphs.BUILD[name](module) for name in owned}

@@ -18,6 +18,8 @@ from typing import Any
 from .errors import BundleError
 
 PARTS = ("text_encoder", "unet", "vae_decoder", "vae_encoder")
+# What a UNet paints from, told by how many channels it takes beside the latents.
+TEXT, INPAINTING, INSTRUCTION = "text", "inpainting", "instruction"
 # Painting from text needs no encoder of pictures: a folder may come without one.
 _OPTIONAL = {"vae_encoder"}
 
@@ -54,7 +56,10 @@ class Bundle:
     latent_channels: channels of the latents, 4 for Stable Diffusion 1 and 2.
     vae_scale_factor: pixels a latent cell spans along one side, 8 for Stable Diffusion.
     scaling_factor: the decoder is given latents / scaling_factor.
+    encoding_factor: latents are what the encoder gives * encoding_factor; the same number, but
+        for a decoder that divides by it inside.
     sample_size: the side of the latents that the model was trained on.
+    unet_channels: channels that the UNet takes: the latents', and of what it sees beside them.
     """
 
     path: Path
@@ -66,7 +71,9 @@ class Bundle:
     latent_channels: int = 4
     vae_scale_factor: int = 8
     scaling_factor: float = _SD1_SCALING
+    encoding_factor: float = _SD1_SCALING
     sample_size: int = 64
+    unet_channels: int = 4
 
     @property
     def name(self) -> str:
@@ -103,6 +110,11 @@ class Bundle:
                     "copy or convert it anew"
                 )
 
+    @property
+    def task(self) -> str:
+        """What the UNet paints from: TEXT, INPAINTING or INSTRUCTION."""
+        return _tasks(self.latent_channels)[self.unet_channels]
+
     def latent_shape(self, width: int, height: int) -> tuple[int, int, int, int]:
         """The latents of one picture of that many pixels, (1, channels, rows, columns)."""
         factor = self.vae_scale_factor
@@ -135,6 +147,8 @@ def _open_parts(path: Path, tokenizer: Path | None) -> Bundle:
     text = read_json(path / "text_encoder" / "config.json", optional=True)
     _check_match(path, unet, text, decoder)
     levels = len(decoder.get("block_out_channels", [0] * 4))
+    latent_channels = decoder.get("latent_channels", 4)
+    scaling_factor = decoder.get("scaling_factor", _SD1_SCALING)
     size = unet.get("sample_size", 64)
     return Bundle(
         path,
@@ -142,10 +156,12 @@ def _open_parts(path: Path, tokenizer: Path | None) -> Bundle:
         tokenizer or path / "tokenizer",
         read_json(path / "scheduler" / "scheduler_config.json", "copy it from the checkpoint"),
         read_json(path / "pleinair.json", optional=True),
-        latent_channels=decoder.get("latent_channels", 4),
+        latent_channels=latent_channels,
         vae_scale_factor=2 ** (levels - 1),
-        scaling_factor=decoder.get("scaling_factor", _SD1_SCALING),
+        scaling_factor=scaling_factor,
+        encoding_factor=scaling_factor,
         sample_size=size if isinstance(size, int) else max(size),
+        unet_channels=unet.get("in_channels", latent_channels),
     )
 
 
@@ -182,21 +198,34 @@ def _require_all(path: Path, graphs: Mapping[str, Path]) -> None:
 
 
 def _refuse_other_kinds(path: Path, kind: str) -> None:
-    """Only text-to-image pipelines of Stable Diffusion's own shape can be painted with."""
-    if not re.fullmatch(r"(OV|ORT|Onnx|)(LatentConsistencyModel|StableDiffusion)Pipeline", kind):
+    """Only pipelines of Stable Diffusion's own shape can be painted with."""
+    family = "(LatentConsistencyModel|StableDiffusion)"
+    task = "(Img2Img|Inpaint|InpaintLegacy|InstructPix2Pix|)"
+    if not re.fullmatch(f"(OV|ORT|Onnx|){family}{task}Pipeline", kind):
         raise BundleError(
             f"{path / 'model_index.json'}: a {kind or 'nameless'} model; "
-            "only StableDiffusionPipeline models can be opened"
+            "only StableDiffusionPipeline models can be opened, and those for image to image, "
+            "inpainting and InstructPix2Pix"
         )
+
+
+def _tasks(latent_channels: int) -> dict[int, str]:
+    """Channels of a UNet -> task: beside the latents nothing, mask and picture, or a picture."""
+    return {
+        latent_channels: TEXT,
+        2 * latent_channels + 1: INPAINTING,
+        2 * latent_channels: INSTRUCTION,
+    }
 
 
 def _check_match(path: Path, unet: Any, text: Any, decoder: Any) -> None:
     latent_channels = decoder.get("latent_channels", 4)
-    if unet.get("in_channels", latent_channels) != latent_channels:
+    known = _tasks(latent_channels)
+    if unet.get("in_channels", latent_channels) not in known:
         raise BundleError(
             f"{path / 'unet'}: takes {unet['in_channels']} channels, the VAE has "
-            f"{latent_channels}; "
-            "inpainting and editing UNets cannot be opened as text to image"
+            f"{latent_channels}; only UNets of {', '.join(map(str, known))} channels can be "
+            "painted with: ordinary, inpainting, editing by instruction"
         )
     width = text.get("hidden_size", unet.get("cross_attention_dim"))
     if unet and text and unet.get("cross_attention_dim", width) != width:

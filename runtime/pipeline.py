@@ -1,6 +1,5 @@
-"""Text to latents to picture."""
+"""Text, or text and a picture, to latents to picture."""
 
-import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -13,50 +12,32 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from . import catalog, schedulers
+from .adapters import inversion, lora
+from .adapters.inversion import Embedding
+from .adapters.lora import Lora
+from .adapters.model import changes as adapted
 from .bundle import Bundle
 from .engines.choice import choose
 from .engines.protocol import Engine, Graph, Renamed, Shapes
 from .errors import EngineError, SettingError
+from .images.original import Canvas, Original
+from .images.reading import PictureSource
 from .noise import TorchNoise
-from .settings import Settings, consecutive, repeated
+from .origin import Origin, origin_of
+from .output import PipelineOutput, Timings
+from .posterior import Posterior
+from .settings import Settings, repeated, seeds_of
+from .start import Blank, Draws
+from .text.conditioning import Conditioning, TokenizedPrompt, condition, tokenized
 from .text.encoder import TextEncoder
 from .text.tokenizer import ClipTokenizer
+from .variation import Variation
+
+__all__ = ["PipelineOutput", "StableDiffusionPipeline"]
 
 Array = NDArray[np.float32]
 StepCallback = Callable[["StableDiffusionPipeline", int, Any, dict[str, Any]], Any]
 StageCallback = Callable[[str, int, int], object]
-
-
-@dataclass
-class Timings:
-    """Seconds spent: compiling graphs, encoding prompts, each denoising step, decoding, in all."""
-
-    load: float = 0.0
-    encode: float = 0.0
-    steps: list[float] = field(default_factory=list)
-    decode: float = 0.0
-    total: float = 0.0
-
-    @contextlib.contextmanager
-    def measure(self, stage: str) -> Iterator[None]:
-        begun = time.perf_counter()
-        yield
-        setattr(self, stage, getattr(self, stage) + time.perf_counter() - begun)
-
-
-@dataclass
-class PipelineOutput:
-    """What a call returns.
-
-    images: PIL pictures; or float32 arrays (height, width, 3) in [0, 1]; or latents (1, c, h, w).
-    seeds: the seed of each image; painted alone from it, the image comes out the same.
-    stopped: a callback ended the run; images holds those finished before.
-    """
-
-    images: list[Any] = field(default_factory=list)
-    seeds: list[int] = field(default_factory=list)
-    timings: Timings = field(default_factory=Timings)
-    stopped: bool = False
 
 
 @dataclass
@@ -76,11 +57,19 @@ class StableDiffusionPipeline:
     One object serves several threads at once; a call keeps its state to itself.
     """
 
-    def __init__(self, bundle: Bundle, engine: Engine) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        engine: Engine,
+        loras: Sequence[Lora] = (),
+        embeddings: Sequence[Embedding] = (),
+    ) -> None:
         self.bundle = bundle
         self.engine = engine
         self.defaults = catalog.defaults(bundle)
         self.tokenizer = ClipTokenizer(bundle.tokenizer)
+        words = self.tokenizer.learn(embeddings)
+        self._changes = adapted(bundle.graphs[engine.format], loras, words)
         self._compiled: dict[str, tuple[Shapes, Graph]] = {}
         self._compiling = threading.Lock()
 
@@ -96,6 +85,8 @@ class StableDiffusionPipeline:
         cache_dir: str | Path | None = None,
         inference_precision: str | None = "f32",
         tokenizer: str | Path | None = None,
+        loras: Sequence[lora.Named] = (),
+        embeddings: Sequence[inversion.Named] = (),
     ) -> "StableDiffusionPipeline":
         """Open a converted model: a folder, a catalog name, or a hub id that is on this machine.
 
@@ -106,18 +97,33 @@ class StableDiffusionPipeline:
         cache_dir: where OpenVINO keeps compiled models.
         inference_precision: OpenVINO's precision hint; "f32" is exact.
         tokenizer: a folder with the tokenizer's files, for models that come without.
-        Raises BundleError, EngineError or SettingError.
+        loras: LoRA, LoHa or LoKr files; each a path, (path, weight) or "path:0.8".
+        embeddings: textual inversion; each a path, (path, word) or "path:word".
+        Raises BundleError, EngineError, SettingError or AdapterError.
         """
         if profile != "exact":
             raise SettingError(f"profile {profile!r} is unknown; this version has: exact")
         bundle = Bundle.open(catalog.find(model), tokenizer)
-        return cls(bundle, choose(bundle, engine, device, threads, cache_dir, inference_precision))
+        return cls(
+            bundle,
+            choose(bundle, engine, device, threads, cache_dir, inference_precision),
+            [lora.opened(named) for named in loras],
+            [inversion.opened(named) for named in embeddings],
+        )
 
     def __call__(
         self,
         prompt: str | Sequence[str],
         negative_prompt: str | None = None,
         *,
+        image: PictureSource | None = None,
+        mask_image: PictureSource | None = None,
+        strength: float | None = None,
+        resize: str = "stretch",
+        mask_invert: bool = False,
+        mask_blur: float = 0.0,
+        keep_unmasked: bool = False,
+        image_guidance_scale: float | None = None,
         width: int | None = None,
         height: int | None = None,
         num_inference_steps: int | None = None,
@@ -125,9 +131,13 @@ class StableDiffusionPipeline:
         num_images_per_prompt: int = 1,
         eta: float = 0.0,
         seed: int | None = None,
+        variation_seed: int | None = None,
+        variation_strength: float = 0.0,
         latents: Array | None = None,
         scheduler: str | None = None,
         clip_skip: int | None = None,
+        syntax: str = "webui",
+        long_prompt: str = "chunk",
         callback_on_step_end: StepCallback | None = None,
         callback_on_stage: StageCallback | None = None,
         output_type: str = "pil",
@@ -136,14 +146,33 @@ class StableDiffusionPipeline:
 
         prompt: one text, or several, each painted `num_images_per_prompt` times.
         negative_prompt: what to steer away from; acts only where guidance_scale > 1.
-        width, height: pixels, multiples of 8; None is the size the model was trained on.
+        image: a picture to start from (image to image), to paint in, or to edit, as the model
+            does it; a path, a PIL picture of any mode, or an array: see `images.reading.read`.
+        mask_image: white where image is painted anew, black where it stays; a picture as above,
+            or "alpha": the transparent parts of image.
+        strength: how far image is changed, above 0 to 1: that share of the steps is taken. None
+            is 0.8, with a mask 1. Models that edit by instruction have image_guidance_scale
+            instead: how close to image, None is 1.5; below 1 there is no guidance.
+        resize: how image comes to another size: "stretch", "crop" or "pad".
+        mask_invert, mask_blur: paint what is black instead; radius of a soft edge, in pixels.
+        keep_unmasked: what the mask leaves alone comes back bit for bit, at the size of image.
+        width, height: pixels, multiples of 8; None is the size of image rounded down, and
+            without image the size the model was trained on.
         num_inference_steps, guidance_scale, scheduler: None is what the catalog recommends for
             the model, else 20 steps, 7.5, its own scheduler. `schedulers.names()` lists names.
         eta: DDIM's noise (Song et al. 2021, eq. 16), 0 to 1; other schedulers ignore it.
         seed: image i is painted from `seed + i`; None draws one.
+        variation_strength: 0 to 1, how far the start noise is turned to that of variation_seed
+            (drawn if None). Above 0 all images share `seed`; image i varies by
+            `variation_seed + i`.
         latents: start noise for every image, (1, channels, height / f, width / f), f the VAE's
             scale factor; None draws it from the seed.
         clip_skip: take the text encoder's layer this many before the last.
+        syntax: "webui" reads weights `(word:1.3)`, BREAK, `[from:to:0.5]` and `[a|b]` in both
+            prompts; "plain" takes every character as text, as diffusers does. Prompts without
+            brackets, backslashes and BREAK are the same in both.
+        long_prompt: what becomes of a prompt of more than 75 tokens: "chunk" reads all of it in
+            chunks, "stop" raises PromptError, "truncate" cuts it, as diffusers does, and warns.
         callback_on_step_end: called as in diffusers, (pipe, step, timestep, {"latents", "image"}),
             "image" being the image's number. It may return a dict with new "latents", or False
             to end the run.
@@ -152,6 +181,14 @@ class StableDiffusionPipeline:
         output_type: "pil", "np" or "latent": see PipelineOutput.
         Raises SettingError, SchedulerError or PromptError, before any work, for bad arguments.
         """
+        original = Original.read(
+            image,
+            mask_image,
+            mask_invert=mask_invert,
+            mask_blur=mask_blur,
+            resize=resize,
+            keep_unmasked=keep_unmasked,
+        )
         settings = Settings.checked(
             self.bundle,
             self.defaults,
@@ -162,15 +199,24 @@ class StableDiffusionPipeline:
             eta=eta,
             scheduler=scheduler,
             clip_skip=clip_skip,
+            syntax=syntax,
+            long_prompt=long_prompt,
             output_type=output_type,
+            original=original,
+            strength=strength,
+            image_guidance_scale=image_guidance_scale,
         )
         shape = self.bundle.latent_shape(settings.width, settings.height)
         if latents is not None and latents.shape != shape:
             raise SettingError(f"latents are of shape {latents.shape}; this size needs {shape}")
+        size, factor = (settings.width, settings.height), self.bundle.vae_scale_factor
+        canvas = original.canvas(size, factor) if original else None
         prompts = repeated(prompt, num_images_per_prompt)
-        seeds = consecutive(seed, len(prompts))
-        run = _Run(self, settings, callback_on_step_end, callback_on_stage or (lambda *_: None))
-        return run.paint(prompts, negative_prompt or "", seeds, latents)
+        seeds = seeds_of(seed, variation_seed, variation_strength, len(prompts))
+        jobs = [_Job(text, *numbers) for text, numbers in zip(prompts, seeds, strict=True)]
+        tell = callback_on_stage or (lambda *_: None)
+        run = _Run(self, settings, original, canvas, latents, callback_on_step_end, tell)
+        return run.paint(jobs, negative_prompt or "")
 
     def start_noise(self, seed: int, width: int | None = None, height: int | None = None) -> Array:
         """The noise that a picture of this seed and size begins with, for `latents`."""
@@ -189,7 +235,8 @@ class StableDiffusionPipeline:
                 path = self.bundle.graph(part, self.engine.format)
                 names = self.bundle.input_names.get(part, {})
                 named = {names.get(name, name): shape for name, shape in shapes.items()}
-                graph = Renamed(self.engine.compile(path, named), names)
+                compiled = self.engine.compile(path, named, self._changes.get(part))
+                graph = Renamed(compiled, names)
                 self._compiled[part] = shapes, graph
             return graph
 
@@ -201,105 +248,150 @@ class StableDiffusionPipeline:
         return scheduler
 
 
+@dataclass(frozen=True)
+class _Job:
+    """One image."""
+
+    prompt: str
+    seed: int
+    variation: Variation | None
+
+
 @dataclass
 class _Run:
-    """One call: its settings, whom it tells, and its clock."""
+    """One call: its settings and picture, whom it tells, and its clock."""
 
     pipe: StableDiffusionPipeline
     settings: Settings
+    original: Original | None
+    canvas: Canvas | None
+    latents: Array | None
     on_step: StepCallback | None
     tell: StageCallback
     timings: Timings = field(default_factory=Timings)
+    loaded: int = 0
 
-    @property
-    def latent_shape(self) -> tuple[int, int, int, int]:
-        return self.pipe.bundle.latent_shape(self.settings.width, self.settings.height)
-
-    def paint(
-        self, prompts: list[str], negative_prompt: str, seeds: list[int], latents: Array | None
-    ) -> PipelineOutput:
+    def paint(self, jobs: list[_Job], negative_prompt: str) -> PipelineOutput:
         output = PipelineOutput(timings=self.timings)
-        self.pipe.scheduler(self.settings)  # refuses before anything is loaded
+        negative_prompt = negative_prompt if self.settings.guidance else ""
+        prompts = self.read([*(job.prompt for job in jobs), negative_prompt])
+        if self.canvas:
+            self.pipe.bundle.graph("vae_encoder", self.pipe.engine.format)
         with self.timings.measure("total"):
-            embeddings = self.encode(prompts, negative_prompt)
-            unet, decoder = self.load(embeddings[prompts[0]].shape)
-            for number, (prompt, seed) in enumerate(zip(prompts, seeds, strict=True)):
+            conditionings = self.encode(prompts, negative_prompt, [job.prompt for job in jobs])
+            origin = self.origin()
+            _, decoder = self.load(conditionings[jobs[0].prompt].shape)
+            for number, job in enumerate(jobs):
+                conditioning = conditionings[job.prompt]
+                # A prompt of more chunks than the last one's needs another shape.
+                unet = self.pipe.graph("unet", self.unet_shapes(conditioning.shape))
                 step = None
-                for step in self.denoise(unet, embeddings[prompt], seed, latents):
+                for step in self.denoise(unet, conditioning, origin, job):
                     if not self.consult(step, number):
                         output.stopped = True
                         return output
                 assert step is not None  # a schedule has at least one step
                 output.images.append(self.decode(decoder, step.latents))
-                output.seeds.append(seed)
+                output.seeds.append(job.seed)
+                if job.variation:
+                    output.variation_seeds.append(job.variation.seed)
         return output
 
-    def encode(self, prompts: list[str], negative_prompt: str) -> dict[str, Array]:
-        """Prompt -> embedding (1, tokens, width); guided (2, …), the negative prompt's first."""
+    def read(self, texts: list[str]) -> dict[str, TokenizedPrompt]:
+        """Text -> its tokens, for as many steps as there are; refuses before anything is loaded."""
+        steps = len(self.pipe.scheduler(self.settings).timesteps)
+        syntax, long_prompt = self.settings.syntax, self.settings.long_prompt
+        return {
+            text: tokenized(self.pipe.tokenizer, text, steps, syntax, long_prompt)
+            for text in dict.fromkeys(texts)
+        }
+
+    def encode(
+        self, read: dict[str, TokenizedPrompt], negative_prompt: str, prompts: list[str]
+    ) -> dict[str, Conditioning]:
+        """Prompt -> what the UNet attends to; guided the batch that the guidance asks for."""
         tokenizer, texts = self.pipe.tokenizer, list(dict.fromkeys(prompts))
-        self.tell("load", 0, 3)
-        with self.timings.measure("load"):
-            graph = self.pipe.graph("text_encoder", {"input_ids": (1, tokenizer.max_length)})
-        encoder = TextEncoder(tokenizer, graph)
-        embeddings = {}
+        graph = self.graph("text_encoder", {"input_ids": (1, tokenizer.max_length)})
+        encoder, guidance = TextEncoder(graph), self.settings.guidance
+        join = guidance.embeddings if guidance else None
+        conditionings = {}
         with self.timings.measure("encode"):
             for i, text in enumerate(texts):
                 self.tell("encode", i, len(texts))
-                embeddings[text] = encoder(text, self.settings.clip_skip)
-            if self.settings.guided:
-                # All layers, as diffusers has it: clip_skip is for the prompt alone.
-                negative = encoder(negative_prompt)
-                embeddings = {
-                    text: np.concatenate([negative, own]) for text, own in embeddings.items()
-                }
+                conditionings[text] = condition(
+                    encoder, read[text], read[negative_prompt], join, self.settings.clip_skip
+                )
         self.tell("encode", len(texts), len(texts))
-        return embeddings
+        return conditionings
 
     def load(self, embedding: tuple[int, ...]) -> tuple[Graph, Graph]:
         """UNet and VAE decoder, compiled for the size asked."""
-        shape = self.latent_shape
-        both = (embedding[0], *shape[1:])
-        with self.timings.measure("load"):
-            self.tell("load", 1, 3)
-            unet = self.pipe.graph("unet", {"sample": both, "encoder_hidden_states": embedding})
-            self.tell("load", 2, 3)
-            decoder = self.pipe.graph("vae_decoder", {"latent_sample": shape})
-            self.tell("load", 3, 3)
+        bundle = self.pipe.bundle
+        shape = bundle.latent_shape(self.settings.width, self.settings.height)
+        unet = self.graph("unet", self.unet_shapes(embedding))
+        decoder = self.graph("vae_decoder", {"latent_sample": shape})
         return unet, decoder
 
+    def unet_shapes(self, embedding: tuple[int, ...]) -> Shapes:
+        bundle = self.pipe.bundle
+        rows, columns = bundle.latent_shape(self.settings.width, self.settings.height)[2:]
+        sample = (embedding[0], bundle.unet_channels, rows, columns)
+        return {"sample": sample, "encoder_hidden_states": embedding}
+
+    def origin(self) -> Origin:
+        """What the images begin with; a picture goes through the VAE encoder here."""
+        bundle, canvas = self.pipe.bundle, self.canvas
+        if canvas is None:
+            return Blank(bundle.latent_shape(self.settings.width, self.settings.height))
+        encoder = self.graph("vae_encoder", {"sample": canvas.pixels.shape})
+
+        def encode(pixels: Array) -> Posterior:
+            return Posterior.of(_only(encoder({"sample": pixels})), bundle.latent_channels)
+
+        with self.timings.measure("encode"):
+            return origin_of(canvas, bundle, self.settings, encode)
+
+    def graph(self, part: str, shapes: Shapes) -> Graph:
+        """A part of the model, compiled, and the caller told how many of them are."""
+        parts = 4 if self.canvas else 3
+        self.tell("load", self.loaded, parts)
+        with self.timings.measure("load"):
+            graph = self.pipe.graph(part, shapes)
+        self.loaded += 1
+        self.tell("load", self.loaded, parts)
+        return graph
+
     def denoise(
-        self, unet: Graph, embedding: Array, seed: int, latents: Array | None
+        self, unet: Graph, conditioning: Conditioning, origin: Origin, job: _Job
     ) -> Iterator[Step]:
-        """From noise to latents, a step at a time."""
+        """From where the image begins to its latents, a step at a time."""
         scheduler = self.pipe.scheduler(self.settings)
-        noise = TorchNoise(seed)
-        if latents is None:
-            latents = noise.normal(self.latent_shape)
-        latents = latents * np.float32(scheduler.init_noise_sigma)
-        total = len(scheduler.timesteps)
-        for i, t in enumerate(scheduler.timesteps):
+        noise = TorchNoise(job.seed)
+        start = origin.begin(scheduler, Draws(noise, self.latents, job.variation))
+        latents, timesteps = start.latents, scheduler.timesteps[start.first :]
+        total = len(timesteps)
+        for i, t in enumerate(timesteps):
             self.tell("denoise", i, total)
             begun = time.perf_counter()
-            sample = scheduler.scale_model_input(latents, t)
-            prediction = self.predict(unet, sample, t, embedding)
+            sample, embedding = scheduler.scale_model_input(latents, t), conditioning.at(i)
+            prediction = self.predict(unet, start.shown(sample, len(embedding)), t, embedding)
             drawn = noise.normal(latents.shape) if scheduler.needs_noise(t) else None
             latents = scheduler.step(prediction, t, latents, drawn)
+            if start.kept:
+                after = timesteps[i + 1] if i + 1 < total else None
+                latents = start.kept.around(latents, scheduler, after)
             self.timings.steps.append(time.perf_counter() - begun)
             step = Step(i, t, latents)
             yield step
             latents = step.latents
         self.tell("denoise", total, total)
 
-    def predict(self, unet: Graph, sample: Array, t: Any, embedding: Array) -> Array:
-        """What the UNet says of a sample, steered by classifier-free guidance (eq. 6)."""
-        both = np.repeat(sample, len(embedding), axis=0)
-        feeds = {"sample": both, "timestep": np.asarray(t), "encoder_hidden_states": embedding}
+    def predict(self, unet: Graph, shown: Array, t: Any, embedding: Array) -> Array:
+        """What the UNet says of a sample, made one answer by the guidance."""
+        feeds = {"sample": shown, "timestep": np.asarray(t), "encoder_hidden_states": embedding}
         prediction = _only(unet(feeds))
-        if not self.settings.guided:
-            return prediction
-        unguided, guided = prediction[:1], prediction[1:]
-        steered: Array = unguided + self.settings.guidance_scale * (guided - unguided)
-        return steered
+        guidance = self.settings.guidance
+        return guidance.steer(prediction) if guidance else prediction
 
     def consult(self, step: Step, image: int) -> bool:
         """Show a step to the caller; False where it ends the run."""
@@ -326,9 +418,19 @@ class _Run:
                 "the model gave values that are no numbers, which would be a black picture; "
                 "compute in full precision (inference_precision f32), or use another scheduler"
             )
-        if self.settings.output_type == "np":
+        return self.finish(pixels)
+
+    def finish(self, pixels: Array) -> Any:
+        """Pixels 0 to 1 as the kind of picture asked for, in the original where it is kept."""
+        kept = self.original if self.original and self.original.keep_unmasked else None
+        if self.settings.output_type == "np" and not kept:
             return pixels
-        return Image.fromarray((pixels * 255).round().astype(np.uint8))
+        picture = Image.fromarray((pixels * 255).round().astype(np.uint8))
+        if kept:
+            picture = kept.around(picture)
+        if self.settings.output_type == "np":
+            return np.asarray(picture, np.float32) / 255
+        return picture
 
 
 def _only(outputs: dict[str, Array]) -> Array:

@@ -38,6 +38,7 @@ def tiny_stable_diffusion(
     variant: str | None = None,
     old_keys: bool = True,
     clip_vocabulary: bool = False,
+    pipeline: str = "StableDiffusionPipeline",
     **unet_overrides: Any,
 ) -> Path:
     """Write a random checkpoint of Stable Diffusion's shape, about 3 M parameters, to `folder`.
@@ -48,7 +49,8 @@ def tiny_stable_diffusion(
     `variant="fp16"` puts that word into the weight files' names, as the hub does. `old_keys`
     writes the text encoder's keys with the prefix `text_model.` that published checkpoints have
     and that transformers 5.6 dropped. `clip_vocabulary` takes CLIP's own 49408 tokens instead of
-    some six hundred. `unet_overrides` are passed to UNet2DConditionModel.
+    some six hundred. `pipeline` is the class that model_index.json names. `unet_overrides` are
+    passed to UNet2DConditionModel: `in_channels=9` makes an inpainting UNet.
     """
     import torch
 
@@ -68,7 +70,7 @@ def tiny_stable_diffusion(
     _write_json(
         folder / "model_index.json",
         {
-            "_class_name": "StableDiffusionPipeline",
+            "_class_name": pipeline,
             "_diffusers_version": "0.6.0",
             "feature_extractor": [None, None],
             "requires_safety_checker": False,

@@ -1,10 +1,16 @@
 """The options of the painting command, with the names that other systems' users type."""
 
 import argparse
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from .. import schedulers
 from ..engines.choice import ENGINES
+from ..images.fitting import WAYS
+from ..images.metadata import TYPES
+from ..images.watermark import COMPVIS
 
 DEFAULT_PROMPT = "a red apple"
 DEFAULT_OUTDIR = Path("outputs/txt2img-samples")
@@ -14,9 +20,144 @@ examples:
   python demo.py --prompt "a red apple, noto style, on a blue background"
   python demo.py --prompt "a rocket" --n_samples 4 --steps 20 --seed 7
   python demo.py --from-file prompts.txt --outdir sheets
+  python demo.py --params-from a.png --seed 8  the same again, from another seed
+  python demo.py --prompt "a rocket" --compare steps=10,25,50 scheduler=euler,dpmpp_2m
   pleinair models                              the known models, and which are here
   pleinair-export SOURCE models/NAME           convert a Stable Diffusion checkpoint
 """
+
+
+@dataclass(frozen=True)
+class Setting:
+    """An option that decides what a picture looks like.
+
+    It is recorded in the picture's file, restored by --params-from, and an axis of --compare.
+    Its default is None, "not given"; `images.metadata.TYPES` says of which type its values are.
+
+    argument: the pipeline's argument that it sets.
+    """
+
+    argument: str
+    flags: tuple[str, ...]
+    metavar: str
+    help: str
+
+    @property
+    def type(self) -> type:
+        return TYPES[self.argument]
+
+    def add_to(self, group: argparse._ActionsContainer) -> None:
+        group.add_argument(
+            *self.flags, dest=self.argument, type=self.type, metavar=self.metavar, help=self.help
+        )
+
+
+PROMPT = Setting("prompt", ("--prompt",), "TEXT", f"the text (default: {DEFAULT_PROMPT})")
+NEGATIVE_PROMPT = Setting(
+    "negative_prompt", ("--negative-prompt", "--negative_prompt", "--neg"), "TEXT", "what to avoid"
+)
+SCHEDULER = Setting(
+    "scheduler",
+    ("--scheduler",),
+    "NAME",
+    f"one of: {', '.join(schedulers.names())} (default: the model's)",
+)
+SEED = Setting("seed", ("--seed",), "N", "picture i is painted from N + i (default: drawn)")
+NUMBERS = (
+    Setting(
+        "num_inference_steps",
+        ("--steps", "--ddim_steps", "--num-inference-steps"),
+        "N",
+        "denoising steps (default: what the model's authors recommend, or 20)",
+    ),
+    Setting(
+        "guidance_scale",
+        ("--scale", "--guidance-scale"),
+        "X",
+        "guidance scale; 1 is none (default: the model's, or 7.5)",
+    ),
+    Setting("width", ("--W", "--width"), "PIXELS", "a multiple of 8"),
+    Setting("height", ("--H", "--height"), "PIXELS", "a multiple of 8"),
+    Setting("eta", ("--eta", "--ddim_eta"), "X", "DDIM's noise, 0 to 1 (default: 0)"),
+    Setting("clip_skip", ("--clip-skip",), "N", "text layers left out, from the end"),
+)
+READING = (
+    Setting(
+        "syntax",
+        ("--prompt-syntax",),
+        "NAME",
+        "webui: weights (word:1.3), BREAK, [from:to:0.5], [a|b]; plain: all is text, as diffusers "
+        "reads it (default: webui)",
+    ),
+    Setting(
+        "long_prompt",
+        ("--long-prompt",),
+        "HOW",
+        "over 75 tokens: chunk reads all of it, stop is an error before any work, truncate cuts it "
+        "(default: chunk)",
+    ),
+)
+PICTURE = (
+    Setting(
+        "strength",
+        ("--strength",),
+        "X",
+        "how far --init-img is changed, above 0 to 1 (default: 0.8, with --mask 1)",
+    ),
+    Setting(
+        "image_guidance_scale",
+        ("--image-guidance-scale",),
+        "X",
+        "editing by instruction: how close to --init-img (default: 1.5)",
+    ),
+    Setting(
+        "resize",
+        ("--resize",),
+        "WAY",
+        f"how --init-img comes to another size: {', '.join(WAYS)} (default: stretch)",
+    ),
+    Setting("mask_blur", ("--mask-blur",), "PIXELS", "soft edge of the mask (default: 0)"),
+)
+VARIATION = (
+    Setting(
+        "variation_strength",
+        ("--variation-strength",),
+        "X",
+        "turn the start noise towards that of --variation-seed, 0 to 1 (default: 0)",
+    ),
+    Setting("variation_seed", ("--variation-seed",), "N", "(default: drawn)"),
+)
+# The pipeline's arguments; a new one is in the call, the record and --compare by being listed here.
+CALL = (PROMPT, NEGATIVE_PROMPT, *READING, SCHEDULER, SEED, *VARIATION, *NUMBERS, *PICTURE)
+# Never restored by --params-from: a stranger's picture must not make us open files.
+PICTURE_INPUT = ("image", "mask_image", "mask_invert", "keep_unmasked")
+# These set options of the model's scheduler, before any call.
+BETAS = (
+    Setting("beta_start", ("--beta-start",), "X", "override the model's"),
+    Setting("beta_end", ("--beta-end",), "X", "override the model's"),
+    Setting("beta_schedule", ("--beta-schedule",), "NAME", "override the model's"),
+)
+
+
+def given(options: argparse.Namespace, settings: Iterable[Setting]) -> dict[str, Any]:
+    """Those of the settings that have a value, by the pipeline's names."""
+    values = {setting.argument: getattr(options, setting.argument) for setting in settings}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def picture_input(options: argparse.Namespace) -> dict[str, Any]:
+    """The picture to start from and its mask, by the pipeline's names."""
+    return {name: value for name in PICTURE_INPUT if (value := getattr(options, name))}
+
+
+def by_name(settings: Iterable[Setting]) -> Mapping[str, Setting]:
+    """Every way to type a setting's name, without its dashes: steps, ddim_steps, …"""
+    return {
+        name: setting
+        for setting in settings
+        for flag in (*setting.flags, setting.argument)
+        for name in {flag.lstrip("-"), flag.lstrip("-").replace("-", "_")}
+    }
 
 
 def parser() -> argparse.ArgumentParser:
@@ -28,20 +169,49 @@ def parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     _what(top.add_argument_group("what to paint"))
+    _picture(top.add_argument_group("a picture to start from"))
     _how(top.add_argument_group("how to paint it"))
     _where(top.add_argument_group("where it goes"))
     _model(top.add_argument_group("model and machine"))
+    # No options: --params-from fills them in.
+    top.set_defaults(noise_seed=None, machine_restored=False)
     return top
 
 
 def _what(group: argparse._ArgumentGroup) -> None:
     source = group.add_mutually_exclusive_group()
-    source.add_argument("--prompt", default=DEFAULT_PROMPT, help="the text (default: %(default)s)")
+    PROMPT.add_to(source)
     source.add_argument(
-        "--from-file", "--from_file", type=Path, metavar="FILE", help="one prompt a line, UTF-8"
+        "--from-file",
+        "--from_file",
+        type=Path,
+        metavar="FILE",
+        help="one prompt a line, UTF-8, with options of its own behind it: a cat --seed 7; a job "
+        "that was stopped goes on where it was",
+    )
+    for setting in (NEGATIVE_PROMPT, *READING):
+        setting.add_to(group)
+    group.add_argument(
+        "--style",
+        action="append",
+        metavar="NAME",
+        help="a preset around the prompt, such as vaporwave, oil-painting, van-gogh; several add "
+        "up; a wrong name lists the right ones",
     )
     group.add_argument(
-        "--negative-prompt", "--negative_prompt", default="", metavar="TEXT", help="what to avoid"
+        "--wildcards",
+        nargs="?",
+        const="wildcards",
+        type=Path,
+        metavar="FOLDER",
+        help="draw {a|b} and, from FOLDER/name.txt, __name__ by each picture's seed (if given "
+        "alone: %(const)s)",
+    )
+    group.add_argument(
+        "--params-from",
+        type=Path,
+        metavar="IMAGE",
+        help="paint what this picture's file says; other options win over it",
     )
     group.add_argument(
         "--n_samples", "--num-images", type=int, default=1, metavar="N", help="pictures a prompt"
@@ -49,38 +219,48 @@ def _what(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--n_iter", type=int, default=1, metavar="N", help="how often those are drawn"
     )
+    group.add_argument(
+        "--compare",
+        nargs="+",
+        metavar="NAME=A,B",
+        help="one picture for each value, on a sheet with labels: steps=10,25,50; a second one "
+        "makes rows, a third more sheets; also size=512x512,512x768 and prompt=a cat|a dog",
+    )
+
+
+def _picture(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--init-img",
+        "--init-image",
+        "--image",
+        dest="image",
+        metavar="IMAGE",
+        help="picture to change, paint in or edit, as the model does it",
+    )
+    group.add_argument(
+        "--mask",
+        dest="mask_image",
+        metavar="IMAGE",
+        help="white is painted anew, black stays; alpha: what is transparent in the picture",
+    )
+    group.add_argument("--mask-invert", action="store_true", help="paint what is black instead")
+    group.add_argument(
+        "--keep-unmasked",
+        action="store_true",
+        help="the rest comes back bit for bit, at the picture's own size",
+    )
+    for setting in PICTURE:
+        setting.add_to(group)
 
 
 def _how(group: argparse._ArgumentGroup) -> None:
-    group.add_argument(
-        "--steps",
-        "--ddim_steps",
-        "--num-inference-steps",
-        type=int,
-        metavar="N",
-        help="denoising steps (default: what the model's authors recommend, or 20)",
-    )
-    group.add_argument(
-        "--scale",
-        "--guidance-scale",
-        type=float,
-        metavar="X",
-        help="guidance scale; 1 is none (default: the model's, or 7.5)",
-    )
-    group.add_argument("--W", "--width", type=int, metavar="PIXELS", help="a multiple of 8")
-    group.add_argument("--H", "--height", type=int, metavar="PIXELS", help="a multiple of 8")
-    group.add_argument(
-        "--seed", type=int, metavar="N", help="picture i is painted from N + i (default: drawn)"
-    )
+    for setting in (*NUMBERS, SEED, *VARIATION):
+        setting.add_to(group)
     group.add_argument(
         "--fixed_code", action="store_true", help="the same start noise for all pictures"
     )
     solver = group.add_mutually_exclusive_group()
-    solver.add_argument(
-        "--scheduler",
-        metavar="NAME",
-        help=f"one of: {', '.join(schedulers.names())} (default: the model's)",
-    )
+    SCHEDULER.add_to(solver)
     solver.add_argument("--plms", action="store_const", const="plms", dest="scheduler", help="PLMS")
     solver.add_argument(
         "--dpm_solver",
@@ -89,15 +269,8 @@ def _how(group: argparse._ArgumentGroup) -> None:
         dest="scheduler",
         help="DPM-Solver++ (2M)",
     )
-    group.add_argument(
-        "--eta", "--ddim_eta", type=float, default=0.0, metavar="X", help="DDIM's noise, 0 to 1"
-    )
-    group.add_argument(
-        "--clip-skip", type=int, metavar="N", help="text layers left out, from the end"
-    )
-    group.add_argument("--beta-start", type=float, metavar="X", help="override the model's")
-    group.add_argument("--beta-end", type=float, metavar="X", help="override the model's")
-    group.add_argument("--beta-schedule", metavar="NAME", help="override the model's")
+    for setting in BETAS:
+        setting.add_to(group)
 
 
 def _where(group: argparse._ArgumentGroup) -> None:
@@ -117,6 +290,13 @@ def _where(group: argparse._ArgumentGroup) -> None:
         "--n_rows", type=int, default=0, metavar="N", help="pictures in a row of the sheet"
     )
     group.add_argument("--skip_save", action="store_true", help="save no pictures: for timing")
+    group.add_argument(
+        "--watermark",
+        nargs="?",
+        const=COMPVIS,
+        metavar="TEXT",
+        help="hide a text in the pixels, as CompVis's scripts do (if given alone: %(const)s)",
+    )
 
 
 def _model(group: argparse._ArgumentGroup) -> None:
@@ -127,15 +307,26 @@ def _model(group: argparse._ArgumentGroup) -> None:
         help="folder, catalog name or hub id (default: the last converted, or the bundled one)",
     )
     group.add_argument("--tokenizer", metavar="FOLDER", help="for models that come without one")
-    group.add_argument("--engine", choices=ENGINES, default="auto", help="default: %(default)s")
     group.add_argument(
-        "--device", default="auto", help="auto, cpu, cuda, gpu, or the engine's own name"
+        "--lora",
+        action="append",
+        default=[],
+        metavar="FILE[:WEIGHT]",
+        help="a LoRA, LoHa or LoKr file (.safetensors) and how much of it; may be repeated",
     )
+    group.add_argument(
+        "--embedding",
+        action="append",
+        default=[],
+        metavar="FILE[:WORD]",
+        help="textual inversion: a word that the prompt may then use; may be repeated",
+    )
+    group.add_argument("--engine", choices=ENGINES, help="default: auto")
+    group.add_argument("--device", help="auto, cpu, cuda, gpu, or the engine's own name")
     group.add_argument(
         "--precision",
         choices=("full", "autocast"),
-        default="full",
-        help="autocast lets the device compute in fewer digits (default: %(default)s)",
+        help="autocast lets the device compute in fewer digits (default: full)",
     )
     group.add_argument("--threads", type=int, metavar="N", help="default: the physical cores")
     group.add_argument(

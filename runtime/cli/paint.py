@@ -1,9 +1,13 @@
 """The painting command: arguments in, pictures out."""
 
 import argparse
+import contextlib
 import dataclasses
+import functools
+import hashlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -11,116 +15,219 @@ from typing import Any
 from PIL import Image
 
 from .. import catalog
+from ..adapters import inversion, lora
 from ..bundle import Bundle
 from ..engines.choice import choose
-from ..errors import SettingError
+from ..engines.protocol import Engine
+from ..errors import PleinairError, SettingError
+from ..images import watermark
 from ..images.grid import grid
 from ..images.saving import check_target, next_numbered, save, save_numbered
 from ..pipeline import StableDiffusionPipeline
-from ..settings import consecutive
+from ..schedulers.catalog import NAMED, SOLVERS
+from ..settings import consecutive, seeds_of
+from ..text import styles
+from ..text.wildcards import drawn
+from .arguments import BETAS, CALL, DEFAULT_PROMPT, given, picture_input
+from .compare import Comparison
+from .journal import Journal
 from .progress import StageBars
 from .prompts import read_prompts
+from .repeat import bundle_digest, restore, tell_of_another_model
 
 BAD_LINES = 2
+_GRID = "grid"
+
+Painted = tuple[Image.Image, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture to paint: the call's arguments, and the seed of its start noise where another."""
+
+    settings: Mapping[str, Any]
+    noise_seed: int | None = None
+
+
+class _Checked(Exception):  # noqa: N818 (nothing is wrong)
+    """A call has got past its checks."""
 
 
 def paint(options: argparse.Namespace) -> int:
     """Paint all that the options ask for; 2 where lines of the prompt file were left out."""
-    prompts: list[str] = [options.prompt]
-    bad: list[tuple[int, str]] = []
+    said = restore(options) if options.params_from else {}
+    comparison = Comparison.parsed(options.compare) if options.compare else None
+    _check_options(options, comparison)
+    lines, bad = [options], []
     if options.from_file:
-        file = read_prompts(options.from_file)
-        prompts, bad = file.prompts, file.bad
-    pictures = _pictures_each(options)
-    _check_targets(options, len(prompts) * pictures)
-    pipe = _open(options)
-    seeds = consecutive(options.seed, pictures)
-    jobs = [(prompt, seed) for prompt in prompts for seed in seeds]
-    painted: list[Image.Image] = []
-    paths: list[Path] = []
-    try:
-        for image, settings in _paint_all(pipe, options, jobs):
-            painted.append(image)
-            if not options.skip_save:
-                paths.append(_save(image, settings, options))
-        if len(painted) > 1 and not (options.skip_grid or options.output):
-            sheet = grid(painted, options.n_rows or len(seeds))
-            paths.append(save_numbered(sheet, options.outdir, prefix="grid-", digits=4))
-    finally:
-        # After Ctrl-C too: the pictures that are finished are whole, and named.
-        for path in paths:
-            print(path)
+        file = read_prompts(options.from_file, options)
+        lines, bad = [line.options for line in file.lines], file.bad
+    counts = [_pictures_each(line) for line in lines]
+    bundle = _bundle(options)
+    tell_of_another_model(said, bundle)
+    if comparison:
+        _paint_comparison(options, bundle, comparison)
+        return 0
+    seed = consecutive(options.seed, max(counts))[0]
+    with _journal(options, bundle, lines, seed) as journal:
+        # A job that goes on has the seed that it began with.
+        pictures = _pictures(options, lines, journal.seed if journal else seed)
+        _paint_job(options, bundle, pictures, journal)
     for number, what in bad:
         print(f"{options.from_file}: line {number} left out: {what}", file=sys.stderr)
     return BAD_LINES if bad else 0
 
 
-def _open(options: argparse.Namespace) -> StableDiffusionPipeline:
-    folder = catalog.find(options.model) if options.model else catalog.preferred()
-    bundle = Bundle.open(folder, options.tokenizer)
-    betas = {
-        name: value
-        for name in ("beta_start", "beta_end", "beta_schedule")
-        if (value := getattr(options, name)) is not None
-    }
-    bundle = dataclasses.replace(bundle, scheduler={**bundle.scheduler, **betas})
-    precision = "f32" if options.precision == "full" else None
-    engine = choose(
-        bundle, options.engine, options.device, options.threads, options.cache_dir, precision
+def _pictures(
+    options: argparse.Namespace, lines: Sequence[argparse.Namespace], seed: int
+) -> list[Picture]:
+    """Every line's prompt from each of its seeds: its own, or those that all lines share."""
+    pictures = []
+    for line in lines:
+        settings = {"prompt": DEFAULT_PROMPT, "seed": seed, **given(line, CALL)}
+        strength = settings.get("variation_strength", 0.0)
+        other = settings.get("variation_seed")
+        seeds = seeds_of(settings["seed"], other, strength, _pictures_each(line))
+        noise_seed = seeds[0][0] if options.fixed_code else options.noise_seed
+        for own, variation in seeds:
+            numbers = {"seed": own, **({"variation_seed": variation.seed} if variation else {})}
+            pictures.append(Picture(_worded({**settings, **numbers}, line), noise_seed))
+    return pictures
+
+
+def _worded(settings: dict[str, Any], line: argparse.Namespace) -> dict[str, Any]:
+    """The prompts in their styles, and what is to be drawn in them drawn by the picture's seed."""
+    prompt, negative = styles.apply(
+        line.style or (), settings["prompt"], settings.get("negative_prompt", "")
     )
-    print(f"model: {folder}; {engine.name} on {engine.device}", file=sys.stderr)
-    if folder == catalog.bundled() and not options.model:
-        print(
-            "this is the small bundled model; for Stable Diffusion convert a checkpoint: "
-            "pleinair-export CompVis/stable-diffusion-v1-4 models/stable-diffusion-v1-4",
-            file=sys.stderr,
-        )
-    return StableDiffusionPipeline(bundle, engine)
+    if line.wildcards:
+        prompt, negative = drawn([prompt, negative], line.wildcards, settings["seed"])
+    return {**settings, "prompt": prompt, **({"negative_prompt": negative} if negative else {})}
+
+
+def _paint_job(
+    options: argparse.Namespace, bundle: Bundle, pictures: list[Picture], journal: Journal | None
+) -> None:
+    """Paint what is not there yet, each picture saved as soon as it is done; then the sheet."""
+    files = _files(journal, len(pictures))
+    waiting = [i for i in range(len(pictures)) if i not in files]
+    _check(options, bundle, pictures, journal.owner if journal else "")
+    images: dict[int, Image.Image] = {}
+    try:
+        if waiting:
+            painting = _paint_all(_open(options, bundle), options, [pictures[i] for i in waiting])
+            for i, (image, record) in zip(waiting, painting, strict=True):
+                images[i] = image
+                if not options.skip_save:
+                    files[i] = _save(image, record, options, journal, i)
+        if len(pictures) > 1 and not (options.skip_grid or options.output):
+            files[len(pictures)] = _save_grid(options, files, images, journal, len(pictures))
+    finally:
+        # After Ctrl-C too: the pictures that are finished are whole, and named.
+        for _, path in sorted(files.items()):
+            print(path)
+
+
+def _paint_comparison(options: argparse.Namespace, bundle: Bundle, comparison: Comparison) -> None:
+    """One picture a cell, all from one seed; the sheets are saved beside them."""
+    base = given(options, CALL)
+    base.setdefault("prompt", DEFAULT_PROMPT)
+    base["seed"] = consecutive(options.seed, 1)[0]
+    cells = [_worded({**base, **cell}, options) for cell in comparison.cells()]
+    pictures = [
+        Picture(cell, cell["seed"] if options.fixed_code else options.noise_seed) for cell in cells
+    ]
+    _check(options, bundle, pictures)
+    pipe = _open(options, bundle)
+    for picture in pictures:
+        _rehearse(pipe, options, picture)
+    images, records = [], []
+    try:
+        for image, record in _paint_all(pipe, options, pictures):
+            images.append(image)
+            records.append(record)
+            if not options.skip_save:
+                print(_save(image, record, options))
+    finally:
+        for board in comparison.sheets(images) if len(images) == len(pictures) else ():
+            common = {name: value for name, value in records[0].items() if _same(name, records)}
+            print(save_numbered(board, options.outdir, common, prefix="compare-", digits=4))
+
+
+def _same(name: str, records: Sequence[Mapping[str, Any]]) -> bool:
+    return all(record.get(name) == records[0].get(name) for record in records)
+
+
+def _rehearse(pipe: StableDiffusionPipeline, options: argparse.Namespace, picture: Picture) -> None:
+    """Make a call up to where its prompt has been read, so that what is wrong is said early."""
+
+    def stop(stage: str, done: int, total: int) -> None:
+        if stage == "denoise" or (stage == "encode" and done == total):
+            raise _Checked
+
+    with contextlib.suppress(_Checked):
+        pipe(**picture.settings, **picture_input(options), callback_on_stage=stop)
 
 
 def _paint_all(
-    pipe: StableDiffusionPipeline, options: argparse.Namespace, jobs: list[tuple[str, int]]
-) -> Iterator[tuple[Image.Image, dict[str, Any]]]:
-    """One call a picture, so that each is saved as soon as it is done."""
-    settings: dict[str, Any] = {
-        "negative_prompt": options.negative_prompt,
-        "width": options.W,
-        "height": options.H,
-        "num_inference_steps": options.steps,
-        "guidance_scale": options.scale,
-        "scheduler": options.scheduler,
-        "eta": options.eta,
-        "clip_skip": options.clip_skip,
-    }
-    latents = None
-    if options.fixed_code:
-        latents = pipe.start_noise(jobs[0][1], options.W, options.H)
-    with StageBars(len(jobs)) as bars:
-        for prompt, seed in jobs:
-            output = pipe(prompt, seed=seed, latents=latents, callback_on_stage=bars, **settings)
+    pipe: StableDiffusionPipeline, options: argparse.Namespace, pictures: Sequence[Picture]
+) -> Iterator[Painted]:
+    """One call a picture, so that each can be saved as soon as it is done."""
+    with StageBars(len(pictures)) as bars:
+        for picture in pictures:
+            settings = picture.settings
+            latents = None
+            if picture.noise_seed is not None:
+                size = settings.get("width"), settings.get("height")
+                latents = pipe.start_noise(picture.noise_seed, *size)
+            start = picture_input(options)
+            output = pipe(**settings, **start, latents=latents, callback_on_stage=bars)
+            image = output.images[0]
+            if options.watermark is not None:
+                image = watermark.embed(image, options.watermark)
             bars.picture_done()
-            yield output.images[0], _record(pipe, prompt, seed, output.images[0], settings)
+            yield image, _record(pipe, options, picture, image)
 
 
 def _record(
     pipe: StableDiffusionPipeline,
-    prompt: str,
-    seed: int,
+    options: argparse.Namespace,
+    picture: Picture,
     image: Image.Image,
-    settings: dict[str, Any],
 ) -> dict[str, Any]:
     """What a picture's file says of how it was made: the defaults by their values."""
-    defaults = pipe.defaults
+    defaults, bundle = pipe.defaults, pipe.bundle
+    # What is kept of a picture brings its own size back, which may be none to paint at.
+    size = {} if options.keep_unmasked else {"width": image.width, "height": image.height}
     filled = {
-        "width": image.width,
-        "height": image.height,
+        **size,
         "num_inference_steps": defaults.steps,
         "guidance_scale": defaults.guidance_scale,
-        "scheduler": defaults.scheduler or pipe.bundle.scheduler["_class_name"],
+        "scheduler": defaults.scheduler or _named(bundle.scheduler),
     }
-    given = {name: value for name, value in settings.items() if value is not None}
-    record = {"prompt": prompt, "seed": seed, "model": pipe.bundle.name, **filled, **given}
-    return {**record, "version": f"Pleinair {_version()}"}
+    around = {
+        "noise_seed": picture.noise_seed,
+        **given(options, BETAS),
+        "watermark": options.watermark,
+        "precision": options.precision,
+        "engine": pipe.engine.name,
+        "device": pipe.engine.device,
+        "model": bundle.name,
+        "model_digest": bundle_digest(bundle) or None,
+        "solver": bundle.scheduler.get("_class_name"),
+        "version": f"Pleinair {_version()}",
+    }
+    record = {**filled, **picture.settings, **around}
+    return {name: value for name, value in record.items() if value is not None}
+
+
+def _named(config: Mapping[str, Any]) -> str | None:
+    """The short name of a model's own scheduler, where one stands for just its options."""
+    for name, (solver, options) in NAMED.items():
+        own = SOLVERS.get(str(config.get("_class_name"))) is solver
+        if own and all(config.get(key, False) == value for key, value in options.items()):
+            return name
+    return None
 
 
 def _version() -> str:
@@ -130,25 +237,156 @@ def _version() -> str:
         return "(not installed)"
 
 
-def _pictures_each(options: argparse.Namespace) -> int:
+def _bundle(options: argparse.Namespace) -> Bundle:
+    folder = catalog.find(options.model) if options.model else catalog.preferred()
+    bundle = Bundle.open(folder, options.tokenizer)
+    return dataclasses.replace(bundle, scheduler={**bundle.scheduler, **given(options, BETAS)})
+
+
+def _open(options: argparse.Namespace, bundle: Bundle) -> StableDiffusionPipeline:
+    engine = _engine(options, bundle)
+    print(f"model: {bundle.path}; {engine.name} on {engine.device}", file=sys.stderr)
+    if bundle.path == catalog.bundled() and not options.model:
+        print(
+            "this is the small bundled model; for Stable Diffusion convert a checkpoint: "
+            "pleinair-export CompVis/stable-diffusion-v1-4 models/stable-diffusion-v1-4",
+            file=sys.stderr,
+        )
+    return StableDiffusionPipeline(
+        bundle,
+        engine,
+        [lora.opened(named) for named in options.lora],
+        [inversion.opened(named) for named in options.embedding],
+    )
+
+
+def _engine(options: argparse.Namespace, bundle: Bundle) -> Engine:
+    precision = None if options.precision == "autocast" else "f32"
+    settings = (options.threads, options.cache_dir, precision)
+    try:
+        return choose(bundle, options.engine or "auto", options.device or "auto", *settings)
+    except PleinairError as error:
+        if not options.machine_restored:
+            raise
+        print(f"painting on what is here instead: {error}", file=sys.stderr)
+        return choose(bundle, "auto", "auto", *settings)
+
+
+def _journal(
+    options: argparse.Namespace, bundle: Bundle, lines: Sequence[argparse.Namespace], seed: int
+) -> contextlib.AbstractContextManager[Journal | None]:
+    """The journal of a prompt file's job; none for what is one picture, or is not saved."""
+    if not options.from_file or options.output or options.skip_save:
+        return contextlib.nullcontext()
+    # By the content of files and the name of the model, wherever they stand.
+    elsewhere = {"from_file", "outdir", "params_from", "threads", "cache_dir", "model", "tokenizer"}
+    inputs = {
+        "model": [bundle.name, bundle_digest(bundle)],
+        "lines": [
+            {name: value for name, value in vars(line).items() if name not in elsewhere}
+            for line in lines
+        ],
+        "files": [_digest(path) for line in lines for path in _files_read(line)],
+    }
+    return Journal(options.outdir, inputs, seed)
+
+
+def _files_read(line: argparse.Namespace) -> list[Path]:
+    """The files whose content changes a line's pictures; what is no file is refused later."""
+    named = [line.image, line.mask_image, *line.lora, *line.embedding]
+    paths = [Path(str(name)) for name in named if name]
+    # file:0.8 and file:word are weights and words of a file
+    stems = [Path(str(path).rpartition(":")[0]) for path in paths if not path.is_file()]
+    return [path for path in (*paths, *stems) if path.is_file()]
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _files(journal: Journal | None, pictures: int) -> dict[int, Path]:
+    """What a job has painted already, by the picture's number."""
+    if journal is None:
+        return {}
+    files = {i: path for i in range(pictures) if (path := journal.done(str(i)))}
+    if len(files) == pictures:
+        print(
+            f"painted before: {journal.path} says so; for other pictures give another --seed "
+            "or --outdir, for the same ones again delete it",
+            file=sys.stderr,
+        )
+    elif files:
+        print(f"going on after {len(files)} of {pictures} pictures", file=sys.stderr)
+    return files
+
+
+def _pictures_each(line: argparse.Namespace) -> int:
+    """How many pictures a prompt gets."""
     for name in ("n_samples", "n_iter"):
-        if getattr(options, name) < 1:
-            raise SettingError(f"--{name} is {getattr(options, name)}; give 1 or more")
+        if getattr(line, name) < 1:
+            raise SettingError(f"--{name} is {getattr(line, name)}; give 1 or more")
+    return int(line.n_samples * line.n_iter)
+
+
+def _check_options(options: argparse.Namespace, comparison: Comparison | None) -> None:
     if options.n_rows < 0:
         raise SettingError(f"--n_rows is {options.n_rows}; give 0 or more")
-    return int(options.n_samples * options.n_iter)
+    many = _pictures_each(options) > 1 or options.from_file or options.output
+    if comparison and many:
+        raise SettingError(
+            "--compare paints one picture a cell; leave out --n_samples, --n_iter, --from-file "
+            "and --output, or compare seed=1,2 and prompt=a cat|a dog"
+        )
 
 
-def _check_targets(options: argparse.Namespace, pictures: int) -> None:
+def _check(
+    options: argparse.Namespace, bundle: Bundle, pictures: Sequence[Picture], owner: str = ""
+) -> None:
     """Refuse now what could not be saved after minutes of painting."""
-    if options.skip_save and options.skip_grid:
+    if options.watermark is not None:
+        size = catalog.defaults(bundle).size
+        for picture in pictures:
+            width, height = (picture.settings.get(side, size) for side in ("width", "height"))
+            watermark.check(width, height, options.watermark)
+    if options.skip_save and options.skip_grid and not options.compare:
         return
-    if options.output and pictures > 1:
-        raise SettingError(f"--output names one picture, {pictures} are asked for; use --outdir")
-    check_target(options.output or next_numbered(options.outdir / "samples"))
+    if options.output and len(pictures) > 1:
+        raise SettingError(
+            f"--output names one picture, {len(pictures)} are asked for; use --outdir"
+        )
+    check_target(options.output or next_numbered(options.outdir / "samples"), owner)
 
 
-def _save(image: Image.Image, settings: dict[str, Any], options: argparse.Namespace) -> Path:
+def _save(
+    image: Image.Image,
+    record: dict[str, Any],
+    options: argparse.Namespace,
+    journal: Journal | None = None,
+    number: int = 0,
+) -> Path:
     if options.output:
-        return save(image, options.output, settings)
-    return save_numbered(image, options.outdir / "samples", settings)
+        return save(image, options.output, record)
+    folder = options.outdir / "samples"
+    if journal is None:
+        return save_numbered(image, folder, record)
+    announce = functools.partial(journal.tell, str(number))
+    return save_numbered(image, folder, record, owner=journal.owner, announce=announce)
+
+
+def _save_grid(
+    options: argparse.Namespace,
+    files: Mapping[int, Path],
+    images: Mapping[int, Image.Image],
+    journal: Journal | None,
+    count: int,
+) -> Path:
+    if journal and (path := journal.done(_GRID)):
+        return path
+    pictures = [images[i] if i in images else Image.open(files[i]) for i in range(count)]
+    sheet = grid(pictures, options.n_rows or _pictures_each(options))
+    if journal is None:
+        return save_numbered(sheet, options.outdir, prefix="grid-", digits=4)
+    announce = functools.partial(journal.tell, _GRID)
+    return save_numbered(
+        sheet, options.outdir, prefix="grid-", digits=4, owner=journal.owner, announce=announce
+    )

@@ -1,42 +1,136 @@
-"""A file of prompts, one a line."""
+"""A file of prompts, one a line, with options of their own where a line has them."""
 
+import argparse
 import codecs
+import re
+import shlex
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import PromptError
+from ..errors import PromptError, SettingError
+from ..text import styles
+from .arguments import CALL, parser
+
+# What may differ from picture to picture. The rest chooses the model, the machine and the folder,
+# once for the whole run.
+PICTURE_OPTIONS = frozenset(
+    {setting.argument for setting in CALL} | {"n_samples", "n_iter", "style", "wildcards"}
+)
+
+_FIRST_OPTION = re.compile(r"(?:^|\s)--(?=[A-Za-z])")
+
+
+@dataclass(frozen=True)
+class PromptLine:
+    """One line: where it stands, and the command line's options with its own put over them."""
+
+    number: int
+    options: argparse.Namespace
 
 
 @dataclass(frozen=True)
 class PromptFile:
-    """The prompts of a file, and its lines that are no text: (line number, what is wrong)."""
+    """The lines of a file, and those that cannot be used: (line number, what is wrong)."""
 
-    prompts: list[str]
+    lines: list[PromptLine]
     bad: list[tuple[int, str]]
 
 
-def read_prompts(path: Path) -> PromptFile:
-    """Blank lines are left out; a byte order mark and any line ends are understood.
+def read_prompts(path: Path, given: argparse.Namespace) -> PromptFile:
+    """Read a file of prompts; `given` are the command line's options, which hold for every line.
 
+    A line is a prompt and then, if it likes, options by the command line's own names:
+    `a red apple --seed 7 --negative-prompt "two apples"`. Values of several words are quoted;
+    backslashes in them are just backslashes. The prompt can also be given by `--prompt`.
+    Blank lines and those that begin with # are left out; a byte order mark and any line ends are
+    understood.
     Raises PromptError where the file cannot be read or holds no prompt.
     """
+    reader = parser()
+    reader.exit_on_error = False
+    lines, bad = [], []
+    for number, raw in _numbered(path):
+        try:
+            text = _text(raw)
+            if text and not text.startswith("#"):
+                lines.append(PromptLine(number, _options(reader, text, given)))
+        except PromptError as error:
+            bad.append((number, str(error)))
+    if not lines:
+        raise PromptError(
+            f"{path}: no prompt in it; write one a line, in UTF-8"
+            + "".join(f"; line {number}: {what}" for number, what in bad[:1])
+        )
+    return PromptFile(lines, bad)
+
+
+def _numbered(path: Path) -> Iterator[tuple[int, bytes]]:
     try:
         data = path.read_bytes()
     except OSError as error:
         raise PromptError(f"{path}: cannot be read: {error.strerror}; give a text file") from error
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         data = data.decode("utf-16", errors="replace").encode()
-    prompts, bad = [], []
-    for number, line in enumerate(data.removeprefix(codecs.BOM_UTF8).splitlines(), start=1):
-        try:
-            text = line.decode("utf-8").strip()
-        except UnicodeDecodeError as error:
-            bad.append((number, f"not UTF-8 at byte {error.start + 1}"))
-            continue
-        if "\0" in text:
-            bad.append((number, "binary data"))
-        elif text:
-            prompts.append(text)
-    if not prompts:
-        raise PromptError(f"{path}: no prompt in it; write one a line, in UTF-8")
-    return PromptFile(prompts, bad)
+    yield from enumerate(data.removeprefix(codecs.BOM_UTF8).splitlines(), start=1)
+
+
+def _text(raw: bytes) -> str:
+    try:
+        text = raw.decode("utf-8").strip()
+    except UnicodeDecodeError as error:
+        raise PromptError(f"not UTF-8 at byte {error.start + 1}") from error
+    if "\0" in text:
+        raise PromptError("binary data")
+    return text
+
+
+def _options(
+    reader: argparse.ArgumentParser, line: str, given: argparse.Namespace
+) -> argparse.Namespace:
+    """The given options with those of a line over them."""
+    found = _FIRST_OPTION.search(line)
+    prompt = line[: found.start()].strip() if found else line
+    own = _parsed(reader, _words(line[found.start() :]) if found else [], given)
+    for name, value in vars(own).items():
+        if name not in PICTURE_OPTIONS and value != getattr(given, name):
+            raise PromptError(f"{name} is for the whole run, not for a line")
+    if prompt and own.prompt:
+        raise PromptError("two prompts, one before the options and one by --prompt")
+    own.prompt = prompt or own.prompt
+    if not own.prompt:
+        raise PromptError("options, but no prompt")
+    try:
+        styles.apply(own.style or (), own.prompt)
+    except SettingError as error:
+        raise PromptError(str(error)) from error
+    return own
+
+
+def _parsed(
+    reader: argparse.ArgumentParser, words: list[str], given: argparse.Namespace
+) -> argparse.Namespace:
+    if {"-h", "--help"} & set(words):
+        raise PromptError("--help is no option of a line")
+    # argparse sets its defaults only where the namespace has no value yet.
+    own = argparse.Namespace(**{**vars(given), "prompt": None})
+    try:
+        _, left = reader.parse_known_args(words, own)
+    except argparse.ArgumentError as error:
+        raise PromptError(str(error)) from error
+    if left and left[0].startswith("-"):
+        raise PromptError(f"{left[0]} is no option")
+    if left:
+        raise PromptError(f"{left[0]!r} belongs to no option; quote values of several words")
+    return own
+
+
+def _words(text: str) -> list[str]:
+    """Split as a shell would, but for backslashes: prompts and Windows' paths have them."""
+    splitter = shlex.shlex(text, posix=True, punctuation_chars=False)
+    splitter.whitespace_split = True
+    splitter.commenters = splitter.escape = ""
+    try:
+        return list(splitter)
+    except ValueError as error:
+        raise PromptError("a quote is never closed") from error

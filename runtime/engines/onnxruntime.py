@@ -1,11 +1,14 @@
 """ONNX Runtime: any CPU, and NVIDIA's GPUs through its CUDA provider."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..adapters import onnx_graph
+from ..adapters.changes import Changes
 from ..errors import EngineError
 from .protocol import Feeds, Shapes, conform, first_line
 
@@ -37,16 +40,23 @@ class OnnxRuntimeEngine:
         self._provider = (provider, {"device_id": number} if number else {})
         self._threads = threads
 
-    def compile(self, path: Path, shapes: Shapes) -> "OnnxRuntimeGraph":
+    def compile(
+        self, path: Path, shapes: Shapes, changes: Changes | None = None
+    ) -> "OnnxRuntimeGraph":
         options = self._runtime.SessionOptions()
         options.log_severity_level = 4  # failures reach the user as one line, below
         if self._threads is not None:
             options.intra_op_num_threads = self._threads
+        patched = onnx_graph.patch(path, changes) if changes else None
+        if patched:
+            patched.hand_to(options)
         providers = [self._provider]
         if self._provider[0] != _PROVIDERS["CPU"]:
             providers.append((_PROVIDERS["CPU"], {}))  # for the odd operator CUDA lacks
         try:
-            session = self._runtime.InferenceSession(str(path), options, providers)
+            session = self._runtime.InferenceSession(
+                patched.content if patched else str(path), options, providers
+            )
         except Exception as error:  # ONNX Runtime's errors share no base class
             raise EngineError(
                 f"{path}: ONNX Runtime cannot open it on {self.device}: {first_line(error)}"
@@ -58,14 +68,15 @@ class OnnxRuntimeEngine:
                 "its CUDA and cuDNN libraries or the driver are missing"
             )
         _check_inputs(path, session, shapes)
-        return OnnxRuntimeGraph(session)
+        return OnnxRuntimeGraph(session, patched.weights if patched else None)
 
 
 class OnnxRuntimeGraph:
     """One session; ONNX Runtime itself lets several threads run it at once."""
 
-    def __init__(self, session: Any) -> None:
+    def __init__(self, session: Any, weights: Mapping[str, NDArray[Any]] | None = None) -> None:
         self._session = session
+        self._weights = weights  # the session reads them where they are
         self._inputs = {port.name: port for port in session.get_inputs()}
         self._outputs = [port.name for port in session.get_outputs()]
 

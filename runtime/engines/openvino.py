@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..adapters import openvino_model
+from ..adapters.changes import Changes
 from ..errors import EngineError
 from .protocol import Feeds, Shapes, conform, first_line
 
@@ -52,9 +54,13 @@ class OpenVinoEngine:
                 f"OpenVINO finds no device {device!r} here; it finds: {', '.join(sorted(present))}"
             )
 
-    def compile(self, path: Path, shapes: Shapes) -> "OpenVinoGraph":
+    def compile(
+        self, path: Path, shapes: Shapes, changes: Changes | None = None
+    ) -> "OpenVinoGraph":
         try:
             model = self._core.read_model(path)
+            if changes:
+                openvino_model.patch(model, changes)
             _take_fractions(model)
             _reshape(model, shapes)
             return OpenVinoGraph(self._core.compile_model(model, self.device, self._config))

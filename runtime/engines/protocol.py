@@ -8,6 +8,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ..adapters.changes import Changes
+
 Array = NDArray[Any]
 Feeds = Mapping[str, Array]
 Shapes = Mapping[str, Sequence[int]]
@@ -35,8 +37,8 @@ class Engine(Protocol):
     device: str
     format: str
 
-    def compile(self, path: Path, shapes: Shapes) -> Graph:
-        """The graph at `path`, made for just these input shapes.
+    def compile(self, path: Path, shapes: Shapes, changes: Changes | None = None) -> Graph:
+        """The graph at `path`, made for just these input shapes, with these weights changed.
 
         Raises EngineError where the file cannot be read or the device refuses it.
         """

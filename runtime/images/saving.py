@@ -1,42 +1,49 @@
 """Saving pictures: whole or not at all, never over another file, with how they were made."""
 
 import contextlib
-import json
+import hashlib
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
 from ..errors import SettingError
+from . import metadata
 
-# Text for people and the usual readers, JSON for us.
-_TEXT_KEY = "parameters"
-_JSON_KEY = "pleinair"
 # A large picture's worth of bytes.
 _ROOM = 4 << 20
 
+# Told of a file that is whole and about to get its name: that path, and the content's sha256.
+Announce = Callable[[Path, str], object]
 
-def save(image: Image.Image, path: Path, settings: Mapping[str, Any] | None = None) -> Path:
-    """Write a picture to a path that must not exist yet; PNG carries the settings as text.
+
+def save(
+    image: Image.Image,
+    path: Path,
+    settings: Mapping[str, Any] | None = None,
+    owner: str = "",
+    announce: Announce = lambda path, digest: None,
+) -> Path:
+    """Write a picture to a path that must not exist yet; PNG, JPEG and WebP carry the settings.
 
     Written beside the target, synced, then published under its name in one step.
+    owner: part of the unfinished file's name, by which `sweep` finds it after a crash.
     Raises SettingError where the file exists, the format is unknown or the disk refuses.
     """
-    info = _png_text(settings) if settings and path.suffix.lower() == ".png" else None
-    extra = {"pnginfo": info} if info else {}
-    if path.suffix.lower() not in Image.registered_extensions():
-        raise SettingError(f"{path}: unknown picture format; end the name in .png, .jpg or .webp")
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+    format = _format(path)
+    part = _part(path, owner)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("xb") as file:
-            image.save(file, format=Image.registered_extensions()[path.suffix.lower()], **extra)
+        with part.open("x+b") as file:
+            image.save(file, format=format, **_described(format, settings))
             file.flush()
             os.fsync(file.fileno())
+            file.seek(0)
+            digest = hashlib.sha256(file.read()).hexdigest()
+        announce(path, digest)
         _publish(part, path)
     except FileExistsError:
         raise SettingError(f"{path}: exists already; choose another name") from None
@@ -48,13 +55,12 @@ def save(image: Image.Image, path: Path, settings: Mapping[str, Any] | None = No
     return path
 
 
-def check_target(path: Path) -> None:
+def check_target(path: Path, owner: str = "") -> None:
     """Raise the SettingError that saving there would end in, before the work for it is done."""
-    if path.suffix.lower() not in Image.registered_extensions():
-        raise SettingError(f"{path}: unknown picture format; end the name in .png, .jpg or .webp")
+    _format(path)
     if path.exists():
         raise SettingError(f"{path}: exists already; choose another name")
-    trial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+    trial = _part(path, owner)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         trial.write_bytes(b"\0" * _ROOM)  # a full disk says so here
@@ -71,12 +77,14 @@ def save_numbered(
     settings: Mapping[str, Any] | None = None,
     prefix: str = "",
     digits: int = 5,
+    owner: str = "",
+    announce: Announce = lambda path, digest: None,
 ) -> Path:
     """Save as the next free `<prefix>00000.png` of a folder, and return that path."""
     while True:
         path = next_numbered(folder, prefix, digits)
         try:
-            return save(image, path, settings)
+            return save(image, path, settings, owner, announce)
         except SettingError:
             if not path.exists():  # another process may have taken the number meanwhile
                 raise
@@ -85,6 +93,35 @@ def save_numbered(
 def next_numbered(folder: Path, prefix: str = "", digits: int = 5) -> Path:
     """The first name after all numbered ones that stand in the folder."""
     return folder / f"{prefix}{_next_number(folder, prefix):0{digits}}.png"
+
+
+def sweep(folder: Path, owner: str) -> None:
+    """Remove what an owner that was killed left unfinished in a folder."""
+    for part in folder.glob(f".*.{owner}-*.partial"):
+        part.unlink(missing_ok=True)
+
+
+def _format(path: Path) -> str:
+    try:
+        return Image.registered_extensions()[path.suffix.lower()]
+    except KeyError:
+        raise SettingError(
+            f"{path}: unknown picture format; end the name in .png, .jpg or .webp"
+        ) from None
+
+
+def _described(format: str, settings: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What to save a picture with so that its file says how it was made."""
+    if settings and format == "PNG":
+        return {"pnginfo": metadata.png_info(settings)}
+    if settings and format in ("JPEG", "WEBP"):
+        return {"exif": metadata.exif(settings)}
+    return {}
+
+
+def _part(path: Path, owner: str) -> Path:
+    """A name beside the target that nobody else has, and that no listing of pictures shows."""
+    return path.with_name(f".{path.name}.{owner}-{secrets.token_hex(4)}.partial")
 
 
 def _next_number(folder: Path, prefix: str) -> int:
@@ -104,35 +141,3 @@ def _publish(part: Path, path: Path) -> None:
         if path.exists():
             raise FileExistsError(path) from None
         os.replace(part, path)
-
-
-def _png_text(settings: Mapping[str, Any]) -> PngInfo:
-    info = PngInfo()
-    info.add_text(_TEXT_KEY, parameters_text(settings))
-    info.add_text(_JSON_KEY, json.dumps(dict(settings), ensure_ascii=False))
-    return info
-
-
-def parameters_text(settings: Mapping[str, Any]) -> str:
-    """The settings as the web interfaces write them under `parameters`.
-
-    The prompt, then `Negative prompt: …`, then `Steps: 20, Sampler: …, CFG scale: …, Seed: …`.
-    """
-    lines = [str(settings.get("prompt", ""))]
-    if settings.get("negative_prompt"):
-        lines.append(f"Negative prompt: {settings['negative_prompt']}")
-    fields = {
-        "Steps": settings.get("num_inference_steps"),
-        "Sampler": settings.get("scheduler"),
-        "CFG scale": settings.get("guidance_scale"),
-        "Seed": settings.get("seed"),
-        "Size": f"{settings.get('width')}x{settings.get('height')}",
-        "Model": settings.get("model"),
-        "Eta": settings.get("eta") or None,
-        "Clip skip": settings.get("clip_skip"),
-        "Version": settings.get("version"),
-    }
-    lines.append(
-        ", ".join(f"{name}: {value}" for name, value in fields.items() if value is not None)
-    )
-    return "\n".join(lines)

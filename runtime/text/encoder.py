@@ -1,46 +1,54 @@
 """A prompt's embedding: what the UNet attends to."""
 
-import logging
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..engines.protocol import Graph
 from ..errors import EngineError, SettingError
-from .tokenizer import ClipTokenizer
+from .chunks import Chunk
 
-log = logging.getLogger("pleinair")
+Array = NDArray[np.float32]
 
 
 class TextEncoder:
-    """CLIP's text model behind its tokenizer."""
+    """CLIP's text model; what it has read once it remembers, so keep one object a call."""
 
-    def __init__(self, tokenizer: ClipTokenizer, graph: Graph) -> None:
-        self._tokenizer = tokenizer
+    def __init__(self, graph: Graph) -> None:
         self._graph = graph
+        self._outputs: dict[bytes, dict[str, Array]] = {}
 
-    def __call__(self, prompt: str, clip_skip: int | None = None) -> NDArray[np.float32]:
-        """Embedding of one prompt, float32 of shape (1, tokens, width).
+    def encode(self, chunks: Sequence[Chunk], clip_skip: int | None = None) -> Array:
+        """Embedding of a text's chunks side by side: float32, (1, chunks x max_length, width).
 
         clip_skip: take the layer this many before the last; None or 0 is the last.
-        A prompt that is too long is cut, and the words lost are logged as a warning.
         Raises SettingError where the model has fewer layers than clip_skip asks for.
         """
-        tokens = self._tokenizer(prompt)
-        if tokens.dropped:
-            log.warning(
-                "prompt is %d tokens long and %d fit; dropped: %s",
-                tokens.count,
-                self._tokenizer.max_length,
-                tokens.dropped,
-            )
-        outputs = self._graph({"input_ids": tokens.ids})
-        if not clip_skip:
-            return next(iter(outputs.values()))
-        return _skipped(outputs, clip_skip)
+        return np.concatenate([self._chunk(chunk, clip_skip) for chunk in chunks], axis=1)
+
+    def _chunk(self, chunk: Chunk, clip_skip: int | None) -> Array:
+        key = chunk.ids.tobytes()
+        if key not in self._outputs:
+            self._outputs[key] = self._graph({"input_ids": chunk.ids})
+        outputs = self._outputs[key]
+        embedding = _skipped(outputs, clip_skip) if clip_skip else next(iter(outputs.values()))
+        return embedding if (chunk.weights == 1).all() else _weighted(embedding, chunk.weights)
 
 
-def _skipped(outputs: dict[str, NDArray[np.float32]], clip_skip: int) -> NDArray[np.float32]:
+def _weighted(embedding: Array, weights: NDArray[np.float64]) -> Array:
+    """Rows times their weights, then all times one number that gives back the chunk's mean.
+
+    So webui does it: the UNet was trained on embeddings of one scale.
+    """
+    weighted = embedding * weights[None, :, None]
+    mean = weighted.mean()
+    if mean:
+        weighted *= embedding.mean(dtype=np.float64) / mean
+    return weighted.astype(np.float32)
+
+
+def _skipped(outputs: dict[str, Array], clip_skip: int) -> Array:
     """An earlier layer's state after the final layer norm, which our exporter puts in the graph."""
     skips = [name for name in outputs if name.startswith("clip_skip.")]
     if not skips:

@@ -1,13 +1,15 @@
 """CLIP's byte-pair tokenizer, from the files that a checkpoint carries."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
+from ..adapters.inversion import Embedding, Words, teach
 from ..bundle import read_json
 from ..errors import BundleError
 
@@ -35,6 +37,13 @@ class Tokens:
     dropped: str
 
 
+class Piece(NamedTuple):
+    """One token of a text, and where in the text it begins."""
+
+    id: int
+    start: int
+
+
 class ClipTokenizer:
     """Turns a prompt into the ids of transformers' CLIPTokenizer.
 
@@ -53,20 +62,40 @@ class ClipTokenizer:
         self.bos = self._id(settings.get("bos_token", _MARKS[0]), folder)
         self.eos = self._id(settings.get("eos_token", _MARKS[1]), folder)
         self.pad = self._id(settings.get("pad_token", _MARKS[1]), folder)
+        self._words = Words((), {})
+        self.comma: int | None = self._tokenizer.token_to_id(",</w>")
+
+    @property
+    def room(self) -> int:
+        """How many tokens fit between the marks of beginning and end."""
+        return self.max_length - 2
 
     def __call__(self, prompt: str) -> Tokens:
         """Ids of one prompt, padded to `max_length`; what does not fit is cut and named."""
-        encoding = self._tokenizer.encode(prompt, add_special_tokens=False)
-        room = self.max_length - 2
-        ids = [self.bos, *encoding.ids[:room], self.eos]
-        ids += [self.pad] * (self.max_length - len(ids))
-        dropped = ""
-        if len(encoding.ids) > room:
-            start = encoding.offsets[room][0]
-            # A cut inside a word loses the word: name the whole of it.
-            start = prompt.rfind(" ", 0, start + 1) + 1
-            dropped = prompt[start:].strip()
-        return Tokens(np.array([ids], dtype=np.int64), len(encoding.ids) + 2, dropped)
+        pieces = self.pieces(prompt)
+        ids = self.framed([piece.id for piece in pieces[: self.room]])
+        dropped = words_from(prompt, pieces[self.room].start) if len(pieces) > self.room else ""
+        return Tokens(ids, len(pieces) + 2, dropped)
+
+    def pieces(self, text: str) -> list[Piece]:
+        """All tokens of a text, however many, without marks and padding."""
+        encoding = self._tokenizer.encode(text, add_special_tokens=False)
+        return [
+            Piece(number, start)
+            for first, (start, _) in zip(encoding.ids, encoding.offsets, strict=True)
+            for number in (first, *self._words.following(first))
+        ]
+
+    def learn(self, embeddings: Sequence[Embedding]) -> Words:
+        """Know these words of textual inversion from now on; AdapterError where one is taken."""
+        self._words = teach(self._tokenizer, embeddings)
+        return self._words
+
+    def framed(self, ids: Sequence[int]) -> NDArray[np.int64]:
+        """Up to `room` ids begun, ended and padded: int64 of shape (1, max_length)."""
+        whole = [self.bos, *ids, self.eos]
+        whole += [self.pad] * (self.max_length - len(whole))
+        return np.array([whole], dtype=np.int64)
 
     def _id(self, token: Any, folder: Path) -> int:
         text = token["content"] if isinstance(token, dict) else token
@@ -76,6 +105,11 @@ class ClipTokenizer:
                 f"{folder}: the vocabulary has no {text!r}; copy it from the checkpoint"
             )
         return int(number)
+
+
+def words_from(text: str, start: int) -> str:
+    """The end of a text from the word that holds `start`: a cut inside a word loses the word."""
+    return text[text.rfind(" ", 0, start + 1) + 1 :].strip()
 
 
 def _load(folder: Path) -> Tokenizer:

@@ -1,7 +1,5 @@
 """The text encoder's lessons: labels say what captions say, and they can be learnt."""
 
-from pathlib import Path
-
 import pytest
 import torch
 from torch.nn import functional

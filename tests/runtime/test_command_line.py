@@ -1,5 +1,6 @@
 """The command line: pictures out, and one clear line with exit code 2 for what is wrong."""
 
+import json
 import os
 import signal
 import subprocess
@@ -10,9 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from pleinair.runtime import StableDiffusionPipeline
 from pleinair.runtime.cli import main
+from pleinair.runtime.images import watermark
 
 DEMO = Path(__file__).parents[2] / "demo.py"
 
@@ -119,6 +122,87 @@ def test_pictures_carry_prompt_and_settings(quick: list[str]) -> None:
     assert "Steps: 2, " in text["parameters"]
     assert "Seed: 7, Size: 64x64, Model: tiny-openvino" in text["parameters"]
     assert '"guidance_scale": 7.5' in text["pleinair"]
+
+
+@pytest.mark.parametrize("name", ["first.png", "first.jpg", "first.webp"])
+def test_a_picture_repeats_itself(quick: list[str], model: str, name: str) -> None:
+    """All that differs from the defaults is taken back out of the file."""
+    flags = ["--prompt", "a boat, 蓝色", "--negative-prompt", "fog", "--scale", "4", "--W", "72"]
+    flags += ["--scheduler", "ddim", "--eta", "0.5", "--clip-skip", "1", "--beta-end", "0.02"]
+    assert main([*quick, *flags, "--output", name]) == 0
+    assert main([*quick, *flags, "--output", "same.png"]) == 0
+    again = ["--model", model, "--params-from", name]
+    assert main([*again, "--output", "again.png"]) == 0
+    assert np.array_equal(Image.open("again.png"), Image.open("same.png"))
+    assert main([*again, "--seed", "8", "--output", "other.png"]) == 0
+    assert main([*quick, *flags, "--seed", "8", "--output", "same8.png"]) == 0
+    assert np.array_equal(Image.open("other.png"), Image.open("same8.png"))
+    assert not np.array_equal(Image.open("other.png"), Image.open("same.png"))
+
+
+def test_a_picture_of_a_fixed_code_repeats_itself(quick: list[str], model: str) -> None:
+    assert main([*quick, "--n_samples", "2", "--fixed_code", "--scheduler", "euler_a"]) == 0
+    second = "outputs/txt2img-samples/samples/00001.png"
+    assert main(["--model", model, "--params-from", second, "--output", "again.png"]) == 0
+    assert np.array_equal(Image.open("again.png"), Image.open(second))
+
+
+def test_another_model_is_told(
+    quick: list[str], model: str, capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main([*quick, "--output", "a.png"]) == 0
+    # The model is found by its name where models stand ...
+    monkeypatch.setenv("PLEINAIR_MODELS", str(Path(model).parent))
+    capsys.readouterr()
+    assert main(["--params-from", "a.png", "--output", "b.png"]) == 0
+    assert f"model: {model};" in capsys.readouterr().err
+    assert np.array_equal(Image.open("a.png"), Image.open("b.png"))
+    # ... and never by a path that a file names.
+    _with_json("c.png", {"prompt": "boat", "model": str(Path(model)), "device": "../../evil"})
+    assert main([*quick, "--params-from", "c.png", "--output", "d.png"]) == 0
+    assert f"painted with {model[:20]}" in capsys.readouterr().err
+
+
+def test_what_a_file_says_is_not_obeyed_blindly(quick: list[str], capsys) -> None:
+    said = {"prompt": "boat", "seed": "7", "scheduler": "\x1b[2J", "engine": "x", "surprise": {}}
+    _with_json("a.png", said)
+    assert main([*quick, "--params-from", "a.png", "--output", "b.png"]) == 0
+    lines = capsys.readouterr().err.splitlines()
+    (told,) = [line for line in lines if line.startswith("a.png: not used: ")]
+    assert "seed 7" in told
+    assert "surprise" in told
+    assert "\x1b" not in told
+    assert [line for line in lines if "painting on what is here" in line]
+    assert main([*quick, "--prompt", "boat", "--output", "c.png"]) == 0
+    assert np.array_equal(Image.open("b.png"), Image.open("c.png"))
+
+
+def test_pictures_that_say_nothing_are_one_line(quick: list[str], capsys) -> None:
+    Image.new("RGB", (8, 8)).save("plain.png")
+    Path("text.png").write_text("hello")
+    for name in ("plain.png", "text.png", "nowhere.png"):
+        assert main([*quick, "--params-from", name]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"error: {name}: ")
+
+
+def _with_json(path: str, said: dict[str, object]) -> None:
+    info = PngInfo()
+    info.add_text("pleinair", json.dumps(said))
+    Image.new("RGB", (8, 8)).save(path, pnginfo=info)
+
+
+def test_watermark(quick: list[str], model: str, capsys) -> None:
+    size = ["--W", "256", "--H", "256"]
+    assert main([*quick, *size, "--watermark", "--output", "a.png"]) == 0
+    assert watermark.extract(Image.open("a.png")) == b"StableDiffusionV1"
+    assert main([*quick, *size, "--output", "plain.png"]) == 0
+    assert watermark.extract(Image.open("plain.png")) != b"StableDiffusionV1"
+    assert main(["--model", model, "--params-from", "a.png", "--output", "b.png"]) == 0
+    assert np.array_equal(Image.open("a.png"), Image.open("b.png"))
+    capsys.readouterr()
+    assert main([*quick, "--watermark", "mine", "--output", "c.png"]) == 2
+    assert "64x64 is too small for a watermark" in capsys.readouterr().err
 
 
 def test_prompts_from_a_file(quick: list[str], capsys) -> None:

@@ -1,5 +1,6 @@
 """Pictures are saved whole or not at all, and never over another file."""
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from PIL import Image
 
 from pleinair.runtime.errors import SettingError
 from pleinair.runtime.images.grid import grid
-from pleinair.runtime.images.saving import parameters_text, save, save_numbered
+from pleinair.runtime.images.saving import save, save_numbered, sweep
 
 RED = Image.new("RGB", (8, 8), "red")
 
@@ -74,13 +75,23 @@ def test_a_number_taken_meanwhile_is_passed_over(
     assert save_numbered(RED, tmp_path).name == "00001.png"
 
 
-def test_parameters_as_the_web_interfaces_write_them() -> None:
-    settings = {"prompt": "a boat", "negative_prompt": "fog", "num_inference_steps": 20}
-    settings |= {"scheduler": "euler_a", "guidance_scale": 7.5, "seed": 3, "eta": 0.0}
-    assert parameters_text({**settings, "width": 64, "height": 32}) == (
-        "a boat\nNegative prompt: fog\n"
-        "Steps: 20, Sampler: euler_a, CFG scale: 7.5, Seed: 3, Size: 64x32"
-    )
+def test_a_file_is_announced_when_it_is_whole_and_before_it_has_its_name(tmp_path: Path) -> None:
+    told = []
+
+    def announce(path: Path, digest: str) -> None:
+        (part,) = tmp_path.iterdir()
+        told.append((path, digest, part.name.endswith(".partial"), part.read_bytes()))
+
+    path = save_numbered(RED, tmp_path, owner="job", announce=announce)
+    content = path.read_bytes()
+    assert told == [(path, hashlib.sha256(content).hexdigest(), True, content)]
+
+
+def test_only_the_owners_unfinished_files_are_swept(tmp_path: Path) -> None:
+    for name in (".a.png.job-1f.partial", ".a.png.other-1f.partial", "a.png"):
+        (tmp_path / name).touch()
+    sweep(tmp_path, "job")
+    assert sorted(file.name for file in tmp_path.iterdir()) == [".a.png.other-1f.partial", "a.png"]
 
 
 def test_grid() -> None:

@@ -17,8 +17,8 @@ Run from the repository root, in this order:
     python -m models.pocket.training.sheets
     python -m models.pocket.training.curves
 
-The training stages (text_encoder, autoencoder, diffusion, decoder, few_step, tiny_decoder, classifier) pick up
-where they were stopped. They also run as equal workers:
+The training stages (text_encoder, autoencoder, diffusion, decoder, few_step, tiny_decoder,
+classifier) pick up where they were stopped. They also run as equal workers:
 `torchrun --nproc-per-node 2 -m models.pocket.training.diffusion`.
 
 Every stage writes under `models/pocket/training/work/`, which git ignores. `work/checkpoint/` is an

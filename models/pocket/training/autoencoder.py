@@ -1,8 +1,8 @@
 """Train the autoencoder: 64x64 pictures to 4x16x16 latents and back.
 
 Loss: L1 + L2 on pixels, L1 on the differences between neighbours (which keeps edges) and between
-colours (which keeps hues), and a small KL term to a unit Gaussian (Rombach et al. 2022, section 3.1,
-without the adversarial and perceptual parts: flat icons do not need them).
+colours (which keeps hues), and a small KL term to a unit Gaussian (Rombach et al. 2022, section
+3.1, without the adversarial and perceptual parts: flat icons do not need them).
 
 Writes `work/vae/` (diffusers) with whitened latents.
 """

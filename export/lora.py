@@ -1,0 +1,49 @@
+"""LoRA files merged into a checkpoint before it is traced, by the runtime's own arithmetic."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+
+from pleinair.runtime.adapters import lora
+from pleinair.runtime.adapters.changes import Changes, Shapes
+
+from .manifest import sha256
+
+# transformers before 5.6 keeps CLIP's layers one level down; files and graphs mean them without it.
+_WRAPPER = "text_model."
+
+
+def planned(
+    files: Sequence[lora.Lora], modules: Mapping[str, torch.nn.Module]
+) -> dict[str, Changes]:
+    """Sub-model -> what the files add to its weights, added up.
+
+    modules: every sub-model of the checkpoint; only shapes are read, so the meta device will do.
+    Raises `AdapterError` where a file does not fit, before any weight is loaded.
+    """
+    return lora.changes(files, {name: _shapes(module) for name, module in modules.items()})
+
+
+def merge(module: torch.nn.Module, changes: Changes) -> None:
+    """Put the changed weights into a loaded module, in place."""
+    for name, parameter in module.named_parameters():
+        change = changes.get(name.removeprefix(_WRAPPER))
+        if change is not None:
+            merged = change(parameter.data.float().numpy())
+            parameter.data = torch.from_numpy(merged).to(parameter.dtype)
+
+
+def record(files: Sequence[lora.Lora]) -> list[dict[str, object]]:
+    """For the manifest: which files, how much of each."""
+    return [
+        {"name": file.path.name, "weight": file.weight, "sha256": sha256(file.path)}
+        for file in files
+    ]
+
+
+def _shapes(module: torch.nn.Module) -> Shapes:
+    return {
+        name.removeprefix(_WRAPPER): tuple(parameter.shape)
+        for name, parameter in module.named_parameters()
+        if name.endswith(".weight") and parameter.ndim > 1
+    }

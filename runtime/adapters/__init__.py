@@ -1,0 +1,13 @@
+"""What people add to a model: LoRA files and textual inversion embeddings, without torch.
+
+A file is read (`safetensors.py`, `pickles.py`), understood (`lora.py`, `inversion.py`) and becomes
+`Changes`: for each weight, by the name that PyTorch knows it by, a function from old to new. They
+are applied to a graph before it is compiled (`openvino_model.py`, `onnx_graph.py`), or to a
+PyTorch module when it is exported (`export/lora.py`).
+"""
+
+from ..errors import PleinairError
+
+
+class AdapterError(PleinairError):
+    """A LoRA or embedding file cannot be read, trusted, or fitted to the model."""

@@ -1,0 +1,190 @@
+"""Textual inversion: new words, each of one or several vectors (Gal et al. 2022).
+
+A word's vectors become rows of the text encoder's embedding matrix, and tokens of the tokenizer:
+"word", "word_1", "word_2" …, as in diffusers. In a prompt the word alone stands for all of them.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tokenizers import AddedToken, Tokenizer
+
+from . import AdapterError, pickles, safetensors
+from .changes import Array, Changes, Shapes
+
+_MATRIX = "embeddings.token_embedding.weight"
+# Stable Diffusion XL's two encoders, as kohya and webui call them in a file.
+_PARTS = {"clip_l": "text_encoder", "clip_g": "text_encoder_2"}
+# Keys that stand for "the vectors" and are no word.
+_NAMELESS = {"emb_params", "*", *_PARTS}
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """One file.
+
+    word: what a prompt says to mean it.
+    vectors: part -> float32 (vectors, width).
+    """
+
+    path: Path
+    word: str
+    vectors: Mapping[str, Array]
+
+    @property
+    def tokens(self) -> list[str]:
+        count = len(next(iter(self.vectors.values())))
+        return [self.word, *(f"{self.word}_{i}" for i in range(1, count))]
+
+
+@dataclass(frozen=True)
+class Words:
+    """Embeddings that a tokenizer knows.
+
+    rows: token -> its id, which is its row in the embedding matrix.
+    """
+
+    embeddings: Sequence[Embedding]
+    rows: Mapping[str, int]
+
+    def following(self, token: int) -> tuple[int, ...]:
+        """The ids that follow a word's first one; none for any other id."""
+        return self._following.get(token, ())
+
+    @cached_property
+    def _following(self) -> dict[int, tuple[int, ...]]:
+        ids = [[self.rows[token] for token in item.tokens] for item in self.embeddings]
+        return {first: tuple(rest) for first, *rest in ids if rest}
+
+    def changes(self, models: Mapping[str, Shapes]) -> dict[str, Changes]:
+        """The embedding matrix of each text encoder, with the words' vectors in their rows.
+
+        Raises AdapterError where a file is for encoders of another width or number.
+        """
+        encoders = [part for part in models if part.startswith("text_encoder")]
+        for item in self.embeddings:
+            _require_fit(item, {part: models[part] for part in encoders})
+        return {part: {_MATRIX: _Rows(part, self)} for part in encoders}
+
+
+@dataclass(frozen=True)
+class _Rows:
+    part: str
+    words: Words
+
+    def __call__(self, matrix: Array) -> Array:
+        count = max(len(matrix), 1 + max(self.words.rows.values()))
+        larger = np.zeros((count, matrix.shape[1]), np.float32)
+        larger[: len(matrix)] = matrix
+        for item in self.words.embeddings:
+            rows = [self.words.rows[token] for token in item.tokens]
+            larger[rows] = item.vectors[self.part]
+        return larger
+
+
+Named = str | Path | tuple[str | Path, str]
+"""A file, a file with the word that shall mean it, or both in one text: "FILE:WORD"."""
+
+
+def opened(named: Named) -> Embedding:
+    """The embedding that a user names; errors as in `read`."""
+    if isinstance(named, tuple):
+        return read(*named)
+    path, colon, word = str(named).rpartition(":")
+    # A colon may be the file's own, as after a drive's letter.
+    if not colon or Path(named).is_file() or not Path(path).is_file():
+        return read(named)
+    return read(path, word)
+
+
+def read(path: str | Path, word: str | None = None) -> Embedding:
+    """Read a `.safetensors`, `.pt` or `.bin` file of textual inversion.
+
+    word: what prompts say; None is the file's own word or, where it has none, the file's name.
+    Raises AdapterError where the file is unreadable, unsafe, or holds no vectors.
+    """
+    path = Path(path)
+    if path.suffix == ".safetensors":
+        content: Any = safetensors.read(path)[0]
+    elif path.is_file():
+        content = pickles.read(path)
+    else:
+        raise AdapterError(f"{path}: no such file; give the path of an embedding")
+    own, found = _vectors(content)
+    vectors = {part: np.atleast_2d(value).astype(np.float32) for part, value in found.items()}
+    lengths = {len(value) for value in vectors.values()}
+    if len(lengths) != 1 or any(value.ndim != 2 for value in vectors.values()):
+        raise AdapterError(f"{path}: holds no vectors of textual inversion; get another file")
+    if not all(np.isfinite(value).all() for value in vectors.values()):
+        raise AdapterError(f"{path}: holds values that are no numbers; get it anew")
+    word = word if word is not None else own or path.stem
+    if not word.strip() or word != word.strip():
+        raise AdapterError(f"{path}: {word!r} cannot be a word; name one, as in FILE:WORD")
+    return Embedding(path, word, vectors)
+
+
+def _vectors(content: Any) -> tuple[str | None, dict[str, Any]]:
+    """The file's own word, and part -> vectors, in the layouts of webui, kohya and diffusers."""
+    if isinstance(content, np.ndarray):
+        return None, {"text_encoder": content}
+    if not isinstance(content, Mapping):
+        return None, {}
+    if "string_to_param" in content:
+        inner = pickles.parameters(content["string_to_param"])
+        name = content.get("name")
+        word = name if isinstance(name, str) else None
+        return word, {"text_encoder": next(iter(inner.values()))}
+    both = {part: content[key] for key, part in _PARTS.items() if key in content}
+    if both:
+        return None, both
+    arrays = {key: value for key, value in content.items() if isinstance(value, np.ndarray)}
+    if len(arrays) != 1:
+        return None, {}
+    key, value = next(iter(arrays.items()))
+    return None if key in _NAMELESS else str(key), {"text_encoder": value}
+
+
+def teach(tokenizer: Tokenizer, embeddings: Sequence[Embedding]) -> Words:
+    """Make a tokenizer know the words.
+
+    Raises AdapterError where a word is one of the tokenizer's own, or given twice.
+    """
+    for item in embeddings:
+        for token in item.tokens:
+            if tokenizer.token_to_id(token) is not None:
+                raise AdapterError(
+                    f"{item.path}: the word {token!r} is taken; name another, as in FILE:WORD"
+                )
+            tokenizer.add_tokens([AddedToken(token)])
+    tokens = [token for item in embeddings for token in item.tokens]
+    return Words(tuple(embeddings), {token: _id(tokenizer, token) for token in tokens})
+
+
+def _id(tokenizer: Tokenizer, token: str) -> int:
+    number = tokenizer.token_to_id(token)
+    assert number is not None  # just added
+    return number
+
+
+def _require_fit(item: Embedding, encoders: Mapping[str, Shapes]) -> None:
+    nameless = [part for part, shapes in encoders.items() if _MATRIX not in shapes]
+    if nameless:
+        raise AdapterError(
+            f"the graph of the {nameless[0]} does not name its embedding matrix, so "
+            f"{item.path.name} cannot be used; export the model anew, with pleinair-export"
+        )
+    theirs = {part: value.shape[1] for part, value in item.vectors.items()}
+    ours = {part: shapes[_MATRIX][1] for part, shapes in encoders.items()}
+    if theirs != ours:
+        raise AdapterError(
+            f"{item.path}: has vectors {_widths(theirs)} wide and the model needs {_widths(ours)}: "
+            "it is for another model (768 is Stable Diffusion 1, 1024 is 2, 768 and 1280 is XL)"
+        )
+
+
+def _widths(widths: Mapping[str, int]) -> str:
+    return " and ".join(str(width) for width in widths.values()) or "none"

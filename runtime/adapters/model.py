@@ -1,0 +1,47 @@
+"""A model's adapters: what becomes of the weights of each of its graphs."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+from . import lora, onnx_graph, openvino_model
+from .changes import Array, Change, Changes, Shapes
+from .inversion import Words
+
+_PARTS = ("text_encoder", "text_encoder_2", "unet")
+
+
+def changes(
+    graphs: Mapping[str, Path], loras: Sequence[lora.Lora] = (), words: Words | None = None
+) -> dict[str, Changes]:
+    """Part -> changes, for the graphs of one model that the files touch.
+
+    graphs: part -> its `.xml` or `.onnx`; other parts than text encoders and UNet are ignored.
+    Nothing is compiled and no weight is loaded. Raises AdapterError, naming layers and the kinds
+    of model, where a file does not fit.
+    """
+    taught = words if words is not None and words.embeddings else None
+    if not loras and taught is None:
+        return {}
+    shapes = {part: _shapes(graphs[part]) for part in _PARTS if part in graphs}
+    added = lora.changes(loras, shapes)
+    rows = taught.changes(shapes) if taught else {}
+    return {part: _both(added.get(part, {}), rows.get(part, {})) for part in {*added, *rows}}
+
+
+def _shapes(path: Path) -> Shapes:
+    return onnx_graph.shapes(path) if path.suffix == ".onnx" else openvino_model.shapes(path)
+
+
+def _both(added: Changes, taught: Changes) -> Changes:
+    """LoRA first: a file that changes the embedding matrix knows nothing of the words' rows."""
+    chained = {
+        name: partial(_one_after_the_other, added[name], taught[name])
+        for name in added
+        if name in taught
+    }
+    return {**added, **taught, **chained}
+
+
+def _one_after_the_other(first: Change, second: Change, weight: Array) -> Array:
+    return second(first(weight))

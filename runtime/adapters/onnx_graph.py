@@ -1,0 +1,255 @@
+"""The weights of an ONNX file, found by PyTorch's names and replaced, without the `onnx` package.
+
+Only four of protobuf's messages matter (onnx.proto): a ModelProto holds a GraphProto, which holds
+NodeProtos and, as initializers, TensorProtos. Whatever is not changed is copied as it is.
+
+A replaced weight becomes a stub that says "my data lie elsewhere", and the data are handed to ONNX
+Runtime beside the graph. So a weight may change its shape, and no graph grows past protobuf's 2 GB.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import AdapterError
+from .changes import Changes, Shapes, changed, parameter_name
+
+Array = NDArray[Any]
+
+_GRAPH = 7  # of ModelProto
+_NODE, _INITIALIZER = 1, 5  # of GraphProto
+_INPUT, _OUTPUT, _NODE_NAME, _OPERATOR = 1, 2, 3, 4  # of NodeProto
+_DIMS, _TYPE, _FLOATS, _NAME, _RAW, _EXTERNAL, _LOCATION = 1, 2, 4, 8, 9, 13, 14  # of TensorProto
+_KEY, _VALUE = 1, 2  # of StringStringEntryProto
+
+_TYPES = {1: "<f4", 10: "<f2", 11: "<f8", 2: "u1", 3: "i1"}  # TensorProto.DataType
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5  # protobuf's wire types
+
+
+@dataclass(frozen=True)
+class PatchedGraph:
+    """A changed graph for `onnxruntime.InferenceSession(content, options)`.
+
+    content: the model's bytes.
+    weights: the changed ones, by initializer; they must live as long as the session.
+    folder: where the data lie that the file keeps outside itself.
+    """
+
+    content: bytes
+    weights: dict[str, Array]
+    folder: Path
+
+    def hand_to(self, options: Any) -> None:
+        """Give the weights to onnxruntime.SessionOptions."""
+        from onnxruntime import OrtValue
+
+        values = [OrtValue.ortvalue_from_numpy(weight) for weight in self.weights.values()]
+        options.add_external_initializers(list(self.weights), values)
+        options.add_session_config_entry(
+            "session.model_external_initializers_file_folder_path", str(self.folder)
+        )
+
+
+def shapes(path: Path) -> Shapes:
+    """The named weights of an ONNX file in PyTorch's layout; their data are not read."""
+    found = _read(path)
+    return {
+        name: tuple(tensor.dims[::-1] if transposed else tensor.dims)
+        for name, (tensor, transposed) in found.items()
+    }
+
+
+def patch(path: Path, changes: Changes) -> PatchedGraph:
+    """The graph with changed weights; each keeps the number type it is stored in.
+
+    Raises AdapterError where the file is no ONNX graph, a weight is not there or is quantized.
+    """
+    named = _read(path)
+    weights = {}
+    for name, change in changes.items():
+        if name not in named:
+            raise AdapterError(f"{path}: has no weight {name}; export the model anew")
+        tensor, transposed = named[name]
+        try:
+            stored = tensor.values(path.parent)
+        except (OSError, ValueError) as error:
+            raise AdapterError(f"{path}: unreadable weight {name}: {error}") from error
+        weights[tensor.name] = changed(name, stored, transposed, change)
+    return PatchedGraph(_rewritten(_mapped(path), weights), weights, path.parent)
+
+
+@dataclass
+class _Tensor:
+    """An initializer."""
+
+    message: memoryview
+    name: str = ""
+    type: int = 0
+    dims: list[int] = field(default_factory=list)
+    external: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, message: memoryview) -> "_Tensor":
+        tensor = cls(message)
+        for number, wire, value, _ in _fields(message):
+            if number == _NAME:
+                tensor.name = _text(value)
+            elif number == _TYPE:
+                tensor.type = value
+            elif number == _DIMS:
+                tensor.dims += [value] if wire == _VARINT else _varints(value)
+            elif number == _EXTERNAL:
+                entry = {key: _text(text) for key, _, text, _ in _fields(value)}
+                tensor.external[entry[_KEY]] = entry.get(_VALUE, "")
+        return tensor
+
+    def values(self, folder: Path) -> Array:
+        if self.type not in _TYPES:
+            raise ValueError(f"it is stored as ONNX type {self.type}")
+        dtype = np.dtype(_TYPES[self.type])
+        if self.external:
+            count = int(np.prod(self.dims))
+            offset = int(self.external.get("offset", 0))
+            file = folder / self.external["location"]
+            return np.memmap(file, dtype, "r", offset, (count,)).reshape(self.dims)
+        data = {number: value for number, _, value, _ in _fields(self.message)}
+        if _RAW not in data and _FLOATS not in data:
+            raise ValueError("it holds no raw numbers")
+        return np.frombuffer(data[_RAW if _RAW in data else _FLOATS], dtype).reshape(self.dims)
+
+
+def _read(path: Path) -> dict[str, tuple[_Tensor, bool]]:
+    """Parameter name -> its initializer, and whether that is transposed."""
+    try:
+        return _named(_message(_mapped(path), _GRAPH))
+    except (OSError, ValueError, IndexError, KeyError) as error:
+        raise AdapterError(f"{path}: not a whole ONNX graph ({error}); export it anew") from error
+
+
+def _named(graph: memoryview) -> dict[str, tuple[_Tensor, bool]]:
+    tensors, nodes = [], []
+    for number, _, value, _ in _fields(graph):
+        if number == _INITIALIZER:
+            tensors.append(_Tensor.parse(value))
+        elif number == _NODE:
+            nodes.append(_Node.parse(value))
+    casts = {
+        name: node.outputs[0] for node in nodes if node.operator == "Cast" for name in node.inputs
+    }
+    readers = {name: node for node in nodes for name in node.inputs}
+    found = {}
+    for tensor in tensors:
+        reader = readers.get(casts.get(tensor.name, tensor.name), _Node())
+        meant = parameter_name(tensor.name, reader.name, reader.operator)
+        if meant is not None:
+            found[meant[0]] = tensor, meant[1]
+    return found
+
+
+class _Node(NamedTuple):
+    name: str = ""
+    operator: str = ""
+    inputs: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
+
+    @classmethod
+    def parse(cls, message: memoryview) -> "_Node":
+        texts: dict[int, list[str]] = {_INPUT: [], _OUTPUT: [], _NODE_NAME: [], _OPERATOR: []}
+        for number, _, value, _ in _fields(message):
+            if number in texts:
+                texts[number].append(_text(value))
+        name, operator = "".join(texts[_NODE_NAME]), "".join(texts[_OPERATOR])
+        return cls(name, operator, tuple(texts[_INPUT]), tuple(texts[_OUTPUT]))
+
+
+def _rewritten(model: memoryview, weights: dict[str, Array]) -> bytes:
+    """The model with stubs for these initializers."""
+    graph: list[bytes | memoryview] = []
+    for number, _, value, whole in _fields(_message(model, _GRAPH)):
+        weight = weights.get(_Tensor.parse(value).name) if number == _INITIALIZER else None
+        graph.append(whole if weight is None else _field(_INITIALIZER, _stub(value, weight)))
+    rest = [whole for number, _, _, whole in _fields(model) if number != _GRAPH]
+    return b"".join([*rest, _field(_GRAPH, b"".join(graph))])
+
+
+def _stub(message: memoryview, weight: Array) -> bytes:
+    """A tensor of the weight's shape whose data lie elsewhere; ONNX Runtime is handed them."""
+    kept = [whole for number, _, _, whole in _fields(message) if number in (_TYPE, _NAME)]
+    dims = [_varint(_DIMS << 3) + _varint(size) for size in weight.shape]
+    elsewhere = _field(_KEY, b"location") + _field(_VALUE, b"*in memory*")
+    location = _varint(_LOCATION << 3) + _varint(1)  # EXTERNAL
+    return b"".join([*kept, *dims, _field(_EXTERNAL, elsewhere), location])
+
+
+def _mapped(path: Path) -> memoryview:
+    return np.memmap(path, np.uint8, "r").data
+
+
+def _message(message: memoryview, wanted: int) -> memoryview:
+    for number, _, value, _ in _fields(message):
+        if number == wanted:
+            assert isinstance(value, memoryview)
+            return value
+    raise ValueError("it holds no graph")
+
+
+def _fields(message: memoryview) -> Iterator[tuple[int, int, Any, memoryview]]:
+    """A message's fields: number, wire type, value (a number, or bytes), and the whole of it."""
+    at = 0
+    while at < len(message):
+        begun = at
+        tag, at = _read_varint(message, at)
+        wire = tag & 7
+        if wire == _VARINT:
+            value, at = _read_varint(message, at)
+            yield tag >> 3, wire, value, message[begun:at]
+            continue
+        if wire == _BYTES:
+            length, at = _read_varint(message, at)
+        elif wire in (_FIXED64, _FIXED32):
+            length = 8 if wire == _FIXED64 else 4
+        else:
+            raise ValueError(f"wire type {wire} at byte {begun}")
+        if at + length > len(message):
+            raise ValueError("it is cut off")
+        yield tag >> 3, wire, message[at : at + length], message[begun : at + length]
+        at += length
+
+
+def _read_varint(message: memoryview, at: int) -> tuple[int, int]:
+    """Seven bits a byte, the lowest first; the eighth says that more follow."""
+    number = shift = 0
+    while True:
+        byte = message[at]
+        number |= (byte & 0x7F) << shift
+        at, shift = at + 1, shift + 7
+        if byte < 0x80:
+            return number, at
+
+
+def _varints(packed: memoryview) -> list[int]:
+    numbers, at = [], 0
+    while at < len(packed):
+        number, at = _read_varint(packed, at)
+        numbers.append(number)
+    return numbers
+
+
+def _varint(number: int) -> bytes:
+    written = bytearray()
+    while number > 0x7F:
+        written.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes([*written, number])
+
+
+def _field(number: int, content: bytes) -> bytes:
+    return _varint(number << 3 | _BYTES) + _varint(len(content)) + content
+
+
+def _text(value: memoryview) -> str:
+    return bytes(value).decode()

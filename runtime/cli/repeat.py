@@ -1,0 +1,74 @@
+"""`--params-from IMAGE`: the options that a picture's file stands for."""
+
+import argparse
+import hashlib
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from .. import catalog
+from ..bundle import Bundle
+from ..images import metadata
+from ..images.metadata import shown
+from .arguments import BETAS, CALL
+
+# What is taken over besides the settings proper; the model is looked for by its name alone.
+_AROUND = ("watermark", "precision")
+_MOST_SHOWN = 8
+
+
+def restore(options: argparse.Namespace) -> dict[str, Any]:
+    """Fill in the options that were not given, and return all that the file says.
+
+    One line says what of it means nothing here. Raises SettingError for a file that says nothing.
+    """
+    path: Path = options.params_from
+    found = metadata.read(path)
+    said = dict(found.settings)
+    if options.from_file:
+        said.pop("prompt", None)
+    if options.seed is not None:
+        said.pop("noise_seed", None)  # belongs to the picture's own seed
+    for name in (*(setting.argument for setting in (*CALL, *BETAS)), *_AROUND, "noise_seed"):
+        if name in said and getattr(options, name) is None:
+            setattr(options, name, said[name])
+    if options.engine is None and options.device is None:
+        options.engine, options.device = said.get("engine"), _device(said)
+        options.machine_restored = True  # which this machine need not have
+    if options.model is None and "model" in said:
+        options.model = _folder(said["model"])
+    if found.ignored:
+        some = ", ".join(found.ignored[:_MOST_SHOWN])
+        more = len(found.ignored) - _MOST_SHOWN
+        print(f"{path}: not used: {some}{f' and {more} more' if more > 0 else ''}", file=sys.stderr)
+    return said
+
+
+def tell_of_another_model(said: dict[str, Any], bundle: Bundle) -> None:
+    """One line where the picture was painted with another model than the one at hand."""
+    name, digest = said.get("model", bundle.name), said.get("model_digest", bundle_digest(bundle))
+    if name != bundle.name:
+        print(f"painted with {shown(name)}; now painting with {bundle.name}", file=sys.stderr)
+    elif digest != bundle_digest(bundle):
+        print(f"painted with another export of {bundle.name} than this one", file=sys.stderr)
+
+
+def bundle_digest(bundle: Bundle) -> str:
+    """A few digits that are the same for the same files; empty for folders without a manifest."""
+    files = bundle.manifest.get("files")
+    if not files:
+        return ""
+    return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _device(said: dict[str, Any]) -> str | None:
+    """A device by its plain name, CPU or GPU.1; engines take whole programs of words there."""
+    device = said.get("device", "")
+    return device if re.fullmatch(r"[A-Za-z]+([.:]\d)?", device) else None
+
+
+def _folder(name: str) -> str | None:
+    """An installed model of that name. A path from a stranger's file is never followed."""
+    return next((str(folder) for folder in catalog.installed() if folder.name == name), None)

@@ -1,0 +1,114 @@
+"""Prompts of any length, cut into pieces that the text encoder can read.
+
+CLIP's text encoder reads 77 tokens, 75 of them the prompt's. stable-diffusion-webui found that
+several such chunks, each encoded on its own and laid side by side, steer the UNet well: its
+cross-attention takes any number of tokens. The cuts are webui's, so that its prompts keep theirs.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import PromptError
+from .emphasis import Span, emphasised
+from .tokenizer import ClipTokenizer, words_from
+
+log = logging.getLogger("pleinair")
+
+# A cut goes back to behind a comma that is at most this many tokens away: webui's setting.
+_BACK_TO_COMMA = 20
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """What the text encoder reads at once.
+
+    ids: int64 of shape (1, max_length), begun, ended and padded.
+    weights: float64 of shape (max_length,); 1 for the marks and the padding.
+    """
+
+    ids: NDArray[np.int64]
+    weights: NDArray[np.float64]
+
+
+class _Token(NamedTuple):
+    id: int
+    weight: float
+    start: int  # where in its stretch's text
+
+
+def chunks_of(
+    tokenizer: ClipTokenizer, text: str, syntax: str = "webui", long_prompt: str = "chunk"
+) -> list[Chunk]:
+    """The chunks of one text, at least one.
+
+    A BREAK fills up its chunk in every mode: it is the user's own wish for another one, and the
+    words between two of them are what has to fit.
+    With "truncate" the words lost are logged as a warning.
+    Raises PromptError, which names them, with "stop".
+    """
+    stretches = emphasised(text) if syntax == "webui" else [[Span(text, 1.0)]]
+    if len(stretches) > 1 and not stretches[-1]:
+        stretches.pop()  # nothing comes after the last BREAK
+    chunks = []
+    for spans in stretches:
+        tokens = _tokens(tokenizer, spans)
+        if len(tokens) <= tokenizer.room:
+            chunks.append(_framed(tokenizer, tokens))
+        elif long_prompt == "chunk":
+            cuts = _cut(tokens, tokenizer.room, tokenizer.comma)
+            chunks += [_framed(tokenizer, cut) for cut in cuts]
+        else:
+            length = f"prompt is {len(tokens) + 2} tokens long and {tokenizer.max_length} fit"
+            lost = words_from(_text(spans), tokens[tokenizer.room].start)
+            if long_prompt == "stop":
+                raise PromptError(f"{length}; too much: {lost}; shorten it, or allow chunks")
+            log.warning("%s; dropped: %s", length, lost)
+            chunks.append(_framed(tokenizer, tokens[: tokenizer.room]))
+    return chunks
+
+
+def empty_chunk(tokenizer: ClipTokenizer) -> Chunk:
+    """The chunk of the empty text, which makes a shorter prompt as long as a longer one."""
+    return _framed(tokenizer, [])
+
+
+def _tokens(tokenizer: ClipTokenizer, spans: Sequence[Span]) -> list[_Token]:
+    tokens, start = [], 0
+    for span in spans:
+        pieces = tokenizer.pieces(span.text)
+        tokens += [_Token(piece.id, span.weight, start + piece.start) for piece in pieces]
+        start += len(span.text)
+    return tokens
+
+
+def _cut(tokens: list[_Token], room: int, comma: int | None) -> list[list[_Token]]:
+    cuts = []
+    while len(tokens) > room:
+        end = _cut_before(tokens, room, comma)
+        cuts.append(tokens[:end])
+        tokens = tokens[end:]
+    return [*cuts, tokens]
+
+
+def _cut_before(tokens: list[_Token], room: int, comma: int | None) -> int:
+    if tokens[room].id == comma:
+        return room  # the full chunk ends where a phrase does
+    for last in range(room - 1, max(room - _BACK_TO_COMMA, 0) - 1, -1):
+        if tokens[last].id == comma:
+            return last + 1
+    return room
+
+
+def _framed(tokenizer: ClipTokenizer, tokens: Sequence[_Token]) -> Chunk:
+    weights = np.ones(tokenizer.max_length)
+    weights[1 : len(tokens) + 1] = [token.weight for token in tokens]
+    return Chunk(tokenizer.framed([token.id for token in tokens]), weights)
+
+
+def _text(spans: Sequence[Span]) -> str:
+    return "".join(span.text for span in spans)
