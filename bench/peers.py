@@ -97,10 +97,7 @@ def _job(options: argparse.Namespace) -> systems.Job:
         height=options.size,
         num_inference_steps=options.steps,
         guidance_scale=options.guidance,
-        eta=0.0,
         scheduler=options.scheduler,
-        clip_skip=None,
-        output_type="pil",
     )
     if options.threads < 1:
         raise SettingError(f"threads is {options.threads}; give 1 or more")

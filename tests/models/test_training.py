@@ -128,7 +128,7 @@ def test_things_stand_from_left_to_right_on_their_ground(size: int) -> None:
     assert picture[0, 0].tolist() == BACKGROUNDS["blue"]["rgb"]
     assert picture[size // 2, size // 4].tolist() == [255, 0, 0]
     assert picture[size // 2, 3 * size // 4].tolist() == [0, 255, 0]
-    assert picture[size // 2, size // 2].tolist() == BACKGROUNDS["blue"]["rgb"]
+    assert picture[size // 8, size // 4].tolist() == BACKGROUNDS["blue"]["rgb"]
 
 
 def test_half_transparent_icons_mix_with_the_ground() -> None:
