@@ -8,29 +8,11 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from pleinair.runtime.adapters.compvis import Nesting
+
 from .weights import State
 
 Config = dict[str, Any]
-
-_UNET_ENDS = {
-    "conv_in": "input_blocks.0.0",
-    "time_embedding.linear_1": "time_embed.0",
-    "time_embedding.linear_2": "time_embed.2",
-    "conv_norm_out": "out.0",
-    "conv_out": "out.2",
-    "mid_block.resnets.0": "middle_block.0",
-    "mid_block.attentions.0": "middle_block.1",
-    "mid_block.resnets.1": "middle_block.2",
-}
-
-_UNET_RESNET = {
-    "norm1": "in_layers.0",
-    "conv1": "in_layers.2",
-    "time_emb_proj": "emb_layers.1",
-    "norm2": "out_layers.0",
-    "conv2": "out_layers.3",
-    "conv_shortcut": "skip_connection",
-}
 
 _VAE_NAMES = {
     "conv_norm_out": "norm_out",
@@ -49,39 +31,11 @@ _VAE_NAMES = {
 
 
 def unet_key(key: str, config: Config) -> str:
-    """Return CompVis's name of diffusers' UNet weight `key`, without `model.diffusion_model.`.
-
-    CompVis numbers its blocks through: an input block is a ResNet with its attention, or a
-    downsampler; diffusers nests them in levels.
-    """
-    stride = config["layers_per_block"] + 1
-    if ".resnets." in key:
-        key = _resnet_key(key)
-    found = re.match(r"(down|up)_blocks\.(\d+)\.(resnets|attentions|\w+samplers)\.(\d+)\.", key)
-    if found is None:
-        return _replace_start(key, _UNET_ENDS)
-    side, level, kind, layer = found[1], int(found[2]), found[3], int(found[4])
-    rest = key[found.end() :]
-    if kind == "downsamplers":
-        return f"input_blocks.{(level + 1) * stride}.0.op.{rest.removeprefix('conv.')}"
-    if kind == "upsamplers":
-        has_attention = config["up_block_types"][level] != "UpBlock2D"
-        return f"output_blocks.{level * stride + stride - 1}.{1 + has_attention}.{rest}"
-    block = level * stride + layer + (side == "down")
-    name = f"{'input' if side == 'down' else 'output'}_blocks.{block}"
-    return f"{name}.{int(kind == 'attentions')}.{rest}"
-
-
-def _resnet_key(key: str) -> str:
-    start, layer, end = key.rsplit(".", 2)
-    return f"{start}.{_UNET_RESNET[layer]}.{end}"
-
-
-def _replace_start(key: str, names: dict[str, str]) -> str:
-    for ours, theirs in names.items():
-        if key.startswith(f"{ours}."):
-            return theirs + key[len(ours) :]
-    return key
+    """Return CompVis's name of diffusers' UNet weight `key`, without `model.diffusion_model.`."""
+    up = enumerate(config["up_block_types"])
+    attending = frozenset(level for level, kind in up if kind != "UpBlock2D")
+    layer, _, end = key.rpartition(".")
+    return f"{Nesting(config['layers_per_block'] + 1, attending).compvis_layer(layer)}.{end}"
 
 
 def vae_key(key: str, config: Config) -> str:

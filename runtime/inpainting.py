@@ -22,13 +22,12 @@ class BlendedInpainting:
 
     picture: Posterior
     mask: Array
-    scaling: float
     steps: int
     strength: float
 
     def begin(self, scheduler: Scheduler, draws: Draws) -> Start:
         first = set_first(scheduler, self.steps, self.strength)
-        picture = self.picture.sample(draws.stream) * np.float32(self.scaling)
+        picture = self.picture.latents(draws.stream)
         noise = draws.start(picture.shape)
         # diffusers samples the masked picture here, for the other kind of UNet: without these
         # numbers a scheduler that draws its own would get others than there.
@@ -49,16 +48,14 @@ class TrainedInpainting:
     picture: Posterior | None
     masked: Posterior
     mask: Array
-    scaling: float
     steps: int
     strength: float
 
     def begin(self, scheduler: Scheduler, draws: Draws) -> Start:
         first = set_first(scheduler, self.steps, self.strength)
-        scaling = np.float32(self.scaling)
-        picture = None if self.picture is None else self.picture.sample(draws.stream) * scaling
+        picture = None if self.picture is None else self.picture.latents(draws.stream)
         noise = draws.start(self.masked.mean.shape)
-        masked = self.masked.sample(draws.stream) * scaling
+        masked = self.masked.latents(draws.stream)
         latents = _noised(picture, noise, scheduler, scheduler.timesteps[first])
         return Start(latents, first, beside=np.concatenate([self.mask, masked], axis=1))
 

@@ -33,7 +33,7 @@ def origin_of(
     """The picture on the canvas, encoded once however many images are painted from it."""
     if bundle.task == INSTRUCTION:
         return Instruction(encode(canvas.pixels), guided=settings.guidance is not None)
-    how = bundle.encoding_factor, settings.steps, settings.strength
+    how = settings.steps, settings.strength
     if canvas.mask is None:
         return FromPicture(encode(canvas.pixels), *how)
     mask = canvas.latent_mask(bundle.vae_scale_factor)

@@ -346,7 +346,8 @@ class _Run:
         encoder = self.graph("vae_encoder", {"sample": canvas.pixels.shape})
 
         def encode(pixels: Array) -> Posterior:
-            return Posterior.of(_only(encoder({"sample": pixels})), bundle.latent_channels)
+            encoded = _only(encoder({"sample": pixels}))
+            return Posterior.of(encoded, bundle.latent_channels, bundle.encoding_factor)
 
         with self.timings.measure("encode"):
             return origin_of(canvas, bundle, self.settings, encode)

@@ -84,19 +84,15 @@ class Blank:
 
 @dataclass(frozen=True)
 class FromPicture:
-    """Image to image [Meng et al. 2022, SDEdit]: the picture, noised to where the steps begin.
-
-    scaling: what latents are the encoder's output times.
-    """
+    """Image to image [Meng et al. 2022, SDEdit]: the picture, noised to where the steps begin."""
 
     picture: Posterior
-    scaling: float
     steps: int
     strength: float
 
     def begin(self, scheduler: Scheduler, draws: Draws) -> Start:
         first = set_first(scheduler, self.steps, self.strength)
-        picture = self.picture.sample(draws.stream) * np.float32(self.scaling)
+        picture = self.picture.latents(draws.stream)
         noise = draws.start(picture.shape)
         return Start(scheduler.add_noise(picture, noise, scheduler.timesteps[first]), first)
 

@@ -37,6 +37,18 @@ def exported_onnx(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactor
 
 
 @pytest.fixture(scope="session")
+def pocket_tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tokenizer that models/pocket's training makes. Read-only: tests share it."""
+    from pleinair.models.pocket.training import tokenizer
+
+    work = tmp_path_factory.mktemp("pocket")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tokenizer, "WORK", work)
+        tokenizer.main()
+    return work / "tokenizer"
+
+
+@pytest.fixture(scope="session")
 def optimum_python() -> str:
     """The Python of an environment that has optimum, which does not fit into ours."""
     python = os.environ.get("PLEINAIR_OPTIMUM_PYTHON")

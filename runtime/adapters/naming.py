@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from .compvis import compvis_layer
+from .compvis import Nesting
 
 
 @dataclass(frozen=True)
@@ -90,6 +90,7 @@ def layers(part: str, parameters: Iterable[str]) -> dict[str, str]:
     known = {name.removesuffix(".weight"): name for name in parameters}
     found = {layer.replace(".", "_"): name for layer, name in known.items()}
     if part == "unet":
+        nesting = Nesting.of(known)
         for layer, name in known.items():
-            found.setdefault(compvis_layer(layer, known).replace(".", "_"), name)
+            found.setdefault(nesting.compvis_layer(layer).replace(".", "_"), name)
     return found

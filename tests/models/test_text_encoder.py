@@ -1,23 +1,20 @@
 """The text encoder's lessons: labels say what captions say, and they can be learnt."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch.nn import functional
 from transformers import CLIPTokenizer
 
-from pleinair.models.pocket.training import tokenizer
 from pleinair.models.pocket.training.scenes import Scene
 from pleinair.models.pocket.training.text_encoder import HEADS, Captions, Understanding, build
 from pleinair.models.pocket.training.vocabulary import BACKGROUNDS, STYLES, SUBJECTS
 
 
 @pytest.fixture(scope="module")
-def clip_tokenizer(tmp_path_factory: pytest.TempPathFactory) -> CLIPTokenizer:
-    work = tmp_path_factory.mktemp("work")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tokenizer, "WORK", work)
-        tokenizer.main()
-    return CLIPTokenizer.from_pretrained(work / "tokenizer")
+def clip_tokenizer(pocket_tokenizer: Path) -> CLIPTokenizer:
+    return CLIPTokenizer.from_pretrained(pocket_tokenizer)
 
 
 def test_labels_say_what_the_caption_says(clip_tokenizer: CLIPTokenizer) -> None:

@@ -156,18 +156,9 @@ def test_a_changed_archive_stops_the_data_stage(
         data.check_integrity()
 
 
-@pytest.fixture(scope="module")
-def tokenizer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    work = tmp_path_factory.mktemp("work")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tokenizer, "WORK", work)
-        tokenizer.main()
-    return work / "tokenizer"
-
-
-def test_a_name_is_the_same_token_alone_and_in_a_phrase(tokenizer_folder: Path) -> None:
+def test_a_name_is_the_same_token_alone_and_in_a_phrase(pocket_tokenizer: Path) -> None:
     """Merges that reached across names would give one another token in every context."""
-    ours = ClipTokenizer(tokenizer_folder)
+    ours = ClipTokenizer(pocket_tokenizer)
 
     def ids(text: str) -> list[int]:
         tokens = ours(text)
@@ -182,9 +173,9 @@ def test_a_name_is_the_same_token_alone_and_in_a_phrase(tokenizer_folder: Path) 
     assert np.mean(same) > 0.95
 
 
-def test_ids_are_those_of_transformers(tokenizer_folder: Path) -> None:
-    reference = CLIPTokenizer.from_pretrained(tokenizer_folder)
-    ours = ClipTokenizer(tokenizer_folder)
+def test_ids_are_those_of_transformers(pocket_tokenizer: Path) -> None:
+    reference = CLIPTokenizer.from_pretrained(pocket_tokenizer)
+    ours = ClipTokenizer(pocket_tokenizer)
     for text in (
         "Two red apples, noto style",
         "浅绿色背景上的红苹果和火箭，twemoji风格",

@@ -15,7 +15,7 @@ import loras
 from loras import run
 from pleinair.runtime.adapters import AdapterError, lora, model, openvino_model
 from pleinair.runtime.adapters.changes import Changes, changed
-from pleinair.runtime.adapters.compvis import compvis_layer
+from pleinair.runtime.adapters.compvis import Nesting
 
 torch = pytest.importorskip("torch")
 
@@ -292,7 +292,8 @@ def test_compvis_names_are_those_of_the_exporter(tiny_checkpoint: Path) -> None:
     names = {key.removesuffix(".weight") for key in keys if re.search(r"(?<!norm\d)\.weight$", key)}
     names -= {name for name in names if re.search(r"norm(_out)?$", name) and ".res" not in name}
     assert len(names) > 100
-    assert {name: compvis_layer(name, names) for name in names} == {
+    nesting = Nesting.of(names)
+    assert {name: nesting.compvis_layer(name) for name in names} == {
         name: unet_key(f"{name}.weight", config).removesuffix(".weight") for name in names
     }
 
