@@ -307,6 +307,10 @@ def _model(group: argparse._ArgumentGroup) -> None:
         help="folder, catalog name or hub id (default: the last converted, or the bundled one)",
     )
     group.add_argument("--tokenizer", metavar="FOLDER", help="for models that come without one")
+    # So that command lines of CompVis's scripts work: what they say of a model, its folder knows.
+    group.add_argument("--config", metavar="FILE", help="not read: a folder describes itself")
+    group.add_argument("--C", type=int, metavar="N", help="checked: the model's latent channels")
+    group.add_argument("--f", type=int, metavar="N", help="checked: pixels to a latent's side")
     group.add_argument(
         "--lora",
         action="append",

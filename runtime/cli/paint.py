@@ -240,7 +240,17 @@ def _version() -> str:
 def _bundle(options: argparse.Namespace) -> Bundle:
     folder = catalog.find(options.model) if options.model else catalog.preferred()
     bundle = Bundle.open(folder, options.tokenizer)
+    _check_latents(options, bundle)
     return dataclasses.replace(bundle, scheduler={**bundle.scheduler, **given(options, BETAS)})
+
+
+def _check_latents(options: argparse.Namespace, bundle: Bundle) -> None:
+    own = {"C": bundle.latent_channels, "f": bundle.vae_scale_factor}
+    for flag, value in own.items():
+        if getattr(options, flag) not in (None, value):
+            raise SettingError(
+                f"--{flag} is {getattr(options, flag)}; {bundle.name} has {value}: leave it out"
+            )
 
 
 def _open(options: argparse.Namespace, bundle: Bundle) -> StableDiffusionPipeline:

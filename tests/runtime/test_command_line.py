@@ -53,6 +53,7 @@ def test_the_names_of_txt2img(quick: list[str], model: str) -> None:
     flags = ["--prompt", "boat", "--outdir", "out", "--n_samples", "2", "--n_iter", "2"]
     flags += ["--ddim_steps", "2", "--plms", "--fixed_code", "--ddim_eta", "0.0", "--n_rows", "3"]
     flags += ["--H", "64", "--W", "72", "--scale", "5", "--seed", "3", "--precision", "full"]
+    flags += ["--config", "configs/stable-diffusion/v1-inference.yaml", "--C", "4", "--f", "8"]
     assert main([*flags, "--ckpt", model]) == 0
     assert pictures("out") == ["grid-0000.png", *(f"samples/0000{i}.png" for i in range(4))]
     first, second = (Image.open(f"out/samples/0000{i}.png") for i in (0, 1))
@@ -248,6 +249,8 @@ def test_utf_16_as_windows_writes_it(quick: list[str], capsys) -> None:
         (["--output", "picture.xyz"], "picture.xyz"),
         (["--output", "picture.png", "--n_samples", "2"], "--outdir"),
         (["--tokenizer", "nowhere"], "nowhere"),
+        (["--C", "8"], "--C is 8"),
+        (["--f", "16"], "--f is 16"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
