@@ -48,7 +48,7 @@ def choose(
         return OnnxRuntimeEngine(device, threads)
 
     if device == "auto":
-        if engine != "openvino":
+        if engine != "openvino" and _has_cuda_provider():
             try:
                 return _cuda(bundle, threads)
             except EngineError as error:
@@ -59,14 +59,17 @@ def choose(
     return openvino(device)
 
 
-def _cuda(bundle: Bundle, threads: int | None) -> Engine:
-    """ONNX Runtime on CUDA, tried on the smallest graph; raises EngineError where it fails."""
+def _has_cuda_provider() -> bool:
+    """Whether one is installed: where none is, painting on the CPU is no news."""
     if importlib.util.find_spec("onnxruntime") is None:
-        raise EngineError("no CUDA provider of ONNX Runtime is installed")
+        return False
     import onnxruntime
 
-    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
-        raise EngineError("the installed ONNX Runtime has no CUDA provider")
+    return "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+
+
+def _cuda(bundle: Bundle, threads: int | None) -> Engine:
+    """ONNX Runtime on CUDA, tried on the smallest graph; raises EngineError where it fails."""
     if "onnx" not in bundle.graphs:
         hint = EXPORT_HINT.format(format="onnx")
         raise EngineError(f"{bundle.path} has no ONNX graphs for CUDA; {hint}")

@@ -306,11 +306,11 @@ def test_ctrl_c_leaves_finished_pictures_whole(model: str) -> None:
         # A shell's background jobs, and these tests may be in one, ignore Ctrl-C by inheritance.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300  # a busy machine starts slowly
     while not list(Path("outputs").rglob("*.png")) and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=120)
     assert process.returncode == 130
     assert "Traceback" not in err
     named = out.splitlines()
