@@ -22,6 +22,8 @@ Pair = tuple[int, int]
 class Sizes:
     """By diffusers' names; sizes are (height, width), positions (top, left), in pixels.
 
+    `checked` takes them as texts too, "768x1024", as they are typed on a command line.
+
     None is the size painted at, the corner (0, 0), and for a negative one what the other is.
     Scores are the refiner's alone, where they stand in place of target_size.
     """
@@ -73,10 +75,13 @@ def _row(parts: list[tuple[float, ...]]) -> Array:
 
 def _pair(name: str, value: Any) -> Pair:
     try:
-        first, second = (int(number) for number in value)
+        first, second = value.lower().split("x") if isinstance(value, str) else value
+        return int(first), int(second)
     except (TypeError, ValueError):
-        raise SettingError(f"{name} is {value!r}; give two whole numbers of pixels") from None
-    return first, second
+        raise SettingError(
+            f"{name} is {value!r}; give two whole numbers of pixels, of a size the height first: "
+            "(768, 1024), or 768x1024"
+        ) from None
 
 
 def _score(name: str, value: Any) -> float:

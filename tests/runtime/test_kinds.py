@@ -119,7 +119,7 @@ def test_its_guidance_scale_counts_and_its_strength_is_checked(made: Any) -> Non
         for scale in (1.0, 8.0)
     )
     assert np.abs(weak - strong).max() > 1
-    with pytest.raises(SchedulerError, match="strength of 0.05"):
+    with pytest.raises(SchedulerError, match=r"strength of 0\.05"):
         pipe(PROMPT, image=painting(), strength=0.05)
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from test_parity import NEGATIVE, PROMPT, differ, reference_scheduler
 
+import loras
 from checkpoints_xl import rewrite, tiny_refiner, tiny_stable_diffusion_xl
 from pictures import hole, painting
 from pleinair.export import export_model
@@ -17,8 +18,8 @@ from pleinair.runtime.errors import BundleError, SettingError
 COMMON: dict[str, Any] = {
     "num_inference_steps": 3,
     "guidance_scale": 5.0,
-    "width": 32,
-    "height": 32,
+    "width": 64,
+    "height": 64,
 }
 
 
@@ -75,7 +76,7 @@ def test_schedulers(pipe: StableDiffusionPipeline, reference: Any, name: str) ->
         {"negative_prompt": ""},
         {"clip_skip": 1},
         {"guidance_scale": 1.0},
-        {"width": 40, "height": 24},
+        {"width": 72, "height": 64},
         {"original_size": (20, 700), "crops_coords_top_left": (5, 90), "target_size": (300, 40)},
         {
             "negative_original_size": (30, 900),
@@ -115,7 +116,7 @@ def test_image_to_image(pipe: StableDiffusionPipeline, reference: Any) -> None:
 
     theirs = quiet(StableDiffusionXLImg2ImgPipeline(**reference.components, add_watermarker=False))
     theirs.scheduler = reference_scheduler("dpmpp_2m", reference.scheduler.config)
-    arguments = {"num_inference_steps": 5, "strength": 0.6, "image": painting(40, 32)}
+    arguments = {"num_inference_steps": 5, "strength": 0.6, "image": painting(72, 64)}
     expected = paint_reference(theirs, [3], negative_prompt=NEGATIVE, **arguments)
     ours = pipe(PROMPT, NEGATIVE, seed=3, scheduler="dpmpp_2m", **arguments, guidance_scale=5.0)
     assert differ(ours.images, expected) <= 1
@@ -129,8 +130,8 @@ def test_inpainting(pipe: StableDiffusionPipeline, reference: Any, strength: flo
     theirs.scheduler = reference_scheduler("euler_a", reference.scheduler.config)
     arguments = {
         **COMMON,
-        "image": painting(32, 32),
-        "mask_image": hole(32, 32),
+        "image": painting(),
+        "mask_image": hole(),
         "strength": strength,
         "num_inference_steps": 5,
     }
@@ -148,11 +149,42 @@ def test_weights_and_chunks(pipe: StableDiffusionPipeline) -> None:
     assert np.array_equal(ones, plain)
 
 
+def test_lora(checkpoint: Path, folder: Path, tmp_path: Path) -> None:
+    """kohya's names: UNet and both text encoders."""
+    from diffusers import StableDiffusionXLPipeline
+
+    theirs = quiet(StableDiffusionXLPipeline.from_pretrained(checkpoint, add_watermarker=False))
+    roles = {"down": "lora_down.weight", "up": "lora_up.weight", "alpha": "alpha"}
+    tensors = {}
+    for seed, (module, prefix) in enumerate(
+        (
+            (theirs.unet, "lora_unet_"),
+            (theirs.text_encoder, "lora_te1_text_model_"),
+            (theirs.text_encoder_2.text_model, "lora_te2_text_model_"),
+        )
+    ):
+        for key, value in loras.factors(module, seed).items():
+            layer, role = key.rsplit(".", 1)
+            tensors[f"{prefix}{layer.replace('.', '_')}.{roles[role]}"] = value
+    file = loras.save(tmp_path / "xl.safetensors", tensors)
+    plain = paint_reference(theirs, [3], **COMMON)
+    theirs.load_lora_weights(file)
+    theirs.fuse_lora(components=["unet", "text_encoder", "text_encoder_2"], lora_scale=0.1)
+    expected = paint_reference(theirs, [3], **COMMON)
+    assert np.abs(expected.astype(int) - plain.astype(int)).max() > 5
+    for engine in ("openvino", "onnxruntime"):
+        pipe = StableDiffusionPipeline.from_pretrained(
+            folder, engine=engine, device="cpu", loras=[(file, 0.1)]
+        )
+        assert differ(pipe(PROMPT, seed=3, **COMMON).images, expected) <= 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ({"clip_skip": 2}, "clip_skip is 2; this model takes 0 to 1"),
         ({"original_size": 7}, "original_size is 7"),
+        ({"target_size": "large"}, "target_size is 'large'"),
         ({"aesthetic_score": 6}, "refiner"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -189,12 +221,12 @@ def test_the_refiner(tmp_path: Path) -> None:
     folder = export_model(checkpoint, tmp_path / "model", precision="fp32")
     pipe = StableDiffusionPipeline.from_pretrained(folder)
     for scores in ({}, {"aesthetic_score": 9.0, "negative_aesthetic_score": 1.0}):
-        arguments = {"num_inference_steps": 5, "strength": 0.6, "image": painting(32, 32), **scores}
+        arguments = {"num_inference_steps": 5, "strength": 0.6, "image": painting(), **scores}
         expected = paint_reference(theirs, [3], **arguments)
         ours = pipe(PROMPT, seed=3, guidance_scale=5.0, **arguments)
         assert differ(ours.images, expected) <= 1
     with pytest.raises(SettingError, match="target_size"):
-        pipe(PROMPT, image=painting(32, 32), target_size=(64, 64))
+        pipe(PROMPT, image=painting(), target_size=(512, 512))
 
 
 def test_a_config_that_does_not_fit_is_refused(checkpoint: Path, tmp_path: Path) -> None:
