@@ -30,6 +30,7 @@ from .posterior import Posterior
 from .schedulers.lcm import LCM
 from .settings import Settings, repeated, seeds_of
 from .sizes import Pair, Sizes
+from .span import Continued, Span
 from .start import Blank, Draws
 from .text.conditioning import Conditioning, TokenizedPrompt, condition, tokenized
 from .text.encoder import Encoder, TextEncoder
@@ -140,6 +141,8 @@ class StableDiffusionPipeline:
         variation_seed: int | None = None,
         variation_strength: float = 0.0,
         latents: Array | None = None,
+        denoising_start: float | None = None,
+        denoising_end: float | None = None,
         scheduler: str | None = None,
         clip_skip: int | None = None,
         original_size: Pair | str | None = None,
@@ -182,6 +185,8 @@ class StableDiffusionPipeline:
             `variation_seed + i`.
         latents: start noise for every image, (1, channels, height / f, width / f), f the VAE's
             scale factor; None draws it from the seed.
+        denoising_end: stop at this share of the way to the picture, above 0 and below 1; with
+            output_type "latent" another model takes over as latents=…, denoising_start=….
         clip_skip: take the text encoder's layer this many before the last.
         original_size, crops_coords_top_left, target_size, and the negative ones: Stable Diffusion
             XL's UNet paints as from a picture that was so large, cut there, then so large; each
@@ -236,6 +241,9 @@ class StableDiffusionPipeline:
             aesthetic_score=aesthetic_score,
             negative_aesthetic_score=negative_aesthetic_score,
         )
+        span = Span.checked(
+            denoising_start, denoising_end, latents is not None, original is not None
+        )
         shape = self.bundle.latent_shape(settings.width, settings.height)
         if latents is not None and latents.shape != shape:
             raise SettingError(f"latents are of shape {latents.shape}; this size needs {shape}")
@@ -245,7 +253,9 @@ class StableDiffusionPipeline:
         seeds = seeds_of(seed, variation_seed, variation_strength, len(prompts))
         jobs = [_Job(text, *numbers) for text, numbers in zip(prompts, seeds, strict=True)]
         tell = callback_on_stage or (lambda *_: None)
-        run = _Run(self, settings, sizes, original, canvas, latents, callback_on_step_end, tell)
+        run = _Run(
+            self, settings, sizes, span, original, canvas, latents, callback_on_step_end, tell
+        )
         return run.paint(jobs, negative_prompt)
 
     def start_noise(self, seed: int, width: int | None = None, height: int | None = None) -> Array:
@@ -297,6 +307,7 @@ class _Run:
     pipe: StableDiffusionPipeline
     settings: Settings
     sizes: Sizes
+    span: Span
     original: Original | None
     canvas: Canvas | None
     latents: Array | None
@@ -333,7 +344,9 @@ class _Run:
 
     def read(self, texts: list[str]) -> dict[str, TokenizedPrompt]:
         """Text -> its tokens, for as many steps as there are; refuses before anything is loaded."""
-        steps = len(self.pipe.scheduler(self.settings).timesteps)
+        scheduler = self.pipe.scheduler(self.settings)
+        self.span.steps(scheduler)  # that there are any
+        steps = len(scheduler.timesteps)
         syntax, long_prompt = self.settings.syntax, self.settings.long_prompt
         return {
             text: tokenized(self.pipe.tokenizer, text, steps, syntax, long_prompt)
@@ -400,6 +413,8 @@ class _Run:
     def origin(self) -> Origin:
         """What the images begin with; a picture goes through the VAE encoder here."""
         bundle, canvas = self.pipe.bundle, self.canvas
+        if self.span.start:
+            return Continued(self.span)
         if canvas is None:
             return Blank(bundle.latent_shape(self.settings.width, self.settings.height))
         encoder = self.graph("vae_encoder", {"sample": canvas.pixels.shape})
@@ -429,7 +444,8 @@ class _Run:
         scheduler = self.pipe.scheduler(self.settings)
         noise = TorchNoise(job.seed)
         start = origin.begin(scheduler, Draws(noise, self.latents, job.variation))
-        latents, timesteps = start.latents, scheduler.timesteps[start.first :]
+        last = self.span.steps(scheduler).stop
+        latents, timesteps = start.latents, scheduler.timesteps[start.first : last]
         total = len(timesteps)
         for i, t in enumerate(timesteps):
             self.tell("denoise", i, total)

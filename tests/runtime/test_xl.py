@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from test_parity import NEGATIVE, PROMPT, differ, reference_scheduler
 
 import loras
@@ -52,8 +53,6 @@ def quiet(pipe: Any) -> Any:
 
 
 def paint_reference(pipe: Any, seeds: list[int], **arguments: Any) -> np.ndarray:
-    import torch
-
     images = []
     for seed in seeds:
         generator = torch.Generator("cpu").manual_seed(seed)
@@ -140,6 +139,29 @@ def test_inpainting(pipe: StableDiffusionPipeline, reference: Any, strength: flo
     assert differ(ours.images, expected) <= 1
 
 
+def test_one_run_goes_on_where_another_ended(pipe: StableDiffusionPipeline, reference: Any) -> None:
+    from diffusers import StableDiffusionXLImg2ImgPipeline
+
+    reference.scheduler = reference_scheduler("euler", reference.scheduler.config)
+    other = quiet(StableDiffusionXLImg2ImgPipeline(**reference.components, add_watermarker=False))
+    arguments = {"num_inference_steps": 5, "guidance_scale": 5.0}
+    size = {"width": 64, "height": 64}
+    begun = reference(
+        PROMPT,
+        **arguments,
+        **size,
+        denoising_end=0.6,
+        output_type="latent",
+        generator=torch.Generator("cpu").manual_seed(3),
+    ).images
+    expected = paint_reference(other, [3], **arguments, image=begun, denoising_start=0.6)
+    ours = pipe(PROMPT, seed=3, **arguments, **size, denoising_end=0.6, output_type="latent")
+    assert len(ours.timings.steps) == 3
+    ended = pipe(PROMPT, seed=3, **arguments, **size, latents=ours.images[0], denoising_start=0.6)
+    assert len(ended.timings.steps) == 2
+    assert differ(ended.images, expected) <= 1
+
+
 def test_weights_and_chunks(pipe: StableDiffusionPipeline) -> None:
     """More chunks make a longer embedding; the pooled prompt stays the first chunk's."""
     plain = pipe(PROMPT, seed=1, **COMMON).images[0]
@@ -186,6 +208,10 @@ def test_lora(checkpoint: Path, folder: Path, tmp_path: Path) -> None:
         ({"original_size": 7}, "original_size is 7"),
         ({"target_size": "large"}, "target_size is 'large'"),
         ({"aesthetic_score": 6}, "refiner"),
+        ({"denoising_start": 0.5}, "give latents"),
+        ({"denoising_end": 1.5}, "denoising_end is 1.5"),
+        ({"denoising_end": 0.5, "image": painting()}, "not with image"),
+        ({"denoising_end": 0.001}, "none of these 3 timesteps"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
