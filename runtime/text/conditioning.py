@@ -122,9 +122,10 @@ def condition(
         own = _encoded(encoder, prompt, prompt.length, clip_skip)
         return Conditioning(own, prompt.order, _pooled(encoder, prompt))
     if negative is None:
-        own, pooled = _encoded(encoder, prompt, prompt.length, clip_skip), _pooled(encoder, prompt)
-        against_zero = [[join(one, np.zeros_like(one)) for one in all] for all in (own, pooled)]
-        return Conditioning(against_zero[0], prompt.order, against_zero[1])
+        own = _encoded(encoder, prompt, prompt.length, clip_skip)
+        batches = [join(embedding, np.zeros_like(embedding)) for embedding in own]
+        pooled = [join(vector, np.zeros_like(vector)) for vector in _pooled(encoder, prompt)]
+        return Conditioning(batches, prompt.order, pooled)
     length = max(prompt.length, negative.length)
     own = _encoded(encoder, prompt, length, clip_skip)
     against = _encoded(encoder, negative, length, None)

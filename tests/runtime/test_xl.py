@@ -187,6 +187,8 @@ def test_lora(checkpoint: Path, folder: Path, tmp_path: Path) -> None:
     ):
         for key, value in loras.factors(module, seed).items():
             layer, role = key.rsplit(".", 1)
+            if layer.startswith("add_embedding"):
+                continue  # a layer that diffusers does not find by its name in kohya's files
             tensors[f"{prefix}{layer.replace('.', '_')}.{roles[role]}"] = value
     file = loras.save(tmp_path / "xl.safetensors", tensors)
     plain = paint_reference(theirs, [3], **COMMON)
