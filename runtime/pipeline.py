@@ -405,10 +405,10 @@ class _Run:
         return unet, decoder
 
     def unet_shapes(self, conditioning: Conditioning) -> Shapes:
-        bundle, shapes = self.pipe.bundle, conditioning.shapes
+        bundle = self.pipe.bundle
         rows, columns = bundle.latent_shape(self.settings.width, self.settings.height)[2:]
-        batch = shapes["encoder_hidden_states"][0]
-        return {"sample": (batch, bundle.unet_channels, rows, columns), **shapes}
+        sample = (conditioning.shape[0], bundle.unet_channels, rows, columns)
+        return {"sample": sample, **conditioning.shapes}
 
     def origin(self) -> Origin:
         """What the images begin with; a picture goes through the VAE encoder here."""

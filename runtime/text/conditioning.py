@@ -58,6 +58,10 @@ class Conditioning:
     constants: Mapping[str, Array] = field(default_factory=dict)
 
     @property
+    def shape(self) -> tuple[int, ...]:
+        return self.embeddings[0].shape
+
+    @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Of the UNet's inputs in every step."""
         return {name: value.shape for name, value in self.inputs(0).items()}

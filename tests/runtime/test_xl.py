@@ -139,6 +139,23 @@ def test_inpainting(pipe: StableDiffusionPipeline, reference: Any, strength: flo
     assert differ(ours.images, expected) <= 1
 
 
+def test_a_unet_made_for_inpainting(tmp_path: Path) -> None:
+    from diffusers import StableDiffusionXLInpaintPipeline
+
+    checkpoint = tiny_stable_diffusion_xl(tmp_path / "checkpoint", in_channels=9)
+    kind = "StableDiffusionXLInpaintPipeline"
+    rewrite(checkpoint / "model_index.json", _class_name=kind)
+    theirs = quiet(
+        StableDiffusionXLInpaintPipeline.from_pretrained(checkpoint, add_watermarker=False)
+    )
+    pipe = StableDiffusionPipeline.from_pretrained(
+        export_model(checkpoint, tmp_path / "model", precision="fp32"), engine="openvino"
+    )
+    arguments = {**COMMON, "image": painting(), "mask_image": hole(), "strength": 0.7}
+    expected = paint_reference(theirs, [3], **arguments)
+    assert differ(pipe(PROMPT, seed=3, **arguments).images, expected) <= 1
+
+
 def test_one_run_goes_on_where_another_ended(pipe: StableDiffusionPipeline, reference: Any) -> None:
     from diffusers import StableDiffusionXLImg2ImgPipeline
 
@@ -201,6 +218,31 @@ def test_lora(checkpoint: Path, folder: Path, tmp_path: Path) -> None:
             folder, engine=engine, device="cpu", loras=[(file, 0.1)]
         )
         assert differ(pipe(PROMPT, seed=3, **COMMON).images, expected) <= 1
+
+
+def test_textual_inversion(checkpoint: Path, folder: Path, tmp_path: Path) -> None:
+    """A word of two vectors, each as wide as its encoder."""
+    from diffusers import StableDiffusionXLPipeline
+
+    random = np.random.default_rng(2)
+    widths = {"clip_l": 128, "clip_g": 64}
+    vectors = {key: random.normal(size=(2, wide)).astype("f4") for key, wide in widths.items()}
+    file = loras.save(tmp_path / "gizmo.safetensors", vectors)
+    theirs = quiet(StableDiffusionXLPipeline.from_pretrained(checkpoint, add_watermarker=False))
+    for key, number in (("clip_l", ""), ("clip_g", "_2")):
+        theirs.load_textual_inversion(
+            {"gizmo": torch.from_numpy(vectors[key])},
+            token="gizmo",
+            text_encoder=getattr(theirs, f"text_encoder{number}"),
+            tokenizer=getattr(theirs, f"tokenizer{number}"),
+        )
+    prompt = "a red gizmo on the boat"
+    generator = torch.Generator("cpu").manual_seed(3)
+    expected = np.stack(
+        [np.asarray(image) for image in theirs(prompt, generator=generator, **COMMON).images]
+    )
+    pipe = StableDiffusionPipeline.from_pretrained(folder, engine="openvino", embeddings=[file])
+    assert differ(pipe(prompt, seed=3, **COMMON).images, expected) <= 1
 
 
 @pytest.mark.parametrize(
