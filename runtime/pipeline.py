@@ -74,7 +74,7 @@ class StableDiffusionPipeline:
         self.defaults = catalog.defaults(bundle)
         self.tokenizer = ClipTokenizer(bundle.tokenizer)
         second = bundle.xl.tokenizer_2 if bundle.xl else None
-        self.tokenizer_2 = ClipTokenizer(second) if second else None
+        self.second_padding = repadding(self.tokenizer, ClipTokenizer(second)) if second else None
         words = self.tokenizer.learn(embeddings)
         self._changes = adapted(bundle.graphs[engine.format], loras, words)
         self._compiled: dict[str, tuple[Shapes, Graph]] = {}
@@ -374,15 +374,13 @@ class _Run:
 
     def text_encoder(self) -> Encoder:
         """The model's one, or Stable Diffusion XL's two; the refiner has the second of them."""
-        pipe, xl = self.pipe, self.pipe.bundle.xl
-        shapes = {"input_ids": (1, pipe.tokenizer.max_length)}
-        if xl is None:
+        shapes = {"input_ids": (1, self.pipe.tokenizer.max_length)}
+        if self.pipe.bundle.xl is None:
             return TextEncoder(self.graph("text_encoder", shapes))
-        second = self.graph("text_encoder_2", shapes)
-        if pipe.tokenizer_2 is None:
+        second, padded = self.graph("text_encoder_2", shapes), self.pipe.second_padding
+        if padded is None:
             return XLTextEncoder(second)
-        first = self.graph("text_encoder", shapes)
-        return XLTextEncoder(second, first, repadding(pipe.tokenizer, pipe.tokenizer_2))
+        return XLTextEncoder(second, self.graph("text_encoder", shapes), padded)
 
     def constants(self) -> dict[str, Array]:
         """What the UNet is told beside the prompt, the same in all steps: sizes, its guidance."""
@@ -429,7 +427,7 @@ class _Run:
     def graph(self, part: str, shapes: Shapes) -> Graph:
         """A part of the model, compiled, and the caller told how many of them are."""
         parts = 4 if self.canvas else 3
-        parts += self.pipe.tokenizer_2 is not None
+        parts += self.pipe.second_padding is not None
         self.tell("load", self.loaded, parts)
         with self.timings.measure("load"):
             graph = self.pipe.graph(part, shapes)
