@@ -27,8 +27,14 @@ _XL_SCHEDULER = {
 _WIDTH, _SECOND_WIDTH, _PROJECTION = 128, 64, 48
 
 
-def tiny_stable_diffusion_xl(folder: Path, *, seed: int = 0, **unet_overrides: Any) -> Path:
-    """Stable Diffusion XL's shape: two text encoders, pooled prompt, sizes, levels unlike."""
+def tiny_stable_diffusion_xl(
+    folder: Path, *, seed: int = 0, old_keys: bool = False, **unet_overrides: Any
+) -> Path:
+    """Stable Diffusion XL's shape: two text encoders, pooled prompt, sizes, levels unlike.
+
+    `old_keys` as in `tiny_stable_diffusion`: the first text encoder's as published checkpoints have
+    them, and as older libraries need them.
+    """
     settings = {
         **_XL_UNET,
         "cross_attention_dim": _WIDTH + _SECOND_WIDTH,
@@ -36,7 +42,7 @@ def tiny_stable_diffusion_xl(folder: Path, *, seed: int = 0, **unet_overrides: A
         **unet_overrides,
     }
     pipeline = "StableDiffusionXLPipeline"
-    tiny_stable_diffusion(folder, seed=seed, old_keys=False, pipeline=pipeline, **settings)
+    tiny_stable_diffusion(folder, seed=seed, old_keys=old_keys, pipeline=pipeline, **settings)
     _write_second_encoder(folder, seed)
     rewrite(folder / "scheduler" / "scheduler_config.json", **_XL_SCHEDULER)
     rewrite(folder / "vae" / "config.json", scaling_factor=0.13025, force_upcast=True)
