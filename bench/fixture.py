@@ -17,6 +17,7 @@ Config = dict[str, Any]
 
 _WEIGHTS = {
     "text_encoder": "model.safetensors",
+    "text_encoder_2": "model.safetensors",
     "unet": "diffusion_pytorch_model.safetensors",
     "vae": "diffusion_pytorch_model.safetensors",
 }
@@ -26,16 +27,21 @@ _TEXT_PREFIX = "text_model."
 
 @dataclass(frozen=True)
 class Shape:
-    """The configs of the three networks, which fix every weight's size, and of the scheduler."""
+    """The configs of the networks, which fix every weight's size, and of the scheduler.
+
+    text_encoder_2: Stable Diffusion XL's; None makes a Stable Diffusion 1.
+    """
 
     text_encoder: Config
     unet: Config
     vae: Config
     scheduler: Config
+    text_encoder_2: Config | None = None
 
     def networks(self) -> Iterator[tuple[str, Config]]:
         for name in _WEIGHTS:
-            yield name, getattr(self, name)
+            if getattr(self, name) is not None:
+                yield name, getattr(self, name)
 
 
 # Stable Diffusion v1.4 (Rombach et al. 2022), as its published configs say.
@@ -122,7 +128,38 @@ _TINY = replace(
     vae=_SD_V1_4.vae
     | {"block_out_channels": [32, 32, 32, 32], "layers_per_block": 1, "sample_size": 64},
 )
-SHAPES = {"sd-v1.4": _SD_V1_4, "tiny": _TINY}
+# Stable Diffusion XL base 1.0 (Podell et al. 2023), as its published configs say.
+_SDXL = Shape(
+    text_encoder=_SD_V1_4.text_encoder,
+    text_encoder_2=_SD_V1_4.text_encoder
+    | {"architectures": ["CLIPTextModelWithProjection"], "hidden_act": "gelu"}
+    | {"hidden_size": 1280, "intermediate_size": 5120, "num_hidden_layers": 32}
+    | {"num_attention_heads": 20, "projection_dim": 1280},
+    unet=_SD_V1_4.unet
+    | {"block_out_channels": [320, 640, 1280], "cross_attention_dim": 2048, "sample_size": 128}
+    | {"down_block_types": ["DownBlock2D", *["CrossAttnDownBlock2D"] * 2]}
+    | {"up_block_types": [*["CrossAttnUpBlock2D"] * 2, "UpBlock2D"]}
+    | {"attention_head_dim": [5, 10, 20], "transformer_layers_per_block": [1, 2, 10]}
+    | {"use_linear_projection": True, "addition_embed_type": "text_time"}
+    | {"addition_time_embed_dim": 256, "projection_class_embeddings_input_dim": 2816},
+    vae=_SD_V1_4.vae | {"sample_size": 1024, "scaling_factor": 0.13025, "force_upcast": True},
+    scheduler=_SD_V1_4.scheduler
+    | {"_class_name": "EulerDiscreteScheduler", "interpolation_type": "linear"}
+    | {"timestep_spacing": "leading", "use_karras_sigmas": False},
+)
+_TINY_XL = replace(
+    _SDXL,
+    text_encoder=_TINY.text_encoder,
+    text_encoder_2=_TINY.text_encoder
+    | {"architectures": ["CLIPTextModelWithProjection"], "hidden_act": "gelu"},
+    unet=_SDXL.unet
+    | {"block_out_channels": [32, 32, 64], "cross_attention_dim": 64, "layers_per_block": 1}
+    | {"attention_head_dim": [2, 2, 4], "transformer_layers_per_block": [1, 1, 2]}
+    | {"addition_time_embed_dim": 8, "projection_class_embeddings_input_dim": 80}
+    | {"sample_size": 8},
+    vae=_TINY.vae | {"scaling_factor": 0.13025, "force_upcast": True},
+)
+SHAPES = {"sd-v1.4": _SD_V1_4, "sdxl": _SDXL, "tiny": _TINY, "tiny-xl": _TINY_XL}
 
 
 def add_to(commands: Any) -> None:
@@ -175,7 +212,8 @@ def write(folder: Path, shape: Shape, seed: int = 0, report: Any = lambda *_: No
             _write_weights(target / name / _WEIGHTS[name], skeletons[name], name, seed)
             done += sizes[name]
         report("tokenizer", 1.0)
-        _write_tokenizer(target / "tokenizer")
+        for number in ("", "_2") if shape.text_encoder_2 else ("",):
+            _write_tokenizer(target / f"tokenizer{number}")
         write_json(target / "scheduler" / "scheduler_config.json", shape.scheduler)
         write_json(target / "model_index.json", _index(shape))
 
@@ -186,6 +224,7 @@ def _write_weights(file: Path, skeleton: Any, name: str, seed: int) -> None:
     from safetensors.torch import save_file
 
     generator = torch.Generator().manual_seed(seed)
+    # The second one's module still has the prefix, beside a projection without it.
     prefix = _TEXT_PREFIX if name == "text_encoder" else ""
     weights = {
         prefix + key.removeprefix(prefix): _random(key, parameter.shape, generator)
@@ -219,13 +258,25 @@ def _write_tokenizer(folder: Path) -> None:
     tokenizer.complete(folder, openvino=False)
 
 
+_SD_INDEX: Config = {
+    "_class_name": "StableDiffusionPipeline",
+    "requires_safety_checker": False,
+    "safety_checker": [None, None],
+}
+_XL_INDEX: Config = {
+    "_class_name": "StableDiffusionXLPipeline",
+    "force_zeros_for_empty_prompt": True,
+    "image_encoder": [None, None],
+    "text_encoder_2": ["transformers", "CLIPTextModelWithProjection"],
+    "tokenizer_2": ["transformers", "CLIPTokenizer"],
+}
+
+
 def _index(shape: Shape) -> Config:
-    return {
-        "_class_name": "StableDiffusionPipeline",
+    xl = shape.text_encoder_2 is not None
+    return (_XL_INDEX if xl else _SD_INDEX) | {
         "_diffusers_version": "0.2.2",
         "feature_extractor": [None, None],
-        "requires_safety_checker": False,
-        "safety_checker": [None, None],
         "scheduler": ["diffusers", shape.scheduler["_class_name"]],
         "text_encoder": ["transformers", "CLIPTextModel"],
         "tokenizer": ["transformers", "CLIPTokenizer"],

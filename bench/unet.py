@@ -103,10 +103,18 @@ def _job(variant: Variant, bundle: Bundle, options: argparse.Namespace) -> dict[
         raise SettingError(f"size is {options.size}; give a multiple of {bundle.vae_scale_factor}")
     side = options.size // bundle.vae_scale_factor
     width = read_json(bundle.path / "unet" / "config.json")["cross_attention_dim"]
+    told = {}
+    if bundle.guidance_width is not None:
+        told["timestep_cond"] = [variant.batch, bundle.guidance_width]
+    if bundle.xl is not None:
+        pooled = read_json(bundle.path / "text_encoder_2" / "config.json")["projection_dim"]
+        told["text_embeds"] = [variant.batch, pooled]
+        told["time_ids"] = [variant.batch, 5 if bundle.xl.aesthetic else 6]
     return asdict(variant) | {
         "graph": str(bundle.graph("unet", variant.format)),
         "sample": [variant.batch, bundle.latent_channels, side, side],
         "embedding": [variant.batch, ClipTokenizer(bundle.tokenizer).max_length, width],
+        "told": told,
         "evaluate": options.evaluations,
         "threads": options.threads,
     }
@@ -137,7 +145,8 @@ def evaluate(job: dict[str, Any], watch: Watch) -> dict[str, Any]:
     graph = _compile(job)
     compiled = time.perf_counter() - begun
     random = np.random.default_rng(0)
-    feeds = {
+    told = {name: random.standard_normal(shape, np.float32) for name, shape in job["told"].items()}
+    feeds = told | {
         "sample": random.standard_normal(job["sample"], np.float32),
         "timestep": np.asarray(500),
         "encoder_hidden_states": random.standard_normal(job["embedding"], np.float32),
@@ -162,7 +171,10 @@ def _compile(job: dict[str, Any]) -> Any:
     from pleinair.runtime.engines.openvino import OpenVinoEngine, OpenVinoGraph
 
     if job["shapes"] == "static":
-        shapes = {"sample": job["sample"], "encoder_hidden_states": job["embedding"]}
+        shapes = job["told"] | {
+            "sample": job["sample"],
+            "encoder_hidden_states": job["embedding"],
+        }
         return OpenVinoEngine("cpu", threads=threads).compile(path, shapes)
     import openvino
 

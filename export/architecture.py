@@ -1,7 +1,7 @@
-"""Modules from configs: the three networks of Stable Diffusion, built without their weights."""
+"""Modules from configs: the networks of Stable Diffusion, built without their weights."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -15,21 +15,41 @@ CLASSES = {
     "unet": "UNet2DConditionModel",
     "vae": "AutoencoderKL",
 }
+# Stable Diffusion XL has a second text encoder, whose pooled output its UNet sees as well.
+XL_CLASSES = {
+    "text_encoder": "CLIPTextModel",
+    "text_encoder_2": "CLIPTextModelWithProjection",
+    "unet": "UNet2DConditionModel",
+    "vae": "AutoencoderKL",
+}
+
+_TEXT_ENCODERS = {name: kind for name, kind in XL_CLASSES.items() if kind.startswith("CLIPText")}
+
+
+def classes(index: Mapping[str, Any]) -> dict[str, str]:
+    """Sub-model -> class, for the kind of pipeline that a model_index.json names."""
+    if not str(index.get("_class_name")).startswith("StableDiffusionXL"):
+        return CLASSES
+    refiner = index.get("text_encoder") in (None, [None, None])
+    return {k: v for k, v in XL_CLASSES.items() if not (refiner and k == "text_encoder")}
 
 
 def build(submodel: str, config: Config, origin: str) -> torch.nn.Module:
-    """Build one of `text_encoder`, `unet`, `vae` on the meta device: shapes, but no memory yet."""
+    """Build a sub-model on the meta device: shapes, but no memory yet."""
     try:
         with torch.device("meta"), quiet():
-            return _text_encoder(config) if submodel == "text_encoder" else _diffusers(config)
+            if submodel in _TEXT_ENCODERS:
+                return _text_encoder(submodel, config)
+            return _diffusers(config)
     except (TypeError, ValueError, KeyError, IndexError) as error:
         raise SourceError(f"{origin}: its config describes no working model: {error}") from error
 
 
-def _text_encoder(config: Config) -> torch.nn.Module:
-    from transformers import CLIPTextConfig, CLIPTextModel
+def _text_encoder(submodel: str, config: Config) -> torch.nn.Module:
+    import transformers
 
-    return CLIPTextModel(CLIPTextConfig.from_dict(config))
+    build = getattr(transformers, _TEXT_ENCODERS[submodel])
+    return build(transformers.CLIPTextConfig.from_dict(config))
 
 
 def _diffusers(config: Config) -> torch.nn.Module:

@@ -1,4 +1,4 @@
-"""What is exported: the four graphs of Stable Diffusion, with optimum's names for their ends.
+"""What is exported: the graphs of Stable Diffusion, with optimum's names for their ends.
 
 Each part is a small module whose `forward` takes and returns plain tensors, the way an engine
 will call it. The example inputs are chosen so that tracing takes the general branch: latents of
@@ -13,11 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from . import xl
+
 Inputs = dict[str, Tensor]
 Shape = tuple[int, ...]
 
 SUBMODEL = {
     "text_encoder": "text_encoder",
+    "text_encoder_2": "text_encoder_2",
     "unet": "unet",
     "vae_decoder": "vae",
     "vae_encoder": "vae",
@@ -64,6 +67,21 @@ class TextEncoder(nn.Module):
         return result.last_hidden_state, result.pooler_output, *states, *skipped
 
 
+class ProjectedTextEncoder(nn.Module):
+    """Stable Diffusion XL's second text encoder: the pooled output projected, and every layer's.
+
+    XL's UNets attend to raw states, so nothing is normed as in `TextEncoder`.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids: Tensor) -> tuple[Tensor, ...]:
+        result = self.model(input_ids, output_hidden_states=True, return_dict=True)
+        return result.text_embeds, result.last_hidden_state, *result.hidden_states
+
+
 class UNet(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -94,6 +112,28 @@ class GuidedUNet(UNet):
         )
 
 
+class XLUNet(UNet):
+    """Stable Diffusion XL's: it also sees the pooled prompt and the sizes [Podell et al. 2023]."""
+
+    def forward(  # type: ignore[override]
+        self,
+        sample: Tensor,
+        timestep: Tensor,
+        encoder_hidden_states: Tensor,
+        text_embeds: Tensor,
+        time_ids: Tensor,
+        timestep_cond: Tensor | None = None,
+    ) -> tuple[Tensor]:
+        return self.model(
+            sample,
+            timestep,
+            encoder_hidden_states,
+            timestep_cond=timestep_cond,
+            added_cond_kwargs={"text_embeds": text_embeds, "time_ids": time_ids},
+            return_dict=False,
+        )
+
+
 class VaeDecoder(nn.Module):
     def __init__(self, vae: nn.Module) -> None:
         super().__init__()
@@ -119,6 +159,29 @@ def text_encoder(model: Any) -> Graph:
     names = [f"hidden_states.{i}" for i in range(layers + 1)]
     names += [f"clip_skip.{k}" for k in range(1, layers)]
     outputs = {"last_hidden_state": free, "pooler_output": {0: "batch_size"}}
+    return Graph(
+        name="text_encoder",
+        module=TextEncoder(model).eval(),
+        inputs={"input_ids": free},
+        outputs=outputs | dict.fromkeys(names, free),
+        cases=_prompts(config),
+    )
+
+
+def text_encoder_2(model: Any) -> Graph:
+    free = {0: "batch_size", 1: "sequence_length"}
+    names = [f"hidden_states.{i}" for i in range(model.config.num_hidden_layers + 1)]
+    outputs = {"text_embeds": {0: "batch_size"}, "last_hidden_state": free}
+    return Graph(
+        name="text_encoder_2",
+        module=ProjectedTextEncoder(model).eval(),
+        inputs={"input_ids": free},
+        outputs=outputs | dict.fromkeys(names, free),
+        cases=_prompts(model.config),
+    )
+
+
+def _prompts(config: Any) -> list[Callable[[], Inputs]]:
     longest = config.max_position_embeddings
 
     def ids(batch: int, tokens: int) -> Inputs:
@@ -129,25 +192,18 @@ def text_encoder(model: Any) -> Graph:
         drawn[:, -1] = end if 0 <= (end or 0) < config.vocab_size else config.vocab_size - 1
         return {"input_ids": drawn}
 
-    return Graph(
-        name="text_encoder",
-        module=TextEncoder(model).eval(),
-        inputs={"input_ids": free},
-        outputs=outputs | dict.fromkeys(names, free),
-        cases=[lambda: ids(2, longest), lambda: ids(1, longest), lambda: ids(3, longest // 3)],
-    )
+    return [lambda: ids(2, longest), lambda: ids(1, longest), lambda: ids(3, longest // 3)]
 
 
 def unet(model: Any) -> Graph:
     config = model.config
-    conditions = config.time_cond_proj_dim
+    conditions = _conditions(config)
     inputs = {
         "sample": {0: "batch_size", 2: "height", 3: "width"},
         "timestep": {0: "batch_size"},
         "encoder_hidden_states": {0: "batch_size", 1: "sequence_length"},
     }
-    if conditions is not None:
-        inputs["timestep_cond"] = {0: "batch_size"}
+    inputs |= {name: {0: "batch_size"} for name in conditions}
 
     def case(batch: int, height: int, width: int, tokens: int, timestep: int) -> Inputs:
         values = {
@@ -155,13 +211,11 @@ def unet(model: Any) -> Graph:
             "timestep": torch.full((batch,), timestep, dtype=torch.int64),
             "encoder_hidden_states": _random(batch, tokens, config.cross_attention_dim),
         }
-        if conditions is not None:
-            values["timestep_cond"] = _random(batch, conditions)
-        return values
+        return values | {name: _random(batch, width) for name, width in conditions.items()}
 
     return Graph(
         name="unet",
-        module=(UNet if conditions is None else GuidedUNet)(model).eval(),
+        module=_UNETS["time_ids" in conditions, "timestep_cond" in conditions](model).eval(),
         inputs=inputs,
         outputs={"out_sample": {0: "batch_size", 2: "height", 3: "width"}},
         cases=[
@@ -170,6 +224,26 @@ def unet(model: Any) -> Graph:
             lambda: case(3, 12, 8, 154, 999),
         ],
     )
+
+
+# By what it sees beside the usual three: sizes, its guidance scale.
+_UNETS = {
+    (False, False): UNet,
+    (False, True): GuidedUNet,
+    (True, False): XLUNet,
+    (True, True): XLUNet,
+}
+
+
+def _conditions(config: Any) -> dict[str, int]:
+    """What a UNet sees beside the usual three, (batch, width) each: name -> width."""
+    widths = {}
+    if config.addition_embed_type == "text_time":
+        widths["text_embeds"] = config.text_encoder_projection_dim
+        widths["time_ids"] = xl.time_ids(config.requires_aesthetics_score)
+    if config.time_cond_proj_dim is not None:
+        widths["timestep_cond"] = config.time_cond_proj_dim
+    return widths
 
 
 def vae_decoder(vae: Any) -> Graph:
@@ -205,6 +279,7 @@ def vae_encoder(vae: Any) -> Graph:
 
 BUILD: dict[str, Callable[[Any], Graph]] = {
     "text_encoder": text_encoder,
+    "text_encoder_2": text_encoder_2,
     "unet": unet,
     "vae_decoder": vae_decoder,
     "vae_encoder": vae_encoder,

@@ -7,10 +7,10 @@ from urllib.parse import urlsplit
 
 from pleinair.runtime.errors import SourceError
 
-from .architecture import CLASSES
+from .architecture import CLASSES, XL_CLASSES
 from .weights import choose
 
-_ALWAYS = ("model_index.json", "scheduler/", "tokenizer/")
+_ALWAYS = ("model_index.json", "scheduler/", "tokenizer/", "tokenizer_2/")
 
 
 def fetch(repo_id: str, revision: str | None) -> tuple[Path, str]:
@@ -78,11 +78,20 @@ def needed(files: list[str], repo_id: str) -> list[str]:
             ".safetensors or .ckpt file and pass the path"
         )
     chosen = [name for name in files if name.startswith(_ALWAYS)]
-    for submodel in CLASSES:
+    for submodel in _submodels(files):
         inside = [name.removeprefix(f"{submodel}/") for name in files if f"{submodel}/" in name]
         weights = choose(inside, f"{repo_id}/{submodel}")
         chosen += [f"{submodel}/{name}" for name in ("config.json", *weights)]
     return chosen
+
+
+def _submodels(files: list[str]) -> list[str]:
+    """What the folder has to be made of, by its files: the index is not fetched yet."""
+    folders = {name.partition("/")[0] for name in files}
+    if "text_encoder_2" not in folders:
+        return list(CLASSES)
+    # The refiner of Stable Diffusion XL has the second text encoder alone.
+    return [name for name in XL_CLASSES if name != "text_encoder" or name in folders]
 
 
 def _cached(repo_id: str, revision: str | None) -> Path | None:

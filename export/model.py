@@ -8,14 +8,14 @@ from typing import Any
 from pleinair.runtime.adapters import lora as lora_files
 from pleinair.runtime.errors import ExportError
 
-from . import architecture, folder, graphs, lora, manifest, parity, tokenizer, weights
+from . import architecture, folder, graphs, lora, manifest, parity, tokenizer, weights, xl
 from .source import Checkpoint, open_checkpoint
 
 FORMATS = ("openvino", "onnx")
 PRECISIONS = ("fp16", "fp32")
 
 # How long a graph takes per parameter, next to the others; for the progress bar only.
-_COST = {"text_encoder": 1, "unet": 2, "vae_decoder": 4, "vae_encoder": 4}
+_COST = {"text_encoder": 1, "text_encoder_2": 1, "unet": 2, "vae_decoder": 4, "vae_encoder": 4}
 
 Progress = Callable[[str, float], None]
 
@@ -89,7 +89,9 @@ class _Plan:
         self.precision = precision
         self.index = checkpoint.model_index()
         self.name = checkpoint.record["name"]
-        self.configs = {name: checkpoint.config(name) for name in architecture.CLASSES}
+        parts = architecture.classes(self.index)
+        self.configs = {name: checkpoint.config(name) for name in parts}
+        xl.complete(self.configs, self.index, self.name)
         self.sizes = {name: self._size(name) for name in self.configs}
         self.rounding: dict[str, parity.Parity] = {}
         self.loras = loras
@@ -117,17 +119,25 @@ class _Plan:
         dropped = ("feature_extractor", "safety_checker", "image_encoder")
         index = {key: value for key, value in self.index.items() if key != "_name_or_path"}
         index |= {name: [None, None] for name in dropped if name in index}
-        manifest.write_json(target / "model_index.json", index | {"requires_safety_checker": False})
+        if "text_encoder_2" not in self.configs:  # XL's pipelines have no such setting
+            index["requires_safety_checker"] = False
+        manifest.write_json(target / "model_index.json", index)
         scheduler = self.checkpoint.scheduler()
         manifest.write_json(target / "scheduler" / "scheduler_config.json", scheduler)
-        self.checkpoint.write_tokenizer(target / "tokenizer")
-        tokenizer.complete(target / "tokenizer", openvino="openvino" in self.formats)
+        for name in self._tokenizers():
+            self.checkpoint.write_tokenizer(target / name)
+            tokenizer.complete(target / name, openvino="openvino" in self.formats)
+
+    def _tokenizers(self) -> list[str]:
+        """One for each text encoder, of the same number."""
+        encoders = [name for name in self.configs if name.startswith("text_encoder")]
+        return [name.replace("text_encoder", "tokenizer") for name in encoders]
 
     def write_graphs(self, target: Path, report: Progress) -> dict[str, Any]:
         """Export one sub-model at a time, so that only one is in memory; return the parities."""
         clock = _Clock(self.sizes, len(self.formats), report)
         measured: dict[str, Any] = {}
-        for submodel in architecture.CLASSES:
+        for submodel in self.configs:
             clock.says(f"loading {submodel}")
             trials = self._trace(submodel, target, clock)
             # The module is gone here: an engine about to compile a UNet needs the room.
@@ -195,7 +205,8 @@ class _Clock:
 
     def __init__(self, sizes: dict[str, int], formats: int, report: Progress) -> None:
         self.report = report
-        self.cost = {name: _COST[name] * sizes[sub] for name, sub in graphs.SUBMODEL.items()}
+        owners = graphs.SUBMODEL.items()
+        self.cost = {name: _COST[name] * sizes[sub] for name, sub in owners if sub in sizes}
         # Every graph is run once by torch, then traced and checked once in each format.
         self.total = sum(self.cost.values()) * (1 + 2 * formats)
         self.done = 0

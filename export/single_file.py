@@ -90,7 +90,7 @@ class SingleFile:
     def _refuse_relatives(self, state: State) -> None:
         """Name the known layouts that are not Stable Diffusion 1, with what to do."""
         for mark, name in (
-            ("conditioner.embedders.", "Stable Diffusion XL, which is not supported"),
+            ("conditioner.embedders.", "Stable Diffusion XL; export its diffusers folder instead"),
             ("cond_stage_model.model.", "Stable Diffusion 2; export its diffusers folder instead"),
             ("control_model.", "a ControlNet, not a whole checkpoint"),
             ("lora_", "a LoRA, not a whole checkpoint"),

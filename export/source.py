@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from pleinair.runtime.errors import SourceError
 
-from .architecture import CLASSES
+from .architecture import classes
 from .weights import State, find_weights, read_weights
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -29,7 +29,10 @@ class Checkpoint(Protocol):
     def weights(self, submodel: str) -> State: ...
 
     def write_tokenizer(self, target: Path) -> None:
-        """Put the source's tokenizer files, at least vocab.json and merges.txt, into `target`."""
+        """Put the source's tokenizer files, at least vocab.json and merges.txt, into `target`.
+
+        The last part of `target` says which one: "tokenizer", for XL also "tokenizer_2".
+        """
 
 
 def open_checkpoint(source: str | Path, revision: str | None = None) -> Checkpoint:
@@ -64,7 +67,8 @@ class DiffusersFolder:
 
     def model_index(self) -> dict[str, Any]:
         index = read_json(self.folder / "model_index.json")
-        for submodel, wanted in CLASSES.items():
+        expected = classes(index)
+        for submodel, wanted in expected.items():
             found = (index.get(submodel) or [None, None])[1]
             if found != wanted:
                 raise SourceError(
@@ -74,12 +78,13 @@ class DiffusersFolder:
             name
             for name, value in index.items()
             if name in {"text_encoder_2", "transformer", "controlnet", "image_encoder"}
+            and name not in expected
             and value != [None, None]
         )
         if more:
             raise SourceError(
                 f"{self.folder}: a {index.get('_class_name')} with {', '.join(more)} cannot be "
-                "exported; Stable Diffusion 1 and 2 can"
+                "exported; Stable Diffusion 1, 2 and XL can"
             )
         return index
 
@@ -95,7 +100,7 @@ class DiffusersFolder:
     def write_tokenizer(self, target: Path) -> None:
         from .tokenizer import copy
 
-        copy(self.folder / "tokenizer", target)
+        copy(self.folder / target.name, target)
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -10,18 +10,21 @@ Four layouts hold the same four graphs:
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from .errors import BundleError
 
-PARTS = ("text_encoder", "unet", "vae_decoder", "vae_encoder")
+PARTS = ("text_encoder", "text_encoder_2", "unet", "vae_decoder", "vae_encoder")
 # What a UNet paints from, told by how many channels it takes beside the latents.
 TEXT, INPAINTING, INSTRUCTION = "text", "inpainting", "instruction"
-# Painting from text needs no encoder of pictures: a folder may come without one.
-_OPTIONAL = {"vae_encoder"}
+# Painting from text needs no encoder of pictures: a folder may come without one. Stable Diffusion
+# XL alone has the second text encoder, and its refiner not the first.
+_REQUIRED = ("text_encoder", "unet", "vae_decoder")
+_REQUIRED_XL = ("text_encoder", "text_encoder_2", "unet", "vae_decoder")
+_REQUIRED_REFINER = ("text_encoder_2", "unet", "vae_decoder")
 
 GRAPH_FILES = {"openvino": "openvino_model.xml", "onnx": "model.onnx"}
 EXPORT_HINT = "make it with: pleinair-export SOURCE FOLDER --format {format}"
@@ -48,6 +51,20 @@ _SD1_SCALING = 0.18215
 
 
 @dataclass(frozen=True)
+class XL:
+    """What is particular to Stable Diffusion XL [Podell et al. 2023].
+
+    aesthetic: the UNet is told a score instead of the size it paints at: the refiner.
+    zero_negative: where nothing is said to steer away from, that is zeros, not the empty text.
+    tokenizer_2: the second text encoder's; None for the refiner, which has just that one.
+    """
+
+    aesthetic: bool = False
+    zero_negative: bool = True
+    tokenizer_2: Path | None = None
+
+
+@dataclass(frozen=True)
 class Bundle:
     """What the pipeline needs to know of a model folder.
 
@@ -60,6 +77,9 @@ class Bundle:
         for a decoder that divides by it inside.
     sample_size: the side of the latents that the model was trained on.
     unet_channels: channels that the UNet takes: the latents', and of what it sees beside them.
+    guidance_width: values in which the UNet is told its guidance scale (latent consistency
+        models); None for those that are asked twice.
+    xl: None where it is no Stable Diffusion XL.
     """
 
     path: Path
@@ -74,6 +94,8 @@ class Bundle:
     encoding_factor: float = _SD1_SCALING
     sample_size: int = 64
     unet_channels: int = 4
+    guidance_width: int | None = None
+    xl: XL | None = None
 
     @property
     def name(self) -> str:
@@ -132,7 +154,9 @@ class Bundle:
 
 def _open_parts(path: Path, tokenizer: Path | None) -> Bundle:
     index = read_json(path / "model_index.json", "this is no model folder; convert a checkpoint")
-    _refuse_other_kinds(path, str(index.get("_class_name", "")))
+    kind = str(index.get("_class_name", ""))
+    _refuse_other_kinds(path, kind)
+    xl = _xl(path, index) if "StableDiffusionXL" in kind else None
     graphs = {format: _find_graphs(path, file) for format, file in GRAPH_FILES.items()}
     graphs = {format: parts for format, parts in graphs.items() if parts}
     if not graphs:
@@ -141,11 +165,12 @@ def _open_parts(path: Path, tokenizer: Path | None) -> Bundle:
             f"pleinair-export {path} FOLDER"
         )
     for parts in graphs.values():
-        _require_all(path, parts)
+        _require_all(path, parts, _required(xl))
     unet = read_json(path / "unet" / "config.json", optional=True)
     decoder = read_json(path / "vae_decoder" / "config.json", optional=True)
-    text = read_json(path / "text_encoder" / "config.json", optional=True)
-    _check_match(path, unet, text, decoder)
+    encoders = [part for part in _required(xl) if part.startswith("text_encoder")]
+    texts = [read_json(path / part / "config.json", optional=True) for part in encoders]
+    _check_match(path, unet, texts, decoder)
     levels = len(decoder.get("block_out_channels", [0] * 4))
     latent_channels = decoder.get("latent_channels", 4)
     scaling_factor = decoder.get("scaling_factor", _SD1_SCALING)
@@ -153,7 +178,7 @@ def _open_parts(path: Path, tokenizer: Path | None) -> Bundle:
     return Bundle(
         path,
         graphs,
-        tokenizer or path / "tokenizer",
+        tokenizer or path / encoders[0].replace("text_encoder", "tokenizer"),
         read_json(path / "scheduler" / "scheduler_config.json", "copy it from the checkpoint"),
         read_json(path / "pleinair.json", optional=True),
         latent_channels=latent_channels,
@@ -162,13 +187,30 @@ def _open_parts(path: Path, tokenizer: Path | None) -> Bundle:
         encoding_factor=scaling_factor,
         sample_size=size if isinstance(size, int) else max(size),
         unet_channels=unet.get("in_channels", latent_channels),
+        guidance_width=unet.get("time_cond_proj_dim"),
+        xl=xl,
     )
+
+
+def _xl(path: Path, index: Mapping[str, Any]) -> XL:
+    alone = index.get("text_encoder") in (None, [None, None])
+    return XL(
+        bool(index.get("requires_aesthetics_score", False)),
+        bool(index.get("force_zeros_for_empty_prompt", True)),
+        None if alone else path / "tokenizer_2",
+    )
+
+
+def _required(xl: XL | None) -> tuple[str, ...]:
+    if xl is None:
+        return _REQUIRED
+    return _REQUIRED_XL if xl.tokenizer_2 else _REQUIRED_REFINER
 
 
 def _open_flat(path: Path, tokenizer: Path | None) -> Bundle:
     graphs = {part: path / f"{part}.xml" for part in PARTS}
     graphs = {part: file for part, file in graphs.items() if file.is_file()}
-    _require_all(path, graphs)
+    _require_all(path, graphs, _REQUIRED)
     beside = path / "tokenizer"
     return Bundle(
         path,
@@ -184,10 +226,10 @@ def _find_graphs(path: Path, file: str) -> dict[str, Path]:
     return {part: path / part / file for part in PARTS if (path / part / file).is_file()}
 
 
-def _require_all(path: Path, graphs: Mapping[str, Path]) -> None:
+def _require_all(path: Path, graphs: Mapping[str, Path], required: Sequence[str]) -> None:
     suffix = next(iter(graphs.values())).suffix if graphs else ".xml"
-    for part in PARTS:
-        if part not in graphs and part not in _OPTIONAL:
+    for part in required:
+        if part not in graphs:
             raise BundleError(
                 f"{path}: the {part} graph ({suffix}) is missing; copy it there or convert anew"
             )
@@ -201,11 +243,12 @@ def _refuse_other_kinds(path: Path, kind: str) -> None:
     """Only pipelines of Stable Diffusion's own shape can be painted with."""
     family = "(LatentConsistencyModel|StableDiffusion)"
     task = "(Img2Img|Inpaint|InpaintLegacy|InstructPix2Pix|)"
-    if not re.fullmatch(f"(OV|ORT|Onnx|){family}{task}Pipeline", kind):
+    known = f"({family}{task}|StableDiffusionXL(Img2Img|Inpaint|))"
+    if not re.fullmatch(f"(OV|ORT|Onnx|){known}Pipeline", kind):
         raise BundleError(
-            f"{path / 'model_index.json'}: a {kind or 'nameless'} model; "
-            "only StableDiffusionPipeline models can be opened, and those for image to image, "
-            "inpainting and InstructPix2Pix"
+            f"{path / 'model_index.json'}: a {kind or 'nameless'} model; only "
+            "StableDiffusionPipeline and StableDiffusionXLPipeline models can be opened, and those "
+            "for image to image, inpainting and InstructPix2Pix"
         )
 
 
@@ -218,7 +261,7 @@ def _tasks(latent_channels: int) -> dict[int, str]:
     }
 
 
-def _check_match(path: Path, unet: Any, text: Any, decoder: Any) -> None:
+def _check_match(path: Path, unet: Any, texts: Sequence[Any], decoder: Any) -> None:
     latent_channels = decoder.get("latent_channels", 4)
     known = _tasks(latent_channels)
     if unet.get("in_channels", latent_channels) not in known:
@@ -227,16 +270,12 @@ def _check_match(path: Path, unet: Any, text: Any, decoder: Any) -> None:
             f"{latent_channels}; only UNets of {', '.join(map(str, known))} channels can be "
             "painted with: ordinary, inpainting, editing by instruction"
         )
-    width = text.get("hidden_size", unet.get("cross_attention_dim"))
-    if unet and text and unet.get("cross_attention_dim", width) != width:
+    widths = [text["hidden_size"] for text in texts if "hidden_size" in text]
+    width, wanted = sum(widths), unet.get("cross_attention_dim")
+    if wanted is not None and len(widths) == len(texts) and wanted != width:
         raise BundleError(
-            f"{path}: mismatched parts: the UNet attends to {unet['cross_attention_dim']} values "
-            f"a token, the text encoder gives {width}; take all parts from one model"
-        )
-    if unet.get("time_cond_proj_dim") is not None:
-        raise BundleError(
-            f"{path / 'unet'}: takes a guidance embedding (time_cond_proj_dim), "
-            "which is not supported yet; use the model with LCM-LoRA merged instead"
+            f"{path}: mismatched parts: the UNet attends to {wanted} values a token, the text "
+            f"encoder gives {width}; take all parts from one model"
         )
 
 

@@ -31,7 +31,9 @@ class Entry:
 
 
 # What Stable Diffusion's first version is run with, for models that nobody has described.
-_UNKNOWN: dict[str, Any] = {"steps": 20, "guidance_scale": 7.5}
+_UNKNOWN: dict[str, Any] = {"steps": 20, "guidance_scale": 7.5, "scheduler": None}
+# And for latent consistency models, whose UNet is told the scale: diffusers' pipeline of them.
+_CONSISTENCY: dict[str, Any] = {"steps": 4, "guidance_scale": 8.5, "scheduler": "lcm"}
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ def defaults(bundle: Bundle) -> Defaults:
         if source == entry.source or bundle.name == entry.name:
             return Defaults(entry.size, entry.steps, entry.guidance_scale, entry.scheduler)
     size = bundle.sample_size * bundle.vae_scale_factor
-    return Defaults(size, scheduler=None, **_UNKNOWN)
+    return Defaults(size, **(_UNKNOWN if bundle.guidance_width is None else _CONSISTENCY))
 
 
 def folders() -> list[Path]:

@@ -35,6 +35,20 @@ class ClassifierFree:
         return steered
 
 
+def scale_embedding(scale: float, width: int) -> Array:
+    """A guidance scale as a UNet that was distilled with it takes it: float32, (1, width).
+
+    Sines and cosines of 1000 (scale - 1), as for timesteps [Meng et al. 2023; Luo et al. 2023]:
+    their w is 0 where Ho & Salimans' scale, which users give, is 1.
+    """
+    half = width // 2
+    step = np.log(np.float32(10000)) / np.float32(half - 1)
+    frequencies = np.exp(np.arange(half, dtype=np.float32) * -step)
+    angles = np.float32(scale - 1) * np.float32(1000) * frequencies
+    waves = np.concatenate([np.sin(angles), np.cos(angles), np.zeros(width % 2, np.float32)])
+    return waves[None].astype(np.float32)
+
+
 @dataclass(frozen=True)
 class Instructed:
     """Two scales, for the picture and for the instruction [Brooks et al. 2023, eq. 3].

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +20,22 @@ from .bundle import Bundle
 from .engines.choice import choose
 from .engines.protocol import Engine, Graph, Renamed, Shapes
 from .errors import EngineError, SettingError
+from .guidance import scale_embedding
 from .images.original import Canvas, Original
 from .images.reading import PictureSource
 from .noise import TorchNoise
 from .origin import Origin, origin_of
 from .output import PipelineOutput, Timings
 from .posterior import Posterior
+from .schedulers.lcm import LCM
 from .settings import Settings, repeated, seeds_of
+from .sizes import Pair, Sizes
+from .span import Continued, Span
 from .start import Blank, Draws
 from .text.conditioning import Conditioning, TokenizedPrompt, condition, tokenized
-from .text.encoder import TextEncoder
+from .text.encoder import Encoder, TextEncoder
 from .text.tokenizer import ClipTokenizer
+from .text.xl import XLTextEncoder, repadding
 from .variation import Variation
 
 __all__ = ["PipelineOutput", "StableDiffusionPipeline"]
@@ -68,6 +73,8 @@ class StableDiffusionPipeline:
         self.engine = engine
         self.defaults = catalog.defaults(bundle)
         self.tokenizer = ClipTokenizer(bundle.tokenizer)
+        second = bundle.xl.tokenizer_2 if bundle.xl else None
+        self.second_padding = repadding(self.tokenizer, ClipTokenizer(second)) if second else None
         words = self.tokenizer.learn(embeddings)
         self._changes = adapted(bundle.graphs[engine.format], loras, words)
         self._compiled: dict[str, tuple[Shapes, Graph]] = {}
@@ -134,8 +141,18 @@ class StableDiffusionPipeline:
         variation_seed: int | None = None,
         variation_strength: float = 0.0,
         latents: Array | None = None,
+        denoising_start: float | None = None,
+        denoising_end: float | None = None,
         scheduler: str | None = None,
         clip_skip: int | None = None,
+        original_size: Pair | str | None = None,
+        crops_coords_top_left: Pair | str | None = None,
+        target_size: Pair | str | None = None,
+        negative_original_size: Pair | str | None = None,
+        negative_crops_coords_top_left: Pair | str | None = None,
+        negative_target_size: Pair | str | None = None,
+        aesthetic_score: float | None = None,
+        negative_aesthetic_score: float | None = None,
         syntax: str = "webui",
         long_prompt: str = "chunk",
         callback_on_step_end: StepCallback | None = None,
@@ -145,7 +162,8 @@ class StableDiffusionPipeline:
         """Paint.
 
         prompt: one text, or several, each painted `num_images_per_prompt` times.
-        negative_prompt: what to steer away from; acts only where guidance_scale > 1.
+        negative_prompt: what to steer away from; acts only where guidance_scale > 1, and not with
+            latent consistency models. For Stable Diffusion XL None is other than "".
         image: a picture to start from (image to image), to paint in, or to edit, as the model
             does it; a path, a PIL picture of any mode, or an array: see `images.reading.read`.
         mask_image: white where image is painted anew, black where it stays; a picture as above,
@@ -167,7 +185,13 @@ class StableDiffusionPipeline:
             `variation_seed + i`.
         latents: start noise for every image, (1, channels, height / f, width / f), f the VAE's
             scale factor; None draws it from the seed.
+        denoising_end: stop at this share of the way to the picture, above 0 and below 1; with
+            output_type "latent" another model takes over as latents=…, denoising_start=….
         clip_skip: take the text encoder's layer this many before the last.
+        original_size, crops_coords_top_left, target_size, and the negative ones: Stable Diffusion
+            XL's UNet paints as from a picture that was so large, cut there, then so large; each
+            (height, width) or (top, left). aesthetic_score, negative_aesthetic_score: what its
+            refiner is told. None is diffusers' value: see `sizes.Sizes`.
         syntax: "webui" reads weights `(word:1.3)`, BREAK, `[from:to:0.5]` and `[a|b]` in both
             prompts; "plain" takes every character as text, as diffusers does. Prompts without
             brackets, backslashes and BREAK are the same in both.
@@ -206,6 +230,20 @@ class StableDiffusionPipeline:
             strength=strength,
             image_guidance_scale=image_guidance_scale,
         )
+        sizes = Sizes.checked(
+            self.bundle,
+            original_size=original_size,
+            crops_coords_top_left=crops_coords_top_left,
+            target_size=target_size,
+            negative_original_size=negative_original_size,
+            negative_crops_coords_top_left=negative_crops_coords_top_left,
+            negative_target_size=negative_target_size,
+            aesthetic_score=aesthetic_score,
+            negative_aesthetic_score=negative_aesthetic_score,
+        )
+        span = Span.checked(
+            denoising_start, denoising_end, latents is not None, original is not None
+        )
         shape = self.bundle.latent_shape(settings.width, settings.height)
         if latents is not None and latents.shape != shape:
             raise SettingError(f"latents are of shape {latents.shape}; this size needs {shape}")
@@ -215,8 +253,10 @@ class StableDiffusionPipeline:
         seeds = seeds_of(seed, variation_seed, variation_strength, len(prompts))
         jobs = [_Job(text, *numbers) for text, numbers in zip(prompts, seeds, strict=True)]
         tell = callback_on_stage or (lambda *_: None)
-        run = _Run(self, settings, original, canvas, latents, callback_on_step_end, tell)
-        return run.paint(jobs, negative_prompt or "")
+        run = _Run(
+            self, settings, sizes, span, original, canvas, latents, callback_on_step_end, tell
+        )
+        return run.paint(jobs, negative_prompt)
 
     def start_noise(self, seed: int, width: int | None = None, height: int | None = None) -> Array:
         """The noise that a picture of this seed and size begins with, for `latents`."""
@@ -244,7 +284,10 @@ class StableDiffusionPipeline:
         """A fresh scheduler for one picture, its timesteps set."""
         config = {**self.bundle.scheduler, "eta": settings.eta}  # read by those that have one
         scheduler = schedulers.from_config(config, name=settings.scheduler)
-        scheduler.set_timesteps(settings.steps)
+        if isinstance(scheduler, LCM):
+            scheduler.set_timesteps(settings.steps, settings.lcm_strength)
+        else:
+            scheduler.set_timesteps(settings.steps)
         return scheduler
 
 
@@ -263,6 +306,8 @@ class _Run:
 
     pipe: StableDiffusionPipeline
     settings: Settings
+    sizes: Sizes
+    span: Span
     original: Original | None
     canvas: Canvas | None
     latents: Array | None
@@ -271,20 +316,20 @@ class _Run:
     timings: Timings = field(default_factory=Timings)
     loaded: int = 0
 
-    def paint(self, jobs: list[_Job], negative_prompt: str) -> PipelineOutput:
+    def paint(self, jobs: list[_Job], negative_prompt: str | None) -> PipelineOutput:
         output = PipelineOutput(timings=self.timings)
         negative_prompt = negative_prompt if self.settings.guidance else ""
-        prompts = self.read([*(job.prompt for job in jobs), negative_prompt])
+        prompts = self.read([*(job.prompt for job in jobs), negative_prompt or ""])
         if self.canvas:
             self.pipe.bundle.graph("vae_encoder", self.pipe.engine.format)
         with self.timings.measure("total"):
             conditionings = self.encode(prompts, negative_prompt, [job.prompt for job in jobs])
             origin = self.origin()
-            _, decoder = self.load(conditionings[jobs[0].prompt].shape)
+            _, decoder = self.load(conditionings[jobs[0].prompt])
             for number, job in enumerate(jobs):
                 conditioning = conditionings[job.prompt]
                 # A prompt of more chunks than the last one's needs another shape.
-                unet = self.pipe.graph("unet", self.unet_shapes(conditioning.shape))
+                unet = self.pipe.graph("unet", self.unet_shapes(conditioning))
                 step = None
                 for step in self.denoise(unet, conditioning, origin, job):
                     if not self.consult(step, number):
@@ -299,7 +344,9 @@ class _Run:
 
     def read(self, texts: list[str]) -> dict[str, TokenizedPrompt]:
         """Text -> its tokens, for as many steps as there are; refuses before anything is loaded."""
-        steps = len(self.pipe.scheduler(self.settings).timesteps)
+        scheduler = self.pipe.scheduler(self.settings)
+        self.span.steps(scheduler)  # that there are any
+        steps = len(scheduler.timesteps)
         syntax, long_prompt = self.settings.syntax, self.settings.long_prompt
         return {
             text: tokenized(self.pipe.tokenizer, text, steps, syntax, long_prompt)
@@ -307,40 +354,65 @@ class _Run:
         }
 
     def encode(
-        self, read: dict[str, TokenizedPrompt], negative_prompt: str, prompts: list[str]
+        self, read: dict[str, TokenizedPrompt], negative_prompt: str | None, prompts: list[str]
     ) -> dict[str, Conditioning]:
         """Prompt -> what the UNet attends to; guided the batch that the guidance asks for."""
-        tokenizer, texts = self.pipe.tokenizer, list(dict.fromkeys(prompts))
-        graph = self.graph("text_encoder", {"input_ids": (1, tokenizer.max_length)})
-        encoder, guidance = TextEncoder(graph), self.settings.guidance
+        texts, xl = list(dict.fromkeys(prompts)), self.pipe.bundle.xl
+        encoder, guidance = self.text_encoder(), self.settings.guidance
         join = guidance.embeddings if guidance else None
+        zero = xl is not None and xl.zero_negative and negative_prompt is None
+        negative = None if zero else read[negative_prompt or ""]
+        constants = self.constants()
         conditionings = {}
         with self.timings.measure("encode"):
             for i, text in enumerate(texts):
                 self.tell("encode", i, len(texts))
-                conditionings[text] = condition(
-                    encoder, read[text], read[negative_prompt], join, self.settings.clip_skip
-                )
+                found = condition(encoder, read[text], negative, join, self.settings.clip_skip)
+                conditionings[text] = replace(found, constants=constants)
         self.tell("encode", len(texts), len(texts))
         return conditionings
 
-    def load(self, embedding: tuple[int, ...]) -> tuple[Graph, Graph]:
+    def text_encoder(self) -> Encoder:
+        """The model's one, or Stable Diffusion XL's two; the refiner has the second of them."""
+        shapes = {"input_ids": (1, self.pipe.tokenizer.max_length)}
+        if self.pipe.bundle.xl is None:
+            return TextEncoder(self.graph("text_encoder", shapes))
+        second, padded = self.graph("text_encoder_2", shapes), self.pipe.second_padding
+        if padded is None:
+            return XLTextEncoder(second)
+        return XLTextEncoder(second, self.graph("text_encoder", shapes), padded)
+
+    def constants(self) -> dict[str, Array]:
+        """What the UNet is told beside the prompt, the same in all steps: sizes, its guidance."""
+        bundle, settings = self.pipe.bundle, self.settings
+        told = {}
+        if bundle.xl is not None:
+            ids = self.sizes.time_ids(settings.width, settings.height, bundle.xl.aesthetic)
+            guidance = settings.guidance
+            told["time_ids"] = guidance.embeddings(*ids) if guidance else ids[0]
+        if bundle.guidance_width is not None:
+            told["timestep_cond"] = scale_embedding(settings.guidance_scale, bundle.guidance_width)
+        return told
+
+    def load(self, conditioning: Conditioning) -> tuple[Graph, Graph]:
         """UNet and VAE decoder, compiled for the size asked."""
         bundle = self.pipe.bundle
         shape = bundle.latent_shape(self.settings.width, self.settings.height)
-        unet = self.graph("unet", self.unet_shapes(embedding))
+        unet = self.graph("unet", self.unet_shapes(conditioning))
         decoder = self.graph("vae_decoder", {"latent_sample": shape})
         return unet, decoder
 
-    def unet_shapes(self, embedding: tuple[int, ...]) -> Shapes:
+    def unet_shapes(self, conditioning: Conditioning) -> Shapes:
         bundle = self.pipe.bundle
         rows, columns = bundle.latent_shape(self.settings.width, self.settings.height)[2:]
-        sample = (embedding[0], bundle.unet_channels, rows, columns)
-        return {"sample": sample, "encoder_hidden_states": embedding}
+        sample = (conditioning.shape[0], bundle.unet_channels, rows, columns)
+        return {"sample": sample, **conditioning.shapes}
 
     def origin(self) -> Origin:
         """What the images begin with; a picture goes through the VAE encoder here."""
         bundle, canvas = self.pipe.bundle, self.canvas
+        if self.span.start:
+            return Continued(self.span)
         if canvas is None:
             return Blank(bundle.latent_shape(self.settings.width, self.settings.height))
         encoder = self.graph("vae_encoder", {"sample": canvas.pixels.shape})
@@ -355,6 +427,7 @@ class _Run:
     def graph(self, part: str, shapes: Shapes) -> Graph:
         """A part of the model, compiled, and the caller told how many of them are."""
         parts = 4 if self.canvas else 3
+        parts += self.pipe.second_padding is not None
         self.tell("load", self.loaded, parts)
         with self.timings.measure("load"):
             graph = self.pipe.graph(part, shapes)
@@ -369,13 +442,15 @@ class _Run:
         scheduler = self.pipe.scheduler(self.settings)
         noise = TorchNoise(job.seed)
         start = origin.begin(scheduler, Draws(noise, self.latents, job.variation))
-        latents, timesteps = start.latents, scheduler.timesteps[start.first :]
+        last = self.span.steps(scheduler).stop
+        latents, timesteps = start.latents, scheduler.timesteps[start.first : last]
         total = len(timesteps)
         for i, t in enumerate(timesteps):
             self.tell("denoise", i, total)
             begun = time.perf_counter()
-            sample, embedding = scheduler.scale_model_input(latents, t), conditioning.at(i)
-            prediction = self.predict(unet, start.shown(sample, len(embedding)), t, embedding)
+            sample, told = scheduler.scale_model_input(latents, t), conditioning.inputs(i)
+            shown = start.shown(sample, len(told["encoder_hidden_states"]))
+            prediction = self.predict(unet, shown, t, told)
             drawn = noise.normal(latents.shape) if scheduler.needs_noise(t) else None
             latents = scheduler.step(prediction, t, latents, drawn)
             if start.kept:
@@ -387,10 +462,9 @@ class _Run:
             latents = step.latents
         self.tell("denoise", total, total)
 
-    def predict(self, unet: Graph, shown: Array, t: Any, embedding: Array) -> Array:
+    def predict(self, unet: Graph, shown: Array, t: Any, told: dict[str, Array]) -> Array:
         """What the UNet says of a sample, made one answer by the guidance."""
-        feeds = {"sample": shown, "timestep": np.asarray(t), "encoder_hidden_states": embedding}
-        prediction = _only(unet(feeds))
+        prediction = _only(unet({"sample": shown, "timestep": np.asarray(t), **told}))
         guidance = self.settings.guidance
         return guidance.steer(prediction) if guidance else prediction
 

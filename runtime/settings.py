@@ -4,7 +4,7 @@ import logging
 import math
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from .bundle import INPAINTING, INSTRUCTION, Bundle
@@ -42,6 +42,8 @@ class Settings:
     output_type: str
     strength: float
     guidance: Guidance | None
+    lcm_strength: float = 1.0
+    """How much of its timesteps LCM draws from: image to image there takes all steps."""
 
     @classmethod
     def checked(
@@ -85,6 +87,8 @@ class Settings:
             _strength(original, strength),
             _guidance(bundle, scale, image_guidance_scale),
         )
+        if _shortens(bundle, original, settings.scheduler):
+            settings = replace(settings, strength=1.0, lcm_strength=settings.strength)
         if not isinstance(settings.steps, int) or settings.steps < 1:
             raise SettingError(f"num_inference_steps is {settings.steps}; give 1 or more")
         if original and steps_taken(settings.steps, settings.strength) < 1:
@@ -167,12 +171,22 @@ def _strength(original: Original | None, strength: float | None) -> float:
     return float(strength)
 
 
+def _shortens(bundle: Bundle, original: Original | None, scheduler: str | None) -> bool:
+    """Image to image with a latent consistency model, which diffusers has a pipeline of its own."""
+    if bundle.guidance_width is None or original is None or original.mask:
+        return False
+    own = bundle.scheduler.get("_class_name") == "LCMScheduler"
+    return scheduler == "lcm" or (scheduler is None and own)
+
+
 def _guidance(bundle: Bundle, scale: float, image_scale: float | None) -> Guidance | None:
     """None is no guidance: the UNet is asked once a step."""
     if not (math.isfinite(scale) and scale >= 0):
         raise SettingError(f"guidance_scale is {scale}; give 0 or more")
     # At a scale of 1 the unguided half cancels out (Ho & Salimans 2022, eq. 6); below it
     # models distilled to need no guidance are meant.
+    if bundle.guidance_width is not None:
+        return None  # it was distilled into the UNet, which is told the scale
     if bundle.task != INSTRUCTION:
         return ClassifierFree(scale) if scale > 1 else None
     image_scale = float(_IMAGE_SCALE if image_scale is None else image_scale)

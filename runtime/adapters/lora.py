@@ -208,7 +208,7 @@ def _require_places(
         (part, name, layer) for part, own in lora.layers.items() for name, layer in own.items()
     ]
     homeless = [layer.key for part, name, layer in everywhere if name not in meant.get(part, {})]
-    mismatch = _mismatch(_kind_of_file(lora), _kind_of_model(models))
+    mismatch = _mismatch(_kind_of_file(lora, models), _kind_of_model(models))
     if homeless:
         reason = f": {mismatch}" if mismatch else "; get another file"
         raise AdapterError(
@@ -224,9 +224,9 @@ def _mismatch(theirs: str, ours: str) -> str:
     return f"it is for {theirs}, the model is {ours}" if ours else f"it is for {theirs}"
 
 
-def _kind_of_file(lora: Lora) -> str:
-    """The model that a file was trained on, as far as it tells."""
-    if "text_encoder_2" in lora.layers:
+def _kind_of_file(lora: Lora, models: Mapping[str, Shapes]) -> str:
+    """The model that a file was trained on, as far as it tells more than that it fits."""
+    if "text_encoder_2" in lora.layers.keys() - models.keys():
         return _KINDS[2048]
     keys = [layer.key for own in lora.layers.values() for layer in own.values()]
     for name, layer in lora.layers.get("unet", {}).items():

@@ -81,6 +81,35 @@ NUMBERS = (
     Setting("eta", ("--eta", "--ddim_eta"), "X", "DDIM's noise, 0 to 1 (default: 0)"),
     Setting("clip_skip", ("--clip-skip",), "N", "text layers left out, from the end"),
 )
+XL = (
+    Setting(
+        "original_size",
+        ("--original-size",),
+        "HEIGHTxWIDTH",
+        "Stable Diffusion XL: paint as from a picture that was so large (default: as painted)",
+    ),
+    Setting(
+        "crops_coords_top_left",
+        ("--crops-coords-top-left",),
+        "TOPxLEFT",
+        "and that was cut there (default: 0x0)",
+    ),
+    Setting(
+        "target_size", ("--target-size",), "HEIGHTxWIDTH", "and then so large (default: as painted)"
+    ),
+    Setting(
+        "aesthetic_score",
+        ("--aesthetic-score",),
+        "X",
+        "XL's refiner: how well the picture is liked (default: 6)",
+    ),
+    Setting(
+        "negative_aesthetic_score",
+        ("--negative-aesthetic-score",),
+        "X",
+        "and what it is steered away from (default: 2.5)",
+    ),
+)
 READING = (
     Setting(
         "syntax",
@@ -128,7 +157,7 @@ VARIATION = (
     Setting("variation_seed", ("--variation-seed",), "N", "(default: drawn)"),
 )
 # The pipeline's arguments; a new one is in the call, the record and --compare by being listed here.
-CALL = (PROMPT, NEGATIVE_PROMPT, *READING, SCHEDULER, SEED, *VARIATION, *NUMBERS, *PICTURE)
+CALL = (PROMPT, NEGATIVE_PROMPT, *READING, SCHEDULER, SEED, *VARIATION, *NUMBERS, *PICTURE, *XL)
 # Never restored by --params-from: a stranger's picture must not make us open files.
 PICTURE_INPUT = ("image", "mask_image", "mask_invert", "keep_unmasked")
 # These set options of the model's scheduler, before any call.
@@ -254,7 +283,7 @@ def _picture(group: argparse._ArgumentGroup) -> None:
 
 
 def _how(group: argparse._ArgumentGroup) -> None:
-    for setting in (*NUMBERS, SEED, *VARIATION):
+    for setting in (*NUMBERS, SEED, *VARIATION, *XL):
         setting.add_to(group)
     group.add_argument(
         "--fixed_code", action="store_true", help="the same start noise for all pictures"

@@ -74,5 +74,6 @@ def _cuda(bundle: Bundle, threads: int | None) -> Engine:
         hint = EXPORT_HINT.format(format="onnx")
         raise EngineError(f"{bundle.path} has no ONNX graphs for CUDA; {hint}")
     engine = OnnxRuntimeEngine("cuda", threads)
-    engine.compile(bundle.graph("text_encoder", "onnx"), {})
+    encoder = "text_encoder" if "text_encoder" in bundle.graphs["onnx"] else "text_encoder_2"
+    engine.compile(bundle.graph(encoder, "onnx"), {})
     return engine

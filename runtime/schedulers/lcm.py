@@ -29,16 +29,26 @@ class LCM(ClippingScheduler):
     clip_sample: bool = False
     timestep_scaling: float = 10.0
 
-    def set_timesteps(self, num_inference_steps: int) -> None:
+    def set_timesteps(self, num_inference_steps: int, strength: float = 1.0) -> None:
+        """`strength`, above 0 to 1: only the last share of the distilled timesteps is drawn from.
+
+        So image to image takes all its steps, near the end, as diffusers' LCM pipeline does.
+        """
         n, original = self._start(num_inference_steps), self.original_inference_steps
         if not n <= original <= self.num_train_timesteps:
             raise SchedulerError(
                 f"{n} inference steps: LCM takes at most original_inference_steps ({original}), "
                 f"and those at most num_train_timesteps ({self.num_train_timesteps})"
             )
+        left = int(original * strength)
+        if n > left:
+            raise SchedulerError(
+                f"{n} inference steps: a strength of {strength:g} leaves LCM {left} of its "
+                f"{original} timesteps; use fewer steps, or more strength"
+            )
         stride = self.num_train_timesteps // original
-        distilled = np.arange(original, 0, -1) * stride - 1
-        chosen = np.floor(np.linspace(0, original, n, endpoint=False)).astype(np.int64)
+        distilled = np.arange(left, 0, -1) * stride - 1
+        chosen = np.floor(np.linspace(0, left, n, endpoint=False)).astype(np.int64)
         self.timesteps = distilled[chosen].astype(np.int64)
         self._check_start()
 

@@ -1,8 +1,8 @@
 """What the UNet attends to, step by step: prompt and negative prompt, of one length."""
 
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ..errors import SettingError
 from . import LONG_PROMPTS, SYNTAXES
 from .chunks import Chunk, chunks_of, empty_chunk
-from .encoder import TextEncoder
+from .encoder import Encoder
 from .schedule import texts_by_step
 from .tokenizer import ClipTokenizer
 
@@ -47,18 +47,33 @@ class Conditioning:
     embeddings: the different ones, float32 (batch, tokens, width), all of one shape; the batch is
         what guidance compares, 1 without it.
     order: for each step the number of its embedding.
+    pooled: beside each embedding the same prompts in one vector each, (batch, width); empty where
+        the UNet asks for none.
+    constants: what else the UNet is told, the same in all steps: input -> (batch, width).
     """
 
     embeddings: Sequence[Array]
     order: Sequence[int]
+    pooled: Sequence[Array] = ()
+    constants: Mapping[str, Array] = field(default_factory=dict)
 
     @property
     def shape(self) -> tuple[int, ...]:
         return self.embeddings[0].shape
 
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of the UNet's inputs in every step."""
+        return {name: value.shape for name, value in self.inputs(0).items()}
+
     def at(self, step: int) -> Array:
         """The embedding for a step, counted from 0."""
         return self.embeddings[self.order[step]]
+
+    def inputs(self, step: int) -> dict[str, Array]:
+        """The UNet's inputs for a step, by their names."""
+        pooled = {"text_embeds": self.pooled[self.order[step]]} if self.pooled else {}
+        return {"encoder_hidden_states": self.at(step), **pooled, **self.constants}
 
 
 def tokenized(
@@ -91,9 +106,9 @@ def tokenized(
 
 
 def condition(
-    encoder: TextEncoder,
+    encoder: Encoder,
     prompt: TokenizedPrompt,
-    negative: TokenizedPrompt,
+    negative: TokenizedPrompt | None,
     join: Join | None,
     clip_skip: int | None = None,
 ) -> Conditioning:
@@ -101,24 +116,39 @@ def condition(
 
     Both were read for the same steps. The shorter is padded with the encoding of the empty text,
     as webui pads, and so is each text of a prompt that changes: the UNet keeps one shape.
+    negative: None is zeros, which Stable Diffusion XL was trained to take for no prompt at all.
     join: makes one batch of the prompt's and the negative prompt's embedding, as the guidance
         wants it; None where nothing guides, and the negative prompt is left out.
     clip_skip is for the prompt alone, as in diffusers.
     Raises SettingError where the model has fewer layers than clip_skip asks for.
     """
     if join is None:
-        return Conditioning(_encoded(encoder, prompt, prompt.length, clip_skip), prompt.order)
+        own = _encoded(encoder, prompt, prompt.length, clip_skip)
+        return Conditioning(own, prompt.order, _pooled(encoder, prompt))
+    if negative is None:
+        own = _encoded(encoder, prompt, prompt.length, clip_skip)
+        batches = [join(embedding, np.zeros_like(embedding)) for embedding in own]
+        pooled = [join(vector, np.zeros_like(vector)) for vector in _pooled(encoder, prompt)]
+        return Conditioning(batches, prompt.order, pooled)
     length = max(prompt.length, negative.length)
     own = _encoded(encoder, prompt, length, clip_skip)
     against = _encoded(encoder, negative, length, None)
     pairs = list(zip(prompt.order, negative.order, strict=True))
     number = {pair: i for i, pair in enumerate(dict.fromkeys(pairs))}
     batches = [join(own[ours], against[theirs]) for ours, theirs in number]
-    return Conditioning(batches, [number[pair] for pair in pairs])
+    own, against = _pooled(encoder, prompt), _pooled(encoder, negative)
+    pooled = [join(own[ours], against[theirs]) for ours, theirs in number] if own else []
+    return Conditioning(batches, [number[pair] for pair in pairs], pooled)
+
+
+def _pooled(encoder: Encoder, prompt: TokenizedPrompt) -> list[Array]:
+    """A vector for each text; none where the encoder has none."""
+    vectors = [encoder.pooled(chunks) for chunks in prompt.texts]
+    return [vector for vector in vectors if vector is not None]
 
 
 def _encoded(
-    encoder: TextEncoder, prompt: TokenizedPrompt, length: int, clip_skip: int | None
+    encoder: Encoder, prompt: TokenizedPrompt, length: int, clip_skip: int | None
 ) -> list[Array]:
     return [
         encoder.encode([*chunks, *[prompt.empty] * (length - len(chunks))], clip_skip)

@@ -1,6 +1,7 @@
 """A prompt's embedding: what the UNet attends to."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,11 +13,27 @@ from .chunks import Chunk
 Array = NDArray[np.float32]
 
 
+Outputs = dict[str, Array]
+Layer = Callable[[Outputs, int | None], Array]
+"""The embedding among a graph's outputs, for a clip_skip."""
+
+
+class Encoder(Protocol):
+    """From chunks to what a UNet is given of them."""
+
+    def encode(self, chunks: Sequence[Chunk], clip_skip: int | None = None) -> Array: ...
+
+    def pooled(self, chunks: Sequence[Chunk]) -> Array | None:
+        """One vector for all the text, (1, width); None where the UNet asks for none."""
+        ...
+
+
 class TextEncoder:
     """CLIP's text model; what it has read once it remembers, so keep one object a call."""
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, layer: Layer | None = None) -> None:
         self._graph = graph
+        self._layer = layer or _last
         self._outputs: dict[bytes, dict[str, Array]] = {}
 
     def encode(self, chunks: Sequence[Chunk], clip_skip: int | None = None) -> Array:
@@ -27,12 +44,18 @@ class TextEncoder:
         """
         return np.concatenate([self._chunk(chunk, clip_skip) for chunk in chunks], axis=1)
 
-    def _chunk(self, chunk: Chunk, clip_skip: int | None) -> Array:
+    def pooled(self, chunks: Sequence[Chunk]) -> Array | None:
+        return None
+
+    def outputs(self, chunk: Chunk) -> Outputs:
+        """All that the graph gives for a chunk."""
         key = chunk.ids.tobytes()
         if key not in self._outputs:
             self._outputs[key] = self._graph({"input_ids": chunk.ids})
-        outputs = self._outputs[key]
-        embedding = _skipped(outputs, clip_skip) if clip_skip else next(iter(outputs.values()))
+        return self._outputs[key]
+
+    def _chunk(self, chunk: Chunk, clip_skip: int | None) -> Array:
+        embedding = self._layer(self.outputs(chunk), clip_skip)
         return embedding if (chunk.weights == 1).all() else _weighted(embedding, chunk.weights)
 
 
@@ -46,6 +69,10 @@ def _weighted(embedding: Array, weights: NDArray[np.float64]) -> Array:
     if mean:
         weighted *= embedding.mean(dtype=np.float64) / mean
     return weighted.astype(np.float32)
+
+
+def _last(outputs: Outputs, clip_skip: int | None) -> Array:
+    return _skipped(outputs, clip_skip) if clip_skip else next(iter(outputs.values()))
 
 
 def _skipped(outputs: dict[str, Array], clip_skip: int) -> Array:

@@ -10,6 +10,8 @@ from pleinair.runtime.errors import ExportError
 
 # Counted from the published weights of CompVis/stable-diffusion-v1-4.
 PUBLISHED = {"text_encoder": 123_060_480, "unet": 859_520_964, "vae": 83_653_863}
+# And from those of stabilityai/stable-diffusion-xl-base-1.0.
+PUBLISHED_XL = PUBLISHED | {"text_encoder_2": 694_659_840, "unet": 2_567_463_684}
 
 
 @pytest.fixture(scope="module")
@@ -19,14 +21,17 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_sd_v1_4_has_the_published_number_of_parameters() -> None:
+@pytest.mark.parametrize(("shape", "published"), [("sd-v1.4", PUBLISHED), ("sdxl", PUBLISHED_XL)])
+def test_the_shapes_have_the_published_numbers_of_parameters(
+    shape: str, published: dict[str, int]
+) -> None:
     from pleinair.export import architecture
 
     counted = {
         name: architecture.count_parameters(architecture.build(name, config, name))
-        for name, config in fixture.SHAPES["sd-v1.4"].networks()
+        for name, config in fixture.SHAPES[shape].networks()
     }
-    assert counted == PUBLISHED
+    assert counted == published
 
 
 def test_diffusers_paints_with_it(written: Path) -> None:
@@ -61,10 +66,9 @@ def test_weights_are_all_there_in_half_precision(written: Path) -> None:
     from pleinair.export import architecture
     from pleinair.export.weights import load
 
-    for name, file in fixture._WEIGHTS.items():
-        weights = load_file(written / name / file)
+    for name, config in fixture.SHAPES["tiny"].networks():
+        weights = load_file(written / name / fixture._WEIGHTS[name])
         assert {tensor.dtype for tensor in weights.values()} == {torch.float16}
-        config = getattr(fixture.SHAPES["tiny"], name)
         load(architecture.build(name, config, name), weights, name)  # strict: raises
 
 

@@ -14,15 +14,15 @@ def paint(engine: str, folder: str, picture: str, prompt: str, height: str, widt
     import torch
 
     if engine == "openvino":
-        from optimum.intel import OVStableDiffusionPipeline
+        from optimum.intel import OVPipelineForText2Image
 
-        pipe = OVStableDiffusionPipeline.from_pretrained(
+        pipe = OVPipelineForText2Image.from_pretrained(
             folder, ov_config={"INFERENCE_PRECISION_HINT": "f32"}
         )
     else:
-        from optimum.onnxruntime import ORTStableDiffusionPipeline
+        from optimum.onnxruntime import ORTPipelineForText2Image
 
-        pipe = ORTStableDiffusionPipeline.from_pretrained(folder)
+        pipe = ORTPipelineForText2Image.from_pretrained(folder)
     pipe.set_progress_bar_config(disable=True)
     images = pipe(
         prompt,

@@ -87,21 +87,17 @@ def test_mismatched_parts_are_named(folder: Path) -> None:
         Bundle.open(folder)
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [({"in_channels": 7}, "7 channels"), ({"time_cond_proj_dim": 256}, "time_cond_proj_dim")],
-)
-def test_other_unets_are_refused(folder: Path, change: dict[str, Any], message: str) -> None:
-    rewrite(folder / "unet" / "config.json", **change)
+def test_other_unets_are_refused(folder: Path) -> None:
+    rewrite(folder / "unet" / "config.json", in_channels=7)
     (folder / "pleinair.json").unlink()
-    with pytest.raises(BundleError, match=message):
+    with pytest.raises(BundleError, match="7 channels"):
         Bundle.open(folder)
 
 
 def test_other_pipelines_are_refused(folder: Path) -> None:
-    rewrite(folder / "model_index.json", _class_name="OVStableDiffusionXLPipeline")
+    rewrite(folder / "model_index.json", _class_name="OVStableDiffusion3Pipeline")
     (folder / "pleinair.json").unlink()
-    with pytest.raises(BundleError, match="StableDiffusionXL"):
+    with pytest.raises(BundleError, match="StableDiffusion3"):
         Bundle.open(folder)
 
 
