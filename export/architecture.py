@@ -18,7 +18,7 @@ CLASSES = {
 
 
 def build(submodel: str, config: Config, origin: str) -> torch.nn.Module:
-    """Build one of `text_encoder`, `unet`, `vae` on the meta device: shapes, but no memory yet."""
+    """Build a sub-model, or "controlnet", on the meta device: shapes, but no memory yet."""
     try:
         with torch.device("meta"), quiet():
             return _text_encoder(config) if submodel == "text_encoder" else _diffusers(config)
@@ -33,9 +33,10 @@ def _text_encoder(config: Config) -> torch.nn.Module:
 
 
 def _diffusers(config: Config) -> torch.nn.Module:
-    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
 
-    known = {cls.__name__: cls for cls in (UNet2DConditionModel, AutoencoderKL)}
+    classes = (UNet2DConditionModel, AutoencoderKL, ControlNetModel)
+    known = {cls.__name__: cls for cls in classes}
     return known[config["_class_name"]].from_config(config)
 
 
