@@ -1,7 +1,7 @@
 """What ControlNets add to the UNet [Zhang et al. 2023], for one call: whose, how much, and when."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -14,6 +14,7 @@ from .engines.protocol import Graph, Shapes
 from .errors import SettingError
 from .images.condition import Condition
 from .images.fitting import Size, paintable
+from .images.original import Original
 from .images.reading import PictureSource
 
 Array: TypeAlias = NDArray[np.float32]
@@ -59,6 +60,7 @@ class Controls:
         cls,
         nets: Sequence[ControlNet],
         control_image: PictureSource | Sequence[PictureSource] | None,
+        original: Original | None,
         *,
         scale: Numbers | None,
         start: Numbers | None,
@@ -67,6 +69,7 @@ class Controls:
     ) -> "Controls | None":
         """None without ControlNets; then there may be nothing for them either.
 
+        original: the picture that the call starts from.
         Raises SettingError, naming the argument and what it may be.
         """
         if not nets:
@@ -76,7 +79,7 @@ class Controls:
                     "and none is open; open the model with controlnet"
                 )
             return None
-        scales = _each("controlnet_conditioning_scale", scale, 1.0, len(nets))
+        scales = _each("controlnet_conditioning_scale", scale, _scale(original), len(nets))
         starts = _each("control_guidance_start", start, 0.0, len(nets))
         ends = _each("control_guidance_end", end, 1.0, len(nets))
         for number in scales:
@@ -142,7 +145,7 @@ class Steering:
         sample: Array,
         t: Any,
         embedding: Array,
-    ) -> Mapping[str, Array]:
+    ) -> dict[str, Array]:
         """What the ControlNets add to the UNet in one step, by the UNet's ends.
 
         step: its number, and of how many. sample: (1, channels, rows, columns), scaled.
@@ -163,6 +166,13 @@ class Steering:
             for name, scale, found in zip(ends, scales, graph(feeds).values(), strict=True):
                 sums[name][-len(asked) :] += scale * found
         return sums
+
+
+def _scale(original: Original | None) -> float:
+    """Where none is given: what diffusers' three pipelines take."""
+    if original is None:
+        return 1.0
+    return 0.5 if original.mask else 0.8
 
 
 def _each(name: str, value: Numbers | None, default: float, count: int) -> list[float]:

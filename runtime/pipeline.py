@@ -178,8 +178,8 @@ class StableDiffusionPipeline:
         control_image: what the ControlNet follows, a picture as above, or "canny:FILE" for the
             edges in one; of several ControlNets a list. `resize` says how it comes to the size
             painted.
-        controlnet_conditioning_scale: how much the ControlNet adds; None is 1. This and the next
-            two: one number, or one for each ControlNet.
+        controlnet_conditioning_scale: how much the ControlNet adds; None is 1, with image 0.8,
+            with mask_image 0.5. This and the next two: one number, or one for each ControlNet.
         control_guidance_start, control_guidance_end: the share of the steps in which it adds
             anything, 0 <= start < end <= 1; None is from 0 to 1.
         guess_mode: the ControlNet steers the prompted half of the guidance alone, lower blocks
@@ -220,6 +220,7 @@ class StableDiffusionPipeline:
         controls = Controls.checked(
             list(self.controlnets.values()),
             control_image,
+            original,
             scale=controlnet_conditioning_scale,
             start=control_guidance_start,
             end=control_guidance_end,
@@ -271,12 +272,9 @@ class StableDiffusionPipeline:
             kept, graph = self._compiled.get(part, (None, None))
             if graph is None or kept != shapes:
                 self._compiled.pop(part, None)
-                holder = self.controlnets.get(part)
-                path = (
-                    holder.graph(self.engine.format)
-                    if holder
-                    else self.bundle.graph(part, self.engine.format)
-                )
+                net = self.controlnets.get(part)
+                form = self.engine.format
+                path = net.graph(form) if net else self.bundle.graph(part, form)
                 names = self.bundle.input_names.get(part, {})
                 named = {names.get(name, name): shape for name, shape in shapes.items()}
                 compiled = self.engine.compile(path, named, self._changes.get(part), residuals)
@@ -436,7 +434,9 @@ class _Run:
             begun = time.perf_counter()
             sample, embedding = scheduler.scale_model_input(latents, t), conditioning.at(i)
             shown = start.shown(sample, len(embedding))
-            added = self.steered(nets, (i, total), sample, t, embedding)
+            added = {}
+            if self.steering:
+                added = self.steering.residuals(nets, (i, total), sample, t, embedding)
             prediction = self.predict(unet, shown, t, embedding, added)
             drawn = noise.normal(latents.shape) if scheduler.needs_noise(t) else None
             latents = scheduler.step(prediction, t, latents, drawn)
@@ -448,14 +448,6 @@ class _Run:
             yield step
             latents = step.latents
         self.tell("denoise", total, total)
-
-    def steered(
-        self, nets: list[Graph], step: tuple[int, int], sample: Array, t: Any, embedding: Array
-    ) -> Mapping[str, Array]:
-        """What ControlNets add to the UNet's inputs."""
-        if self.steering is None:
-            return {}
-        return self.steering.residuals(nets, step, sample, t, embedding)
 
     def predict(
         self, unet: Graph, shown: Array, t: Any, embedding: Array, added: Mapping[str, Array]

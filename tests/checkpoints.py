@@ -88,7 +88,8 @@ def tiny_stable_diffusion(
 def tiny_controlnet(folder: Path, *, seed: int = 1, **overrides: Any) -> Path:
     """Write a random ControlNet for `tiny_unet`, as ControlNetModel.save_pretrained does.
 
-    A new one adds nothing, its last convolutions being zero: here they are random too.
+    A new one adds nothing, its last convolutions being zero: here they are random too, and what
+    it sees of the picture, which random layers let fade, is amplified.
     """
     import torch
     from diffusers import ControlNetModel
@@ -106,6 +107,9 @@ def tiny_controlnet(folder: Path, *, seed: int = 1, **overrides: Any) -> Path:
     for parameter in module.parameters():
         if not parameter.any():
             parameter.data = torch.randn_like(parameter) * 0.1
+    for parameter in module.controlnet_cond_embedding.parameters():
+        if parameter.ndim == 4:
+            parameter.data *= 3
     module.save_pretrained(folder)
     return Path(folder)
 

@@ -124,7 +124,8 @@ CONTROL = (
         "controlnet_conditioning_scale",
         ("--control-scale", "--controlnet-conditioning-scale"),
         "X",
-        "how much the ControlNets add, times their weights (default: 1)",
+        "how much the ControlNets add, times their weights (default: 1, with --init-img 0.8, with "
+        "--mask 0.5)",
     ),
     Setting(
         "control_guidance_start",

@@ -48,7 +48,7 @@ class Condition:
         dots = np.asarray(Fit.of(self.picture.size, size, resize).lay(self.picture))
         if self.thresholds:
             dots = np.repeat(canny(dots, *self.thresholds)[..., None], 3, axis=2)
-        pixels: Array = dots.astype(np.float32) / 255
+        pixels: Array = np.asarray(dots, np.float32) / np.float32(255)
         return pixels.transpose(2, 0, 1)[None]
 
 
