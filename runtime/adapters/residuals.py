@@ -21,7 +21,7 @@ _CHANNELS = 1  # the axis that two feature maps are joined on
 
 _GRAPH = 7  # of ModelProto
 _NODE, _INPUT = 1, 11  # of GraphProto
-_NODE_INPUT, _ATTRIBUTE = 1, 5  # of NodeProto
+_NODE_INPUT, _NODE_OUTPUT, _OPERATOR, _ATTRIBUTE = 1, 2, 4, 5  # of NodeProto
 _INTEGER = 3  # of AttributeProto; Concat has no attribute but its axis
 _NAME, _TYPE = 1, 2  # of ValueInfoProto
 _TENSOR, _ELEMENT, _SHAPE, _SIZE, _SIZE_VALUE = 1, 1, 2, 1, 1  # of TypeProto and below
@@ -131,8 +131,9 @@ def _summed(join: Node, message: memoryview, ends: Sequence[tuple[str, int]]) ->
 
 
 def _add(joined: str, end: str) -> bytes:
-    operands = [protobuf.field(_NODE_INPUT, name.encode()) for name in (joined, end)]
-    return b"".join([*operands, protobuf.field(2, _sum(end).encode()), protobuf.field(4, b"Add")])
+    ends = [(_NODE_INPUT, joined), (_NODE_INPUT, end), (_NODE_OUTPUT, _sum(end))]
+    fields = [protobuf.field(number, name.encode()) for number, name in ends]
+    return b"".join([*fields, protobuf.field(_OPERATOR, b"Add")])
 
 
 def _sum(end: str) -> str:

@@ -48,8 +48,8 @@ class Condition:
         dots = np.asarray(Fit.of(self.picture.size, size, resize).lay(self.picture))
         if self.thresholds:
             dots = np.repeat(canny(dots, *self.thresholds)[..., None], 3, axis=2)
-        pixels: Array = np.asarray(dots, np.float32) / np.float32(255)
-        return pixels.transpose(2, 0, 1)[None]
+        pixels: Array = dots.transpose(2, 0, 1)[None].astype(np.float32) / np.float32(255)
+        return pixels
 
 
 def split(source: PictureSource) -> tuple[PictureSource, tuple[float, float] | None]:

@@ -186,9 +186,12 @@ def test_a_batch(pipe: StableDiffusionPipeline, reference: Any, nets: list[Any])
 
 
 def test_the_size_of_the_picture_followed(pipe: StableDiffusionPipeline) -> None:
+    told: list[tuple[str, int, int]] = []
     arguments = {"num_inference_steps": 1, "output_type": "latent"}
+    arguments["callback_on_stage"] = lambda *stage: told.append(stage)
     (latents,) = ours(pipe, control_image=painting(75, 90), **arguments)
     assert latents.shape == (1, 4, 11, 9)
+    assert [stage for stage in told if stage[0] == "load"][-1] == ("load", 4, 4)
 
 
 @pytest.mark.parametrize("form", ["openvino", "onnx"])
@@ -405,3 +408,26 @@ def test_the_command_line(
         errors = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
         assert len(errors) == 1
     assert not Path("c.png").exists()
+
+
+def test_lines_of_a_prompt_file(
+    exported_openvino: Path,
+    folders: list[Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each may have its own scale; with another picture to follow it is another job."""
+    monkeypatch.chdir(tmp_path)
+    FOLLOWED.save("followed.png")
+    Path("prompts.txt").write_text("boat --control-scale 0.3\nboat\n")
+    job = ["--model", str(exported_openvino), "--from-file", "prompts.txt", "--seed", "1"]
+    job += ["--controlnet", str(folders[0]), "--control-image", "canny:followed.png"]
+    job += ["--steps", "1", "--skip_grid", "--outdir", "out"]
+    assert main(job) == 0
+    weak, whole = (np.asarray(Image.open(f"out/samples/0000{i}.png")) for i in (0, 1))
+    assert not np.array_equal(weak, whole)
+    assert main(job) == 0
+    assert len(list(Path("out/samples").iterdir())) == 2
+    OTHER.resize((64, 64)).save("followed.png")
+    assert main(job) == 0
+    assert len(list(Path("out/samples").iterdir())) == 4
