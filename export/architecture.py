@@ -35,7 +35,7 @@ def classes(index: Mapping[str, Any]) -> dict[str, str]:
 
 
 def build(submodel: str, config: Config, origin: str) -> torch.nn.Module:
-    """Build a sub-model on the meta device: shapes, but no memory yet."""
+    """Build a sub-model, or "controlnet", on the meta device: shapes, but no memory yet."""
     try:
         with torch.device("meta"), quiet():
             if submodel in _TEXT_ENCODERS:
@@ -53,9 +53,10 @@ def _text_encoder(submodel: str, config: Config) -> torch.nn.Module:
 
 
 def _diffusers(config: Config) -> torch.nn.Module:
-    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
 
-    known = {cls.__name__: cls for cls in (UNet2DConditionModel, AutoencoderKL)}
+    classes = (UNet2DConditionModel, AutoencoderKL, ControlNetModel)
+    known = {cls.__name__: cls for cls in classes}
     return known[config["_class_name"]].from_config(config)
 
 

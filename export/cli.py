@@ -20,7 +20,8 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument(
         "source",
-        help="a diffusers folder, a hub id (owner/name), or a .safetensors or .ckpt file",
+        help="a diffusers folder, a hub id (owner/name), or a .safetensors or .ckpt file; a folder "
+        "or id may be a ControlNet's",
     )
     made.add_argument(
         "output", nargs="?", type=Path, help="folder to make (default: models/NAME of the source)"

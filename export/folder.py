@@ -14,6 +14,8 @@ from filelock import FileLock, Timeout
 
 from pleinair.runtime.errors import ExportError
 
+from . import manifest
+
 
 @contextlib.contextmanager
 def publishing(target: Path, overwrite: bool = False) -> Iterator[Path]:
@@ -50,7 +52,7 @@ def _refuse(target: Path, overwrite: bool) -> None:
         return
     if not overwrite:
         raise ExportError(f"{target} exists; choose another folder, or add --overwrite")
-    if not (target / "model_index.json").is_file():
+    if not any((target / name).is_file() for name in ("model_index.json", manifest.FILE)):
         raise ExportError(f"{target} is no model folder, so it is not replaced; choose another")
 
 

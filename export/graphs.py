@@ -134,6 +134,26 @@ class XLUNet(UNet):
         )
 
 
+class ControlNet(nn.Module):
+    """Its residuals as they are: the runtime scales and sums them."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self,
+        sample: Tensor,
+        timestep: Tensor,
+        encoder_hidden_states: Tensor,
+        controlnet_cond: Tensor,
+    ) -> tuple[Tensor, ...]:
+        down, middle = self.model(
+            sample, timestep, encoder_hidden_states, controlnet_cond, return_dict=False
+        )
+        return *down, middle
+
+
 class VaeDecoder(nn.Module):
     def __init__(self, vae: nn.Module) -> None:
         super().__init__()
@@ -274,6 +294,41 @@ def vae_encoder(vae: Any) -> Graph:
         inputs={"sample": {0: "batch_size", 2: "height", 3: "width"}},
         outputs={"latent_parameters": {0: "batch_size", 2: "latent_height", 3: "latent_width"}},
         cases=[lambda: case(2, 9, 13), lambda: case(1, 8, 8), lambda: case(3, 12, 8)],
+    )
+
+
+def controlnet(model: Any) -> Graph:
+    """diffusers' names for the ends; optimum, which has no ControlNets, sets none."""
+    config = model.config
+    picture = 2 ** (len(config.conditioning_embedding_out_channels) - 1)
+    down = len(model.controlnet_down_blocks)
+    names = [*(f"down_block_res_samples.{i}" for i in range(down)), "mid_block_res_sample"]
+
+    def case(batch: int, height: int, width: int, tokens: int, timestep: int) -> Inputs:
+        return {
+            "sample": _random(batch, config.in_channels, height, width),
+            "timestep": torch.full((batch,), timestep, dtype=torch.int64),
+            "encoder_hidden_states": _random(batch, tokens, config.cross_attention_dim),
+            "controlnet_cond": _random(batch, 3, height * picture, width * picture),
+        }
+
+    return Graph(
+        name="controlnet",
+        module=ControlNet(model).eval(),
+        inputs={
+            "sample": {0: "batch_size", 2: "height", 3: "width"},
+            "timestep": {0: "batch_size"},
+            "encoder_hidden_states": {0: "batch_size", 1: "sequence_length"},
+            "controlnet_cond": {0: "batch_size", 2: "picture_height", 3: "picture_width"},
+        },
+        outputs={
+            name: {0: "batch_size", 2: f"height_{name}", 3: f"width_{name}"} for name in names
+        },
+        cases=[
+            lambda: case(2, 9, 13, 77, 501),
+            lambda: case(1, 16, 16, 77, 1),
+            lambda: case(3, 12, 8, 154, 999),
+        ],
     )
 
 

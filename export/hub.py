@@ -1,5 +1,6 @@
 """Fetching a diffusers folder from the hub: only the files needed, cached, resumable."""
 
+import re
 import socket
 import urllib.request
 from pathlib import Path
@@ -10,6 +11,8 @@ from pleinair.runtime.errors import SourceError
 from .architecture import CLASSES, XL_CLASSES
 from .weights import choose
 
+# The weights of one of diffusers' models by itself.
+_A_MODEL_S = re.compile(r"diffusion_pytorch_model\b")
 _ALWAYS = ("model_index.json", "scheduler/", "tokenizer/", "tokenizer_2/")
 
 
@@ -73,6 +76,9 @@ def _knock(endpoint: str) -> None:
 def needed(files: list[str], repo_id: str) -> list[str]:
     """Return those of a repository's files that an export reads: of each weight, one copy."""
     if "model_index.json" not in files:
+        alone = [name for name in files if "/" not in name]
+        if "config.json" in alone and any(map(_A_MODEL_S.match, alone)):  # a ControlNet's, or so
+            return ["config.json", *choose(alone, repo_id)]
         raise SourceError(
             f"{repo_id} has no model_index.json, so it is no diffusers folder; download its "
             ".safetensors or .ckpt file and pass the path"

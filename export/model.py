@@ -8,8 +8,19 @@ from typing import Any
 from pleinair.runtime.adapters import lora as lora_files
 from pleinair.runtime.errors import ExportError
 
-from . import architecture, folder, graphs, lora, manifest, parity, tokenizer, weights, xl
-from .source import Checkpoint, open_checkpoint
+from . import (
+    architecture,
+    controlnet,
+    folder,
+    graphs,
+    lora,
+    manifest,
+    parity,
+    tokenizer,
+    weights,
+    xl,
+)
+from .source import Checkpoint, ControlNetFolder, open_checkpoint
 
 FORMATS = ("openvino", "onnx")
 PRECISIONS = ("fp16", "fp32")
@@ -30,11 +41,12 @@ def export_model(
     loras: Sequence[lora_files.Named] = (),
     on_progress: Progress | None = None,
 ) -> Path:
-    """Export a Stable Diffusion checkpoint to a model folder that needs no torch.
+    """Export a Stable Diffusion checkpoint, or a ControlNet, to a folder that needs no torch.
 
     Args:
         source: a diffusers folder, a hub id ("owner/name"), or one `.safetensors` or `.ckpt`
-            file in the original CompVis layout (Stable Diffusion 1).
+            file in the original CompVis layout (Stable Diffusion 1). The folder or hub id may be
+            a ControlNet's: then `output` is what the runtime takes as `controlnet`.
         output: the folder to make. It appears when everything in it has been checked.
         formats: "openvino", "onnx" or both.
         precision: how weights are stored, "fp16" or "fp32"; engines compute in float32 either way.
@@ -56,6 +68,12 @@ def export_model(
     with folder.publishing(Path(output), overwrite) as target, architecture.quiet():
         checkpoint = open_checkpoint(source, revision)
         report("reading the configs", 0.0)
+        if isinstance(checkpoint, ControlNetFolder):
+            if loras:
+                raise ExportError(f"{source} is a ControlNet, which takes no LoRA; leave it out")
+            where = Path(output), target
+            controlnet.export(checkpoint, *where, chosen, precision, _backend, report)
+            return Path(output)
         files = [lora_files.opened(named) for named in loras]
         plan = _Plan(checkpoint, chosen, precision, files)
         folder.require_space(Path(output), plan.bytes_needed())

@@ -92,7 +92,7 @@ class SingleFile:
         for mark, name in (
             ("conditioner.embedders.", "Stable Diffusion XL; export its diffusers folder instead"),
             ("cond_stage_model.model.", "Stable Diffusion 2; export its diffusers folder instead"),
-            ("control_model.", "a ControlNet, not a whole checkpoint"),
+            ("control_model.", "a ControlNet; export its diffusers folder or hub id instead"),
             ("lora_", "a LoRA, not a whole checkpoint"),
         ):
             if any(key.startswith(mark) for key in state):

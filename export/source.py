@@ -11,6 +11,8 @@ from pleinair.runtime.errors import SourceError
 from .architecture import classes
 from .weights import State, find_weights, read_weights
 
+# What ControlNets of Stable Diffusion XL have, and those of 1 and 2 have not.
+_OTHER_CONTROLNETS = ("addition_embed_type", "class_embed_type", "encoder_hid_dim_type")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
@@ -35,14 +37,16 @@ class Checkpoint(Protocol):
         """
 
 
-def open_checkpoint(source: str | Path, revision: str | None = None) -> Checkpoint:
+def open_checkpoint(
+    source: str | Path, revision: str | None = None
+) -> "Checkpoint | ControlNetFolder":
     """Find `source`, fetching it first when it is a hub id.
 
     Raises `SourceError` when it is none of the three kinds, or cannot be fetched or read.
     """
     path = Path(source).expanduser()
     if path.is_dir():
-        return DiffusersFolder(path, {"kind": "folder", "name": path.resolve().name})
+        return _folder(path, {"kind": "folder", "name": path.resolve().name})
     if path.is_file():
         from .single_file import SingleFile
 
@@ -51,11 +55,17 @@ def open_checkpoint(source: str | Path, revision: str | None = None) -> Checkpoi
         from .hub import fetch
 
         folder, commit = fetch(str(source), revision)
-        return DiffusersFolder(folder, {"kind": "hub", "name": str(source), "revision": commit})
+        return _folder(folder, {"kind": "hub", "name": str(source), "revision": commit})
     raise SourceError(
         f"{source} is neither a diffusers folder, nor a .safetensors or .ckpt file, nor a hub id "
         "like owner/name"
     )
+
+
+def _folder(path: Path, record: dict[str, Any]) -> "DiffusersFolder | ControlNetFolder":
+    """A pipeline's folder has an index, a single model's only its config."""
+    alone = (path / "config.json").is_file() and not (path / "model_index.json").is_file()
+    return ControlNetFolder(path, record) if alone else DiffusersFolder(path, record)
 
 
 @dataclass
@@ -101,6 +111,39 @@ class DiffusersFolder:
         from .tokenizer import copy
 
         copy(self.folder / target.name, target)
+
+
+@dataclass
+class ControlNetFolder:
+    """A folder as `ControlNetModel.save_pretrained` writes it."""
+
+    folder: Path
+    record: dict[str, Any]
+
+    def config(self) -> dict[str, Any]:
+        """Raises `SourceError` where it is of a kind that the runtime cannot paint with."""
+        config = read_json(self.folder / "config.json")
+        if config.get("_class_name") != "ControlNetModel":
+            kind = config.get("_class_name", "nameless model")
+            raise SourceError(
+                f"{self.folder}: a {kind} by itself; whole checkpoints and ControlNets can be "
+                "exported"
+            )
+        others = [name for name in _OTHER_CONTROLNETS if config.get(name) is not None]
+        if others:
+            raise SourceError(
+                f"{self.folder}: a ControlNet with {', '.join(others)} is of no Stable Diffusion 1 "
+                "or 2 and cannot be exported"
+            )
+        if config.get("conditioning_channels", 3) != 3:
+            raise SourceError(
+                f"{self.folder}: wants pictures of {config['conditioning_channels']} channels; "
+                "only ControlNets for RGB pictures can be exported"
+            )
+        return config
+
+    def weights(self) -> State:
+        return read_weights(find_weights(self.folder))
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -116,7 +116,7 @@ class Bundle:
             )
         reader = _open_flat if (path / "unet.xml").is_file() else _open_parts
         bundle = reader(path, Path(tokenizer) if tokenizer else None)
-        _check_sizes(bundle)
+        check_files(path, bundle.manifest, bundle.graphs)
         return bundle
 
     def verify(self) -> None:
@@ -131,6 +131,11 @@ class Bundle:
                     f"{self.path / name}: its content is not what was exported; "
                     "copy or convert it anew"
                 )
+
+    @property
+    def unet_config(self) -> Mapping[str, Any]:
+        """The UNet's own config.json; empty for the layouts that have none."""
+        return read_json(self.path / "unet" / "config.json", optional=True)
 
     @property
     def task(self) -> str:
@@ -279,10 +284,15 @@ def _check_match(path: Path, unet: Any, texts: Sequence[Any], decoder: Any) -> N
         )
 
 
-def _check_sizes(bundle: Bundle) -> None:
-    """Truncated files are found before an engine trips over them."""
-    for name, facts in bundle.manifest.get("files", {}).items():
-        file = bundle.path / name
+def check_files(
+    path: Path, manifest: Mapping[str, Any], graphs: Mapping[str, Mapping[str, Path]]
+) -> None:
+    """Truncated files are found before an engine trips over them.
+
+    graphs: format -> part -> file. Raises BundleError, naming the file.
+    """
+    for name, facts in manifest.get("files", {}).items():
+        file = path / name
         if not file.is_file():
             raise BundleError(f"{file}: missing, though pleinair.json lists it; convert anew")
         if file.stat().st_size != facts["bytes"]:
@@ -290,7 +300,7 @@ def _check_sizes(bundle: Bundle) -> None:
                 f"{file}: {file.stat().st_size:,} bytes where pleinair.json says "
                 f"{facts['bytes']:,}; copy or convert it anew"
             )
-    for file in bundle.graphs.get("openvino", {}).values():
+    for file in graphs.get("openvino", {}).values():
         _check_weights(file)
 
 

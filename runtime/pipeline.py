@@ -17,6 +17,8 @@ from .adapters.inversion import Embedding
 from .adapters.lora import Lora
 from .adapters.model import changes as adapted
 from .bundle import Bundle
+from .control import Controls, Numbers, Steering
+from .controlnet import ControlNet, Named, opened
 from .engines.choice import choose
 from .engines.protocol import Engine, Graph, Renamed, Shapes
 from .errors import EngineError, SettingError
@@ -68,6 +70,7 @@ class StableDiffusionPipeline:
         engine: Engine,
         loras: Sequence[Lora] = (),
         embeddings: Sequence[Embedding] = (),
+        controlnets: Sequence[ControlNet] = (),
     ) -> None:
         self.bundle = bundle
         self.engine = engine
@@ -76,6 +79,13 @@ class StableDiffusionPipeline:
         second = bundle.xl.tokenizer_2 if bundle.xl else None
         self.second_padding = repadding(self.tokenizer, ClipTokenizer(second)) if second else None
         words = self.tokenizer.learn(embeddings)
+        for net in controlnets:
+            net.check_fits(bundle)
+            net.graph(engine.format)
+        # By the names of the folders in which diffusers saves several.
+        self.controlnets = {
+            f"controlnet_{i}" if i else "controlnet": net for i, net in enumerate(controlnets)
+        }
         self._changes = adapted(bundle.graphs[engine.format], loras, words)
         self._compiled: dict[str, tuple[Shapes, Graph]] = {}
         self._compiling = threading.Lock()
@@ -94,6 +104,7 @@ class StableDiffusionPipeline:
         tokenizer: str | Path | None = None,
         loras: Sequence[lora.Named] = (),
         embeddings: Sequence[inversion.Named] = (),
+        controlnet: Named | Sequence[Named] | None = None,
     ) -> "StableDiffusionPipeline":
         """Open a converted model: a folder, a catalog name, or a hub id that is on this machine.
 
@@ -106,6 +117,8 @@ class StableDiffusionPipeline:
         tokenizer: a folder with the tokenizer's files, for models that come without.
         loras: LoRA, LoHa or LoKr files; each a path, (path, weight) or "path:0.8".
         embeddings: textual inversion; each a path, (path, word) or "path:word".
+        controlnet: folder of a converted ControlNet, or several; each a path, (path, weight) or
+            "path:0.8".
         Raises BundleError, EngineError, SettingError or AdapterError.
         """
         if profile != "exact":
@@ -116,6 +129,7 @@ class StableDiffusionPipeline:
             choose(bundle, engine, device, threads, cache_dir, inference_precision),
             [lora.opened(named) for named in loras],
             [inversion.opened(named) for named in embeddings],
+            opened(controlnet),
         )
 
     def __call__(
@@ -131,6 +145,11 @@ class StableDiffusionPipeline:
         mask_blur: float = 0.0,
         keep_unmasked: bool = False,
         image_guidance_scale: float | None = None,
+        control_image: PictureSource | Sequence[PictureSource] | None = None,
+        controlnet_conditioning_scale: Numbers | None = None,
+        control_guidance_start: Numbers | None = None,
+        control_guidance_end: Numbers | None = None,
+        guess_mode: bool = False,
         width: int | None = None,
         height: int | None = None,
         num_inference_steps: int | None = None,
@@ -174,8 +193,17 @@ class StableDiffusionPipeline:
         resize: how image comes to another size: "stretch", "crop" or "pad".
         mask_invert, mask_blur: paint what is black instead; radius of a soft edge, in pixels.
         keep_unmasked: what the mask leaves alone comes back bit for bit, at the size of image.
-        width, height: pixels, multiples of 8; None is the size of image rounded down, and
-            without image the size the model was trained on.
+        control_image: what the ControlNet follows, a picture as above, or "canny:FILE" for the
+            edges in one; of several ControlNets a list. `resize` says how it comes to the size
+            painted.
+        controlnet_conditioning_scale: how much the ControlNet adds; None is 1, with image 0.8,
+            with mask_image 0.5. This and the next two: one number, or one for each ControlNet.
+        control_guidance_start, control_guidance_end: the share of the steps in which it adds
+            anything, 0 <= start < end <= 1; None is from 0 to 1.
+        guess_mode: the ControlNet steers the prompted half of the guidance alone, lower blocks
+            more than upper ones; made for painting without a prompt.
+        width, height: pixels, multiples of 8; None is the size of image rounded down, else that
+            of control_image, and without both the size the model was trained on.
         num_inference_steps, guidance_scale, scheduler: None is what the catalog recommends for
             the model, else 20 steps, 7.5, its own scheduler. `schedulers.names()` lists names.
         eta: DDIM's noise (Song et al. 2021, eq. 16), 0 to 1; other schedulers ignore it.
@@ -213,6 +241,15 @@ class StableDiffusionPipeline:
             resize=resize,
             keep_unmasked=keep_unmasked,
         )
+        controls = Controls.checked(
+            list(self.controlnets.values()),
+            control_image,
+            original,
+            scale=controlnet_conditioning_scale,
+            start=control_guidance_start,
+            end=control_guidance_end,
+            guess_mode=guess_mode,
+        )
         settings = Settings.checked(
             self.bundle,
             self.defaults,
@@ -229,6 +266,7 @@ class StableDiffusionPipeline:
             original=original,
             strength=strength,
             image_guidance_scale=image_guidance_scale,
+            controls=controls,
         )
         sizes = Sizes.checked(
             self.bundle,
@@ -249,12 +287,14 @@ class StableDiffusionPipeline:
             raise SettingError(f"latents are of shape {latents.shape}; this size needs {shape}")
         size, factor = (settings.width, settings.height), self.bundle.vae_scale_factor
         canvas = original.canvas(size, factor) if original else None
+        steering = Steering(controls, shape, size, resize) if controls else None
         prompts = repeated(prompt, num_images_per_prompt)
         seeds = seeds_of(seed, variation_seed, variation_strength, len(prompts))
         jobs = [_Job(text, *numbers) for text, numbers in zip(prompts, seeds, strict=True)]
         tell = callback_on_stage or (lambda *_: None)
         run = _Run(
-            self, settings, sizes, span, original, canvas, latents, callback_on_step_end, tell
+            *(self, settings, sizes, span, original, canvas, steering, latents),
+            *(callback_on_step_end, tell),
         )
         return run.paint(jobs, negative_prompt)
 
@@ -263,19 +303,22 @@ class StableDiffusionPipeline:
         size = self.defaults.size
         return TorchNoise(seed).normal(self.bundle.latent_shape(width or size, height or size))
 
-    def graph(self, part: str, shapes: Shapes) -> Graph:
+    def graph(self, part: str, shapes: Shapes, residuals: Shapes | None = None) -> Graph:
         """A part of the model, compiled for these shapes and kept until others are asked for.
 
+        residuals: inputs that the UNet takes from ControlNets, which depend on its shapes alone.
         Only one size is kept, so that a server that is asked for many holds the weights once.
         """
         with self._compiling:
             kept, graph = self._compiled.get(part, (None, None))
             if graph is None or kept != shapes:
                 self._compiled.pop(part, None)
-                path = self.bundle.graph(part, self.engine.format)
+                net = self.controlnets.get(part)
+                form = self.engine.format
+                path = net.graph(form) if net else self.bundle.graph(part, form)
                 names = self.bundle.input_names.get(part, {})
                 named = {names.get(name, name): shape for name, shape in shapes.items()}
-                compiled = self.engine.compile(path, named, self._changes.get(part))
+                compiled = self.engine.compile(path, named, self._changes.get(part), residuals)
                 graph = Renamed(compiled, names)
                 self._compiled[part] = shapes, graph
             return graph
@@ -310,6 +353,7 @@ class _Run:
     span: Span
     original: Original | None
     canvas: Canvas | None
+    steering: Steering | None
     latents: Array | None
     on_step: StepCallback | None
     tell: StageCallback
@@ -329,9 +373,9 @@ class _Run:
             for number, job in enumerate(jobs):
                 conditioning = conditionings[job.prompt]
                 # A prompt of more chunks than the last one's needs another shape.
-                unet = self.pipe.graph("unet", self.unet_shapes(conditioning))
+                unet, nets = self.denoisers(conditioning, self.pipe.graph)
                 step = None
-                for step in self.denoise(unet, conditioning, origin, job):
+                for step in self.denoise(unet, nets, conditioning, origin, job):
                     if not self.consult(step, number):
                         output.stopped = True
                         return output
@@ -398,9 +442,20 @@ class _Run:
         """UNet and VAE decoder, compiled for the size asked."""
         bundle = self.pipe.bundle
         shape = bundle.latent_shape(self.settings.width, self.settings.height)
-        unet = self.graph("unet", self.unet_shapes(conditioning))
+        unet, _ = self.denoisers(conditioning, self.graph)
         decoder = self.graph("vae_decoder", {"latent_sample": shape})
         return unet, decoder
+
+    def denoisers(
+        self, conditioning: Conditioning, graph: Callable[..., Graph]
+    ) -> tuple[Graph, list[Graph]]:
+        """The UNet, and the ControlNets that add to it."""
+        shapes, steering = self.unet_shapes(conditioning), self.steering
+        if steering is None:
+            return graph("unet", shapes), []
+        embedding = conditioning.shapes["encoder_hidden_states"]
+        unet = graph("unet", shapes, steering.ends(embedding[0]))
+        return unet, [graph(part, steering.inputs(embedding)) for part in self.pipe.controlnets]
 
     def unet_shapes(self, conditioning: Conditioning) -> Shapes:
         bundle = self.pipe.bundle
@@ -424,19 +479,24 @@ class _Run:
         with self.timings.measure("encode"):
             return origin_of(canvas, bundle, self.settings, encode)
 
-    def graph(self, part: str, shapes: Shapes) -> Graph:
+    def graph(self, part: str, shapes: Shapes, residuals: Shapes | None = None) -> Graph:
         """A part of the model, compiled, and the caller told how many of them are."""
-        parts = 4 if self.canvas else 3
+        parts = (4 if self.canvas else 3) + len(self.pipe.controlnets)
         parts += self.pipe.second_padding is not None
         self.tell("load", self.loaded, parts)
         with self.timings.measure("load"):
-            graph = self.pipe.graph(part, shapes)
+            graph = self.pipe.graph(part, shapes, residuals)
         self.loaded += 1
         self.tell("load", self.loaded, parts)
         return graph
 
     def denoise(
-        self, unet: Graph, conditioning: Conditioning, origin: Origin, job: _Job
+        self,
+        unet: Graph,
+        nets: list[Graph],
+        conditioning: Conditioning,
+        origin: Origin,
+        job: _Job,
     ) -> Iterator[Step]:
         """From where the image begins to its latents, a step at a time."""
         scheduler = self.pipe.scheduler(self.settings)
@@ -449,7 +509,10 @@ class _Run:
             self.tell("denoise", i, total)
             begun = time.perf_counter()
             sample, told = scheduler.scale_model_input(latents, t), conditioning.inputs(i)
-            shown = start.shown(sample, len(told["encoder_hidden_states"]))
+            embedding = told["encoder_hidden_states"]
+            if self.steering:
+                told |= self.steering.residuals(nets, (i, total), sample, t, embedding)
+            shown = start.shown(sample, len(embedding))
             prediction = self.predict(unet, shown, t, told)
             drawn = noise.normal(latents.shape) if scheduler.needs_noise(t) else None
             latents = scheduler.step(prediction, t, latents, drawn)

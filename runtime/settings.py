@@ -9,6 +9,7 @@ from typing import Any
 
 from .bundle import INPAINTING, INSTRUCTION, Bundle
 from .catalog import Defaults
+from .control import Controls
 from .errors import PromptError, SettingError
 from .guidance import ClassifierFree, Guidance, Instructed
 from .images.original import Original
@@ -64,12 +65,13 @@ class Settings:
         original: Original | None = None,
         strength: float | None = None,
         image_guidance_scale: float | None = None,
+        controls: Controls | None = None,
     ) -> "Settings":
         """Raises SettingError, naming the argument and what it may be."""
         _check_pictures(bundle, original, strength, image_guidance_scale)
         multiple = max(8, bundle.vae_scale_factor)
         if width is None or height is None:
-            own_width, own_height = _own_size(original, defaults.size, multiple)
+            own_width, own_height = _own_size(original or controls, defaults.size, multiple)
             width = own_width if width is None else width
             height = own_height if height is None else height
         scale = float(guidance_scale if guidance_scale is not None else defaults.guidance_scale)
@@ -148,17 +150,17 @@ def _size(name: str, pixels: int, multiple: int) -> int:
     return pixels
 
 
-def _own_size(original: Original | None, trained: int, multiple: int) -> tuple[int, int]:
+def _own_size(source: Original | Controls | None, trained: int, multiple: int) -> tuple[int, int]:
     """Width and height where they are not given: the picture's, else what the model knows best."""
-    if original is None:
+    if source is None:
         return trained, trained
-    width, height = original.size(multiple)
+    width, height = source.size(multiple)
     if width * height > 4 * trained**2:
         # A photograph as it is: hours, and more memory than most machines have.
         log.warning(
-            "image is %d x %d pixels and the model was trained on %d x %d; "
+            "the picture is %d x %d pixels and the model was trained on %d x %d; "
             "give width and height to paint it smaller",
-            *(*original.picture.size, trained, trained),
+            *(*source.picture.size, trained, trained),
         )
     return width, height
 

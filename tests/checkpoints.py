@@ -85,6 +85,35 @@ def tiny_stable_diffusion(
     return folder
 
 
+def tiny_controlnet(folder: Path, *, seed: int = 1, **overrides: Any) -> Path:
+    """Write a random ControlNet for `tiny_unet`, as ControlNetModel.save_pretrained does.
+
+    A new one adds nothing, its last convolutions being zero: here they are random too, and what
+    it sees of the picture, which random layers let fade, is amplified.
+    """
+    import torch
+    from diffusers import ControlNetModel
+
+    settings = {
+        "block_out_channels": (32, 64, 64),
+        "down_block_types": ("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
+        "layers_per_block": 1,
+        "attention_head_dim": 8,
+        "cross_attention_dim": 128,
+        "norm_num_groups": 32,
+        "conditioning_embedding_out_channels": (8, 8, 16, 16),
+    }
+    module = _random(lambda: ControlNetModel(**(settings | overrides)), seed)
+    for parameter in module.parameters():
+        if not parameter.any():
+            parameter.data = torch.randn_like(parameter) * 0.1
+    for parameter in module.controlnet_cond_embedding.parameters():
+        if parameter.ndim == 4:
+            parameter.data *= 3
+    module.save_pretrained(folder)
+    return Path(folder)
+
+
 def tiny_unet(**overrides: Any) -> Any:
     from diffusers import UNet2DConditionModel
 

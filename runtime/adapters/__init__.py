@@ -3,7 +3,8 @@
 A file is read (`safetensors.py`, `pickles.py`), understood (`lora.py`, `inversion.py`) and becomes
 `Changes`: for each weight, by the name that PyTorch knows it by, a function from old to new. They
 are applied to a graph before it is compiled (`openvino_model.py`, `onnx_graph.py`), or to a
-PyTorch module when it is exported (`export/lora.py`).
+PyTorch module when it is exported (`export/lora.py`). `residuals.py` adds to a UNet the inputs that
+ControlNets need.
 """
 
 from ..errors import PleinairError

@@ -7,7 +7,6 @@ A replaced weight becomes a stub that says "my data lie elsewhere", and the data
 Runtime beside the graph. So a weight may change its shape, and no graph grows past protobuf's 2 GB.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from . import AdapterError
+from . import AdapterError, protobuf
 from .changes import Changes, Shapes, changed, parameter_name
 
 Array = NDArray[Any]
@@ -27,7 +26,6 @@ _DIMS, _TYPE, _FLOATS, _NAME, _RAW, _EXTERNAL, _LOCATION = 1, 2, 4, 8, 9, 13, 14
 _KEY, _VALUE = 1, 2  # of StringStringEntryProto
 
 _TYPES = {1: "<f4", 10: "<f2", 11: "<f8", 2: "u1", 3: "i1"}  # TensorProto.DataType
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5  # protobuf's wire types
 
 
 @dataclass(frozen=True)
@@ -95,15 +93,15 @@ class _Tensor:
     @classmethod
     def parse(cls, message: memoryview) -> "_Tensor":
         tensor = cls(message)
-        for number, wire, value, _ in _fields(message):
+        for number, wire, value, _ in protobuf.fields(message):
             if number == _NAME:
-                tensor.name = _text(value)
+                tensor.name = protobuf.text(value)
             elif number == _TYPE:
                 tensor.type = value
             elif number == _DIMS:
-                tensor.dims += [value] if wire == _VARINT else _varints(value)
+                tensor.dims += [value] if wire == protobuf.VARINT else protobuf.varints(value)
             elif number == _EXTERNAL:
-                entry = {key: _text(text) for key, _, text, _ in _fields(value)}
+                entry = {key: protobuf.text(text) for key, _, text, _ in protobuf.fields(value)}
                 tensor.external[entry[_KEY]] = entry.get(_VALUE, "")
         return tensor
 
@@ -116,7 +114,7 @@ class _Tensor:
             offset = int(self.external.get("offset", 0))
             file = folder / self.external["location"]
             return np.memmap(file, dtype, "r", offset, (count,)).reshape(self.dims)
-        data = {number: value for number, _, value, _ in _fields(self.message)}
+        data = {number: value for number, _, value, _ in protobuf.fields(self.message)}
         if _RAW not in data and _FLOATS not in data:
             raise ValueError("it holds no raw numbers")
         return np.frombuffer(data[_RAW if _RAW in data else _FLOATS], dtype).reshape(self.dims)
@@ -132,36 +130,38 @@ def _read(path: Path) -> dict[str, tuple[_Tensor, bool]]:
 
 def _named(graph: memoryview) -> dict[str, tuple[_Tensor, bool]]:
     tensors, nodes = [], []
-    for number, _, value, _ in _fields(graph):
+    for number, _, value, _ in protobuf.fields(graph):
         if number == _INITIALIZER:
             tensors.append(_Tensor.parse(value))
         elif number == _NODE:
-            nodes.append(_Node.parse(value))
+            nodes.append(Node.parse(value))
     casts = {
         name: node.outputs[0] for node in nodes if node.operator == "Cast" for name in node.inputs
     }
     readers = {name: node for node in nodes for name in node.inputs}
     found = {}
     for tensor in tensors:
-        reader = readers.get(casts.get(tensor.name, tensor.name), _Node())
+        reader = readers.get(casts.get(tensor.name, tensor.name), Node())
         meant = parameter_name(tensor.name, reader.name, reader.operator)
         if meant is not None:
             found[meant[0]] = tensor, meant[1]
     return found
 
 
-class _Node(NamedTuple):
+class Node(NamedTuple):
+    """A node, without its attributes."""
+
     name: str = ""
     operator: str = ""
     inputs: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
 
     @classmethod
-    def parse(cls, message: memoryview) -> "_Node":
+    def parse(cls, message: memoryview) -> "Node":
         texts: dict[int, list[str]] = {_INPUT: [], _OUTPUT: [], _NODE_NAME: [], _OPERATOR: []}
-        for number, _, value, _ in _fields(message):
+        for number, _, value, _ in protobuf.fields(message):
             if number in texts:
-                texts[number].append(_text(value))
+                texts[number].append(protobuf.text(value))
         name, operator = "".join(texts[_NODE_NAME]), "".join(texts[_OPERATOR])
         return cls(name, operator, tuple(texts[_INPUT]), tuple(texts[_OUTPUT]))
 
@@ -169,20 +169,21 @@ class _Node(NamedTuple):
 def _rewritten(model: memoryview, weights: dict[str, Array]) -> bytes:
     """The model with stubs for these initializers."""
     graph: list[bytes | memoryview] = []
-    for number, _, value, whole in _fields(_message(model, _GRAPH)):
+    for number, _, value, whole in protobuf.fields(_message(model, _GRAPH)):
         weight = weights.get(_Tensor.parse(value).name) if number == _INITIALIZER else None
-        graph.append(whole if weight is None else _field(_INITIALIZER, _stub(value, weight)))
-    rest = [whole for number, _, _, whole in _fields(model) if number != _GRAPH]
-    return b"".join([*rest, _field(_GRAPH, b"".join(graph))])
+        stub = None if weight is None else protobuf.field(_INITIALIZER, _stub(value, weight))
+        graph.append(stub or whole)
+    rest = [whole for number, _, _, whole in protobuf.fields(model) if number != _GRAPH]
+    return b"".join([*rest, protobuf.field(_GRAPH, b"".join(graph))])
 
 
 def _stub(message: memoryview, weight: Array) -> bytes:
     """A tensor of the weight's shape whose data lie elsewhere; ONNX Runtime is handed them."""
-    kept = [whole for number, _, _, whole in _fields(message) if number in (_TYPE, _NAME)]
-    dims = [_varint(_DIMS << 3) + _varint(size) for size in weight.shape]
-    elsewhere = _field(_KEY, b"location") + _field(_VALUE, b"*in memory*")
-    location = _varint(_LOCATION << 3) + _varint(1)  # EXTERNAL
-    return b"".join([*kept, *dims, _field(_EXTERNAL, elsewhere), location])
+    kept = [whole for number, _, _, whole in protobuf.fields(message) if number in (_TYPE, _NAME)]
+    dims = [protobuf.integer(_DIMS, size) for size in weight.shape]
+    elsewhere = protobuf.field(_KEY, b"location") + protobuf.field(_VALUE, b"*in memory*")
+    location = protobuf.integer(_LOCATION, 1)  # EXTERNAL
+    return b"".join([*kept, *dims, protobuf.field(_EXTERNAL, elsewhere), location])
 
 
 def _mapped(path: Path) -> memoryview:
@@ -190,66 +191,8 @@ def _mapped(path: Path) -> memoryview:
 
 
 def _message(message: memoryview, wanted: int) -> memoryview:
-    for number, _, value, _ in _fields(message):
+    for number, _, value, _ in protobuf.fields(message):
         if number == wanted:
             assert isinstance(value, memoryview)
             return value
     raise ValueError("it holds no graph")
-
-
-def _fields(message: memoryview) -> Iterator[tuple[int, int, Any, memoryview]]:
-    """A message's fields: number, wire type, value (a number, or bytes), and the whole of it."""
-    at = 0
-    while at < len(message):
-        begun = at
-        tag, at = _read_varint(message, at)
-        wire = tag & 7
-        if wire == _VARINT:
-            value, at = _read_varint(message, at)
-            yield tag >> 3, wire, value, message[begun:at]
-            continue
-        if wire == _BYTES:
-            length, at = _read_varint(message, at)
-        elif wire in (_FIXED64, _FIXED32):
-            length = 8 if wire == _FIXED64 else 4
-        else:
-            raise ValueError(f"wire type {wire} at byte {begun}")
-        if at + length > len(message):
-            raise ValueError("it is cut off")
-        yield tag >> 3, wire, message[at : at + length], message[begun : at + length]
-        at += length
-
-
-def _read_varint(message: memoryview, at: int) -> tuple[int, int]:
-    """Seven bits a byte, the lowest first; the eighth says that more follow."""
-    number = shift = 0
-    while True:
-        byte = message[at]
-        number |= (byte & 0x7F) << shift
-        at, shift = at + 1, shift + 7
-        if byte < 0x80:
-            return number, at
-
-
-def _varints(packed: memoryview) -> list[int]:
-    numbers, at = [], 0
-    while at < len(packed):
-        number, at = _read_varint(packed, at)
-        numbers.append(number)
-    return numbers
-
-
-def _varint(number: int) -> bytes:
-    written = bytearray()
-    while number > 0x7F:
-        written.append(number & 0x7F | 0x80)
-        number >>= 7
-    return bytes([*written, number])
-
-
-def _field(number: int, content: bytes) -> bytes:
-    return _varint(number << 3 | _BYTES) + _varint(len(content)) + content
-
-
-def _text(value: memoryview) -> str:
-    return bytes(value).decode()

@@ -22,6 +22,7 @@ examples:
   python demo.py --from-file prompts.txt --outdir sheets
   python demo.py --params-from a.png --seed 8  the same again, from another seed
   python demo.py --prompt "a rocket" --compare steps=10,25,50 scheduler=euler,dpmpp_2m
+  python demo.py --controlnet models/canny --control-image canny:a.png --prompt "a house"
   pleinair models                              the known models, and which are here
   pleinair-export SOURCE models/NAME           convert a Stable Diffusion checkpoint
 """
@@ -147,6 +148,27 @@ PICTURE = (
     ),
     Setting("mask_blur", ("--mask-blur",), "PIXELS", "soft edge of the mask (default: 0)"),
 )
+CONTROL = (
+    Setting(
+        "controlnet_conditioning_scale",
+        ("--control-scale", "--controlnet-conditioning-scale"),
+        "X",
+        "how much the ControlNets add, times their weights (default: 1, with --init-img 0.8, with "
+        "--mask 0.5)",
+    ),
+    Setting(
+        "control_guidance_start",
+        ("--control-start", "--control-guidance-start"),
+        "X",
+        "share of the steps before they add anything (default: 0)",
+    ),
+    Setting(
+        "control_guidance_end",
+        ("--control-end", "--control-guidance-end"),
+        "X",
+        "share of the steps after which they add no more (default: 1)",
+    ),
+)
 VARIATION = (
     Setting(
         "variation_strength",
@@ -157,9 +179,15 @@ VARIATION = (
     Setting("variation_seed", ("--variation-seed",), "N", "(default: drawn)"),
 )
 # The pipeline's arguments; a new one is in the call, the record and --compare by being listed here.
-CALL = (PROMPT, NEGATIVE_PROMPT, *READING, SCHEDULER, SEED, *VARIATION, *NUMBERS, *PICTURE, *XL)
+CALL = (
+    *(PROMPT, NEGATIVE_PROMPT, *READING, SCHEDULER, SEED),
+    *(*VARIATION, *NUMBERS, *PICTURE, *CONTROL, *XL),
+)
 # Never restored by --params-from: a stranger's picture must not make us open files.
-PICTURE_INPUT = ("image", "mask_image", "mask_invert", "keep_unmasked")
+PICTURE_INPUT = (
+    *("image", "mask_image", "mask_invert", "keep_unmasked"),
+    *("control_image", "guess_mode"),
+)
 # These set options of the model's scheduler, before any call.
 BETAS = (
     Setting("beta_start", ("--beta-start",), "X", "override the model's"),
@@ -175,7 +203,7 @@ def given(options: argparse.Namespace, settings: Iterable[Setting]) -> dict[str,
 
 
 def picture_input(options: argparse.Namespace) -> dict[str, Any]:
-    """The picture to start from and its mask, by the pipeline's names."""
+    """The pictures to start from and to follow, by the pipeline's names."""
     return {name: value for name in PICTURE_INPUT if (value := getattr(options, name))}
 
 
@@ -199,6 +227,7 @@ def parser() -> argparse.ArgumentParser:
     )
     _what(top.add_argument_group("what to paint"))
     _picture(top.add_argument_group("a picture to start from"))
+    _control(top.add_argument_group("a picture to follow"))
     _how(top.add_argument_group("how to paint it"))
     _where(top.add_argument_group("where it goes"))
     _model(top.add_argument_group("model and machine"))
@@ -280,6 +309,30 @@ def _picture(group: argparse._ArgumentGroup) -> None:
     )
     for setting in PICTURE:
         setting.add_to(group)
+
+
+def _control(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--controlnet",
+        action="append",
+        default=[],
+        metavar="FOLDER[:WEIGHT]",
+        help="a converted ControlNet and how much of it; may be repeated",
+    )
+    group.add_argument(
+        "--control-image",
+        action="append",
+        metavar="IMAGE",
+        help="the picture it follows; canny:IMAGE for the edges in one, canny:LOW,HIGH:IMAGE for "
+        "other thresholds than 100,200; one for each --controlnet, in their order",
+    )
+    for setting in CONTROL:
+        setting.add_to(group)
+    group.add_argument(
+        "--guess-mode",
+        action="store_true",
+        help="steer the prompted half of the guidance alone, for painting without a prompt",
+    )
 
 
 def _how(group: argparse._ArgumentGroup) -> None:

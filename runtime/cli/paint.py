@@ -17,10 +17,12 @@ from PIL import Image
 from .. import catalog
 from ..adapters import inversion, lora
 from ..bundle import Bundle
+from ..controlnet import opened, weighed
 from ..engines.choice import choose
 from ..engines.protocol import Engine
 from ..errors import PleinairError, SettingError
 from ..images import watermark
+from ..images.condition import split
 from ..images.grid import grid
 from ..images.saving import check_target, next_numbered, save, save_numbered
 from ..pipeline import StableDiffusionPipeline
@@ -267,6 +269,7 @@ def _open(options: argparse.Namespace, bundle: Bundle) -> StableDiffusionPipelin
         engine,
         [lora.opened(named) for named in options.lora],
         [inversion.opened(named) for named in options.embedding],
+        opened(options.controlnet),
     )
 
 
@@ -303,7 +306,9 @@ def _journal(
 
 def _files_read(line: argparse.Namespace) -> list[Path]:
     """The files whose content changes a line's pictures; what is no file is refused later."""
-    named = [line.image, line.mask_image, *line.lora, *line.embedding]
+    followed = [split(source)[0] for source in line.control_image or ()]
+    nets = [weighed(named)[0] / "pleinair.json" for named in line.controlnet]
+    named = [line.image, line.mask_image, *line.lora, *line.embedding, *followed, *nets]
     paths = [Path(str(name)) for name in named if name]
     # file:0.8 and file:word are weights and words of a file
     stems = [Path(str(path).rpartition(":")[0]) for path in paths if not path.is_file()]

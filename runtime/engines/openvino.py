@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ..adapters import openvino_model
 from ..adapters.changes import Changes
+from ..adapters.residuals import add_to_openvino
 from ..errors import EngineError
 from .protocol import Feeds, Shapes, conform, first_line
 
@@ -55,12 +56,18 @@ class OpenVinoEngine:
             )
 
     def compile(
-        self, path: Path, shapes: Shapes, changes: Changes | None = None
+        self,
+        path: Path,
+        shapes: Shapes,
+        changes: Changes | None = None,
+        residuals: Shapes | None = None,
     ) -> "OpenVinoGraph":
         try:
             model = self._core.read_model(path)
             if changes:
                 openvino_model.patch(model, changes)
+            if residuals:
+                add_to_openvino(model, residuals)
             _take_fractions(model)
             _reshape(model, shapes)
             return OpenVinoGraph(self._core.compile_model(model, self.device, self._config))

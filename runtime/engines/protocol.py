@@ -37,9 +37,16 @@ class Engine(Protocol):
     device: str
     format: str
 
-    def compile(self, path: Path, shapes: Shapes, changes: Changes | None = None) -> Graph:
+    def compile(
+        self,
+        path: Path,
+        shapes: Shapes,
+        changes: Changes | None = None,
+        residuals: Shapes | None = None,
+    ) -> Graph:
         """The graph at `path`, made for just these input shapes, with these weights changed.
 
+        residuals: inputs to add to a UNet, for ControlNets: see `adapters.residuals`.
         Raises EngineError where the file cannot be read or the device refuses it.
         """
         ...

@@ -65,6 +65,20 @@ class Fit:
         return w // 2 - width // 2, h // 2 - height // 2
 
 
+def paintable(picture: Size, multiple: int, name: str = "image") -> Size:
+    """The size to paint at where none is asked for: a picture's own, rounded down.
+
+    Raises SettingError, which calls the picture by its argument's name, where that leaves nothing.
+    """
+    width, height = (side - side % multiple for side in picture)
+    if not (width and height):
+        raise SettingError(
+            f"{name} is {picture[0]}x{picture[1]} pixels, less than "
+            f"{multiple}x{multiple}; give width and height"
+        )
+    return width, height
+
+
 def _window(image: Image.Image, corner: Size, size: Size) -> Image.Image:
     """The part of an image that starts at a corner; beyond its edges they repeat."""
     if corner == (0, 0) and size == image.size:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageChops
 
 from ..errors import SettingError
-from .fitting import Fit, Size
+from .fitting import Fit, Size, paintable
 from .masks import Mask
 from .reading import PictureSource, over, read
 
@@ -81,13 +81,7 @@ class Original:
 
     def size(self, multiple: int) -> Size:
         """Width and height to paint where none are asked for: its own, rounded down."""
-        width, height = (side - side % multiple for side in self.picture.size)
-        if not (width and height):
-            raise SettingError(
-                f"image is {self.picture.width}x{self.picture.height} pixels, less than "
-                f"{multiple}x{multiple}; give width and height"
-            )
-        return width, height
+        return paintable(self.picture.size, multiple)
 
     def canvas(self, size: Size, factor: int) -> Canvas:
         """Picture and mask at the size painted.
