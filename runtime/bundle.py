@@ -270,6 +270,15 @@ def _check_weights(graph: Path) -> None:
         )
 
 
+def check_kind(path: Path) -> None:
+    """Raise BundleError unless the model_index.json in `path` is of a kind that can be painted with.
+
+    For a folder that is still being fetched.
+    """
+    index = read_json(path / "model_index.json")
+    _refuse_other_kinds(path, str(index.get("_class_name", "")))
+
+
 def read_json(path: Path, hint: str = "copy it there", optional: bool = False) -> dict[str, Any]:
     """The object in a JSON file; {} where an optional one is absent; else BundleError names it."""
     if not path.is_file():

@@ -23,6 +23,7 @@ examples:
   python demo.py --params-from a.png --seed 8  the same again, from another seed
   python demo.py --prompt "a rocket" --compare steps=10,25,50 scheduler=euler,dpmpp_2m
   pleinair models                              the known models, and which are here
+  pleinair pull stable-diffusion-v1-5-fp16-ov  fetch one of them, or any by its hub id
   pleinair-export SOURCE models/NAME           convert a Stable Diffusion checkpoint
 """
 
