@@ -153,9 +153,8 @@ def unet_config(weights: State) -> Config:
     attends = [f"input_blocks.{i}.1.norm.weight" in weights for i in firsts]
     first_attention = _CROSS.format(firsts[attends.index(True)] if any(attends) else 1)
     context = weights[first_attention].shape[1]
-    linear = (
-        weights[first_attention.replace("transformer_blocks.0.attn2.to_k", "proj_in")].ndim == 2
-    )
+    entrance = first_attention.replace("transformer_blocks.0.attn2.to_k", "proj_in")
+    linear = weights[entrance].ndim == 2
     widths = [weights[f"input_blocks.{i}.0.out_layers.3.weight"].shape[0] for i in firsts]
     config = {
         "_class_name": "UNet2DConditionModel",

@@ -73,7 +73,8 @@ def write_clip(target: Path, pad_token: str = END) -> None:
     """Write the tokenizer of Stable Diffusion from OpenAI's merges, without the network.
 
     The order of the ids is CLIP's: 256 bytes, the same at the end of a word, the merges, start,
-    end. `pad_token` fills a prompt up: "!" for OpenCLIP's text encoders. Raises `SourceError` when the package openai-clip is not installed or was altered.
+    end. `pad_token` fills a prompt up: "!" for OpenCLIP's text encoders. Raises `SourceError` when
+    the package openai-clip is not installed or was altered.
     """
     merges = _clip_merges()
     alphabet = _byte_alphabet()

@@ -271,10 +271,7 @@ def _check_weights(graph: Path) -> None:
 
 
 def check_kind(path: Path) -> None:
-    """Raise BundleError unless the model_index.json in `path` is of a kind that can be painted with.
-
-    For a folder that is still being fetched.
-    """
+    """Raise BundleError unless `path`, which may not be whole yet, is of a kind to paint with."""
     index = read_json(path / "model_index.json")
     _refuse_other_kinds(path, str(index.get("_class_name", "")))
 

@@ -38,7 +38,7 @@ class Order:
 
     @property
     def staging(self) -> Path:
-        """A folder beside the target, of one commit: what is in it never has to be fetched again."""
+        """A folder beside the target, of one commit: what is in it is not fetched again."""
         commit = self.repository.commit[:12]
         return self.target.with_name(f".{self.target.name}.{commit}.fetching")
 
