@@ -78,8 +78,8 @@ def value(name: str, theirs: Tensor) -> Tensor:
     """Return what transformers' `name` holds, out of the tensor that OpenCLIP keeps it in."""
     fused = _FUSED.search(name)
     if fused:
-        return theirs.chunk(3)["qkv".index(fused[1])]
-    return theirs.T if name == "text_projection.weight" else theirs
+        return theirs.chunk(3)["qkv".index(fused[1])].contiguous()
+    return theirs.T.contiguous() if name == "text_projection.weight" else theirs
 
 
 def is_past(theirs: str, config: Config) -> bool:

@@ -61,6 +61,8 @@ _UPSCALER_SCHEDULER = _SCHEDULER | {
 # Stable Diffusion 2's first base model says its step of training; those at 768 pixels say others.
 _BASE_STEP = 875_000
 
+_NONE = [None, None]
+
 PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
 
 
@@ -180,35 +182,38 @@ class SingleFile:
         return "v_prediction"
 
     def model_index(self) -> dict[str, Any]:
+        """Return the model_index.json of diffusers' pipeline of this kind.
+
+        Raises `SourceError` when it is none that can be exported.
+        """
         new = [name for name in self.family.prefixes if name not in architecture.CLASSES]
         if new or self.family is family.UPSCALER:
             raise SourceError(f"{self.path} is {self.family.name}, which cannot be exported")
-        return self.index()
-
-    def index(self) -> dict[str, Any]:
-        """Return the model_index.json of diffusers' pipeline of this kind."""
         if self._channels not in self.family.pipelines:
             raise SourceError(
                 f"{self.path}: a UNet of {self._channels} channels; {self.family.name} has "
                 f"{', '.join(map(str, self.family.pipelines))}"
             )
-        submodels = self.family.prefixes
-        index: dict[str, Any] = {"_class_name": self.family.pipelines[self._channels]}
-        index["scheduler"] = ["diffusers", self.scheduler()["_class_name"]]
-        index |= {"unet": ["diffusers", "UNet2DConditionModel"]}
-        index |= {"vae": ["diffusers", "AutoencoderKL"]}
-        none = [None, None]
-        first = "text_encoder" in submodels
-        index["text_encoder"] = ["transformers", "CLIPTextModel"] if first else none
-        index["tokenizer"] = ["transformers", "CLIPTokenizer"] if first else none
-        index["feature_extractor"] = none
-        if "text_encoder_2" in submodels:
-            index["text_encoder_2"] = ["transformers", "CLIPTextModelWithProjection"]
-            index["tokenizer_2"] = ["transformers", "CLIPTokenizer"]
-            index["force_zeros_for_empty_prompt"] = first
-        else:
-            index["safety_checker"] = none
-        return index
+        index = {
+            "_class_name": self.family.pipelines[self._channels],
+            "feature_extractor": _NONE,
+            "scheduler": ["diffusers", self.scheduler()["_class_name"]],
+            "unet": ["diffusers", "UNet2DConditionModel"],
+            "vae": ["diffusers", "AutoencoderKL"],
+        }
+        return index | self._text_index()
+
+    def _text_index(self) -> dict[str, Any]:
+        first = "text_encoder" in self.family.prefixes
+        index: dict[str, Any] = {
+            "text_encoder": ["transformers", "CLIPTextModel"] if first else _NONE,
+            "tokenizer": ["transformers", "CLIPTokenizer"] if first else _NONE,
+        }
+        if "text_encoder_2" not in self.family.prefixes:
+            return index | {"safety_checker": _NONE}
+        index["text_encoder_2"] = ["transformers", "CLIPTextModelWithProjection"]
+        index["tokenizer_2"] = ["transformers", "CLIPTokenizer"]
+        return index | {"force_zeros_for_empty_prompt": first}
 
     def scheduler(self) -> dict[str, Any]:
         base = _SCHEDULER

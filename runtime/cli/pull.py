@@ -36,6 +36,8 @@ def pull(argv: Sequence[str]) -> int:
     target = options.folder or catalog.folders()[0] / short
     hub.refuse_existing(target)
     if entry is None and local.exists():
+        if options.revision:
+            raise SourceError(f"{local} is here already: --revision is for hub ids; leave it out")
         code = _bring(local, target)
     else:
         code = _fetch(name, target, options.revision, entry)

@@ -60,6 +60,8 @@ def _point(patch: pytest.MonkeyPatch, url: str, home: Path) -> None:
     from huggingface_hub import constants
 
     patch.setattr(constants, "ENDPOINT", url)
+    files = "/{repo_id}/resolve/{revision}/{filename}"
+    patch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + files)
     patch.setattr(constants, "HF_HUB_CACHE", str(home / "hub"))
     patch.setattr(constants, "HF_HUB_OFFLINE", False)
     patch.setenv("HF_TOKEN", "")
@@ -320,7 +322,8 @@ def test_another_kind_is_refused_before_the_transfer(
 def test_a_file_outside_the_folder_is_refused(
     hub: Hub, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(hub_server._Handler, "_files", lambda self: ["../../.bashrc"])
+    listed = {"rfilename": "../../.bashrc", "size": 1, "blobId": "0"}
+    monkeypatch.setattr(hub_server._Handler, "_sibling", lambda self, name: listed)
     assert _pull(_REPO) == 2
     assert "outside its folder" in _error(capsys)
 
