@@ -116,7 +116,7 @@ def fetch(order: Order, report: transfer.Report) -> None:
         order.staging.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ExportError(f"cannot write beside {order.target}: {error.strerror}") from error
-    with alone(order.staging, "pull"):
+    with alone(order.staging.absolute(), "pull"):
         index = [file for file in order.files if file.path == _INDEX]
         transfer.fetch(order.repository, index, order.staging, report)
         if index and order.ready_made:

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 import single_files
 from checkpoints import compvis_state, tiny_stable_diffusion
 from pictures import hole, painting
-from pleinair.export import export_model
+from pleinair.export import cli, export_model
 from pleinair.runtime import StableDiffusionPipeline
 
 _SIZE = {"width": 64, "height": 64}
@@ -62,17 +62,46 @@ def test_the_picture_is_the_folders(tmp_path: Path, kind: str) -> None:
     expected = _reference(folder, pipeline)
     for engine in ("openvino", "onnxruntime")[: len(formats)]:
         pipe = StableDiffusionPipeline.from_pretrained(target, engine=engine, device="cpu")
-        found = pipe(
-            "a red apple",
-            "blue house",
-            seed=3,
-            scheduler="ddim",
-            num_inference_steps=2,
-            guidance_scale=5.0,
-            **_CALLS[pipeline],
-        ).images[0]
-        error = np.abs(np.asarray(found).astype(int) - expected.astype(int)).max()
+        error = np.abs(_painted(pipe, pipeline) - expected.astype(int)).max()
         assert error <= 1, engine
+
+
+def test_a_picture_of_parts_from_here_and_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A file with nothing but the UNet's running averages, and the command's four options."""
+    folder = single_files.tiny_version_2(tmp_path / "folder")
+    state = single_files.version_2_state(folder)
+    start = "model."
+    averages = {
+        f"model_ema.{key.removeprefix(start).replace('.', '')}": value
+        for key, value in state.items()
+        if key.startswith("model.diffusion_model.")
+    }
+    file = tmp_path / "averages.safetensors"
+    save_file(averages, file)
+    assert cli.main([str(file), str(tmp_path / "model"), "--quiet"]) == 2
+    assert "--text-encoder FILE_OR_FOLDER" in capsys.readouterr().err
+    options = ["--vae", str(folder), "--text-encoder", str(folder), "--precision", "fp32"]
+    options += ["--ema", "--prediction-type", "v_prediction"]
+    assert cli.main([str(file), str(tmp_path / "model"), *options]) == 0
+    expected = _reference(folder, "StableDiffusionPipeline")
+    pipe = StableDiffusionPipeline.from_pretrained(tmp_path / "model", device="cpu")
+    error = np.abs(_painted(pipe, "StableDiffusionPipeline") - expected.astype(int)).max()
+    assert error <= 1
+
+
+def _painted(pipe: StableDiffusionPipeline, name: str) -> np.ndarray:
+    picture = pipe(
+        "a red apple",
+        "blue house",
+        seed=3,
+        scheduler="ddim",
+        num_inference_steps=2,
+        guidance_scale=5.0,
+        **_CALLS[name],
+    ).images[0]
+    return np.asarray(picture).astype(int)
 
 
 def _reference(folder: Path, name: str) -> np.ndarray:

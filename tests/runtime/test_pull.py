@@ -1,5 +1,6 @@
 """`pleinair pull`: fetched whole or not at all, resumed, checked; the hub is one of our own."""
 
+import errno
 import json
 import os
 import shutil
@@ -14,12 +15,14 @@ from types import SimpleNamespace
 import hub_server
 import pytest
 from hub_server import COMMIT, Hub
+from safetensors.torch import save_file
 
-from checkpoints import tiny_stable_diffusion
+from checkpoints import compvis_state, tiny_stable_diffusion
 from pleinair.runtime import catalog
 from pleinair.runtime.bundle import Bundle
 from pleinair.runtime.cli import main
 from pleinair.runtime.hub import selection
+from pleinair.runtime.hub.folders import alone
 
 _REPO = "artist/tiny-ov"
 _UNET = "unet/openvino_model.bin"
@@ -219,6 +222,24 @@ def test_no_space_is_told_before_the_transfer(
     assert _left() == []
 
 
+def test_a_disk_that_fills_up_on_the_way(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*arguments: object, **named: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("huggingface_hub.file_download.http_get", full)
+    assert _pull(_REPO) == 2
+    assert "is full; free some space and run again" in _error(capsys)
+
+
+def test_two_pulls_of_one_model(hub: Hub, capsys: pytest.CaptureFixture[str]) -> None:
+    with alone(Path(f"models/.tiny-ov.{COMMIT[:12]}.fetching").absolute(), "pull"):
+        assert _pull(_REPO) == 2
+    assert "another pull is writing" in _error(capsys)
+    assert _asked(hub) == []
+
+
 def test_no_network(hub: Hub, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """What to do by hand; that done, the folder is taken from there."""
     with pytest.MonkeyPatch.context() as patch:
@@ -278,12 +299,17 @@ def test_a_checkpoint_without_torch(
     assert _asked(hub) == []
 
 
+@pytest.mark.parametrize("form", ["folder", "file"])
 def test_a_checkpoint_is_fetched_and_converted(
-    hub: Hub, tmp_path: Path, here: Path, capsys: pytest.CaptureFixture[str]
+    hub: Hub, tmp_path: Path, form: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    checkpoint = tiny_stable_diffusion(tmp_path / "checkpoint")
+    checkpoint = tiny_stable_diffusion(tmp_path / "checkpoint", clip_vocabulary=form == "file")
     (checkpoint / "unet" / "diffusion_pytorch_model.bin").write_bytes(b"the same, older")
     hub.folder = checkpoint
+    if form == "file":
+        hub.folder = tmp_path / "one"
+        hub.folder.mkdir()
+        save_file(compvis_state(checkpoint), hub.folder / "painter.safetensors")
     assert _pull(_REPO, "models/painter") == 0
     said = capsys.readouterr()
     assert said.out == f"{Path('models/painter')}\n"
