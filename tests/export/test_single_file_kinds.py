@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 import single_files
 from checkpoints import compvis_state, tiny_stable_diffusion
-from pleinair.export import architecture, ema, family, weights
+from pleinair.export import architecture, compvis, ema, family, weights
 from pleinair.export.single_file import SingleFile
 from pleinair.export.source import open_checkpoint
 from pleinair.runtime.errors import SourceError
@@ -142,6 +142,73 @@ def _answer(model: Any) -> torch.Tensor:
         conditions["class_labels"] = torch.tensor([3])
     sample = noise(1, config.in_channels, 8, 8)
     return model(sample, 5, noise(1, 7, config.cross_attention_dim), **conditions).sample
+
+
+# The UNets as they are published: widths, heads, levels with attention, and what else differs.
+_PUBLISHED: dict[str, tuple[family.Family, tuple[int, ...], Any, str, dict[str, Any]]] = {
+    "v2": (family.SD2, (320, 640, 1280, 1280), [5, 10, 20, 20], "1110", {}),
+    "xl": (
+        family.XL,
+        (320, 640, 1280),
+        [5, 10, 20],
+        "011",
+        {
+            "cross_attention_dim": 2048,
+            "transformer_layers_per_block": [1, 2, 10],
+            "addition_embed_type": "text_time",
+            "addition_time_embed_dim": 256,
+            "projection_class_embeddings_input_dim": 2816,
+        },
+    ),
+    "refiner": (
+        family.REFINER,
+        (384, 768, 1536, 1536),
+        [6, 12, 24, 24],
+        "0110",
+        {
+            "cross_attention_dim": 1280,
+            "transformer_layers_per_block": 4,
+            "addition_embed_type": "text_time",
+            "addition_time_embed_dim": 256,
+            "projection_class_embeddings_input_dim": 2560,
+        },
+    ),
+    "upscaler": (
+        family.UPSCALER,
+        (256, 512, 512, 1024),
+        8,
+        "0111",
+        {"in_channels": 7, "num_class_embeds": 1000, "only_cross_attention": [True] * 3 + [False]},
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", _PUBLISHED)
+def test_the_true_shapes(kind: str) -> None:
+    """The published architectures, without their weights, come out of their shapes alone."""
+    from diffusers import UNet2DConditionModel
+
+    expected, widths, heads, attends, more = _PUBLISHED[kind]
+    settings = {
+        "block_out_channels": widths,
+        "attention_head_dim": heads,
+        "down_block_types": ["CrossAttn" * (a == "1") + "DownBlock2D" for a in attends],
+        "up_block_types": ["CrossAttn" * (a == "1") + "UpBlock2D" for a in attends[::-1]],
+        "cross_attention_dim": 1024,
+        "use_linear_projection": True,
+    }
+    with torch.device("meta"):
+        model = UNet2DConditionModel(**(settings | more))
+        original = model.state_dict()
+        renamed = {compvis.unet_key(key, model.config): v for key, v in original.items()}
+        found = compvis.unet_config(renamed)
+        built = UNet2DConditionModel.from_config(found).state_dict()
+    assert {key: v.shape for key, v in built.items()} == {k: v.shape for k, v in original.items()}
+    told = ("attention_head_dim", "cross_attention_dim", "down_block_types", "in_channels")
+    assert [found[key] for key in told] == [model.config[key] for key in told]
+    assert found.get("addition_time_embed_dim") == model.config.addition_time_embed_dim
+    prefixed = {f"{family.UNET}{key}": value for key, value in renamed.items()}
+    assert family.detect(prefixed) is expected
 
 
 def test_version_2(folder_2: Path, state_2: State, tmp_path: Path) -> None:
