@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import logging
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -48,6 +49,25 @@ def parser() -> argparse.ArgumentParser:
         metavar="FILE[:WEIGHT]",
         help="merge a LoRA, LoHa or LoKr file; may be repeated",
     )
+    made.add_argument(
+        "--vae", type=Path, metavar="PATH", help="take the VAE from this file or folder"
+    )
+    made.add_argument(
+        "--text-encoder",
+        type=Path,
+        metavar="PATH",
+        help="take the text encoder from this file or folder",
+    )
+    made.add_argument(
+        "--ema", action="store_true", help="of a single file, take the UNet's running averages"
+    )
+    made.add_argument(
+        "--prediction-type",
+        choices=("epsilon", "v_prediction", "sample"),
+        metavar="TYPE",
+        help="of a single file: epsilon, v_prediction or sample (default: what it says, or its "
+        "kind; of Stable Diffusion 2 that is v_prediction)",
+    )
     made.add_argument("--overwrite", action="store_true", help="replace the folder if it exists")
     made.add_argument("--quiet", action="store_true", help="print only the folder, and errors")
     return made
@@ -57,6 +77,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return 0, 2 for a mistake that the user can mend, 130 when interrupted."""
     options = parser().parse_args(argv)
     output = options.output or default_output(options.source)
+    if not options.quiet:
+        _tell_on_stderr()
     try:
         with _progress(options.quiet) as shown, _stoppable(shown) as on_progress:
             from . import export_model
@@ -69,6 +91,10 @@ def main(argv: Sequence[str] | None = None) -> int:
                 revision=options.revision,
                 overwrite=options.overwrite,
                 loras=options.lora,
+                vae=options.vae,
+                text_encoder=options.text_encoder,
+                ema=options.ema,
+                prediction_type=options.prediction_type,
                 on_progress=on_progress,
             )
     except PleinairError as error:
@@ -79,6 +105,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     print(folder)
     return 0
+
+
+def _tell_on_stderr() -> None:
+    """Show what is assumed of a checkpoint that does not say it: a line or two, for the user."""
+    logger = logging.getLogger("pleinair.export")
+    logger.setLevel(logging.INFO)
+    logger.handlers = [logging.StreamHandler()]
+    logger.propagate = False
 
 
 def default_output(source: str) -> Path:

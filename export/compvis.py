@@ -1,16 +1,21 @@
-"""CompVis's Stable Diffusion 1 in diffusers' terms: which key is which, and shapes to configs.
+"""CompVis's networks in diffusers' terms: which key is which, and shapes to configs.
 
-Shapes do not tell everything. Heads (8 in the UNet, 64 wide in CLIP), norm groups (32) and the
-latents' scale (0.18215) are the same in every Stable Diffusion 1 and are written here.
+Shapes do not tell everything. Heads (8 in the UNet of version 1, 64 wide everywhere else) and norm
+groups (32) are the same in every Stable Diffusion and are written here; what differs from kind to
+kind is in family.py.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from pleinair.runtime.adapters.compvis import Nesting
+import torch
 
-from .weights import State
+from pleinair.runtime.adapters.compvis import Nesting
+from pleinair.runtime.errors import SourceError
+
+from . import architecture, open_clip
+from .weights import State, some
 
 Config = dict[str, Any]
 
@@ -52,7 +57,71 @@ def vae_key(key: str, config: Config) -> str:
 KEY: dict[str, Callable[[str, Config], str]] = {"unet": unet_key, "vae": vae_key}
 
 
+def infer(submodel: str, part: State, penultimate: bool = False) -> Config:
+    """Read a sub-model's config off the shapes of its weights, named without their prefix.
+
+    penultimate: see `open_clip.config`. Raises `KeyError` with the name of a weight it lacks.
+    """
+    if submodel == "unet":
+        return unet_config(part)
+    if submodel == "vae":
+        return vae_config(part)
+    return open_clip.config(part, penultimate) if open_clip.has(part) else text_config(part)
+
+
+def renamed(submodel: str, part: State, config: Config, prefix: str, origin: str) -> State:
+    """Return the weights in `part` under diffusers' and transformers' names.
+
+    `prefix` and `origin` name a weight in errors as it stands in its file. Raises `SourceError`
+    when one is missing, or left over. CLIP's are transformers' own names: loading checks them.
+    """
+    if submodel not in KEY:
+        return _from_open_clip(part, config, prefix, origin) if open_clip.has(part) else part
+    module = architecture.build(submodel, config, origin)
+    targets = module.state_dict()
+    theirs = {key: KEY[submodel](key, config) for key in targets}
+    _require_match(part, theirs.values(), prefix, f"{origin}: no place in its {submodel}", origin)
+    return {key: _without_kernel(part[name], targets[key]) for key, name in theirs.items()}
+
+
+def _from_open_clip(part: State, config: Config, prefix: str, origin: str) -> State:
+    module = architecture.build("text_encoder", config | {"architectures": None}, origin)
+    names = [key.removeprefix("text_model.") for key in module.state_dict()]
+    if config["architectures"] == ["CLIPTextModelWithProjection"]:
+        names.append("text_projection.weight")
+    theirs = {name: open_clip.key(name) for name in names}
+    used = {key: value for key, value in part.items() if not open_clip.is_past(key, config)}
+    used |= {key: part[key] for key in theirs.values() if key in part}
+    _require_match(used, theirs.values(), prefix, f"{origin}: no place in its text encoder", origin)
+    return {
+        name if name == "text_projection.weight" else f"text_model.{name}": open_clip.value(
+            name, part[key]
+        )
+        for name, key in theirs.items()
+    }
+
+
+def _require_match(
+    part: State, wanted: Iterable[str], prefix: str, no_place: str, origin: str
+) -> None:
+    names = set(wanted)
+    missing = sorted(prefix + name for name in names - part.keys())
+    if missing:
+        raise SourceError(f"{origin} lacks {some(missing)}")
+    strangers = [prefix + name for name in part if name not in names]
+    if strangers:
+        raise SourceError(f"{no_place} for {some(strangers)}")
+
+
+def _without_kernel(value: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Turn a 1x1 convolution, as CompVis wrote attention, into diffusers' matrix."""
+    if value.ndim == 4 and target.ndim == 2 and value.shape[2:] == (1, 1):
+        return value[:, :, 0, 0]
+    return value
+
+
 def text_config(weights: State) -> Config:
+    """Read CLIP's config: OpenAI's ViT-L/14 in version 1 and as XL's first text encoder."""
     prefix = "text_model." if any(key.startswith("text_model.") for key in weights) else ""
     tokens, width = weights[f"{prefix}embeddings.token_embedding.weight"].shape
     positions = weights[f"{prefix}embeddings.position_embedding.weight"].shape[0]
@@ -82,25 +151,64 @@ def unet_config(weights: State) -> Config:
     stride = downs[0]
     firsts = range(1, blocks, stride)  # the first ResNet of each level
     attends = [f"input_blocks.{i}.1.norm.weight" in weights for i in firsts]
-    attention = "input_blocks.{}.1.transformer_blocks.0.attn2.to_k.weight"
-    first_attention = attention.format(firsts[attends.index(True)] if any(attends) else 1)
-    linear = weights[first_attention.replace("transformer_blocks.0.attn2.to_k", "proj_in")]
-    return {
+    first_attention = _CROSS.format(firsts[attends.index(True)] if any(attends) else 1)
+    context = weights[first_attention].shape[1]
+    entrance = first_attention.replace("transformer_blocks.0.attn2.to_k", "proj_in")
+    linear = weights[entrance].ndim == 2
+    widths = [weights[f"input_blocks.{i}.0.out_layers.3.weight"].shape[0] for i in firsts]
+    config = {
         "_class_name": "UNet2DConditionModel",
         "sample_size": 64,
         "in_channels": weights["input_blocks.0.0.weight"].shape[1],
         "out_channels": weights["out.2.weight"].shape[0],
         "layers_per_block": stride - 1,
-        "block_out_channels": [
-            weights[f"input_blocks.{i}.0.out_layers.3.weight"].shape[0] for i in firsts
-        ],
+        "block_out_channels": widths,
         "down_block_types": ["CrossAttnDownBlock2D" if a else "DownBlock2D" for a in attends],
         "up_block_types": ["CrossAttnUpBlock2D" if a else "UpBlock2D" for a in attends[::-1]],
-        "cross_attention_dim": weights[first_attention].shape[1],
-        "attention_head_dim": 8,
+        "cross_attention_dim": context,
+        # diffusers' name; its value is the number of heads.
+        "attention_head_dim": [max(1, width // 64) for width in widths] if linear else 8,
         "norm_num_groups": 32,
-        "use_linear_projection": linear.ndim == 2,
+        "use_linear_projection": linear,
+        "transformer_layers_per_block": _transformer_depths(weights, firsts, attends),
     }
+    return config | _class_conditions(weights) | _only_cross_attention(weights, firsts, context)
+
+
+_CROSS = "input_blocks.{}.1.transformer_blocks.0.attn2.to_k.weight"
+
+
+def _transformer_depths(weights: State, firsts: range, attends: list[bool]) -> int | list[int]:
+    """Transformers in an attention, level by level; the last also says how many the middle has."""
+    depths = [
+        _count(weights, rf"input_blocks\.{i}\.1\.transformer_blocks\.(\d+)\.") if attending else 1
+        for i, attending in zip(firsts, attends, strict=True)
+    ]
+    if not attends[-1]:
+        depths[-1] = _count(weights, r"middle_block\.1\.transformer_blocks\.(\d+)\.")
+    return depths if len(set(depths)) > 1 else depths[0]
+
+
+def _class_conditions(weights: State) -> Config:
+    """What the UNet is told beside the prompt: XL sizes and crops, the upscaler a noise level."""
+    if "label_emb.weight" in weights:
+        # The upscaler is of version 2 by its projections, and of version 1 by its 8 heads.
+        classes = weights["label_emb.weight"].shape[0]
+        return {"num_class_embeds": classes, "attention_head_dim": 8}
+    if "label_emb.0.0.weight" not in weights:
+        return {}
+    return {
+        "addition_embed_type": "text_time",
+        "addition_time_embed_dim": 256,
+        "projection_class_embeddings_input_dim": weights["label_emb.0.0.weight"].shape[1],
+    }
+
+
+def _only_cross_attention(weights: State, firsts: range, context: int) -> Config:
+    """Levels, the upscaler's, in which both attentions look at the prompt."""
+    shapes = [weights.get(_CROSS.format(i).replace("attn2", "attn1")) for i in firsts]
+    only = [s is not None and s.shape[1] == context != s.shape[0] for s in shapes]
+    return {"only_cross_attention": only} if any(only) else {}
 
 
 def vae_config(weights: State) -> Config:
@@ -118,15 +226,7 @@ def vae_config(weights: State) -> Config:
         "down_block_types": ["DownEncoderBlock2D"] * levels,
         "up_block_types": ["UpDecoderBlock2D"] * levels,
         "norm_num_groups": 32,
-        "scaling_factor": 0.18215,
     }
-
-
-INFER: dict[str, Callable[[State], Config]] = {
-    "text_encoder": text_config,
-    "unet": unet_config,
-    "vae": vae_config,
-}
 
 
 def _count(weights: State, pattern: str) -> int:

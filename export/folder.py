@@ -2,17 +2,15 @@
 
 import contextlib
 import errno
-import hashlib
 import os
 import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from pleinair.runtime.errors import ExportError
+from pleinair.runtime.hub.folders import alone, sync, sync_directory
+from pleinair.runtime.hub.folders import require_space as require_space
 
 from . import manifest
 
@@ -28,7 +26,7 @@ def publishing(target: Path, overwrite: bool = False) -> Iterator[Path]:
     """
     target = Path(os.path.abspath(target))
     _refuse(target, overwrite)
-    with _alone(target):
+    with alone(target, "export"):
         _tidy(target)
         partial = target.with_name(f".{target.name}.partial-{secrets.token_hex(4)}")
         try:
@@ -37,7 +35,7 @@ def publishing(target: Path, overwrite: bool = False) -> Iterator[Path]:
             raise ExportError(f"cannot write beside {target}: {error.strerror}") from error
         try:
             yield partial
-            _sync(partial)
+            sync(partial)
             _replace(partial, target)
         except OSError as error:
             if error.errno != errno.ENOSPC:
@@ -54,21 +52,6 @@ def _refuse(target: Path, overwrite: bool) -> None:
         raise ExportError(f"{target} exists; choose another folder, or add --overwrite")
     if not any((target / name).is_file() for name in ("model_index.json", manifest.FILE)):
         raise ExportError(f"{target} is no model folder, so it is not replaced; choose another")
-
-
-@contextlib.contextmanager
-def _alone(target: Path) -> Iterator[None]:
-    """Hold a lock for `target`. It dies with its process, so a crash never blocks the next one."""
-    name = hashlib.sha256(os.fsencode(target)).hexdigest()[:16]
-    lock = FileLock(Path(tempfile.gettempdir()) / f"pleinair-export-{name}.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise ExportError(f"another export is writing {target}; wait for it") from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _tidy(target: Path) -> None:
@@ -96,38 +79,4 @@ def _replace(partial: Path, target: Path) -> None:
             old.rename(target)
         raise ExportError(f"cannot rename the finished folder to {target}: {error}") from error
     shutil.rmtree(old, ignore_errors=True)
-    _sync_directory(target.parent)
-
-
-def _sync(folder: Path) -> None:
-    """Bring every file to the disk, so that a power cut cannot leave a named but empty file."""
-    for path in folder.rglob("*"):
-        if path.is_file():
-            with path.open("rb+") as opened:
-                os.fsync(opened.fileno())
-        else:
-            _sync_directory(path)
-    _sync_directory(folder)
-
-
-def _sync_directory(folder: Path) -> None:
-    # Windows has no directory handles to sync; its rename is journalled.
-    if os.name == "posix":
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-
-
-def require_space(target: Path, needed: int) -> None:
-    """Raise `ExportError` unless the disk of `target` has `needed` bytes free."""
-    existing = Path(os.path.abspath(target)).parent
-    while not existing.exists():
-        existing = existing.parent
-    free = shutil.disk_usage(existing).free
-    if free < needed:
-        raise ExportError(
-            f"{target} needs {needed / 1e9:.1f} GB and {existing} has {free / 1e9:.1f} GB free; "
-            "free some space or choose a folder on another disk"
-        )
+    sync_directory(target.parent)

@@ -1,19 +1,10 @@
 """Fetching a diffusers folder from the hub: only the files needed, cached, resumable."""
 
-import re
-import socket
-import urllib.request
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from pleinair.runtime.errors import SourceError
-
-from .architecture import CLASSES, XL_CLASSES
-from .weights import choose
-
-# The weights of one of diffusers' models by itself.
-_A_MODEL_S = re.compile(r"diffusion_pytorch_model\b")
-_ALWAYS = ("model_index.json", "scheduler/", "tokenizer/", "tokenizer_2/")
+from pleinair.runtime.hub.repository import UnreachableError, knock, plainly
+from pleinair.runtime.hub.selection import checkpoint
 
 
 def fetch(repo_id: str, revision: str | None) -> tuple[Path, str]:
@@ -24,30 +15,14 @@ def fetch(repo_id: str, revision: str | None) -> tuple[Path, str]:
     `SourceError` when there is no such repository, no Stable Diffusion in it, or neither a
     network nor a whole copy in the cache.
     """
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
-
     try:
-        folder = _download(repo_id, revision)
-    except GatedRepoError as error:
-        raise SourceError(
-            f"{repo_id} is gated: accept its licence on the hub, then run `hf auth login`"
-        ) from error
-    except RevisionNotFoundError as error:
-        raise SourceError(f"{repo_id} has no revision {revision}") from error
-    except RepositoryNotFoundError as error:
-        raise SourceError(
-            f"the hub has no {repo_id}, or it is private; check the name, or run `hf auth login`"
-        ) from error
-    except Exception as error:
-        if not _is_transport(error):
+        with plainly(repo_id, revision):
+            folder = _download(repo_id, revision)
+    except UnreachableError:
+        found = _cached(repo_id, revision)
+        if found is None:
             raise
-        folder = _cached(repo_id, revision)
-        if folder is None:
-            raise SourceError(_by_hand(repo_id, error)) from error
+        folder = found
     return folder, folder.name
 
 
@@ -55,49 +30,10 @@ def _download(repo_id: str, revision: str | None) -> Path:
     from huggingface_hub import HfApi, constants, snapshot_download
 
     if not constants.HF_HUB_OFFLINE:
-        _knock(constants.ENDPOINT)
+        knock(constants.ENDPOINT)
     files = HfApi().list_repo_files(repo_id, revision=revision)
-    wanted = needed(files, repo_id)
+    wanted = checkpoint(files, repo_id)
     return Path(snapshot_download(repo_id, revision=revision, allow_patterns=wanted))
-
-
-def _knock(endpoint: str) -> None:
-    """Raise `OSError` at once where huggingface_hub would try again for half a minute."""
-    if urllib.request.getproxies():
-        return  # the way out is the proxy's, which only the client knows
-    parts = urlsplit(endpoint)
-    port = parts.port or (443 if parts.scheme == "https" else 80)
-    try:
-        socket.create_connection((parts.hostname or "", port), timeout=10).close()
-    except OSError as error:
-        raise OSError(f"no connection to {endpoint}: {error.strerror or error}") from error
-
-
-def needed(files: list[str], repo_id: str) -> list[str]:
-    """Return those of a repository's files that an export reads: of each weight, one copy."""
-    if "model_index.json" not in files:
-        alone = [name for name in files if "/" not in name]
-        if "config.json" in alone and any(map(_A_MODEL_S.match, alone)):  # a ControlNet's, or so
-            return ["config.json", *choose(alone, repo_id)]
-        raise SourceError(
-            f"{repo_id} has no model_index.json, so it is no diffusers folder; download its "
-            ".safetensors or .ckpt file and pass the path"
-        )
-    chosen = [name for name in files if name.startswith(_ALWAYS)]
-    for submodel in _submodels(files):
-        inside = [name.removeprefix(f"{submodel}/") for name in files if f"{submodel}/" in name]
-        weights = choose(inside, f"{repo_id}/{submodel}")
-        chosen += [f"{submodel}/{name}" for name in ("config.json", *weights)]
-    return chosen
-
-
-def _submodels(files: list[str]) -> list[str]:
-    """What the folder has to be made of, by its files: the index is not fetched yet."""
-    folders = {name.partition("/")[0] for name in files}
-    if "text_encoder_2" not in folders:
-        return list(CLASSES)
-    # The refiner of Stable Diffusion XL has the second text encoder alone.
-    return [name for name in XL_CLASSES if name != "text_encoder" or name in folders]
 
 
 def _cached(repo_id: str, revision: str | None) -> Path | None:
@@ -111,22 +47,7 @@ def _cached(repo_id: str, revision: str | None) -> Path | None:
         )
         folder = Path(found)
         files = [path.relative_to(folder).as_posix() for path in folder.rglob("*")]
-        whole = set(needed(files, repo_id)) <= set(files)
+        whole = set(checkpoint(files, repo_id)) <= set(files)
     except (LocalEntryNotFoundError, SourceError):
         return None
     return folder if whole else None
-
-
-def _is_transport(error: Exception) -> bool:
-    # huggingface_hub has raised the errors of requests, of httpx and of its successor; naming
-    # their modules spares importing whichever of them is not installed.
-    return isinstance(error, OSError) or type(error).__module__.split(".")[0].startswith("httpx")
-
-
-def _by_hand(repo_id: str, error: Exception) -> str:
-    reason = str(error).strip().splitlines()
-    return (
-        f"cannot fetch {repo_id} ({reason[0] if reason else type(error).__name__}); run again to "
-        f"go on, or on another machine `hf download {repo_id} --local-dir FOLDER`, bring FOLDER "
-        "here and pass its path instead (HF_ENDPOINT chooses a mirror)"
-    )

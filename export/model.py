@@ -39,20 +39,28 @@ def export_model(
     revision: str | None = None,
     overwrite: bool = False,
     loras: Sequence[lora_files.Named] = (),
+    vae: str | Path | None = None,
+    text_encoder: str | Path | None = None,
+    ema: bool = False,
+    prediction_type: str | None = None,
     on_progress: Progress | None = None,
 ) -> Path:
     """Export a Stable Diffusion checkpoint, or a ControlNet, to a folder that needs no torch.
 
     Args:
         source: a diffusers folder, a hub id ("owner/name"), or one `.safetensors` or `.ckpt`
-            file in the original CompVis layout (Stable Diffusion 1). The folder or hub id may be
-            a ControlNet's: then `output` is what the runtime takes as `controlnet`.
+            file in the original CompVis layout, whose kind its tensors tell. The folder or hub id
+            may be a ControlNet's: then `output` is what the runtime takes as `controlnet`.
         output: the folder to make. It appears when everything in it has been checked.
         formats: "openvino", "onnx" or both.
         precision: how weights are stored, "fp16" or "fp32"; engines compute in float32 either way.
         revision: branch, tag or commit, for a hub id.
         loras: LoRA, LoHa or LoKr files to merge; each a path, (path, weight) or "path:0.8".
         overwrite: replace `output` if it exists; the old folder stays until the new one is whole.
+        vae, text_encoder: take this sub-model from a folder or a file (see `part.open_part`).
+        ema: of a single file, the running averages of the UNet's weights.
+        prediction_type: of a single file, "epsilon", "v_prediction" or "sample" (see
+            `single_file.SingleFile` for what is assumed without it).
         on_progress: called with what is being done and the share done, from 0 to 1.
 
     Returns the folder. Raises `SourceError` when the checkpoint cannot be found, fetched, trusted
@@ -66,7 +74,14 @@ def export_model(
         raise ExportError(f"{output} is the checkpoint itself; choose another folder")
     report = on_progress or (lambda stage, share: None)
     with folder.publishing(Path(output), overwrite) as target, architecture.quiet():
-        checkpoint = open_checkpoint(source, revision)
+        checkpoint = open_checkpoint(
+            source,
+            revision,
+            vae=vae,
+            text_encoder=text_encoder,
+            ema=ema,
+            prediction_type=prediction_type,
+        )
         report("reading the configs", 0.0)
         if isinstance(checkpoint, ControlNetFolder):
             if loras:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from pleinair.runtime.errors import SourceError
 
 from .architecture import classes
+from .manifest import FILE
 from .weights import State, find_weights, read_weights
 
 # What ControlNets of Stable Diffusion XL have, and those of 1 and 2 have not.
@@ -30,6 +31,9 @@ class Checkpoint(Protocol):
 
     def weights(self, submodel: str) -> State: ...
 
+    def scaling_factor(self) -> float:
+        """Latents are what the VAE's encoder gives times this, where the VAE does not say it."""
+
     def write_tokenizer(self, target: Path) -> None:
         """Put the source's tokenizer files, at least vocab.json and merges.txt, into `target`.
 
@@ -38,24 +42,57 @@ class Checkpoint(Protocol):
 
 
 def open_checkpoint(
-    source: str | Path, revision: str | None = None
+    source: str | Path,
+    revision: str | None = None,
+    *,
+    vae: str | Path | None = None,
+    text_encoder: str | Path | None = None,
+    ema: bool = False,
+    prediction_type: str | None = None,
 ) -> "Checkpoint | ControlNetFolder":
     """Find `source`, fetching it first when it is a hub id.
 
-    Raises `SourceError` when it is none of the three kinds, or cannot be fetched or read.
+    The options are `export_model`'s. Raises `SourceError` when it is none of the three kinds, or
+    cannot be fetched or read.
     """
     path = Path(source).expanduser()
-    if path.is_dir():
-        return _folder(path, {"kind": "folder", "name": path.resolve().name})
+    checkpoint: Checkpoint | ControlNetFolder
     if path.is_file():
         from .single_file import SingleFile
 
-        return SingleFile(path)
-    if _HUB_ID.fullmatch(str(source)) and path.suffix not in {".safetensors", ".ckpt"}:
+        checkpoint = SingleFile(path, ema, prediction_type)
+        checkpoint.record = fetched_from(path) or checkpoint.record
+    elif ema or prediction_type:
+        raise SourceError(
+            f"{source} is no single file: its weights and its scheduler_config.json say what "
+            "--ema and --prediction-type would; leave them out"
+        )
+    else:
+        checkpoint = _diffusers_folder(path, str(source), revision)
+    given = {"vae": vae, "text_encoder": text_encoder}
+    chosen = {name: Path(value).expanduser() for name, value in given.items() if value is not None}
+    if not chosen:
+        return checkpoint
+    if isinstance(checkpoint, ControlNetFolder):
+        raise SourceError(f"{source} is a ControlNet, with no parts to replace; leave them out")
+    from .part import Completed, open_part
+
+    scaling_factor = checkpoint.scaling_factor() if vae is not None else 1.0
+    parts = {name: open_part(name, at, scaling_factor) for name, at in chosen.items()}
+    return Completed(checkpoint, parts)
+
+
+def _diffusers_folder(
+    path: Path, source: str, revision: str | None
+) -> "DiffusersFolder | ControlNetFolder":
+    if path.is_dir():
+        kept = {"kind": "folder", "name": path.resolve().name}
+        return _folder(path, fetched_from(path / "model_index.json") or kept)
+    if _HUB_ID.fullmatch(source) and path.suffix not in {".safetensors", ".ckpt"}:
         from .hub import fetch
 
-        folder, commit = fetch(str(source), revision)
-        return _folder(folder, {"kind": "hub", "name": str(source), "revision": commit})
+        folder, commit = fetch(source, revision)
+        return _folder(folder, {"kind": "hub", "name": source, "revision": commit})
     raise SourceError(
         f"{source} is neither a diffusers folder, nor a .safetensors or .ckpt file, nor a hub id "
         "like owner/name"
@@ -66,6 +103,13 @@ def _folder(path: Path, record: dict[str, Any]) -> "DiffusersFolder | ControlNet
     """A pipeline's folder has an index, a single model's only its config."""
     alone = (path / "config.json").is_file() and not (path / "model_index.json").is_file()
     return ControlNetFolder(path, record) if alone else DiffusersFolder(path, record)
+
+
+def fetched_from(file: Path) -> dict[str, Any] | None:
+    """Return what `pleinair pull` noted of a file that it fetched: hub id and commit."""
+    noted = file.parent / FILE
+    content = read_json(noted) if noted.is_file() else {}
+    return content.get("source") if file.name in content.get("files", {}) else None
 
 
 @dataclass
@@ -106,6 +150,10 @@ class DiffusersFolder:
 
     def weights(self, submodel: str) -> State:
         return read_weights(find_weights(self.folder / submodel))
+
+    def scaling_factor(self) -> float:
+        config = self.folder / "vae" / "config.json"
+        return read_json(config).get("scaling_factor", 0.18215) if config.is_file() else 0.18215
 
     def write_tokenizer(self, target: Path) -> None:
         from .tokenizer import copy

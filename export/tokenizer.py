@@ -22,6 +22,7 @@ _FILES = (
 )
 
 CLIP_TOKENS = 49408
+END = "<|endoftext|>"
 
 # OpenAI's list of merges as the package openai-clip brings it, and the part of it that CLIP uses.
 _BPE_PACKAGE = "clip"
@@ -58,19 +59,36 @@ def write_bpe(target: Path, vocab: dict[str, int], merges: list[str]) -> None:
     (target / "merges.txt").write_text("\n".join(lines) + "\n", encoding="utf-8", newline="\n")
 
 
-def write_clip(target: Path) -> None:
-    """Write the tokenizer of Stable Diffusion 1 from OpenAI's merges, without the network.
+def require_clip(config: dict[str, Any], origin: str) -> None:
+    """Raise `SourceError` when a text encoder's config has another vocabulary than CLIP's."""
+    rows = config.get("vocab_size", CLIP_TOKENS)
+    if rows != CLIP_TOKENS:
+        raise SourceError(
+            f"{origin} has an embedding for {rows} tokens, and CLIP's vocabulary has "
+            f"{CLIP_TOKENS}; export a diffusers folder, which brings its tokenizer"
+        )
+
+
+def write_clip(target: Path, pad_token: str = END) -> None:
+    """Write the tokenizer of Stable Diffusion from OpenAI's merges, without the network.
 
     The order of the ids is CLIP's: 256 bytes, the same at the end of a word, the merges, start,
-    end. Raises `SourceError` when the package openai-clip is not installed or was altered.
+    end. `pad_token` fills a prompt up: "!" for OpenCLIP's text encoders. Raises `SourceError` when
+    the package openai-clip is not installed or was altered.
     """
     merges = _clip_merges()
     alphabet = _byte_alphabet()
     tokens = alphabet + [letter + "</w>" for letter in alphabet]
     tokens += [merge.replace(" ", "") for merge in merges]
-    tokens += ["<|startoftext|>", "<|endoftext|>"]
+    tokens += ["<|startoftext|>", END]
     target.mkdir(parents=True, exist_ok=True)
     write_bpe(target, {token: i for i, token in enumerate(tokens)}, merges)
+    if pad_token != END:
+        special = {"bos_token": "<|startoftext|>", "eos_token": END, "unk_token": END}
+        special["pad_token"] = pad_token
+        write_json(target / "special_tokens_map.json", special)
+        config = special | {"model_max_length": 77, "tokenizer_class": "CLIPTokenizer"}
+        write_json(target / "tokenizer_config.json", config)
 
 
 def _clip_merges() -> list[str]:

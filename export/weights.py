@@ -6,13 +6,16 @@ unexpected or a misshapen weight is an error that names it.
 
 import pickle
 import re
-from collections.abc import Iterable, Mapping
+from collections import OrderedDict
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 
 from pleinair.runtime.errors import SourceError
+from pleinair.runtime.hub.selection import choose
 
 State = dict[str, torch.Tensor]
 
@@ -31,13 +34,24 @@ _OLD_ATTENTION = {
     ".proj_attn.": ".to_out.0.",
 }
 
-# Classes that the published checkpoints mention without needing them: Stable Diffusion 1.4's
-# training left its callback's class as a key. They are read as an empty class.
-_INERT = ("pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint",)
+# What training leaves in checkpoints that inference does without: Stable Diffusion 1.4 has its
+# callback's class as a key, others settings and counters. Of each the name is read and nothing is
+# imported: an empty class, or a plain dictionary, stands in for it.
+_CALLBACK = "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint"
+_LEFT_OVER = re.compile(
+    r"(pytorch_lightning|lightning|lightning_fabric|omegaconf)\.[\w.]+|_codecs\.encode"
+    r"|numpy\.(_?core\.multiarray\.(scalar|_reconstruct)|dtype|ndarray)"
+)
 
 
 class _Inert:
-    pass
+    """Takes what a pickle gives an object, and does nothing with it."""
+
+    def __init__(self, *arguments: object) -> None:
+        pass
+
+    def __setstate__(self, state: object) -> None:
+        pass
 
 
 def find_weights(folder: Path) -> list[Path]:
@@ -46,61 +60,35 @@ def find_weights(folder: Path) -> list[Path]:
     return [folder / name for name in choose(names, str(folder))]
 
 
-def choose(names: Iterable[str], where: str) -> list[str]:
-    """Pick one set of weights out of the file `names` of a sub-model's folder.
-
-    Preferred first: safetensors before pickles, full precision before half, one file before
-    shards. Raises `SourceError`, which names `where`, when there are none or a shard is missing.
-    """
-    available = sorted(names)
-    for suffix in ("safetensors", "bin"):
-        for variant in ("", ".fp16"):
-            for stem in ("diffusion_pytorch_model", "model", "pytorch_model"):
-                whole = f"{stem}{variant}.{suffix}"
-                if whole in available:
-                    return [whole]
-                shards = _shards(available, stem, variant, suffix, where)
-                if shards:
-                    return shards
-    raise SourceError(
-        f"no weights in {where}: expected diffusion_pytorch_model.safetensors, "
-        "model.safetensors or a .bin of that name"
-    )
-
-
-def _shards(names: list[str], stem: str, variant: str, suffix: str, where: str) -> list[str]:
-    """Return `stem-00001-of-0000N.fp16.safetensors` and so on; the variant may precede the dash."""
-    number = r"-\d+-of-(\d+)"
-    dotted = re.escape(variant)
-    pattern = re.compile(rf"{stem}(?:{dotted}{number}|{number}{dotted})\.{suffix}")
-    found = [match for name in names if (match := pattern.fullmatch(name))]
-    for match in found[:1]:
-        total = int(match[1] or match[2])
-        if len(found) != total:
-            raise SourceError(f"{where} has {len(found)} of the {total} shards of {stem}{variant}")
-    return [match[0] for match in found]
-
-
 def read_weights(files: list[Path]) -> State:
     """Read and merge state dicts. Safetensors stay memory-mapped until a tensor is converted."""
     state: State = {}
     for file in files:
-        state.update(_read_safetensors(file) if file.suffix == ".safetensors" else _unpickle(file))
+        state.update(read_checkpoint(file)[0])
     return state
 
 
-def _read_safetensors(file: Path) -> State:
+def read_checkpoint(file: Path) -> tuple[State, dict[str, Any]]:
+    """Read one file: its tensors, and what it says beside them (metadata, the training's step).
+
+    Raises `SourceError` when it is unreadable, or could run code.
+    """
+    return _read_safetensors(file) if file.suffix == ".safetensors" else _unpickle(file)
+
+
+def _read_safetensors(file: Path) -> tuple[State, dict[str, Any]]:
     try:
         with safe_open(file, framework="pt") as tensors:
-            return {key: tensors.get_tensor(key) for key in tensors.keys()}  # noqa: SIM118
+            state = {key: tensors.get_tensor(key) for key in tensors.keys()}  # noqa: SIM118
+            return state, dict(tensors.metadata() or {})
     except (SafetensorError, OSError) as error:
         raise SourceError(f"{file} is not a readable safetensors file: {error}") from error
 
 
-def _unpickle(file: Path) -> State:
+def _unpickle(file: Path) -> tuple[State, dict[str, Any]]:
     """Read a pickled checkpoint by torch's weights-only loader, which builds tensors alone."""
     try:
-        with torch.serialization.safe_globals([(_Inert, name) for name in _INERT]):
+        with torch.serialization.safe_globals(_stand_ins(file)):
             content = torch.load(file, map_location="cpu", weights_only=True, mmap=_is_zip(file))
     except pickle.UnpicklingError as error:
         raise SourceError(
@@ -109,11 +97,24 @@ def _unpickle(file: Path) -> State:
         ) from error
     except (RuntimeError, EOFError, OSError) as error:
         raise SourceError(f"{file} is not a readable checkpoint: {_first_line(error)}") from error
-    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
-        content = content["state_dict"]
     if not isinstance(content, Mapping):
         raise SourceError(f"{file} holds no state dict but a {type(content).__name__}")
-    return {key: value for key, value in content.items() if isinstance(value, torch.Tensor)}
+    said = {key: value for key, value in content.items() if isinstance(value, int | str)}
+    state = content.get("state_dict")
+    state = state if isinstance(state, Mapping) else content
+    return {key: value for key, value in state.items() if isinstance(value, torch.Tensor)}, said
+
+
+def _stand_ins(file: Path) -> list[Any]:
+    """Pair inert classes with the names in `file` that they are read instead of."""
+    names = {_CALLBACK}
+    if _is_zip(file):
+        unsafe = torch.serialization.get_unsafe_globals_in_checkpoint(file)
+        names |= {name for name in unsafe if _LEFT_OVER.fullmatch(name)}
+    # torch fills dictionaries, and nothing derived from one.
+    return [
+        (OrderedDict if name.endswith(".AttributeDict") else _Inert, name) for name in sorted(names)
+    ]
 
 
 def _is_zip(file: Path) -> bool:

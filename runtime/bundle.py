@@ -319,6 +319,12 @@ def _check_weights(graph: Path) -> None:
         )
 
 
+def check_kind(path: Path) -> None:
+    """Raise BundleError unless `path`, which may not be whole yet, is of a kind to paint with."""
+    index = read_json(path / "model_index.json")
+    _refuse_other_kinds(path, str(index.get("_class_name", "")))
+
+
 def read_json(path: Path, hint: str = "copy it there", optional: bool = False) -> dict[str, Any]:
     """The object in a JSON file; {} where an optional one is absent; else BundleError names it."""
     if not path.is_file():

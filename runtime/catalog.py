@@ -80,7 +80,7 @@ def find(name: str | Path) -> Path:
     if Path(name).is_dir():
         return Path(name)
     text = str(name)
-    entry = entries().get(text) or next((e for e in entries().values() if e.source == text), None)
+    entry = known(text)
     short = entry.name if entry else text.rpartition("/")[2]
     for folder in folders():
         if short and (folder / short).is_dir():
@@ -96,11 +96,14 @@ def find(name: str | Path) -> Path:
     )
 
 
+def known(name: str) -> Entry | None:
+    """The known model of this name or hub id, None where there is none."""
+    return entries().get(name) or next((e for e in entries().values() if e.source == name), None)
+
+
 def how_to_get(entry: Entry) -> str:
     """The command that puts a known model into models/."""
-    if entry.kind == "openvino":
-        return f"hf download {entry.source} --local-dir models/{entry.name}"
-    return f"pleinair-export {entry.source} models/{entry.name}"
+    return f"pleinair pull {entry.name}"
 
 
 def installed() -> list[Path]:

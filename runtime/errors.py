@@ -34,4 +34,4 @@ class SourceError(PleinairError):
 
 
 class ExportError(PleinairError):
-    """A conversion failed its checks, or the folder it should fill cannot be written."""
+    """A conversion failed its checks, or the folder that it or a download fills is not writable."""

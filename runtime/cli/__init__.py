@@ -20,6 +20,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             from .models import models
 
             return models(arguments[1:])
+        if arguments[:1] == ["pull"]:
+            from .pull import pull
+
+            return pull(arguments[1:])
         options = parser().parse_args(arguments)
         from .paint import paint  # after the options: --help needs no engine
 

@@ -24,6 +24,7 @@ examples:
   python demo.py --prompt "a rocket" --compare steps=10,25,50 scheduler=euler,dpmpp_2m
   python demo.py --controlnet models/canny --control-image canny:a.png --prompt "a house"
   pleinair models                              the known models, and which are here
+  pleinair pull stable-diffusion-v1-5-fp16-ov  fetch one of them, or any by its hub id
   pleinair-export SOURCE models/NAME           convert a Stable Diffusion checkpoint
 """
 

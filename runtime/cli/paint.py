@@ -260,8 +260,8 @@ def _open(options: argparse.Namespace, bundle: Bundle) -> StableDiffusionPipelin
     print(f"model: {bundle.path}; {engine.name} on {engine.device}", file=sys.stderr)
     if bundle.path == catalog.bundled() and not options.model:
         print(
-            "this is the small bundled model; for Stable Diffusion convert a checkpoint: "
-            "pleinair-export CompVis/stable-diffusion-v1-4 models/stable-diffusion-v1-4",
+            "this is the small bundled model; for Stable Diffusion: "
+            "pleinair pull stable-diffusion-v1-5-fp16-ov",
             file=sys.stderr,
         )
     return StableDiffusionPipeline(

@@ -3,11 +3,13 @@
 from rich.console import Console
 from rich.progress import (
     BarColumn,
+    DownloadColumn,
     MofNCompleteColumn,
     Progress,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
+    TransferSpeedColumn,
 )
 
 _STAGES = {
@@ -55,3 +57,34 @@ class StageBars:
 
     def picture_done(self) -> None:
         self._bars.advance(self._all)
+
+
+class TransferBar:
+    """A bar for the bytes of a transfer; silent where nobody looks.
+
+    An instance is `transfer.fetch`'s report, and a context manager around it.
+    """
+
+    def __init__(self, total: int, done: int) -> None:
+        self._bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            DownloadColumn(),
+            TransferSpeedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self._bars.disable = not self._bars.console.is_terminal
+        self._bar = self._bars.add_task("fetching", total=total, completed=done)
+
+    def __enter__(self) -> "TransferBar":
+        self._bars.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bars.stop()
+
+    def __call__(self, file: str, come: int) -> None:
+        self._bars.update(self._bar, description=file, advance=come)

@@ -8,9 +8,10 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from checkpoints import tiny_controlnet
-from pleinair.export import export_model, hub
+from pleinair.export import export_model
 from pleinair.runtime.controlnet import ControlNet
 from pleinair.runtime.errors import ExportError, SourceError
+from pleinair.runtime.hub import selection
 
 
 @pytest.fixture
@@ -109,6 +110,9 @@ def test_what_is_fetched_of_a_repository() -> None:
     weights = [f"diffusion_pytorch_model{end}" for end in (".bin", ".safetensors")]
     weights.append("diffusion_pytorch_model.fp16.safetensors")
     files = ["config.json", "README.md", "images/bird.png", "control_canny.pth", *weights]
-    assert hub.needed(files, "a/b") == ["config.json", "diffusion_pytorch_model.safetensors"]
+    assert selection.checkpoint(files, "a/b") == [
+        "config.json",
+        "diffusion_pytorch_model.safetensors",
+    ]
     with pytest.raises(SourceError, match="no model_index"):
-        hub.needed(["config.json", "model.safetensors"], "a/language-model")
+        selection.checkpoint(["config.json", "model.safetensors"], "a/language-model")

@@ -15,8 +15,8 @@ import hub_server
 import pytest
 from hub_server import COMMIT, Hub
 
-from pleinair.export import hub as hub_source
 from pleinair.runtime.errors import SourceError
+from pleinair.runtime.hub import selection
 
 _REPO = "artist/tiny-sd"
 _FETCH = """
@@ -145,4 +145,4 @@ def test_an_unknown_repository(hub: Hub, tmp_path: Path) -> None:
 
 def test_a_repository_of_another_kind() -> None:
     with pytest.raises(SourceError, match=r"no model_index\.json"):
-        hub_source.needed(["config.json", "model.safetensors"], "artist/language-model")
+        selection.checkpoint(["config.json", "model.safetensors"], "artist/language-model")

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -175,6 +176,36 @@ def test_the_class_that_stable_diffusion_1_4_mentions(tmp_path: Path) -> None:
         for name in fakes:
             del sys.modules[name]
     assert weights.read_weights([file])["weight"].tolist() == [1, 1]
+
+
+def test_what_lightning_leaves_is_read_as_nothing(tmp_path: Path) -> None:
+    """Settings, counters and enumerations of training: read by name, none of it imported."""
+    names = {
+        "pytorch_lightning.utilities.parsing": "AttributeDict",
+        "omegaconf.dictconfig": "DictConfig",
+        "lightning.fabric.strategy": "Kind",
+    }
+    fakes = {name: ModuleType(name) for module in names for name in _parents(module)}
+    made = []
+    for module, name in names.items():
+        base = dict if name == "AttributeDict" else object
+        cls = type(name, (base,), {"__module__": module})
+        setattr(fakes[module], name, cls)
+        made.append(cls)
+    settings, config, kind = made[0](rate=0.1), made[1](), made[2]()
+    config.content = {"target": "ldm"}
+    file = tmp_path / "trained.ckpt"
+    sys.modules.update(fakes)
+    try:
+        leavings = {"hparams": settings, "config": config, "kind": kind, "best": np.float64(3.0)}
+        torch.save({"state_dict": {"weight": torch.ones(2)}, "global_step": 7, **leavings}, file)
+    finally:
+        for name in fakes:
+            del sys.modules[name]
+    state, said = weights.read_checkpoint(file)
+    assert state["weight"].tolist() == [1, 1]
+    assert said == {"global_step": 7}
+    assert not any(name in sys.modules for name in fakes)
 
 
 def _parents(module: str) -> list[str]:

@@ -39,7 +39,7 @@ def test_a_path_is_itself(exported_openvino: Path) -> None:
 def test_a_name_or_a_hub_id_is_the_folder_of_that_name(
     models: Path, exported_openvino: Path, name: str
 ) -> None:
-    with pytest.raises(BundleError, match="pleinair-export stabilityai/sd-turbo"):
+    with pytest.raises(BundleError, match="pleinair pull sd-turbo"):
         catalog.find(name)
     shutil.copytree(exported_openvino, models / "sd-turbo")
     assert catalog.find(name) == models / "sd-turbo"

@@ -268,7 +268,7 @@ def test_a_missing_model_is_one_line(capsys) -> None:
     assert main(["--model", "nowhere"]) == 2
     assert "nowhere: no such model folder" in capsys.readouterr().err
     assert main(["--model", "sd-turbo"]) == 2
-    assert "pleinair-export stabilityai/sd-turbo" in capsys.readouterr().err
+    assert "pleinair pull sd-turbo" in capsys.readouterr().err
 
 
 def test_unknown_flags_exit_with_2() -> None:
@@ -325,7 +325,7 @@ def test_models_are_listed(model: str, capsys, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("PLEINAIR_MODELS", str(Path(model).parent))
     assert main(["models"]) == 0
     output = capsys.readouterr().out
-    assert "pleinair-export CompVis/stable-diffusion-v1-4" in output
+    assert "pleinair pull stable-diffusion-v1-4" in output
     assert f"on disk: {model} (openvino)" in output
     assert "licence: CreativeML OpenRAIL-M" in output
 

@@ -23,6 +23,15 @@ class Hub:
     requests: list[tuple[str, str, str | None]] = field(default_factory=list)
     break_after: dict[str, int] = field(default_factory=dict)
     """File name to how many bytes of it are sent before the connection is cut, once."""
+    stall_after: dict[str, int] = field(default_factory=dict)
+    """File name to how many bytes of it are sent before nothing more comes, once."""
+    damaged: set[str] = field(default_factory=set)
+    """Files of which other bytes are sent than the hub lists."""
+    card: dict[str, str] = field(default_factory=dict)
+    """What the model's card says: its licence."""
+    token: str | None = None
+    """What opens the files, which are gated then."""
+    stop: threading.Event = field(default_factory=threading.Event)
 
     def fetched(self) -> list[str]:
         """The files that were downloaded, in part or whole."""
@@ -42,6 +51,7 @@ def serving(repo_id: str, folder: Path) -> Iterator[Hub]:
     try:
         yield hub
     finally:
+        hub.stop.set()
         server.shutdown()
         server.server_close()
         thread.join()
@@ -67,8 +77,11 @@ class _Handler(BaseHTTPRequestHandler):
         if path.startswith(f"{api}/tree/"):
             self._json([self._entry(file) for file in self._files()])
         elif path == api or path.startswith(f"{api}/revision/"):
-            siblings = [{"rfilename": name} for name in self._files()]
-            self._json({"id": self.hub.repo_id, "sha": COMMIT, "siblings": siblings})
+            siblings = [self._sibling(name) for name in self._files()]
+            said = {"id": self.hub.repo_id, "sha": COMMIT, "cardData": self.hub.card}
+            self._json(said | {"siblings": siblings})
+        elif self.hub.token and self.headers.get("Authorization") != f"Bearer {self.hub.token}":
+            self._json({"error": "gated"}, 403, "GatedRepo")
         elif path.startswith(f"/{self.hub.repo_id}/resolve/"):
             self._file(path.split("/resolve/")[1].split("/", 1)[1])
         else:
@@ -80,8 +93,16 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _entry(self, name: str) -> dict[str, object]:
         content = (self.hub.folder / name).read_bytes()
-        oid = hashlib.sha1(content).hexdigest()
-        return {"type": "file", "path": name, "size": len(content), "oid": oid}
+        return {"type": "file", "path": name, "size": len(content), "oid": _blob(content)}
+
+    def _sibling(self, name: str) -> dict[str, object]:
+        """What is listed of a file; large ones, here of 100 kB, lie outside git and have a sum."""
+        content = (self.hub.folder / name).read_bytes()
+        said = {"rfilename": name, "size": len(content), "blobId": _blob(content)}
+        if len(content) < 100_000:
+            return said
+        digest = hashlib.sha256(content).hexdigest()
+        return said | {"lfs": {"sha256": digest, "size": len(content), "pointerSize": 134}}
 
     def _json(self, value: object, status: int = 200, error: str = "") -> None:
         body = json.dumps(value).encode()
@@ -100,6 +121,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._json({}, 404, "EntryNotFound")
             return
         content = path.read_bytes()
+        if name in self.hub.damaged:
+            content = bytes(len(content))
         start = int((self.headers.get("Range") or "bytes=0-")[6:].split("-")[0])
         self.send_response(206 if start else 200)
         self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
@@ -111,9 +134,20 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "GET":
             return
+        stall = self.hub.stall_after.pop(name, None)
+        if stall is not None:
+            self.wfile.write(content[start : start + stall])
+            self.wfile.flush()
+            self.hub.stop.wait()
+            return
         cut = self.hub.break_after.pop(name, None)
         self.wfile.write(content[start:] if cut is None else content[start : start + cut])
         if cut is not None:
             self.wfile.flush()
             self.close_connection = True
             self.connection.close()
+
+
+def _blob(content: bytes) -> str:
+    """Git's name of a content."""
+    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()

@@ -1,0 +1,127 @@
+"""Which files of a repository are needed: a ready-made model's all, of a checkpoint some."""
+
+import re
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import PurePosixPath
+
+from ..errors import SourceError
+
+_SUBMODELS = ("text_encoder", "text_encoder_2", "unet", "vae")
+_REQUIRED = {"unet", "vae"}
+_ALWAYS = (
+    "model_index.json",
+    "scheduler/",
+    "low_res_scheduler/",
+    "tokenizer/",
+    "tokenizer_2/",
+)
+# What makes a folder one that Pleinair opens as it is: optimum's two layouts, and bes-dev's.
+_GRAPHS = {"unet/openvino_model.xml", "unet/model.onnx", "unet.xml"}
+_TORCH = re.compile(
+    r".*\.(safetensors|ckpt|pt|pth|msgpack|h5)|(.*/)?(diffusion_)?pytorch_model.*\.bin|"
+    r".*\.index\.json"
+)
+# The weights of one of diffusers' models by itself.
+_A_MODEL_S = re.compile(r"diffusion_pytorch_model\b")
+_SINGLE_FILE = re.compile(r"[^/]+\.(safetensors|ckpt)")
+
+
+def is_ready_made(files: Collection[str]) -> bool:
+    """Tell whether a folder with these files holds converted graphs."""
+    return not _GRAPHS.isdisjoint(files)
+
+
+def ready_made(files: Iterable[str]) -> list[str]:
+    """Return a ready-made model's files: all but hidden ones and PyTorch's weights beside them."""
+    return [
+        name
+        for name in files
+        if not _TORCH.fullmatch(name)
+        and not any(part.startswith(".") for part in PurePosixPath(name).parts)
+    ]
+
+
+def checkpoint(files: Sequence[str], repo_id: str) -> list[str]:
+    """Return those of a repository's files that an export reads: of each weight, one copy.
+
+    Raises `SourceError` where there is no diffusers folder, or no weights of Stable Diffusion.
+    """
+    if "model_index.json" not in files:
+        alone = [name for name in files if "/" not in name]
+        if "config.json" in alone and any(map(_A_MODEL_S.match, alone)):  # a ControlNet's, or so
+            return ["config.json", *choose(alone, repo_id)]
+        raise SourceError(
+            f"{repo_id} has no model_index.json, so it is no diffusers folder; download its "
+            ".safetensors or .ckpt file and pass the path, or: pleinair pull OWNER/NAME/FILE"
+        )
+    chosen = [name for name in files if name.startswith(_ALWAYS)]
+    for submodel in _SUBMODELS:
+        start = f"{submodel}/"
+        inside = [name.removeprefix(start) for name in files if name.startswith(start)]
+        if inside or submodel in _REQUIRED:
+            weights = choose(inside, f"{repo_id}/{submodel}")
+            chosen += [start + name for name in ("config.json", *weights)]
+    return chosen
+
+
+def is_single_file(name: str) -> bool:
+    """Tell whether a file at the top of a repository may be a whole checkpoint."""
+    return _SINGLE_FILE.fullmatch(name) is not None
+
+
+def single_file(files: Iterable[str], repo_id: str, name: str | None) -> str:
+    """Return the one checkpoint file of a repository, or that of this `name`.
+
+    Raises `SourceError`, which lists what there is, where the choice is not clear.
+    """
+    found = [file for file in files if is_single_file(file)]
+    if name is None and len(found) == 1:
+        return found[0]
+    if name in found:
+        return str(name)
+    if not found:
+        raise SourceError(
+            f"{repo_id} holds neither a model that Pleinair opens nor a checkpoint: no graphs of a "
+            "UNet, no model_index.json, no .safetensors or .ckpt file"
+        )
+    if name is None:
+        raise SourceError(
+            f"{repo_id} holds several checkpoints; name one: "
+            + ", ".join(f"{repo_id}/{file}" for file in found[:5])
+        )
+    raise SourceError(f"{repo_id} has no {name}; it has {', '.join(found[:5])}")
+
+
+def choose(names: Iterable[str], where: str) -> list[str]:
+    """Pick one set of weights out of the file `names` of a sub-model's folder.
+
+    Preferred first: safetensors before pickles, full precision before half, one file before
+    shards. Raises `SourceError`, which names `where`, when there are none or a shard is missing.
+    """
+    available = sorted(names)
+    for suffix in ("safetensors", "bin"):
+        for variant in ("", ".fp16"):
+            for stem in ("diffusion_pytorch_model", "model", "pytorch_model"):
+                whole = f"{stem}{variant}.{suffix}"
+                if whole in available:
+                    return [whole]
+                shards = _shards(available, stem, variant, suffix, where)
+                if shards:
+                    return shards
+    raise SourceError(
+        f"no weights in {where}: expected diffusion_pytorch_model.safetensors, "
+        "model.safetensors or a .bin of that name"
+    )
+
+
+def _shards(names: list[str], stem: str, variant: str, suffix: str, where: str) -> list[str]:
+    """Return `stem-00001-of-0000N.fp16.safetensors` and so on; the variant may precede the dash."""
+    number = r"-\d+-of-(\d+)"
+    dotted = re.escape(variant)
+    pattern = re.compile(rf"{stem}(?:{dotted}{number}|{number}{dotted})\.{suffix}")
+    found = [match for name in names if (match := pattern.fullmatch(name))]
+    for match in found[:1]:
+        total = int(match[1] or match[2])
+        if len(found) != total:
+            raise SourceError(f"{where} has {len(found)} of the {total} shards of {stem}{variant}")
+    return [match[0] for match in found]
