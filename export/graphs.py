@@ -94,6 +94,21 @@ class GuidedUNet(UNet):
         )
 
 
+class UpscalingUNet(UNet):
+    """A UNet that is told how noisy the small picture beside the latents is (the x4 upscaler)."""
+
+    def forward(  # type: ignore[override]
+        self,
+        sample: Tensor,
+        timestep: Tensor,
+        encoder_hidden_states: Tensor,
+        class_labels: Tensor,
+    ) -> tuple[Tensor]:
+        return self.model(
+            sample, timestep, encoder_hidden_states, class_labels=class_labels, return_dict=False
+        )
+
+
 class VaeDecoder(nn.Module):
     def __init__(self, vae: nn.Module) -> None:
         super().__init__()
@@ -146,8 +161,15 @@ def unet(model: Any) -> Graph:
         "timestep": {0: "batch_size"},
         "encoder_hidden_states": {0: "batch_size", 1: "sequence_length"},
     }
+    levels = config.num_class_embeds
     if conditions is not None:
         inputs["timestep_cond"] = {0: "batch_size"}
+    if levels is not None:
+        inputs["class_labels"] = {0: "batch_size"}
+
+    kind = UNet if conditions is None else GuidedUNet
+    if levels is not None:
+        kind = UpscalingUNet
 
     def case(batch: int, height: int, width: int, tokens: int, timestep: int) -> Inputs:
         values = {
@@ -157,11 +179,13 @@ def unet(model: Any) -> Graph:
         }
         if conditions is not None:
             values["timestep_cond"] = _random(batch, conditions)
+        if levels is not None:
+            values["class_labels"] = torch.full((batch,), timestep % levels, dtype=torch.int64)
         return values
 
     return Graph(
         name="unet",
-        module=(UNet if conditions is None else GuidedUNet)(model).eval(),
+        module=kind(model).eval(),
         inputs=inputs,
         outputs={"out_sample": {0: "batch_size", 2: "height", 3: "width"}},
         cases=[

@@ -10,7 +10,7 @@ from pleinair.runtime.errors import SourceError
 from .architecture import CLASSES
 from .weights import choose
 
-_ALWAYS = ("model_index.json", "scheduler/", "tokenizer/")
+_ALWAYS = ("model_index.json", "scheduler/", "low_res_scheduler/", "tokenizer/")
 
 
 def fetch(repo_id: str, revision: str | None) -> tuple[Path, str]:

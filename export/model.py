@@ -90,6 +90,7 @@ class _Plan:
         self.index = checkpoint.model_index()
         self.name = checkpoint.record["name"]
         self.configs = {name: checkpoint.config(name) for name in architecture.CLASSES}
+        architecture.check_upscaler(self.index, self.configs, self.name)
         self.sizes = {name: self._size(name) for name in self.configs}
         self.rounding: dict[str, parity.Parity] = {}
         self.loras = loras
@@ -120,6 +121,8 @@ class _Plan:
         manifest.write_json(target / "model_index.json", index | {"requires_safety_checker": False})
         scheduler = self.checkpoint.scheduler()
         manifest.write_json(target / "scheduler" / "scheduler_config.json", scheduler)
+        if noising := self.checkpoint.low_res_scheduler():
+            manifest.write_json(target / "low_res_scheduler" / "scheduler_config.json", noising)
         self.checkpoint.write_tokenizer(target / "tokenizer")
         tokenizer.complete(target / "tokenizer", openvino="openvino" in self.formats)
 

@@ -110,6 +110,9 @@ class SingleFile:
     def scheduler(self) -> dict[str, Any]:
         return dict(_SCHEDULER)
 
+    def low_res_scheduler(self) -> None:
+        return None
+
     def config(self, submodel: str) -> dict[str, Any]:
         return self._configs[submodel]
 

@@ -20,6 +20,7 @@ from .errors import BundleError
 PARTS = ("text_encoder", "unet", "vae_decoder", "vae_encoder")
 # What a UNet paints from, told by how many channels it takes beside the latents.
 TEXT, INPAINTING, INSTRUCTION = "text", "inpainting", "instruction"
+UPSCALING = "upscaling"
 # Painting from text needs no encoder of pictures: a folder may come without one.
 _OPTIONAL = {"vae_encoder"}
 
@@ -45,6 +46,8 @@ _SD1_SCHEDULER = {
     "steps_offset": 1,
 }
 _SD1_SCALING = 0.18215
+# Older folders of the x4 upscaler do not say it, and diffusers takes no other for it.
+_UPSCALER_SCALING = 0.08333
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,9 @@ class Bundle:
         for a decoder that divides by it inside.
     sample_size: the side of the latents that the model was trained on.
     unet_channels: channels that the UNet takes: the latents', and of what it sees beside them.
+    vae_sample_size: the side of the pictures that the VAE was trained on, in pixels.
+    low_res_scheduler, max_noise_level: of an upscaler: how the small picture is noised, and the
+        largest timestep of that.
     """
 
     path: Path
@@ -74,6 +80,9 @@ class Bundle:
     encoding_factor: float = _SD1_SCALING
     sample_size: int = 64
     unet_channels: int = 4
+    vae_sample_size: int = 512
+    low_res_scheduler: Mapping[str, Any] = field(default_factory=dict)
+    max_noise_level: int = 0
 
     @property
     def name(self) -> str:
@@ -112,7 +121,7 @@ class Bundle:
 
     @property
     def task(self) -> str:
-        """What the UNet paints from: TEXT, INPAINTING or INSTRUCTION."""
+        """What the UNet paints from: TEXT, INPAINTING, INSTRUCTION or UPSCALING."""
         return _tasks(self.latent_channels)[self.unet_channels]
 
     def latent_shape(self, width: int, height: int) -> tuple[int, int, int, int]:
@@ -149,7 +158,9 @@ def _open_parts(path: Path, tokenizer: Path | None) -> Bundle:
     levels = len(decoder.get("block_out_channels", [0] * 4))
     latent_channels = decoder.get("latent_channels", 4)
     scaling_factor = decoder.get("scaling_factor", _SD1_SCALING)
-    size = unet.get("sample_size", 64)
+    upscales = _tasks(latent_channels).get(unet.get("in_channels", 0)) == UPSCALING
+    if upscales:
+        scaling_factor = _UPSCALER_SCALING
     return Bundle(
         path,
         graphs,
@@ -160,9 +171,26 @@ def _open_parts(path: Path, tokenizer: Path | None) -> Bundle:
         vae_scale_factor=2 ** (levels - 1),
         scaling_factor=scaling_factor,
         encoding_factor=scaling_factor,
-        sample_size=size if isinstance(size, int) else max(size),
+        sample_size=_side(unet.get("sample_size", 64)),
         unet_channels=unet.get("in_channels", latent_channels),
+        vae_sample_size=_side(decoder.get("sample_size", 512)),
+        **(_noising(path, index, unet) if upscales else {}),
     )
+
+
+def _side(size: Any) -> int:
+    return size if isinstance(size, int) else max(size)
+
+
+def _noising(path: Path, index: Mapping[str, Any], unet: Mapping[str, Any]) -> dict[str, Any]:
+    """How an upscaler's small picture is noised: diffusers' bound on it, and the UNet's own."""
+    file = path / "low_res_scheduler" / "scheduler_config.json"
+    scheduler = read_json(file, "an upscaler needs it; copy it from the checkpoint")
+    known = min(unet["num_class_embeds"], scheduler.get("num_train_timesteps", 1000)) - 1
+    return {
+        "low_res_scheduler": scheduler,
+        "max_noise_level": min(index.get("max_noise_level", 350), known),
+    }
 
 
 def _open_flat(path: Path, tokenizer: Path | None) -> Bundle:
@@ -200,21 +228,25 @@ def _require_all(path: Path, graphs: Mapping[str, Path]) -> None:
 def _refuse_other_kinds(path: Path, kind: str) -> None:
     """Only pipelines of Stable Diffusion's own shape can be painted with."""
     family = "(LatentConsistencyModel|StableDiffusion)"
-    task = "(Img2Img|Inpaint|InpaintLegacy|InstructPix2Pix|)"
+    task = "(Img2Img|Inpaint|InpaintLegacy|InstructPix2Pix|Upscale|)"
     if not re.fullmatch(f"(OV|ORT|Onnx|){family}{task}Pipeline", kind):
         raise BundleError(
             f"{path / 'model_index.json'}: a {kind or 'nameless'} model; "
             "only StableDiffusionPipeline models can be opened, and those for image to image, "
-            "inpainting and InstructPix2Pix"
+            "inpainting, InstructPix2Pix and upscaling"
         )
 
 
 def _tasks(latent_channels: int) -> dict[int, str]:
-    """Channels of a UNet -> task: beside the latents nothing, mask and picture, or a picture."""
+    """Channels of a UNet -> task: beside the latents nothing, mask and picture, or a picture.
+
+    An upscaler's picture is no latents: it has the three channels of its colours.
+    """
     return {
         latent_channels: TEXT,
         2 * latent_channels + 1: INPAINTING,
         2 * latent_channels: INSTRUCTION,
+        latent_channels + 3: UPSCALING,
     }
 
 
@@ -225,7 +257,13 @@ def _check_match(path: Path, unet: Any, text: Any, decoder: Any) -> None:
         raise BundleError(
             f"{path / 'unet'}: takes {unet['in_channels']} channels, the VAE has "
             f"{latent_channels}; only UNets of {', '.join(map(str, known))} channels can be "
-            "painted with: ordinary, inpainting, editing by instruction"
+            "painted with: ordinary, inpainting, editing by instruction, upscaling"
+        )
+    labelled = unet.get("num_class_embeds") is not None
+    if unet and labelled != (known[unet.get("in_channels", latent_channels)] == UPSCALING):
+        raise BundleError(
+            f"{path / 'unet'}: takes {'' if labelled else 'no '}noise level (num_class_embeds), "
+            "which is what upscalers do, and only they; take all parts from one model"
         )
     width = text.get("hidden_size", unet.get("cross_attention_dim"))
     if unet and text and unet.get("cross_attention_dim", width) != width:

@@ -14,6 +14,7 @@ _STAGES = {
     "load": "loading the model",
     "encode": "reading the prompt",
     "denoise": "painting",
+    "enlarge": "enlarging",
     "decode": "developing",
 }
 

@@ -89,7 +89,7 @@ def test_mismatched_parts_are_named(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"in_channels": 7}, "7 channels"), ({"time_cond_proj_dim": 256}, "time_cond_proj_dim")],
+    [({"in_channels": 6}, "6 channels"), ({"time_cond_proj_dim": 256}, "time_cond_proj_dim")],
 )
 def test_other_unets_are_refused(folder: Path, change: dict[str, Any], message: str) -> None:
     rewrite(folder / "unet" / "config.json", **change)
