@@ -81,8 +81,10 @@ def scaled(windows: list[Window], cell: int) -> list[Window]:
 
 def _starts(whole: int, tile: int, overlap: int) -> list[int]:
     """The fewest tiles that overlap enough, as far apart as they may be."""
+    if whole == tile:
+        return [0]
     last = math.ceil((whole - tile) / (tile - overlap))
-    return [round(i * (whole - tile) / max(last, 1)) for i in range(last + 1)]
+    return [round(i * (whole - tile) / last) for i in range(last + 1)]
 
 
 def _ramps(length: int, overlap: int) -> Array:

@@ -62,7 +62,7 @@ class VaeTiling:
 
 def _blended(before: Array, after: Array, overlap: int, axis: int) -> Array:
     """`after`, begun as the end of `before` and ever more itself over the overlap."""
-    result = after.copy()
+    result: Array = after.copy()
     old, new = np.moveaxis(before, axis, -1), np.moveaxis(result, axis, -1)
     length = min(overlap, old.shape[-1], new.shape[-1])
     if length:
