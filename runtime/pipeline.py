@@ -245,16 +245,19 @@ class StableDiffusionPipeline:
         *,
         scale: float = 2.0,
         strength: float = 0.3,
+        guidance_scale: float = 1.0,
         tile: int | None = None,
         **arguments: Any,
     ) -> PipelineOutput:
         """Make a picture larger: scale it up, then paint the detail by image to image in tiles.
 
         image: a picture as in a call. It comes out `scale` times as wide and high, rounded.
-        prompt, negative_prompt: of all tiles; what is in the whole picture serves best.
+        prompt, negative_prompt: of the picture, and so of every tile.
         scale: 1 or more; 1 paints new detail into the picture as it is.
         strength: how far the enlarged picture is changed, above 0 to 1: at 0.3 it gets detail, at
-            0.5 and more every tile begins to tell the whole prompt's story for itself.
+            0.5 and more it becomes another one.
+        guidance_scale: 1 is none, which takes half the time. More makes every tile paint the
+            whole prompt for itself: apples into an apple's skin.
         tile: pixels; None is the size that the model was trained on.
         arguments: what else a call takes: seed, num_inference_steps, tile_overlap, callbacks …
 
@@ -273,6 +276,7 @@ class StableDiffusionPipeline:
         width, height = large.canvas.size
         size = {"width": width, "height": height}
         how = {"image": large.canvas, "strength": strength, **size, **arguments}
+        how["guidance_scale"] = guidance_scale
         how["tile"] = self.defaults.size if tile is None else tile
         output = self(prompt, negative_prompt, **how)
         if arguments.get("output_type") != "latent":

@@ -141,6 +141,12 @@ SIZES = (
         "how far that changes it, above 0 to 1 (default: 0.3)",
     ),
     Setting(
+        "enlarge_guidance_scale",
+        ("--enlarge-guidance",),
+        "X",
+        "the second pass's guidance scale; 1 is none, and takes half the time (default: 1)",
+    ),
+    Setting(
         "tile",
         ("--tile",),
         "PIXELS",

@@ -15,10 +15,12 @@ from ..pipeline import StableDiffusionPipeline
 Tell = Callable[[str, int, int], object]
 
 # Of the settings these are the second pass's alone; the others hold for both.
-_OWN = ("enlarge", "enlarge_strength")
-STRENGTH = 0.3
+_OWN = {"enlarge": "scale", "enlarge_strength": "strength"}
+_OWN |= {"enlarge_guidance_scale": "guidance_scale"}
+DEFAULTS = {"enlarge_strength": 0.3, "enlarge_guidance_scale": 1.0}
 # A call paints at a size, from a picture and from a noise that the second pass has its own of.
-_FIRST = ("width", "height", "resize", "strength", "mask_blur", "image_guidance_scale")
+_FIRST = {"width", "height", "resize", "strength", "mask_blur", "image_guidance_scale"}
+_FIRST |= {"guidance_scale"}
 # The first pass's picture, while the second is checked and there is none yet.
 _STAND_IN = Image.new("RGB", (8, 8))
 
@@ -42,11 +44,12 @@ def painted(
     call = {name: value for name, value in settings.items() if name not in _OWN}
     scale = settings.get("enlarge")
     if scale is None:
-        if "enlarge_strength" in settings:
-            raise SettingError("enlarge_strength is about --enlarge; give that too")
+        for name in _OWN.keys() & settings.keys():
+            raise SettingError(f"{name} is about --enlarge; give that too")
         return _only(pipe(**call, **start, latents=latents, callback_on_stage=tell))
     second = {name: value for name, value in call.items() if name not in _FIRST}
-    second |= {"scale": scale, "strength": settings.get("enlarge_strength", STRENGTH)}
+    own = {**DEFAULTS, **settings}
+    second |= {argument: own[name] for name, argument in _OWN.items()}
 
     def begins(stage: str, done: int, total: int) -> None:
         raise Checked

@@ -201,7 +201,7 @@ def _record(
         size = {}
     filled = {
         **size,
-        **({"enlarge_strength": enlarging.STRENGTH} if "enlarge" in picture.settings else {}),
+        **(enlarging.DEFAULTS if "enlarge" in picture.settings else {}),
         "num_inference_steps": defaults.steps,
         "guidance_scale": defaults.guidance_scale,
         "scheduler": defaults.scheduler or _named(bundle.scheduler),

@@ -52,6 +52,7 @@ TYPES: Mapping[str, type] = {
     "vae_tiling": str,
     "enlarge": float,
     "enlarge_strength": float,
+    "enlarge_guidance_scale": float,
     "variation_seed": int,
     "variation_strength": float,
     "noise_seed": int,
