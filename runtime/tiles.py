@@ -14,7 +14,7 @@ Window: TypeAlias = tuple[slice, slice]
 
 @dataclass(frozen=True)
 class Tiles:
-    """Tiles of one size, evenly spaced, each weighing less towards its edges.
+    """Tiles of one size, evenly spaced, each weighing less towards its neighbours.
 
     Mixing the UNet's predictions in every step denoises all tiles as one picture, in which no tile
     has an edge of its own [Bar-Tal et al. 2023, MultiDiffusion; Jiménez 2023, Mixture of
@@ -55,13 +55,14 @@ class Tiles:
         """The whole again, from what has become of each tile: the reverse of `cut`."""
         if len(parts) == 1:
             return parts[0]
-        (rows, columns), (height, width) = self.size, self.tile
-        weights = np.outer(
-            _ramps(height * cell, self.overlap * cell), _ramps(width * cell, self.overlap * cell)
-        )
-        mixed = np.zeros((*parts[0].shape[:2], rows * cell, columns * cell), np.float32)
-        total = np.zeros(mixed.shape[2:], np.float32)
+        rows, columns = (side * cell for side in self.size)
+        mixed = np.zeros((*parts[0].shape[:2], rows, columns), np.float32)
+        total = np.zeros((rows, columns), np.float32)
         for window, part in zip(scaled(self.windows(), cell), parts, strict=True):
+            weights = np.outer(
+                _weights(window[0], rows, self.overlap * cell),
+                _weights(window[1], columns, self.overlap * cell),
+            )
             mixed[:, :, window[0], window[1]] += weights * part
             total[window] += weights
         mixed /= total
@@ -87,9 +88,15 @@ def _starts(whole: int, tile: int, overlap: int) -> list[int]:
     return [round(i * (whole - tile) / last) for i in range(last + 1)]
 
 
-def _ramps(length: int, overlap: int) -> Array:
-    """Weights along one side: they rise over the overlap, stay at 1, and fall again."""
-    inside = np.arange(1, length + 1)
-    edges = np.minimum(inside, inside[::-1])
-    weights: Array = (np.minimum(edges, overlap + 1) / (overlap + 1)).astype(np.float32)
+def _weights(side: slice, whole: int, overlap: int) -> Array:
+    """Weights along one side of a tile, which rise and fall only where it has a neighbour.
+
+    Next to an edge a graph sees nothing beyond it and errs: a quarter of the overlap counts for
+    nothing, then the weights rise, and the last quarter is the tile's alone.
+    """
+    inside, margin = np.arange(1, side.stop - side.start + 1), overlap // 4
+    rise = np.clip((inside - margin) / (overlap + 1 - 2 * margin), 0, 1).astype(np.float32)
+    before = rise if side.start > 0 else np.ones_like(rise)
+    after = rise[::-1] if side.stop < whole else np.ones_like(rise)
+    weights: Array = np.minimum(before, after)
     return weights

@@ -39,7 +39,7 @@ def test_neighbours_overlap_and_none_is_left_out() -> None:
 def test_a_seam_is_a_ramp() -> None:
     tiles = Tiles.covering((4, 28), 16, 4)
     mixed = tiles.mix([np.zeros((1, 1, 4, 16), np.float32), np.ones((1, 1, 4, 16), np.float32)])
-    np.testing.assert_allclose(mixed[0, 0, 0, 12:16], [0.2, 0.4, 0.6, 0.8], atol=1e-6)
+    np.testing.assert_allclose(mixed[0, 0, 0, 12:16], [0, 1 / 3, 2 / 3, 1], atol=1e-6)
     assert np.all(mixed[..., :12] == 0)
     assert np.all(mixed[..., 16:] == 1)
 
