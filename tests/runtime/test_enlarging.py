@@ -15,7 +15,9 @@ from pleinair.runtime.bundle import Bundle
 from pleinair.runtime.cli import main
 from pleinair.runtime.errors import SettingError
 from pleinair.runtime.images import infotext, metadata
+from pleinair.runtime.settings import Settings
 from pleinair.runtime.tiles import Tiles
+from pleinair.runtime.vae_tiling import VaeTiling
 
 POCKET = catalog.bundled()
 PROMPT = "a red apple, noto style, on a light blue background"
@@ -215,6 +217,27 @@ def test_mistakes_are_one_line_before_any_work(
     assert len(lines) == 1
     assert says in lines[0]
     assert [path.name for path in here.iterdir()] == ["photo.png"]
+
+
+@pytest.mark.parametrize(
+    ("size", "how", "kind"),
+    [
+        ((1024, 1024), {}, Tiles),
+        ((1032, 1024), {}, VaeTiling),
+        ((1032, 1024), {"vae_tiling": "off"}, Tiles),
+        ((128, 64), {"vae_tiling": "on"}, VaeTiling),
+        ((64, 64), {"vae_tiling": "on"}, Tiles),  # which the VAE was trained on
+        ((1032, 1024), {"tile": 64}, Tiles),
+    ],
+    ids=str,
+)
+def test_when_the_vae_goes_in_tiles_of_its_own(
+    pipe: StableDiffusionPipeline, size: tuple[int, int], how: dict[str, Any], kind: type
+) -> None:
+    unsaid = ("num_inference_steps", "guidance_scale", "scheduler")
+    arguments = dict(zip(("width", "height"), size, strict=True)) | dict.fromkeys(unsaid) | how
+    settings = Settings.checked(pipe.bundle, pipe.defaults, **arguments)
+    assert type(settings.vae_tiles) is kind
 
 
 def test_a_model_for_another_task_says_so(tmp_path: Path) -> None:
