@@ -60,6 +60,27 @@ def _diffusers(config: Config) -> torch.nn.Module:
     return known[config["_class_name"]].from_config(config)
 
 
+def check_upscaler(index: Config, configs: dict[str, Config], origin: str) -> None:
+    """Refuse an upscaler that the runtime could not feed; nothing to say on other pipelines.
+
+    Its UNet sees the small picture's three colours beside the latents, and is told by its
+    `class_labels` how much noise is on them. Raises `SourceError`.
+    """
+    if "low_res_scheduler" not in index:
+        return
+    unet, latents = configs["unet"], configs["vae"].get("latent_channels", 4)
+    if unet.get("num_class_embeds") is None or unet.get("class_embed_type") is not None:
+        raise SourceError(
+            f"{origin}/unet: an upscaler's takes noise levels by number (num_class_embeds), "
+            "this one does not; only x4 upscalers of Stable Diffusion 2's kind can be exported"
+        )
+    if unet.get("in_channels") != latents + 3:
+        raise SourceError(
+            f"{origin}/unet: takes {unet.get('in_channels')} channels; an upscaler's takes "
+            f"{latents + 3}, the VAE's {latents} and the picture's 3"
+        )
+
+
 def published_config(module: Any, config: Config) -> Config:
     """Return the config.json to write: defaults spelled out, no paths of the machine it was on."""
     kept = {key: value for key, value in config.items() if key != "_name_or_path"}

@@ -154,6 +154,21 @@ class ControlNet(nn.Module):
         return *down, middle
 
 
+class UpscalingUNet(UNet):
+    """A UNet that is told how noisy the small picture beside the latents is (the x4 upscaler)."""
+
+    def forward(  # type: ignore[override]
+        self,
+        sample: Tensor,
+        timestep: Tensor,
+        encoder_hidden_states: Tensor,
+        class_labels: Tensor,
+    ) -> tuple[Tensor]:
+        return self.model(
+            sample, timestep, encoder_hidden_states, class_labels=class_labels, return_dict=False
+        )
+
+
 class VaeDecoder(nn.Module):
     def __init__(self, vae: nn.Module) -> None:
         super().__init__()
@@ -224,6 +239,11 @@ def unet(model: Any) -> Graph:
         "encoder_hidden_states": {0: "batch_size", 1: "sequence_length"},
     }
     inputs |= {name: {0: "batch_size"} for name in conditions}
+    levels = config.num_class_embeds
+    if levels is not None:
+        inputs["class_labels"] = {0: "batch_size"}
+    sees = "time_ids" in conditions, "timestep_cond" in conditions
+    kind = _UNETS[sees] if levels is None else UpscalingUNet
 
     def case(batch: int, height: int, width: int, tokens: int, timestep: int) -> Inputs:
         values = {
@@ -231,11 +251,14 @@ def unet(model: Any) -> Graph:
             "timestep": torch.full((batch,), timestep, dtype=torch.int64),
             "encoder_hidden_states": _random(batch, tokens, config.cross_attention_dim),
         }
-        return values | {name: _random(batch, width) for name, width in conditions.items()}
+        values |= {name: _random(batch, width) for name, width in conditions.items()}
+        if levels is not None:
+            values["class_labels"] = torch.full((batch,), timestep % levels, dtype=torch.int64)
+        return values
 
     return Graph(
         name="unet",
-        module=_UNETS["time_ids" in conditions, "timestep_cond" in conditions](model).eval(),
+        module=kind(model).eval(),
         inputs=inputs,
         outputs={"out_sample": {0: "batch_size", 2: "height", 3: "width"}},
         cases=[

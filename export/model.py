@@ -125,6 +125,7 @@ class _Plan:
         parts = architecture.classes(self.index)
         self.configs = {name: checkpoint.config(name) for name in parts}
         xl.complete(self.configs, self.index, self.name)
+        architecture.check_upscaler(self.index, self.configs, self.name)
         self.sizes = {name: self._size(name) for name in self.configs}
         self.rounding: dict[str, parity.Parity] = {}
         self.loras = loras
@@ -157,6 +158,8 @@ class _Plan:
         manifest.write_json(target / "model_index.json", index)
         scheduler = self.checkpoint.scheduler()
         manifest.write_json(target / "scheduler" / "scheduler_config.json", scheduler)
+        if noising := self.checkpoint.low_res_scheduler():
+            manifest.write_json(target / "low_res_scheduler" / "scheduler_config.json", noising)
         for name in self._tokenizers():
             self.checkpoint.write_tokenizer(target / name)
             tokenizer.complete(target / name, openvino="openvino" in self.formats)

@@ -110,6 +110,9 @@ class Completed:
     def scheduler(self) -> dict[str, Any]:
         return self._checkpoint.scheduler()
 
+    def low_res_scheduler(self) -> dict[str, Any] | None:
+        return self._checkpoint.low_res_scheduler()
+
     def scaling_factor(self) -> float:
         return self._checkpoint.scaling_factor()
 

@@ -57,6 +57,13 @@ _UPSCALER_SCHEDULER = _SCHEDULER | {
     "beta_end": 0.02,
     "prediction_type": "v_prediction",
 }
+# Of the small picture beside its latents [CompVis' x4-upscaling.yaml].
+_LOW_RES_SCHEDULER = _SCHEDULER | {
+    "_class_name": "DDPMScheduler",
+    "beta_start": 0.0001,
+    "beta_end": 0.02,
+}
+_MAX_NOISE_LEVEL = 350
 
 # Stable Diffusion 2's first base model says its step of training; those at 768 pixels say others.
 _BASE_STEP = 875_000
@@ -184,10 +191,8 @@ class SingleFile:
     def model_index(self) -> dict[str, Any]:
         """Return the model_index.json of diffusers' pipeline of this kind.
 
-        Raises `SourceError` when it is none that can be exported.
+        Raises `SourceError` when its UNet takes as many channels as none of them.
         """
-        if self.family is family.UPSCALER:
-            raise SourceError(f"{self.path} is {self.family.name}, which cannot be exported")
         if self._channels not in self.family.pipelines:
             raise SourceError(
                 f"{self.path}: a UNet of {self._channels} channels; {self.family.name} has "
@@ -200,6 +205,9 @@ class SingleFile:
             "unet": ["diffusers", "UNet2DConditionModel"],
             "vae": ["diffusers", "AutoencoderKL"],
         }
+        if noising := self.low_res_scheduler():
+            index["low_res_scheduler"] = ["diffusers", noising["_class_name"]]
+            index["max_noise_level"] = _MAX_NOISE_LEVEL
         return index | self._text_index()
 
     def _text_index(self) -> dict[str, Any]:
@@ -225,6 +233,9 @@ class SingleFile:
             base = _SCHEDULER | {"_class_name": "DDIMScheduler"}
         zero_snr = {"rescale_betas_zero_snr": True} if "ztsnr" in self._marks else {}
         return base | {"prediction_type": self._prediction_type} | zero_snr
+
+    def low_res_scheduler(self) -> dict[str, Any] | None:
+        return dict(_LOW_RES_SCHEDULER) if self.family is family.UPSCALER else None
 
     def scaling_factor(self) -> float:
         return self.family.scaling_factor

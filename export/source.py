@@ -27,6 +27,9 @@ class Checkpoint(Protocol):
 
     def scheduler(self) -> dict[str, Any]: ...
 
+    def low_res_scheduler(self) -> dict[str, Any] | None:
+        """What noises the small picture of an upscaler; None for every other model."""
+
     def config(self, submodel: str) -> dict[str, Any]: ...
 
     def weights(self, submodel: str) -> State: ...
@@ -144,6 +147,11 @@ class DiffusersFolder:
 
     def scheduler(self) -> dict[str, Any]:
         return read_json(self.folder / "scheduler" / "scheduler_config.json")
+
+    def low_res_scheduler(self) -> dict[str, Any] | None:
+        if "low_res_scheduler" not in self.model_index():
+            return None
+        return read_json(self.folder / "low_res_scheduler" / "scheduler_config.json")
 
     def config(self, submodel: str) -> dict[str, Any]:
         return read_json(self.folder / submodel / "config.json")

@@ -20,6 +20,7 @@ from .errors import BundleError
 PARTS = ("text_encoder", "text_encoder_2", "unet", "vae_decoder", "vae_encoder")
 # What a UNet paints from, told by how many channels it takes beside the latents.
 TEXT, INPAINTING, INSTRUCTION = "text", "inpainting", "instruction"
+UPSCALING = "upscaling"
 # Painting from text needs no encoder of pictures: a folder may come without one. Stable Diffusion
 # XL alone has the second text encoder, and its refiner not the first.
 _REQUIRED = ("text_encoder", "unet", "vae_decoder")
@@ -48,6 +49,8 @@ _SD1_SCHEDULER = {
     "steps_offset": 1,
 }
 _SD1_SCALING = 0.18215
+# Older folders of the x4 upscaler do not say it, and diffusers takes no other for it.
+_UPSCALER_SCALING = 0.08333
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,9 @@ class Bundle:
     guidance_width: values in which the UNet is told its guidance scale (latent consistency
         models); None for those that are asked twice.
     xl: None where it is no Stable Diffusion XL.
+    vae_sample_size: the side of the pictures that the VAE was trained on, in pixels.
+    low_res_scheduler, max_noise_level: of an upscaler: how the small picture is noised, and the
+        largest timestep of that.
     """
 
     path: Path
@@ -96,6 +102,9 @@ class Bundle:
     unet_channels: int = 4
     guidance_width: int | None = None
     xl: XL | None = None
+    vae_sample_size: int = 512
+    low_res_scheduler: Mapping[str, Any] = field(default_factory=dict)
+    max_noise_level: int = 0
 
     @property
     def name(self) -> str:
@@ -139,7 +148,7 @@ class Bundle:
 
     @property
     def task(self) -> str:
-        """What the UNet paints from: TEXT, INPAINTING or INSTRUCTION."""
+        """What the UNet paints from: TEXT, INPAINTING, INSTRUCTION or UPSCALING."""
         return _tasks(self.latent_channels)[self.unet_channels]
 
     def latent_shape(self, width: int, height: int) -> tuple[int, int, int, int]:
@@ -179,7 +188,9 @@ def _open_parts(path: Path, tokenizer: Path | None) -> Bundle:
     levels = len(decoder.get("block_out_channels", [0] * 4))
     latent_channels = decoder.get("latent_channels", 4)
     scaling_factor = decoder.get("scaling_factor", _SD1_SCALING)
-    size = unet.get("sample_size", 64)
+    upscales = _tasks(latent_channels).get(unet.get("in_channels", 0)) == UPSCALING
+    if upscales:
+        scaling_factor = _UPSCALER_SCALING
     return Bundle(
         path,
         graphs,
@@ -190,10 +201,12 @@ def _open_parts(path: Path, tokenizer: Path | None) -> Bundle:
         vae_scale_factor=2 ** (levels - 1),
         scaling_factor=scaling_factor,
         encoding_factor=scaling_factor,
-        sample_size=size if isinstance(size, int) else max(size),
+        sample_size=_side(unet.get("sample_size", 64)),
         unet_channels=unet.get("in_channels", latent_channels),
         guidance_width=unet.get("time_cond_proj_dim"),
         xl=xl,
+        vae_sample_size=_side(decoder.get("sample_size", 512)),
+        **(_noising(path, index, unet) if upscales else {}),
     )
 
 
@@ -210,6 +223,21 @@ def _required(xl: XL | None) -> tuple[str, ...]:
     if xl is None:
         return _REQUIRED
     return _REQUIRED_XL if xl.tokenizer_2 else _REQUIRED_REFINER
+
+
+def _side(size: Any) -> int:
+    return size if isinstance(size, int) else max(size)
+
+
+def _noising(path: Path, index: Mapping[str, Any], unet: Mapping[str, Any]) -> dict[str, Any]:
+    """How an upscaler's small picture is noised: diffusers' bound on it, and the UNet's own."""
+    file = path / "low_res_scheduler" / "scheduler_config.json"
+    scheduler = read_json(file, "an upscaler needs it; copy it from the checkpoint")
+    known = min(unet["num_class_embeds"], scheduler.get("num_train_timesteps", 1000)) - 1
+    return {
+        "low_res_scheduler": scheduler,
+        "max_noise_level": min(index.get("max_noise_level", 350), known),
+    }
 
 
 def _open_flat(path: Path, tokenizer: Path | None) -> Bundle:
@@ -247,22 +275,26 @@ def _require_all(path: Path, graphs: Mapping[str, Path], required: Sequence[str]
 def _refuse_other_kinds(path: Path, kind: str) -> None:
     """Only pipelines of Stable Diffusion's own shape can be painted with."""
     family = "(LatentConsistencyModel|StableDiffusion)"
-    task = "(Img2Img|Inpaint|InpaintLegacy|InstructPix2Pix|)"
+    task = "(Img2Img|Inpaint|InpaintLegacy|InstructPix2Pix|Upscale|)"
     known = f"({family}{task}|StableDiffusionXL(Img2Img|Inpaint|))"
     if not re.fullmatch(f"(OV|ORT|Onnx|){known}Pipeline", kind):
         raise BundleError(
             f"{path / 'model_index.json'}: a {kind or 'nameless'} model; only "
             "StableDiffusionPipeline and StableDiffusionXLPipeline models can be opened, and those "
-            "for image to image, inpainting and InstructPix2Pix"
+            "for image to image, inpainting, InstructPix2Pix and upscaling"
         )
 
 
 def _tasks(latent_channels: int) -> dict[int, str]:
-    """Channels of a UNet -> task: beside the latents nothing, mask and picture, or a picture."""
+    """Channels of a UNet -> task: beside the latents nothing, mask and picture, or a picture.
+
+    An upscaler's picture is no latents: it has the three channels of its colours.
+    """
     return {
         latent_channels: TEXT,
         2 * latent_channels + 1: INPAINTING,
         2 * latent_channels: INSTRUCTION,
+        latent_channels + 3: UPSCALING,
     }
 
 
@@ -273,7 +305,13 @@ def _check_match(path: Path, unet: Any, texts: Sequence[Any], decoder: Any) -> N
         raise BundleError(
             f"{path / 'unet'}: takes {unet['in_channels']} channels, the VAE has "
             f"{latent_channels}; only UNets of {', '.join(map(str, known))} channels can be "
-            "painted with: ordinary, inpainting, editing by instruction"
+            "painted with: ordinary, inpainting, editing by instruction, upscaling"
+        )
+    labelled = unet.get("num_class_embeds") is not None
+    if unet and labelled != (known[unet.get("in_channels", latent_channels)] == UPSCALING):
+        raise BundleError(
+            f"{path / 'unet'}: takes {'' if labelled else 'no '}noise level (num_class_embeds), "
+            "which is what upscalers do, and only they; take all parts from one model"
         )
     widths = [text["hidden_size"] for text in texts if "hidden_size" in text]
     width, wanted = sum(widths), unet.get("cross_attention_dim")

@@ -16,6 +16,7 @@ from .images.condition import Condition
 from .images.fitting import Size, paintable
 from .images.original import Original
 from .images.reading import PictureSource
+from .tiles import Tiles
 
 Array: TypeAlias = NDArray[np.float32]
 Numbers: TypeAlias = float | Sequence[float]
@@ -115,40 +116,46 @@ class Controls:
 class Steering:
     """The controls of a call at the size painted: which shapes graphs are to have, and the sums.
 
-    latent_shape: (1, channels, rows, columns).
+    channels: of the latents, which `tiles` are cut from; cell: pixels that a latent's side spans.
     """
 
     def __init__(
-        self, controls: Controls, latent_shape: tuple[int, int, int, int], size: Size, resize: str
+        self, controls: Controls, channels: int, tiles: Tiles, cell: int, resize: str
     ) -> None:
         self._controls = controls
-        self._latent_shape = latent_shape
-        self._pixels = [control.condition.pixels(size, resize) for control in controls.each]
+        self._sample = (channels, *tiles.tile)
+        rows, columns = tiles.size
+        size = columns * cell, rows * cell
+        self._pixels = [
+            tiles.cut(control.condition.pixels(size, resize), cell) for control in controls.each
+        ]
 
     def inputs(self, embedding: Sequence[int]) -> Shapes:
         """Of a ControlNet's graph, for embeddings (batch, tokens, width)."""
         batch = 1 if self._controls.guess else embedding[0]
         return {
-            "sample": (batch, *self._latent_shape[1:]),
+            "sample": (batch, *self._sample),
             "encoder_hidden_states": (batch, *embedding[1:]),
-            "controlnet_cond": (batch, *self._pixels[0].shape[1:]),
+            "controlnet_cond": (batch, *self._pixels[0][0].shape[1:]),
         }
 
     def ends(self, batch: int) -> Shapes:
         """What the UNet takes of them; nets that fit one UNet all have the same."""
-        return self._controls.each[0].net.residuals(batch, *self._latent_shape[2:])
+        return self._controls.each[0].net.residuals(batch, *self._sample[1:])
 
     def residuals(
         self,
         graphs: Sequence[Graph],
         step: tuple[int, int],
+        tile: int,
         sample: Array,
         t: Any,
         embedding: Array,
     ) -> dict[str, Array]:
         """What the ControlNets add to the UNet in one step, by the UNet's ends.
 
-        step: its number, and of how many. sample: (1, channels, rows, columns), scaled.
+        step: its number, and of how many. sample: (1, channels, rows, columns) of the tile of this
+        number, scaled.
         """
         ends = self.ends(len(embedding))
         sums = {name: np.zeros(shape, np.float32) for name, shape in ends.items()}
@@ -160,7 +167,7 @@ class Steering:
                 "sample": np.repeat(sample, len(asked), axis=0),
                 "timestep": np.asarray(t),
                 "encoder_hidden_states": asked,
-                "controlnet_cond": np.repeat(pixels, len(asked), axis=0),
+                "controlnet_cond": np.repeat(pixels[tile], len(asked), axis=0),
             }
             scales = control.scales(len(ends), self._controls.guess)
             for name, scale, found in zip(ends, scales, graph(feeds).values(), strict=True):

@@ -11,9 +11,10 @@ from .images.original import Canvas
 from .inpainting import BlendedInpainting, TrainedInpainting
 from .instruction import Instruction
 from .posterior import Posterior
-from .schedulers import Scheduler
+from .schedulers import Scheduler, from_config
 from .settings import Settings
 from .start import Draws, FromPicture, Start
+from .upscaling import Upscaling
 
 Array: TypeAlias = NDArray[np.float32]
 
@@ -31,6 +32,9 @@ def origin_of(
     encode: Callable[[Array], Posterior],
 ) -> Origin:
     """The picture on the canvas, encoded once however many images are painted from it."""
+    if settings.noise_level is not None:
+        noising = from_config(bundle.low_res_scheduler)
+        return Upscaling(canvas.pixels, settings.noise_level, noising, bundle.latent_channels)
     if bundle.task == INSTRUCTION:
         return Instruction(encode(canvas.pixels), guided=settings.guidance is not None)
     how = settings.steps, settings.strength

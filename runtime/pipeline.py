@@ -1,5 +1,6 @@
 """Text, or text and a picture, to latents to picture."""
 
+import functools
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,11 +17,13 @@ from .adapters import inversion, lora
 from .adapters.inversion import Embedding
 from .adapters.lora import Lora
 from .adapters.model import changes as adapted
-from .bundle import Bundle
+from .autoencoder import Half
+from .bundle import TEXT, UPSCALING, Bundle
 from .control import Controls, Numbers, Steering
 from .controlnet import ControlNet, Named, opened
 from .engines.choice import choose
 from .engines.protocol import Engine, Graph, Renamed, Shapes
+from .enlarging import Enlargement
 from .errors import EngineError, SettingError
 from .guidance import scale_embedding
 from .images.original import Canvas, Original
@@ -33,7 +36,7 @@ from .schedulers.lcm import LCM
 from .settings import Settings, repeated, seeds_of
 from .sizes import Pair, Sizes
 from .span import Continued, Span
-from .start import Blank, Draws
+from .start import Blank, Draws, Start
 from .text.conditioning import Conditioning, TokenizedPrompt, condition, tokenized
 from .text.encoder import Encoder, TextEncoder
 from .text.tokenizer import ClipTokenizer
@@ -150,6 +153,7 @@ class StableDiffusionPipeline:
         control_guidance_start: Numbers | None = None,
         control_guidance_end: Numbers | None = None,
         guess_mode: bool = False,
+        noise_level: int | None = None,
         width: int | None = None,
         height: int | None = None,
         num_inference_steps: int | None = None,
@@ -174,6 +178,9 @@ class StableDiffusionPipeline:
         negative_aesthetic_score: float | None = None,
         syntax: str = "webui",
         long_prompt: str = "chunk",
+        tile: int | None = None,
+        tile_overlap: int | None = None,
+        vae_tiling: str = "auto",
         callback_on_step_end: StepCallback | None = None,
         callback_on_stage: StageCallback | None = None,
         output_type: str = "pil",
@@ -190,6 +197,8 @@ class StableDiffusionPipeline:
         strength: how far image is changed, above 0 to 1: that share of the steps is taken. None
             is 0.8, with a mask 1. Models that edit by instruction have image_guidance_scale
             instead: how close to image, None is 1.5; below 1 there is no guidance.
+        noise_level: of an upscaler, which paints image four times as large: the timestep up to
+            which image is noised first; None is 20. More is freer, less is closer to it.
         resize: how image comes to another size: "stretch", "crop" or "pad".
         mask_invert, mask_blur: paint what is black instead; radius of a soft edge, in pixels.
         keep_unmasked: what the mask leaves alone comes back bit for bit, at the size of image.
@@ -225,6 +234,13 @@ class StableDiffusionPipeline:
             brackets, backslashes and BREAK are the same in both.
         long_prompt: what becomes of a prompt of more than 75 tokens: "chunk" reads all of it in
             chunks, "stop" raises PromptError, "truncate" cuts it, as diffusers does, and warns.
+        tile: paint in square tiles of this many pixels a side, all denoised together as one
+            picture (see `tiles.Tiles`): what is computed at once, and so the memory it takes, is
+            then a tile's, whatever the size. None paints all at once.
+        tile_overlap: pixels that neighbours share; None is a quarter of tile.
+        vae_tiling: "on" puts pictures through the VAE in tiles, as diffusers' enable_vae_tiling,
+            "off" at once; "auto" is on above 1024 x 1024 pixels, where whole they take gigabytes.
+            With tile it is done in those, in any case.
         callback_on_step_end: called as in diffusers, (pipe, step, timestep, {"latents", "image"}),
             "image" being the image's number. It may return a dict with new "latents", or False
             to end the run.
@@ -267,6 +283,10 @@ class StableDiffusionPipeline:
             strength=strength,
             image_guidance_scale=image_guidance_scale,
             controls=controls,
+            noise_level=noise_level,
+            tile=tile,
+            tile_overlap=tile_overlap,
+            vae_tiling=vae_tiling,
         )
         sizes = Sizes.checked(
             self.bundle,
@@ -285,9 +305,9 @@ class StableDiffusionPipeline:
         shape = self.bundle.latent_shape(settings.width, settings.height)
         if latents is not None and latents.shape != shape:
             raise SettingError(f"latents are of shape {latents.shape}; this size needs {shape}")
-        size, factor = (settings.width, settings.height), self.bundle.vae_scale_factor
-        canvas = original.canvas(size, factor) if original else None
-        steering = Steering(controls, shape, size, resize) if controls else None
+        canvas = self._canvas(original, settings) if original else None
+        cut = self.bundle.latent_channels, settings.tiles, self.bundle.vae_scale_factor
+        steering = Steering(controls, *cut, resize) if controls else None
         prompts = repeated(prompt, num_images_per_prompt)
         seeds = seeds_of(seed, variation_seed, variation_strength, len(prompts))
         jobs = [_Job(text, *numbers) for text, numbers in zip(prompts, seeds, strict=True)]
@@ -297,6 +317,60 @@ class StableDiffusionPipeline:
             *(callback_on_step_end, tell),
         )
         return run.paint(jobs, negative_prompt)
+
+    def enlarge(
+        self,
+        image: PictureSource,
+        prompt: str | Sequence[str],
+        negative_prompt: str | None = None,
+        *,
+        scale: float = 2.0,
+        strength: float = 0.3,
+        guidance_scale: float = 1.0,
+        tile: int | None = None,
+        **arguments: Any,
+    ) -> PipelineOutput:
+        """Make a picture larger: scale it up, then paint the detail by image to image in tiles.
+
+        image: a picture as in a call. It comes out `scale` times as wide and high, rounded.
+        prompt, negative_prompt: of the picture, and so of every tile.
+        scale: 1 or more; 1 paints new detail into the picture as it is.
+        strength: how far the enlarged picture is changed, above 0 to 1: at 0.3 it gets detail, at
+            0.5 and more it becomes another one.
+        guidance_scale: 1 is none, which takes half the time. More makes every tile paint the
+            whole prompt for itself: apples into an apple's skin.
+        tile: pixels; None is the size that the model was trained on.
+        arguments: what else a call takes: seed, num_inference_steps, tile_overlap, callbacks …
+
+        Computed at once is never more than a tile; of the whole there are pixels and latents. A
+        picture that one tile holds is what the call paints with the scaled picture as its image.
+        With output_type "latent" the latents are those of a canvas, whose right and lower edges
+        may reach some pixels further than the picture.
+        Raises SettingError, before any work, for bad arguments and for models of other tasks.
+        """
+        if self.bundle.task != TEXT:
+            raise SettingError(
+                f"{self.bundle.name} is made for {self.bundle.task}; only a model that paints from "
+                "text alone can enlarge any picture"
+            )
+        large = Enlargement.of(image, scale, max(8, self.bundle.vae_scale_factor))
+        width, height = large.canvas.size
+        size = {"width": width, "height": height}
+        how = {"image": large.canvas, "strength": strength, **size, **arguments}
+        how["guidance_scale"] = guidance_scale
+        how["tile"] = self.defaults.size if tile is None else tile
+        output = self(prompt, negative_prompt, **how)
+        if arguments.get("output_type") != "latent":
+            output.images = [large.cropped(painted) for painted in output.images]
+        return output
+
+    def _canvas(self, original: Original, settings: Settings) -> Canvas:
+        """The picture as the model takes it: an upscaler in the size of the latents."""
+        size, factor = (settings.width, settings.height), self.bundle.vae_scale_factor
+        if self.bundle.task != UPSCALING:
+            return original.canvas(size, factor)
+        small = size[0] // factor, size[1] // factor
+        return original.canvas(small, factor, Image.Resampling.BICUBIC)
 
     def start_noise(self, seed: int, width: int | None = None, height: int | None = None) -> Array:
         """The noise that a picture of this seed and size begins with, for `latents`."""
@@ -358,13 +432,13 @@ class _Run:
     on_step: StepCallback | None
     tell: StageCallback
     timings: Timings = field(default_factory=Timings)
-    loaded: int = 0
+    loaded: set[str] = field(default_factory=set)
 
     def paint(self, jobs: list[_Job], negative_prompt: str | None) -> PipelineOutput:
         output = PipelineOutput(timings=self.timings)
         negative_prompt = negative_prompt if self.settings.guidance else ""
         prompts = self.read([*(job.prompt for job in jobs), negative_prompt or ""])
-        if self.canvas:
+        if self.encodes:
             self.pipe.bundle.graph("vae_encoder", self.pipe.engine.format)
         with self.timings.measure("total"):
             conditionings = self.encode(prompts, negative_prompt, [job.prompt for job in jobs])
@@ -427,23 +501,34 @@ class _Run:
         return XLTextEncoder(second, self.graph("text_encoder", shapes), padded)
 
     def constants(self) -> dict[str, Array]:
-        """What the UNet is told beside the prompt, the same in all steps: sizes, its guidance."""
+        """What the UNet is told beside the prompt, the same in all steps.
+
+        Sizes; its guidance; of an upscaler how noisy the small picture is.
+        """
         bundle, settings = self.pipe.bundle, self.settings
+        join = settings.guidance.embeddings if settings.guidance else lambda own, _: own
         told = {}
         if bundle.xl is not None:
             ids = self.sizes.time_ids(settings.width, settings.height, bundle.xl.aesthetic)
-            guidance = settings.guidance
-            told["time_ids"] = guidance.embeddings(*ids) if guidance else ids[0]
+            told["time_ids"] = join(*ids)
         if bundle.guidance_width is not None:
             told["timestep_cond"] = scale_embedding(settings.guidance_scale, bundle.guidance_width)
+        if settings.noise_level is not None:
+            level = np.array([settings.noise_level], np.float32)
+            told["class_labels"] = join(level, level)
         return told
 
-    def load(self, conditioning: Conditioning) -> tuple[Graph, Graph]:
-        """UNet and VAE decoder, compiled for the size asked."""
+    @property
+    def encodes(self) -> bool:
+        """Whether a picture goes through the VAE's encoder; an upscaler sees its pixels."""
+        return self.canvas is not None and self.pipe.bundle.task != UPSCALING
+
+    def load(self, conditioning: Conditioning) -> tuple[Graph, Half]:
+        """UNet and VAE decoder, compiled for the size asked, or for its tiles."""
         bundle = self.pipe.bundle
-        shape = bundle.latent_shape(self.settings.width, self.settings.height)
         unet, _ = self.denoisers(conditioning, self.graph)
-        decoder = self.graph("vae_decoder", {"latent_sample": shape})
+        decoder = self.half("vae_decoder", "latent_sample", 1, bundle.vae_scale_factor)
+        decoder.prepare(1, bundle.latent_channels)
         return unet, decoder
 
     def denoisers(
@@ -458,10 +543,18 @@ class _Run:
         return unet, [graph(part, steering.inputs(embedding)) for part in self.pipe.controlnets]
 
     def unet_shapes(self, conditioning: Conditioning) -> Shapes:
-        bundle = self.pipe.bundle
-        rows, columns = bundle.latent_shape(self.settings.width, self.settings.height)[2:]
-        sample = (conditioning.shape[0], bundle.unet_channels, rows, columns)
-        return {"sample": sample, **conditioning.shapes}
+        channels, tile = self.pipe.bundle.unet_channels, self.settings.tiles.tile
+        return {"sample": (conditioning.shape[0], channels, *tile), **conditioning.shapes}
+
+    def half(self, part: str, name: str, given: int, made: int) -> Half:
+        """The VAE's encoder or decoder, in tiles where it is asked for: see `Half`."""
+        return Half(
+            name,
+            given,
+            made,
+            self.settings.vae_tiles,
+            lambda shape: self.graph(part, {name: shape}),
+        )
 
     def origin(self) -> Origin:
         """What the images begin with; a picture goes through the VAE encoder here."""
@@ -470,10 +563,15 @@ class _Run:
             return Continued(self.span)
         if canvas is None:
             return Blank(bundle.latent_shape(self.settings.width, self.settings.height))
-        encoder = self.graph("vae_encoder", {"sample": canvas.pixels.shape})
+        encoder = self.half("vae_encoder", "sample", bundle.vae_scale_factor, 1)
+        if self.encodes:
+            encoder.prepare(*canvas.pixels.shape[:2])
+
+        tiled = len(encoder.tiling.windows()) > 1
+        tell = functools.partial(self.tell, "encode") if tiled else None
 
         def encode(pixels: Array) -> Posterior:
-            encoded = _only(encoder({"sample": pixels}))
+            encoded = encoder(pixels, tell)
             return Posterior.of(encoded, bundle.latent_channels, bundle.encoding_factor)
 
         with self.timings.measure("encode"):
@@ -481,13 +579,13 @@ class _Run:
 
     def graph(self, part: str, shapes: Shapes, residuals: Shapes | None = None) -> Graph:
         """A part of the model, compiled, and the caller told how many of them are."""
-        parts = (4 if self.canvas else 3) + len(self.pipe.controlnets)
+        parts = (4 if self.encodes else 3) + len(self.pipe.controlnets)
         parts += self.pipe.second_padding is not None
-        self.tell("load", self.loaded, parts)
+        self.tell("load", len(self.loaded), parts)
         with self.timings.measure("load"):
             graph = self.pipe.graph(part, shapes, residuals)
-        self.loaded += 1
-        self.tell("load", self.loaded, parts)
+        self.loaded.add(part)
+        self.tell("load", len(self.loaded), parts)
         return graph
 
     def denoise(
@@ -506,14 +604,9 @@ class _Run:
         latents, timesteps = start.latents, scheduler.timesteps[start.first : last]
         total = len(timesteps)
         for i, t in enumerate(timesteps):
-            self.tell("denoise", i, total)
             begun = time.perf_counter()
             sample, told = scheduler.scale_model_input(latents, t), conditioning.inputs(i)
-            embedding = told["encoder_hidden_states"]
-            if self.steering:
-                told |= self.steering.residuals(nets, (i, total), sample, t, embedding)
-            shown = start.shown(sample, len(embedding))
-            prediction = self.predict(unet, shown, t, told)
+            prediction = self.predict(unet, nets, start, sample, t, told, (i, total))
             drawn = noise.normal(latents.shape) if scheduler.needs_noise(t) else None
             latents = scheduler.step(prediction, t, latents, drawn)
             if start.kept:
@@ -523,13 +616,36 @@ class _Run:
             step = Step(i, t, latents)
             yield step
             latents = step.latents
-        self.tell("denoise", total, total)
+        calls = total * len(self.settings.tiles.windows())
+        self.tell("denoise", calls, calls)
 
-    def predict(self, unet: Graph, shown: Array, t: Any, told: dict[str, Array]) -> Array:
-        """What the UNet says of a sample, made one answer by the guidance."""
-        prediction = _only(unet({"sample": shown, "timestep": np.asarray(t), **told}))
-        guidance = self.settings.guidance
-        return guidance.steer(prediction) if guidance else prediction
+    def predict(
+        self,
+        unet: Graph,
+        nets: list[Graph],
+        start: Start,
+        sample: Array,
+        t: Any,
+        told: dict[str, Array],
+        place: tuple[int, int],
+    ) -> Array:
+        """What the UNet says of a sample, tile by tile, made one answer each by the guidance.
+
+        place: which step it is, of how many.
+        """
+        embedding, guidance = told["encoder_hidden_states"], self.settings.guidance
+        tiles, (step, steps) = self.settings.tiles, place
+        shown, own = tiles.cut(start.shown(sample, len(embedding))), tiles.cut(sample)
+        parts = []
+        for i, seen in enumerate(shown):
+            self.tell("denoise", step * len(shown) + i, steps * len(shown))
+            added: dict[str, Array] = {}
+            if self.steering:
+                added = self.steering.residuals(nets, place, i, own[i], t, embedding)
+            feeds = {"sample": seen, "timestep": np.asarray(t), **told, **added}
+            prediction = _only(unet(feeds))
+            parts.append(guidance.steer(prediction) if guidance else prediction)
+        return tiles.mix(parts)
 
     def consult(self, step: Step, image: int) -> bool:
         """Show a step to the caller; False where it ends the run."""
@@ -541,16 +657,14 @@ class _Run:
             step.latents = answer.get("latents", step.latents)
         return answer is not False
 
-    def decode(self, decoder: Graph, latents: Array) -> Any:
+    def decode(self, decoder: Half, latents: Array) -> Any:
         """Latents to a picture of the kind asked for."""
         if self.settings.output_type == "latent":
             return latents
-        self.tell("decode", 0, 1)
         with self.timings.measure("decode"):
             sample = latents / np.float32(self.pipe.bundle.scaling_factor)
-            decoded = _only(decoder({"latent_sample": sample}))
+            decoded = decoder(sample, functools.partial(self.tell, "decode"))
             pixels = np.clip(decoded[0].transpose(1, 2, 0) / 2 + 0.5, 0, 1)
-        self.tell("decode", 1, 1)
         if not np.isfinite(pixels).all():
             raise EngineError(
                 "the model gave values that are no numbers, which would be a black picture; "

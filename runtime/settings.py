@@ -7,13 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from .bundle import INPAINTING, INSTRUCTION, Bundle
+from .bundle import INPAINTING, INSTRUCTION, UPSCALING, Bundle
 from .catalog import Defaults
 from .control import Controls
 from .errors import PromptError, SettingError
 from .guidance import ClassifierFree, Guidance, Instructed
 from .images.original import Original
 from .start import steps_taken
+from .tiles import Tiles
+from .vae_tiling import WHEN, VaeTiling
 from .variation import Variation
 
 log = logging.getLogger("pleinair")
@@ -25,6 +27,10 @@ _SEEDS = range(-(2**63), 2**64)
 
 # diffusers' for image to image, for inpainting, and for InstructPix2Pix's picture.
 _STRENGTH, _MASKED_STRENGTH, _IMAGE_SCALE = 0.8, 1.0, 1.5
+# diffusers' for upscalers: where that much noise is put on the small picture.
+_NOISE_LEVEL = 20
+# Pixels that the VAE is given whole unless told otherwise: its widest layers take 1 KB for each.
+_WHOLE = 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,9 @@ class Settings:
     output_type: str
     strength: float
     guidance: Guidance | None
+    noise_level: int | None
+    tiles: Tiles
+    vae_tiles: Tiles | VaeTiling
     lcm_strength: float = 1.0
     """How much of its timesteps LCM draws from: image to image there takes all steps."""
 
@@ -66,18 +75,26 @@ class Settings:
         strength: float | None = None,
         image_guidance_scale: float | None = None,
         controls: Controls | None = None,
+        noise_level: int | None = None,
+        tile: int | None = None,
+        tile_overlap: int | None = None,
+        vae_tiling: str = "auto",
     ) -> "Settings":
         """Raises SettingError, naming the argument and what it may be."""
         _check_pictures(bundle, original, strength, image_guidance_scale)
-        multiple = max(8, bundle.vae_scale_factor)
+        upscale = bundle.vae_scale_factor if bundle.task == UPSCALING else 1
+        multiple = max(8, bundle.vae_scale_factor * upscale)
         if width is None or height is None:
-            own_width, own_height = _own_size(original or controls, defaults.size, multiple)
+            source = original or controls
+            own_width, own_height = _own_size(source, defaults.size, multiple, upscale, tile)
             width = own_width if width is None else width
             height = own_height if height is None else height
         scale = float(guidance_scale if guidance_scale is not None else defaults.guidance_scale)
+        width, height = _size("width", width, multiple), _size("height", height, multiple)
+        tiles = _tiles(bundle, width, height, multiple, tile, tile_overlap)
         settings = cls(
-            _size("width", width, multiple),
-            _size("height", height, multiple),
+            width,
+            height,
             num_inference_steps if num_inference_steps is not None else defaults.steps,
             scale,
             float(eta),
@@ -88,6 +105,9 @@ class Settings:
             output_type,
             _strength(original, strength),
             _guidance(bundle, scale, image_guidance_scale),
+            _noise_level(bundle, noise_level),
+            tiles,
+            _vae_tiles(bundle, tiles, vae_tiling),
         )
         if _shortens(bundle, original, settings.scheduler):
             settings = replace(settings, strength=1.0, lcm_strength=settings.strength)
@@ -150,19 +170,74 @@ def _size(name: str, pixels: int, multiple: int) -> int:
     return pixels
 
 
-def _own_size(source: Original | Controls | None, trained: int, multiple: int) -> tuple[int, int]:
-    """Width and height where they are not given: the picture's, else what the model knows best."""
+def _own_size(
+    source: Original | Controls | None,
+    trained: int,
+    multiple: int,
+    upscale: int,
+    tile: int | None,
+) -> tuple[int, int]:
+    """Width and height where they are not given: the picture's, else what the model knows best.
+
+    upscale: how many times as large as the picture an upscaler paints; 1 for all others.
+    """
     if source is None:
         return trained, trained
-    width, height = source.size(multiple)
-    if width * height > 4 * trained**2:
+    width, height = (side * upscale for side in source.size(multiple // upscale))
+    if width * height > 4 * trained**2 and tile is None:
         # A photograph as it is: hours, and more memory than most machines have.
         log.warning(
-            "the picture is %d x %d pixels and the model was trained on %d x %d; "
-            "give width and height to paint it smaller",
-            *(*source.picture.size, trained, trained),
+            "%d x %d pixels are to be painted and the model was trained on %d x %d; "
+            "give width and height to paint fewer, or tile to paint them in parts",
+            *(width, height, trained, trained),
         )
     return width, height
+
+
+def _tiles(
+    bundle: Bundle, width: int, height: int, multiple: int, tile: int | None, overlap: int | None
+) -> Tiles:
+    """The tiles that are denoised together; one where none are asked for."""
+    factor = bundle.vae_scale_factor
+    size = height // factor, width // factor
+    if tile is None:
+        if overlap is not None:
+            raise SettingError("tile_overlap says how far tiles overlap; give tile, their size")
+        return Tiles.covering(size, None)
+    side = _size("tile", tile, multiple)
+    if overlap is None:
+        overlap = side // 4 // multiple * multiple
+    most = side // 2 // multiple * multiple
+    if not isinstance(overlap, int) or overlap not in range(0, most + 1, multiple):
+        raise SettingError(
+            f"tile_overlap is {overlap}; give a multiple of {multiple} from 0 to {most}, "
+            f"half of a tile of {side}"
+        )
+    return Tiles.covering(size, side // factor, overlap // factor)
+
+
+def _vae_tiles(bundle: Bundle, tiles: Tiles, tiling: str) -> Tiles | VaeTiling:
+    """How pictures go through the VAE; by diffusers' rule whole where a tile of its holds them."""
+    if tiling not in WHEN:
+        raise SettingError(f"vae_tiling is {tiling!r}; choose from: {', '.join(WHEN)}")
+    factor = bundle.vae_scale_factor
+    side = bundle.vae_sample_size // factor
+    large = math.prod(tiles.size) * factor**2 > _WHOLE
+    if tiles.tile != tiles.size or max(tiles.size) <= side:
+        return tiles
+    return VaeTiling(tiles.size, side) if tiling == "on" or (tiling == "auto" and large) else tiles
+
+
+def _noise_level(bundle: Bundle, noise_level: int | None) -> int | None:
+    if bundle.task != UPSCALING:
+        if noise_level is not None:
+            raise SettingError(f"noise_level is for upscalers; {bundle.name} is none")
+        return None
+    most = bundle.max_noise_level
+    noise_level = min(_NOISE_LEVEL, most) if noise_level is None else noise_level
+    if not isinstance(noise_level, int) or not 0 <= noise_level <= most:
+        raise SettingError(f"noise_level is {noise_level}; give a whole number from 0 to {most}")
+    return noise_level
 
 
 def _strength(original: Original | None, strength: float | None) -> float:
@@ -214,6 +289,13 @@ def _check_pictures(
         raise SettingError(f"{bundle.name} edits pictures by instruction: give image")
     if bundle.task == INSTRUCTION and mask:
         raise SettingError(f"{bundle.name} edits whole pictures: leave mask_image out")
+    if bundle.task == UPSCALING and not original:
+        raise SettingError(f"{bundle.name} makes a picture larger: give image")
+    if bundle.task == UPSCALING and (mask or strength is not None):
+        raise SettingError(
+            f"{bundle.name} makes whole pictures larger: leave out mask_image and strength; "
+            "noise_level says how much is painted anew"
+        )
     if bundle.task == INSTRUCTION and strength is not None:
         raise SettingError(
             f"{bundle.name} edits pictures by instruction and has no strength; "

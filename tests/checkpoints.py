@@ -39,6 +39,7 @@ def tiny_stable_diffusion(
     old_keys: bool = True,
     clip_vocabulary: bool = False,
     pipeline: str = "StableDiffusionPipeline",
+    vae: Any = None,
     **unet_overrides: Any,
 ) -> Path:
     """Write a random checkpoint of Stable Diffusion's shape, about 3 M parameters, to `folder`.
@@ -49,8 +50,9 @@ def tiny_stable_diffusion(
     `variant="fp16"` puts that word into the weight files' names, as the hub does. `old_keys`
     writes the text encoder's keys with the prefix `text_model.` that published checkpoints have
     and that transformers 5.6 dropped. `clip_vocabulary` takes CLIP's own 49408 tokens instead of
-    some six hundred. `pipeline` is the class that model_index.json names. `unet_overrides` are
-    passed to UNet2DConditionModel: `in_channels=9` makes an inpainting UNet.
+    some six hundred. `pipeline` is the class that model_index.json names, `vae` takes that one's
+    place. `unet_overrides` are passed to UNet2DConditionModel: `in_channels=9` makes an
+    inpainting UNet.
     """
     import torch
 
@@ -58,7 +60,7 @@ def tiny_stable_diffusion(
     vocab_size = (clip_tokenizer if clip_vocabulary else bpe_tokenizer)(folder / "tokenizer")
     text_encoder = _random(lambda: tiny_text_encoder(vocab_size), seed)
     unet = _random(lambda: tiny_unet(**unet_overrides), seed)
-    vae = _random(tiny_vae, seed)
+    vae = vae or _random(tiny_vae, seed)
     for module in (text_encoder, unet, vae):
         for parameter in module.parameters():
             parameter.data = parameter.data.to(getattr(torch, dtype))
@@ -114,6 +116,36 @@ def tiny_controlnet(folder: Path, *, seed: int = 1, **overrides: Any) -> Path:
     return Path(folder)
 
 
+def tiny_upscaler(folder: Path, *, seed: int = 0) -> Path:
+    """Write a random checkpoint of the x4 upscaler's shape, smaller still, to `folder`.
+
+    As there the UNet takes 7 channels and a noise level, the VAE has three levels, and velocity
+    is predicted. The VAE's config is of the older kind that does not say its scaling factor.
+    """
+    vae = {"sample_size": 32, "block_out_channels": (32, 32, 32)}
+    tiny_stable_diffusion(
+        folder,
+        seed=seed,
+        prediction_type="v_prediction",
+        old_keys=False,
+        pipeline="StableDiffusionUpscalePipeline",
+        vae=_random(lambda: tiny_vae(**vae), seed),
+        in_channels=7,
+        num_class_embeds=1000,
+        only_cross_attention=(False, True, False),
+    )
+    noising = {"_class_name": "DDPMScheduler", "beta_start": 0.0001, "beta_end": 0.02}
+    noising |= {"beta_schedule": "scaled_linear", "num_train_timesteps": 1000}
+    _write_json(folder / "low_res_scheduler" / "scheduler_config.json", noising)
+    index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+    more = {"low_res_scheduler": ["diffusers", "DDPMScheduler"], "max_noise_level": 350}
+    _write_json(folder / "model_index.json", index | more)
+    config = json.loads((folder / "vae" / "config.json").read_text(encoding="utf-8"))
+    del config["scaling_factor"]
+    _write_json(folder / "vae" / "config.json", config)
+    return folder
+
+
 def tiny_unet(**overrides: Any) -> Any:
     from diffusers import UNet2DConditionModel
 
@@ -132,14 +164,14 @@ def tiny_unet(**overrides: Any) -> Any:
     return UNet2DConditionModel(**(settings | overrides))
 
 
-def tiny_vae() -> Any:
+def tiny_vae(sample_size: int = 64, block_out_channels: tuple[int, ...] = (32, 32, 32, 32)) -> Any:
     from diffusers import AutoencoderKL
 
     return AutoencoderKL(
-        sample_size=64,
-        block_out_channels=(32, 32, 32, 32),
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
+        sample_size=sample_size,
+        block_out_channels=block_out_channels,
+        down_block_types=("DownEncoderBlock2D",) * len(block_out_channels),
+        up_block_types=("UpDecoderBlock2D",) * len(block_out_channels),
         latent_channels=4,
         layers_per_block=1,
         norm_num_groups=32,

@@ -11,6 +11,7 @@ from ..engines.choice import ENGINES
 from ..images.fitting import WAYS
 from ..images.metadata import TYPES
 from ..images.watermark import COMPVIS
+from ..vae_tiling import WHEN
 
 DEFAULT_PROMPT = "a red apple"
 DEFAULT_OUTDIR = Path("outputs/txt2img-samples")
@@ -20,6 +21,7 @@ examples:
   python demo.py --prompt "a red apple, noto style, on a blue background"
   python demo.py --prompt "a rocket" --n_samples 4 --steps 20 --seed 7
   python demo.py --from-file prompts.txt --outdir sheets
+  python demo.py --prompt "a rocket" --enlarge 4
   python demo.py --params-from a.png --seed 8  the same again, from another seed
   python demo.py --prompt "a rocket" --compare steps=10,25,50 scheduler=euler,dpmpp_2m
   python demo.py --controlnet models/canny --control-image canny:a.png --prompt "a house"
@@ -148,6 +150,52 @@ PICTURE = (
         f"how --init-img comes to another size: {', '.join(WAYS)} (default: stretch)",
     ),
     Setting("mask_blur", ("--mask-blur",), "PIXELS", "soft edge of the mask (default: 0)"),
+    Setting(
+        "noise_level",
+        ("--noise-level",),
+        "N",
+        "x4 upscalers: how much noise on --init-img is painted over anew (default: 20)",
+    ),
+)
+SIZES = (
+    Setting(
+        "enlarge",
+        ("--enlarge",),
+        "TIMES",
+        "make the picture so many times as large in a second pass, in tiles, by any model; "
+        "--init-img is enlarged as it is, unless --strength or --mask say to change it first",
+    ),
+    Setting(
+        "enlarge_strength",
+        ("--enlarge-strength",),
+        "X",
+        "how far that changes it, above 0 to 1 (default: 0.3)",
+    ),
+    Setting(
+        "enlarge_guidance_scale",
+        ("--enlarge-guidance",),
+        "X",
+        "the second pass's guidance scale; 1 is none, and takes half the time (default: 1)",
+    ),
+    Setting(
+        "tile",
+        ("--tile",),
+        "PIXELS",
+        "paint in tiles of this side, so that the memory is a tile's (default: none; with "
+        "--enlarge what the model was trained on)",
+    ),
+    Setting(
+        "tile_overlap",
+        ("--tile-overlap",),
+        "PIXELS",
+        "how far tiles overlap (default: a quarter)",
+    ),
+    Setting(
+        "vae_tiling",
+        ("--vae-tiling",),
+        "WHEN",
+        f"the last step in tiles: {', '.join(WHEN)} (default: auto, above 1024x1024)",
+    ),
 )
 CONTROL = (
     Setting(
@@ -182,7 +230,7 @@ VARIATION = (
 # The pipeline's arguments; a new one is in the call, the record and --compare by being listed here.
 CALL = (
     *(PROMPT, NEGATIVE_PROMPT, *READING, SCHEDULER, SEED),
-    *(*VARIATION, *NUMBERS, *PICTURE, *CONTROL, *XL),
+    *(*VARIATION, *NUMBERS, *PICTURE, *SIZES, *CONTROL, *XL),
 )
 # Never restored by --params-from: a stranger's picture must not make us open files.
 PICTURE_INPUT = (
@@ -230,6 +278,7 @@ def parser() -> argparse.ArgumentParser:
     _picture(top.add_argument_group("a picture to start from"))
     _control(top.add_argument_group("a picture to follow"))
     _how(top.add_argument_group("how to paint it"))
+    _large(top.add_argument_group("large pictures"))
     _where(top.add_argument_group("where it goes"))
     _model(top.add_argument_group("model and machine"))
     # No options: --params-from fills them in.
@@ -353,6 +402,11 @@ def _how(group: argparse._ArgumentGroup) -> None:
         help="DPM-Solver++ (2M)",
     )
     for setting in BETAS:
+        setting.add_to(group)
+
+
+def _large(group: argparse._ArgumentGroup) -> None:
+    for setting in SIZES:
         setting.add_to(group)
 
 

@@ -20,6 +20,7 @@ from ..bundle import Bundle
 from ..controlnet import opened, weighed
 from ..engines.choice import choose
 from ..engines.protocol import Engine
+from ..enlarging import enlarged
 from ..errors import PleinairError, SettingError
 from ..images import watermark
 from ..images.condition import split
@@ -30,6 +31,7 @@ from ..schedulers.catalog import NAMED, SOLVERS
 from ..settings import consecutive, seeds_of
 from ..text import styles
 from ..text.wildcards import drawn
+from . import enlarging
 from .arguments import BETAS, CALL, DEFAULT_PROMPT, given, picture_input
 from .compare import Comparison
 from .journal import Journal
@@ -49,10 +51,6 @@ class Picture:
 
     settings: Mapping[str, Any]
     noise_seed: int | None = None
-
-
-class _Checked(Exception):  # noqa: N818 (nothing is wrong)
-    """A call has got past its checks."""
 
 
 def paint(options: argparse.Namespace) -> int:
@@ -165,10 +163,10 @@ def _rehearse(pipe: StableDiffusionPipeline, options: argparse.Namespace, pictur
 
     def stop(stage: str, done: int, total: int) -> None:
         if stage == "denoise" or (stage == "encode" and done == total):
-            raise _Checked
+            raise enlarging.Checked
 
-    with contextlib.suppress(_Checked):
-        pipe(**picture.settings, **picture_input(options), callback_on_stage=stop)
+    with contextlib.suppress(enlarging.Checked):
+        enlarging.painted(pipe, picture.settings, picture_input(options), None, stop)
 
 
 def _paint_all(
@@ -183,8 +181,7 @@ def _paint_all(
                 size = settings.get("width"), settings.get("height")
                 latents = pipe.start_noise(picture.noise_seed, *size)
             start = picture_input(options)
-            output = pipe(**settings, **start, latents=latents, callback_on_stage=bars)
-            image = output.images[0]
+            image = enlarging.painted(pipe, settings, start, latents, bars)
             if options.watermark is not None:
                 image = watermark.embed(image, options.watermark)
             bars.picture_done()
@@ -199,10 +196,14 @@ def _record(
 ) -> dict[str, Any]:
     """What a picture's file says of how it was made: the defaults by their values."""
     defaults, bundle = pipe.defaults, pipe.bundle
+    scale = picture.settings.get("enlarge", 1)
+    size = {"width": round(image.width / scale), "height": round(image.height / scale)}
     # What is kept of a picture brings its own size back, which may be none to paint at.
-    size = {} if options.keep_unmasked else {"width": image.width, "height": image.height}
+    if options.keep_unmasked or enlarging.is_enough(picture.settings, picture_input(options)):
+        size = {}
     filled = {
         **size,
+        **(enlarging.DEFAULTS if "enlarge" in picture.settings else {}),
         "num_inference_steps": defaults.steps,
         "guidance_scale": defaults.guidance_scale,
         "scheduler": defaults.scheduler or _named(bundle.scheduler),
@@ -361,7 +362,8 @@ def _check(
     if options.watermark is not None:
         size = catalog.defaults(bundle).size
         for picture in pictures:
-            width, height = (picture.settings.get(side, size) for side in ("width", "height"))
+            first = enlarging.first_size(picture.settings, picture_input(options), size)
+            width, height = enlarged(first, picture.settings.get("enlarge", 1))
             watermark.check(width, height, options.watermark)
     if options.skip_save and options.skip_grid and not options.compare:
         return

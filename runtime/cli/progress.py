@@ -16,6 +16,7 @@ _STAGES = {
     "load": "loading the model",
     "encode": "reading the prompt",
     "denoise": "painting",
+    "enlarge": "enlarging",
     "decode": "developing",
 }
 

@@ -40,15 +40,17 @@ class Fit:
         wider, narrower = w * height > width * h, w * height < width * h
         return cls(picture, canvas, by_width if (narrower, wider)[way == "pad"] else by_height)
 
-    def lay(self, picture: Image.Image) -> Image.Image:
+    def lay(
+        self, picture: Image.Image, filter: Image.Resampling = Image.Resampling.LANCZOS
+    ) -> Image.Image:
         """The canvas with the picture, or another of any size in its place, such as its mask."""
-        scaled = picture.resize(self.scaled, Image.Resampling.LANCZOS)
-        return _window(scaled, self._corner, self.canvas)
+        scaled = picture.resize(self.scaled, filter)
+        return window(scaled, self._corner, self.canvas)
 
     def lift(self, canvas: Image.Image) -> Image.Image:
         """What is on the canvas, as large as the picture and where the picture has it."""
         x, y = self._corner
-        scaled = _window(canvas, (-x, -y), self.scaled)
+        scaled = window(canvas, (-x, -y), self.scaled)
         return scaled.resize(self.picture, Image.Resampling.LANCZOS)
 
     def covered(self) -> Image.Image:
@@ -79,7 +81,7 @@ def paintable(picture: Size, multiple: int, name: str = "image") -> Size:
     return width, height
 
 
-def _window(image: Image.Image, corner: Size, size: Size) -> Image.Image:
+def window(image: Image.Image, corner: Size, size: Size) -> Image.Image:
     """The part of an image that starts at a corner; beyond its edges they repeat."""
     if corner == (0, 0) and size == image.size:
         return image

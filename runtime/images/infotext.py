@@ -49,6 +49,8 @@ def write(settings: Mapping[str, Any]) -> str:
     if settings.get("negative_prompt"):
         lines.append(f"{_NEGATIVE} {settings['negative_prompt']}")
     own = {name: settings.get(setting) for name, setting in _SAME.items()}
+    if enlarge := settings.get("enlarge"):
+        own["Denoising strength"] = settings.get("enlarge_strength")
     skipped = settings.get("clip_skip")
     size = settings.get("width"), settings.get("height")
     fields = {
@@ -59,6 +61,9 @@ def write(settings: Mapping[str, Any]) -> str:
         "Size": "x".join(map(str, size)) if all(size) else None,
         "Model": own.pop("Model"),
         "Denoising strength": own.pop("Denoising strength"),
+        # webui's name for a picture painted small and enlarged; "Size" is then the small one's.
+        "Hires upscale": f"{enlarge:g}" if enlarge else None,
+        "Hires upscaler": "Lanczos" if enlarge else None,
         # webui counts from the last layer, which is its 1; diffusers and we count those left out.
         "Clip skip": skipped + 1 if skipped else None,
         "Eta DDIM": settings.get("eta") or None,
@@ -98,6 +103,12 @@ def sampler(scheduler: str | None) -> str | None:
 
 def _meanings(fields: dict[str, str]) -> Iterator[tuple[str, Any]]:
     """The settings that fields stand for; these fields are taken out of the mapping."""
+    if "Hires upscale" in fields:
+        yield "enlarge", fields.pop("Hires upscale")
+        if "Denoising strength" in fields:
+            yield "enlarge_strength", fields.pop("Denoising strength")
+        if fields.get("Hires upscaler") == "Lanczos":
+            del fields["Hires upscaler"]
     for name, setting in _SAME.items():
         if name in fields:
             yield setting, fields.pop(name)

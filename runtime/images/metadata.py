@@ -23,6 +23,7 @@ from PIL.PngImagePlugin import PngInfo
 from .. import schedulers
 from ..errors import SettingError
 from ..text import LONG_PROMPTS, SYNTAXES
+from ..vae_tiling import WHEN
 from . import infotext
 from .fitting import WAYS
 
@@ -53,6 +54,13 @@ TYPES: Mapping[str, type] = {
     "controlnet_conditioning_scale": float,
     "control_guidance_start": float,
     "control_guidance_end": float,
+    "noise_level": int,
+    "tile": int,
+    "tile_overlap": int,
+    "vae_tiling": str,
+    "enlarge": float,
+    "enlarge_strength": float,
+    "enlarge_guidance_scale": float,
     "variation_seed": int,
     "variation_strength": float,
     "noise_seed": int,
@@ -72,11 +80,12 @@ _CHOICES: Mapping[str, Callable[[], Sequence[str]]] = {
     "scheduler": schedulers.names,
     "precision": lambda: ("full", "autocast"),
     "resize": lambda: WAYS,
+    "vae_tiling": lambda: WHEN,
     "syntax": lambda: SYNTAXES,
     "long_prompt": lambda: LONG_PROMPTS,
 }
 # No picture is painted larger in one go; a file that says so would only exhaust the memory.
-_LIMITS = {"width": 4096, "height": 4096}
+_LIMITS = {"width": 4096, "height": 4096, "tile": 4096}
 
 _TEXT_KEY = "parameters"
 _JSON_KEY = "pleinair"

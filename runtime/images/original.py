@@ -83,13 +83,18 @@ class Original:
         """Width and height to paint where none are asked for: its own, rounded down."""
         return paintable(self.picture.size, multiple)
 
-    def canvas(self, size: Size, factor: int) -> Canvas:
+    def canvas(
+        self,
+        size: Size,
+        factor: int,
+        filter: Image.Resampling = Image.Resampling.LANCZOS,
+    ) -> Canvas:
         """Picture and mask at the size painted.
 
         factor: pixels a latent cell spans; a mask that marks no cell is refused with SettingError.
         """
         fit = Fit.of(self.picture.size, size, self.resize)
-        dots = np.asarray(fit.lay(self.picture), np.float32).transpose(2, 0, 1)[None]
+        dots = np.asarray(fit.lay(self.picture, filter), np.float32).transpose(2, 0, 1)[None]
         canvas = Canvas(2 * (dots / 255) - 1, None)
         if self.mask is None:
             return canvas

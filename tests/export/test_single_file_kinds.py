@@ -424,9 +424,14 @@ def test_xl_is_told_what_its_pipeline_is(tmp_path: Path) -> None:
     assert checkpoint.config("vae")["scaling_factor"] == 0.13025
 
 
-def test_kinds_that_cannot_be_exported_are_named(tmp_path: Path) -> None:
+def test_the_upscaler_is_told_how_its_small_picture_is_noised(tmp_path: Path) -> None:
     prefixes = dict(family.UPSCALER.prefixes)
     state = single_files.whole_state(single_files.upscaler_models(), prefixes)
-    file = _saved(state, tmp_path / "upscaler.safetensors")
-    with pytest.raises(SourceError, match="x4 upscaler, which cannot be exported"):
-        SingleFile(file).model_index()
+    checkpoint = SingleFile(_saved(state, tmp_path / "upscaler.safetensors"))
+    index = checkpoint.model_index()
+    assert index["_class_name"] == "StableDiffusionUpscalePipeline"
+    noising = checkpoint.low_res_scheduler()
+    assert noising is not None
+    assert index["low_res_scheduler"] == ["diffusers", noising["_class_name"]]
+    assert (noising["beta_start"], noising["beta_end"]) == (0.0001, 0.02)
+    assert checkpoint.config("unet")["num_class_embeds"] == 1000
