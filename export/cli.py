@@ -47,6 +47,14 @@ def parser() -> argparse.ArgumentParser:
         metavar="FILE[:WEIGHT]",
         help="merge a LoRA, LoHa or LoKr file; may be repeated",
     )
+    made.add_argument(
+        "--no-safety-checker", action="store_true", help="leave the checkpoint's own out"
+    )
+    made.add_argument(
+        "--tiny-vae",
+        metavar="PATH_OR_ID",
+        help="add a tiny decoder for previews and fast decoding, such as madebyollin/taesd",
+    )
     made.add_argument("--overwrite", action="store_true", help="replace the folder if it exists")
     made.add_argument("--quiet", action="store_true", help="print only the folder, and errors")
     return made
@@ -68,6 +76,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 revision=options.revision,
                 overwrite=options.overwrite,
                 loras=options.lora,
+                safety_checker=not options.no_safety_checker,
+                tiny_vae=options.tiny_vae,
                 on_progress=on_progress,
             )
     except PleinairError as error:

@@ -2,6 +2,7 @@
 
 import socket
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -12,8 +13,11 @@ from .weights import choose
 
 _ALWAYS = ("model_index.json", "scheduler/", "tokenizer/")
 
+Wanted = Callable[[list[str], str], list[str]]
+"""Of a repository's files, and its id, those to fetch."""
 
-def fetch(repo_id: str, revision: str | None) -> tuple[Path, str]:
+
+def fetch(repo_id: str, revision: str | None, wanted: Wanted) -> tuple[Path, str]:
     """Return the folder of `repo_id` in huggingface_hub's cache, and its commit.
 
     Files already there are not fetched again and broken transfers go on where they stopped.
@@ -28,7 +32,7 @@ def fetch(repo_id: str, revision: str | None) -> tuple[Path, str]:
     )
 
     try:
-        folder = _download(repo_id, revision)
+        folder = _download(repo_id, revision, wanted)
     except GatedRepoError as error:
         raise SourceError(
             f"{repo_id} is gated: accept its licence on the hub, then run `hf auth login`"
@@ -42,20 +46,20 @@ def fetch(repo_id: str, revision: str | None) -> tuple[Path, str]:
     except Exception as error:
         if not _is_transport(error):
             raise
-        folder = _cached(repo_id, revision)
+        folder = _cached(repo_id, revision, wanted)
         if folder is None:
             raise SourceError(_by_hand(repo_id, error)) from error
     return folder, folder.name
 
 
-def _download(repo_id: str, revision: str | None) -> Path:
+def _download(repo_id: str, revision: str | None, wanted: Wanted) -> Path:
     from huggingface_hub import HfApi, constants, snapshot_download
 
     if not constants.HF_HUB_OFFLINE:
         _knock(constants.ENDPOINT)
     files = HfApi().list_repo_files(repo_id, revision=revision)
-    wanted = needed(files, repo_id)
-    return Path(snapshot_download(repo_id, revision=revision, allow_patterns=wanted))
+    chosen = wanted(files, repo_id)
+    return Path(snapshot_download(repo_id, revision=revision, allow_patterns=chosen))
 
 
 def _knock(endpoint: str) -> None:
@@ -72,6 +76,20 @@ def _knock(endpoint: str) -> None:
 
 def needed(files: list[str], repo_id: str) -> list[str]:
     """Return those of a repository's files that an export reads: of each weight, one copy."""
+    chosen = needed_without_checker(files, repo_id)
+    if any(name.startswith("safety_checker/") for name in files):
+        chosen += _submodel("safety_checker", files, repo_id)
+        chosen += [name for name in files if name.startswith("feature_extractor/")]
+    return chosen
+
+
+def needed_of_one(files: list[str], repo_id: str) -> list[str]:
+    """As `needed`, where one sub-model is the whole repository."""
+    return ["config.json", *choose([name for name in files if "/" not in name], repo_id)]
+
+
+def needed_without_checker(files: list[str], repo_id: str) -> list[str]:
+    """As `needed`, for an export without the safety checker."""
     if "model_index.json" not in files:
         raise SourceError(
             f"{repo_id} has no model_index.json, so it is no diffusers folder; download its "
@@ -79,13 +97,17 @@ def needed(files: list[str], repo_id: str) -> list[str]:
         )
     chosen = [name for name in files if name.startswith(_ALWAYS)]
     for submodel in CLASSES:
-        inside = [name.removeprefix(f"{submodel}/") for name in files if f"{submodel}/" in name]
-        weights = choose(inside, f"{repo_id}/{submodel}")
-        chosen += [f"{submodel}/{name}" for name in ("config.json", *weights)]
+        chosen += _submodel(submodel, files, repo_id)
     return chosen
 
 
-def _cached(repo_id: str, revision: str | None) -> Path | None:
+def _submodel(submodel: str, files: list[str], repo_id: str) -> list[str]:
+    inside = [name.removeprefix(f"{submodel}/") for name in files if f"{submodel}/" in name]
+    weights = choose(inside, f"{repo_id}/{submodel}")
+    return [f"{submodel}/{name}" for name in ("config.json", *weights)]
+
+
+def _cached(repo_id: str, revision: str | None, wanted: Wanted) -> Path | None:
     """Return the cached copy if it is whole."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
@@ -96,7 +118,7 @@ def _cached(repo_id: str, revision: str | None) -> Path | None:
         )
         folder = Path(found)
         files = [path.relative_to(folder).as_posix() for path in folder.rglob("*")]
-        whole = set(needed(files, repo_id)) <= set(files)
+        whole = set(wanted(files, repo_id)) <= set(files)
     except (LocalEntryNotFoundError, SourceError):
         return None
     return folder if whole else None

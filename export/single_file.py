@@ -107,6 +107,9 @@ class SingleFile:
     def model_index(self) -> dict[str, Any]:
         return dict(_MODEL_INDEX)
 
+    def preprocessor(self) -> None:
+        return None
+
     def scheduler(self) -> dict[str, Any]:
         return dict(_SCHEDULER)
 

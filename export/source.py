@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from pleinair.runtime.errors import SourceError
 
-from .architecture import CLASSES
+from .architecture import CLASSES, OPTIONAL
 from .weights import State, find_weights, read_weights
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -22,6 +22,9 @@ class Checkpoint(Protocol):
 
     def model_index(self) -> dict[str, Any]: ...
 
+    def preprocessor(self) -> dict[str, Any] | None:
+        """How a picture is made ready for the safety checker; None where there is none."""
+
     def scheduler(self) -> dict[str, Any]: ...
 
     def config(self, submodel: str) -> dict[str, Any]: ...
@@ -32,8 +35,10 @@ class Checkpoint(Protocol):
         """Put the source's tokenizer files, at least vocab.json and merges.txt, into `target`."""
 
 
-def open_checkpoint(source: str | Path, revision: str | None = None) -> Checkpoint:
-    """Find `source`, fetching it first when it is a hub id.
+def open_checkpoint(
+    source: str | Path, revision: str | None = None, safety_checker: bool = True
+) -> Checkpoint:
+    """Find `source`, fetching it first when it is a hub id; without its safety checker if told so.
 
     Raises `SourceError` when it is none of the three kinds, or cannot be fetched or read.
     """
@@ -44,15 +49,20 @@ def open_checkpoint(source: str | Path, revision: str | None = None) -> Checkpoi
         from .single_file import SingleFile
 
         return SingleFile(path)
-    if _HUB_ID.fullmatch(str(source)) and path.suffix not in {".safetensors", ".ckpt"}:
-        from .hub import fetch
+    if is_hub_id(source) and path.suffix not in {".safetensors", ".ckpt"}:
+        from . import hub
 
-        folder, commit = fetch(str(source), revision)
+        wanted = hub.needed if safety_checker else hub.needed_without_checker
+        folder, commit = hub.fetch(str(source), revision, wanted)
         return DiffusersFolder(folder, {"kind": "hub", "name": str(source), "revision": commit})
     raise SourceError(
         f"{source} is neither a diffusers folder, nor a .safetensors or .ckpt file, nor a hub id "
         "like owner/name"
     )
+
+
+def is_hub_id(source: str | Path) -> bool:
+    return bool(_HUB_ID.fullmatch(str(source)))
 
 
 @dataclass
@@ -82,6 +92,18 @@ class DiffusersFolder:
                 "exported; Stable Diffusion 1 and 2 can"
             )
         return index
+
+    def preprocessor(self) -> dict[str, Any] | None:
+        found = (self.model_index().get("safety_checker") or [None, None])[1]
+        if found is None:
+            return None
+        if found != OPTIONAL["safety_checker"] or not (self.folder / "safety_checker").is_dir():
+            what = "is not there" if found == OPTIONAL["safety_checker"] else "cannot be exported"
+            raise SourceError(
+                f"{self.folder}: its safety checker, a {found}, {what}; "
+                "bring it, or do without by --no-safety-checker"
+            )
+        return read_json(self.folder / "feature_extractor" / "preprocessor_config.json")
 
     def scheduler(self) -> dict[str, Any]:
         return read_json(self.folder / "scheduler" / "scheduler_config.json")
