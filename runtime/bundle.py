@@ -10,7 +10,7 @@ Four layouts hold the same four graphs:
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ PARTS = ("text_encoder", "unet", "vae_decoder", "vae_encoder")
 TEXT, INPAINTING, INSTRUCTION = "text", "inpainting", "instruction"
 # Painting from text needs no encoder of pictures: a folder may come without one.
 _OPTIONAL = {"vae_encoder"}
+# Graphs of ours, beside those that everybody has.
+_BESIDE = ("safety_checker", "vae_decoder_tiny")
 
 GRAPH_FILES = {"openvino": "openvino_model.xml", "onnx": "model.onnx"}
 EXPORT_HINT = "make it with: pleinair-export SOURCE FOLDER --format {format}"
@@ -60,6 +62,9 @@ class Bundle:
         for a decoder that divides by it inside.
     sample_size: the side of the latents that the model was trained on.
     unet_channels: channels that the UNet takes: the latents', and of what it sees beside them.
+    tiny_scaling_factor: the tiny decoder, where there is one, is given latents / that.
+    safety_checker: its config, with the thresholds; empty where there is none.
+    preprocessor: how a picture is made ready for the safety checker.
     """
 
     path: Path
@@ -74,6 +79,9 @@ class Bundle:
     encoding_factor: float = _SD1_SCALING
     sample_size: int = 64
     unet_channels: int = 4
+    tiny_scaling_factor: float = 1.0
+    safety_checker: Mapping[str, Any] = field(default_factory=dict)
+    preprocessor: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -115,6 +123,16 @@ class Bundle:
         """What the UNet paints from: TEXT, INPAINTING or INSTRUCTION."""
         return _tasks(self.latent_channels)[self.unet_channels]
 
+    @property
+    def has_safety_checker(self) -> bool:
+        """One of ours, that is: those of older ONNX folders decide inside and cannot say why."""
+        there = any("safety_checker" in parts for parts in self.graphs.values())
+        return there and "concept_embeds_weights" in self.safety_checker
+
+    @property
+    def has_tiny_decoder(self) -> bool:
+        return any("vae_decoder_tiny" in parts for parts in self.graphs.values())
+
     def latent_shape(self, width: int, height: int) -> tuple[int, int, int, int]:
         """The latents of one picture of that many pixels, (1, channels, rows, columns)."""
         factor = self.vae_scale_factor
@@ -140,8 +158,9 @@ def _open_parts(path: Path, tokenizer: Path | None) -> Bundle:
             f"{path}: a checkpoint, not a converted model; convert it with: "
             f"pleinair-export {path} FOLDER"
         )
-    for parts in graphs.values():
+    for format, parts in graphs.items():
         _require_all(path, parts)
+        parts.update(_find_graphs(path, GRAPH_FILES[format], _BESIDE))
     unet = read_json(path / "unet" / "config.json", optional=True)
     decoder = read_json(path / "vae_decoder" / "config.json", optional=True)
     text = read_json(path / "text_encoder" / "config.json", optional=True)
@@ -162,6 +181,9 @@ def _open_parts(path: Path, tokenizer: Path | None) -> Bundle:
         encoding_factor=scaling_factor,
         sample_size=size if isinstance(size, int) else max(size),
         unet_channels=unet.get("in_channels", latent_channels),
+        tiny_scaling_factor=_facts(path, "vae_decoder_tiny").get("scaling_factor", 1.0),
+        safety_checker=_facts(path, "safety_checker"),
+        preprocessor=_facts(path, "feature_extractor", "preprocessor_config.json"),
     )
 
 
@@ -180,8 +202,12 @@ def _open_flat(path: Path, tokenizer: Path | None) -> Bundle:
     )
 
 
-def _find_graphs(path: Path, file: str) -> dict[str, Path]:
-    return {part: path / part / file for part in PARTS if (path / part / file).is_file()}
+def _find_graphs(path: Path, file: str, names: Sequence[str] = PARTS) -> dict[str, Path]:
+    return {part: path / part / file for part in names if (path / part / file).is_file()}
+
+
+def _facts(path: Path, folder: str, file: str = "config.json") -> dict[str, Any]:
+    return read_json(path / folder / file, optional=True)
 
 
 def _require_all(path: Path, graphs: Mapping[str, Path]) -> None:

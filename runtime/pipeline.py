@@ -1,5 +1,6 @@
 """Text, or text and a picture, to latents to picture."""
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,12 +22,15 @@ from .engines.choice import choose
 from .engines.protocol import Engine, Graph, Renamed, Shapes
 from .errors import EngineError, SettingError
 from .images.original import Canvas, Original
+from .images.pixels import as_picture
+from .images.preview import LatentColours
 from .images.reading import PictureSource
 from .noise import TorchNoise
 from .origin import Origin, origin_of
 from .output import PipelineOutput, Timings
 from .posterior import Posterior
-from .settings import Settings, repeated, seeds_of
+from .safety import SafetyChecker, Verdict, blurred
+from .settings import Settings, consecutive, repeated, seeds_of
 from .start import Blank, Draws
 from .text.conditioning import Conditioning, TokenizedPrompt, condition, tokenized
 from .text.encoder import TextEncoder
@@ -35,6 +39,8 @@ from .variation import Variation
 
 __all__ = ["PipelineOutput", "StableDiffusionPipeline"]
 
+log = logging.getLogger("pleinair")
+
 Array = NDArray[np.float32]
 StepCallback = Callable[["StableDiffusionPipeline", int, Any, dict[str, Any]], Any]
 StageCallback = Callable[[str, int, int], object]
@@ -42,11 +48,15 @@ StageCallback = Callable[[str, int, int], object]
 
 @dataclass
 class Step:
-    """One step of denoising, just done. Latents put in its place are what the next one gets."""
+    """One step of denoising, just done. Latents put in its place are what the next one gets.
+
+    clean: what the latents would be without their noise, as the model sees it at this step.
+    """
 
     index: int
     timestep: Any
     latents: Array
+    clean: Array
 
 
 class StableDiffusionPipeline:
@@ -72,6 +82,7 @@ class StableDiffusionPipeline:
         self._changes = adapted(bundle.graphs[engine.format], loras, words)
         self._compiled: dict[str, tuple[Shapes, Graph]] = {}
         self._compiling = threading.Lock()
+        self._colours: LatentColours | None = None
 
     @classmethod
     def from_pretrained(
@@ -133,8 +144,11 @@ class StableDiffusionPipeline:
         seed: int | None = None,
         variation_seed: int | None = None,
         variation_strength: float = 0.0,
+        noise_seed: int | None = None,
         latents: Array | None = None,
         scheduler: str | None = None,
+        vae: str = "full",
+        safety: str | None = None,
         clip_skip: int | None = None,
         syntax: str = "webui",
         long_prompt: str = "chunk",
@@ -165,16 +179,23 @@ class StableDiffusionPipeline:
         variation_strength: 0 to 1, how far the start noise is turned to that of variation_seed
             (drawn if None). Above 0 all images share `seed`; image i varies by
             `variation_seed + i`.
+        noise_seed: all images begin with this seed's noise, and draw the rest from their own.
         latents: start noise for every image, (1, channels, height / f, width / f), f the VAE's
             scale factor; None draws it from the seed.
+        vae: "full", or "tiny" for the folder's tiny decoder: fast, and a little softer.
+        safety: what becomes of a picture that the model's safety checker finds unsafe: "on"
+            withholds it, images has None in its place; "blur" leaves its colours; "off" asks
+            nothing. Why is in the output's verdicts, and logged. None is "on" where the model has
+            a checker. Latents are not checked.
         clip_skip: take the text encoder's layer this many before the last.
         syntax: "webui" reads weights `(word:1.3)`, BREAK, `[from:to:0.5]` and `[a|b]` in both
             prompts; "plain" takes every character as text, as diffusers does. Prompts without
             brackets, backslashes and BREAK are the same in both.
         long_prompt: what becomes of a prompt of more than 75 tokens: "chunk" reads all of it in
             chunks, "stop" raises PromptError, "truncate" cuts it, as diffusers does, and warns.
-        callback_on_step_end: called as in diffusers, (pipe, step, timestep, {"latents", "image"}),
-            "image" being the image's number. It may return a dict with new "latents", or False
+        callback_on_step_end: called as in diffusers, (pipe, step, timestep, {"latents",
+            "pred_original_sample", "image"}): the second is what the first would be without its
+            noise, fit for `preview`, the third the image's number. It may return a dict with new "latents", or False
             to end the run.
         callback_on_stage: called with (stage, done, total) as "load", "encode", "denoise" and
             "decode" begin and advance.
@@ -205,10 +226,14 @@ class StableDiffusionPipeline:
             original=original,
             strength=strength,
             image_guidance_scale=image_guidance_scale,
+            vae=vae,
+            safety=safety,
         )
         shape = self.bundle.latent_shape(settings.width, settings.height)
         if latents is not None and latents.shape != shape:
             raise SettingError(f"latents are of shape {latents.shape}; this size needs {shape}")
+        if noise_seed is not None:
+            latents = TorchNoise(consecutive(noise_seed, 1, "noise_seed")[0]).normal(shape)
         size, factor = (settings.width, settings.height), self.bundle.vae_scale_factor
         canvas = original.canvas(size, factor) if original else None
         prompts = repeated(prompt, num_images_per_prompt)
@@ -222,6 +247,23 @@ class StableDiffusionPipeline:
         """The noise that a picture of this seed and size begins with, for `latents`."""
         size = self.defaults.size
         return TorchNoise(seed).normal(self.bundle.latent_shape(width or size, height or size))
+
+    def preview(self, latents: Array) -> Image.Image:
+        """A picture of latents, (1, channels, rows, columns), in a moment; at full size.
+
+        Best of a callback's "pred_original_sample". By the folder's tiny decoder where it has one,
+        else by a linear map from latents to colours.
+        """
+        bundle = self.bundle
+        if "vae_decoder_tiny" in bundle.graphs[self.engine.format]:
+            tiny = self.graph("vae_decoder_tiny", {"latent_sample": latents.shape})
+            return as_picture(_decoded(tiny, latents, bundle.tiny_scaling_factor))
+        if self._colours is None:
+            decoder = self.graph("vae_decoder", {"latent_sample": latents.shape})
+            self._colours = LatentColours.of(
+                bundle, latents.shape, lambda sample: _decoded(decoder, sample, bundle.scaling_factor)
+            )
+        return self._colours.picture(latents, bundle.vae_scale_factor)
 
     def graph(self, part: str, shapes: Shapes) -> Graph:
         """A part of the model, compiled for these shapes and kept until others are asked for.
@@ -270,9 +312,11 @@ class _Run:
     tell: StageCallback
     timings: Timings = field(default_factory=Timings)
     loaded: int = 0
+    checker: SafetyChecker | None = None
+    verdicts: list[Verdict] = field(default_factory=list)
 
     def paint(self, jobs: list[_Job], negative_prompt: str) -> PipelineOutput:
-        output = PipelineOutput(timings=self.timings)
+        output = PipelineOutput(timings=self.timings, verdicts=self.verdicts)
         negative_prompt = negative_prompt if self.settings.guidance else ""
         prompts = self.read([*(job.prompt for job in jobs), negative_prompt])
         if self.canvas:
@@ -291,7 +335,7 @@ class _Run:
                         output.stopped = True
                         return output
                 assert step is not None  # a schedule has at least one step
-                output.images.append(self.decode(decoder, step.latents))
+                output.images.append(self.decode(decoder, step.latents, job))
                 output.seeds.append(job.seed)
                 if job.variation:
                     output.variation_seeds.append(job.variation.seed)
@@ -329,8 +373,16 @@ class _Run:
         bundle = self.pipe.bundle
         shape = bundle.latent_shape(self.settings.width, self.settings.height)
         unet = self.graph("unet", self.unet_shapes(embedding))
-        decoder = self.graph("vae_decoder", {"latent_sample": shape})
+        tiny = self.settings.vae == "tiny"
+        decoder = self.graph("vae_decoder_tiny" if tiny else "vae_decoder", {"latent_sample": shape})
+        if self.checks:
+            self.checker = SafetyChecker.of(bundle, self.graph)
         return unet, decoder
+
+    @property
+    def checks(self) -> bool:
+        """Whether pictures are shown to the safety checker."""
+        return self.settings.safety != "off" and self.settings.output_type != "latent"
 
     def unet_shapes(self, embedding: tuple[int, ...]) -> Shapes:
         bundle = self.pipe.bundle
@@ -354,7 +406,7 @@ class _Run:
 
     def graph(self, part: str, shapes: Shapes) -> Graph:
         """A part of the model, compiled, and the caller told how many of them are."""
-        parts = 4 if self.canvas else 3
+        parts = 3 + bool(self.canvas) + self.checks
         self.tell("load", self.loaded, parts)
         with self.timings.measure("load"):
             graph = self.pipe.graph(part, shapes)
@@ -376,13 +428,15 @@ class _Run:
             begun = time.perf_counter()
             sample, embedding = scheduler.scale_model_input(latents, t), conditioning.at(i)
             prediction = self.predict(unet, start.shown(sample, len(embedding)), t, embedding)
+            clean = scheduler.pred_original_sample(prediction, t, latents)
             drawn = noise.normal(latents.shape) if scheduler.needs_noise(t) else None
             latents = scheduler.step(prediction, t, latents, drawn)
             if start.kept:
                 after = timesteps[i + 1] if i + 1 < total else None
                 latents = start.kept.around(latents, scheduler, after)
+                clean = start.kept.around(clean, scheduler, None)
             self.timings.steps.append(time.perf_counter() - begun)
-            step = Step(i, t, latents)
+            step = Step(i, t, latents, clean)
             yield step
             latents = step.latents
         self.tell("denoise", total, total)
@@ -398,40 +452,66 @@ class _Run:
         """Show a step to the caller; False where it ends the run."""
         if self.on_step is None:
             return True
-        shown = {"latents": step.latents, "image": image}
+        shown = {
+            "latents": step.latents,
+            "pred_original_sample": step.clean,
+            "image": image,
+        }
         answer = self.on_step(self.pipe, step.index, step.timestep, shown)
         if isinstance(answer, dict):
             step.latents = answer.get("latents", step.latents)
         return answer is not False
 
-    def decode(self, decoder: Graph, latents: Array) -> Any:
-        """Latents to a picture of the kind asked for."""
+    def decode(self, decoder: Graph, latents: Array, job: _Job) -> Any:
+        """Latents to a picture of the kind asked for; None where it is withheld."""
         if self.settings.output_type == "latent":
             return latents
+        bundle = self.pipe.bundle
+        tiny = self.settings.vae == "tiny"
         self.tell("decode", 0, 1)
         with self.timings.measure("decode"):
-            sample = latents / np.float32(self.pipe.bundle.scaling_factor)
-            decoded = _only(decoder({"latent_sample": sample}))
-            pixels = np.clip(decoded[0].transpose(1, 2, 0) / 2 + 0.5, 0, 1)
+            factor = bundle.tiny_scaling_factor if tiny else bundle.scaling_factor
+            pixels = _decoded(decoder, latents, factor)
+            if not np.isfinite(pixels).all():
+                raise EngineError(
+                    "the model gave values that are no numbers, which would be a black picture; "
+                    "compute in full precision (inference_precision f32), or use another scheduler"
+                )
+            shown = self.judged(self.checker, pixels, job) if self.checker else pixels
         self.tell("decode", 1, 1)
-        if not np.isfinite(pixels).all():
-            raise EngineError(
-                "the model gave values that are no numbers, which would be a black picture; "
-                "compute in full precision (inference_precision f32), or use another scheduler"
-            )
-        return self.finish(pixels)
+        return None if shown is None else self.finish(shown)
+
+    def judged(self, checker: SafetyChecker, pixels: Array, job: _Job) -> Array | None:
+        """The pixels, or what is left of them where the safety checker finds them unsafe."""
+        verdict = checker(as_picture(pixels))
+        self.verdicts.append(verdict)
+        if not verdict.nsfw:
+            return pixels
+        blurs = self.settings.safety == "blur"
+        log.warning(
+            "the picture of seed %d is %s: the safety checker finds it unsafe: %s",
+            *(job.seed, "blurred" if blurs else "withheld", verdict),
+        )
+        return blurred(pixels) if blurs else None
 
     def finish(self, pixels: Array) -> Any:
         """Pixels 0 to 1 as the kind of picture asked for, in the original where it is kept."""
         kept = self.original if self.original and self.original.keep_unmasked else None
         if self.settings.output_type == "np" and not kept:
             return pixels
-        picture = Image.fromarray((pixels * 255).round().astype(np.uint8))
+        picture = as_picture(pixels)
         if kept:
             picture = kept.around(picture)
         if self.settings.output_type == "np":
             return np.asarray(picture, np.float32) / 255
         return picture
+
+
+def _decoded(decoder: Graph, latents: Array, scaling_factor: float) -> Array:
+    """Pixels 0 to 1, (height, width, 3)."""
+    decoded = _only(decoder({"latent_sample": latents / np.float32(scaling_factor)}))
+    pixels: Array = np.clip(decoded[0].transpose(1, 2, 0) / 2 + 0.5, 0, 1)
+    return pixels
 
 
 def _only(outputs: dict[str, Array]) -> Array:

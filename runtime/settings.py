@@ -13,11 +13,13 @@ from .errors import PromptError, SettingError
 from .guidance import ClassifierFree, Guidance, Instructed
 from .images.original import Original
 from .start import steps_taken
+from .safety import chosen
 from .variation import Variation
 
 log = logging.getLogger("pleinair")
 
 OUTPUT_TYPES = ("pil", "np", "latent")
+DECODERS = ("full", "tiny")
 # What torch.Generator.manual_seed takes.
 _SEEDS = range(-(2**63), 2**64)
 
@@ -42,6 +44,8 @@ class Settings:
     output_type: str
     strength: float
     guidance: Guidance | None
+    vae: str
+    safety: str
 
     @classmethod
     def checked(
@@ -62,6 +66,8 @@ class Settings:
         original: Original | None = None,
         strength: float | None = None,
         image_guidance_scale: float | None = None,
+        vae: str = "full",
+        safety: str | None = None,
     ) -> "Settings":
         """Raises SettingError, naming the argument and what it may be."""
         _check_pictures(bundle, original, strength, image_guidance_scale)
@@ -84,6 +90,8 @@ class Settings:
             output_type,
             _strength(original, strength),
             _guidance(bundle, scale, image_guidance_scale),
+            _decoder(bundle, vae),
+            chosen(bundle, safety),
         )
         if not isinstance(settings.steps, int) or settings.steps < 1:
             raise SettingError(f"num_inference_steps is {settings.steps}; give 1 or more")
@@ -179,6 +187,16 @@ def _guidance(bundle: Bundle, scale: float, image_scale: float | None) -> Guidan
     if not (math.isfinite(image_scale) and image_scale >= 0):
         raise SettingError(f"image_guidance_scale is {image_scale}; give 0 or more")
     return Instructed(scale, image_scale) if scale > 1 and image_scale >= 1 else None
+
+
+def _decoder(bundle: Bundle, vae: str) -> str:
+    if vae not in DECODERS:
+        raise SettingError(f"vae is {vae!r}; choose from: {', '.join(DECODERS)}")
+    if vae == "tiny" and not bundle.has_tiny_decoder:
+        raise SettingError(
+            f"{bundle.name} has no tiny decoder; export it anew with: pleinair-export --tiny-vae"
+        )
+    return vae
 
 
 def _check_pictures(
