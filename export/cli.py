@@ -3,11 +3,10 @@
 import argparse
 import contextlib
 import signal
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from pleinair.runtime.errors import PleinairError
+from pleinair.runtime.exits import exit_code
 
 Progress = Callable[[str, float], None]
 
@@ -63,31 +62,29 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return 0, 2 for a mistake that the user can mend, 130 when interrupted."""
     options = parser().parse_args(argv)
-    output = options.output or default_output(options.source)
-    try:
-        with _progress(options.quiet) as shown, _stoppable(shown) as on_progress:
-            from . import export_model
+    stopped = "pleinair-export: stopped; nothing was written"
+    return exit_code(lambda: run(options), "pleinair-export", stopped)
 
-            folder = export_model(
-                options.source,
-                output,
-                formats=options.format,
-                precision=options.precision,
-                revision=options.revision,
-                overwrite=options.overwrite,
-                loras=options.lora,
-                safety_checker=not options.no_safety_checker,
-                tiny_vae=options.tiny_vae,
-                on_progress=on_progress,
-            )
-    except PleinairError as error:
-        print(f"pleinair-export: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("pleinair-export: stopped; nothing was written", file=sys.stderr)
-        return 130
+
+def run(options: argparse.Namespace) -> None:
+    """Export, and print the folder."""
+    output = options.output or default_output(options.source)
+    with _progress(options.quiet) as shown, _stoppable(shown) as on_progress:
+        from . import export_model
+
+        folder = export_model(
+            options.source,
+            output,
+            formats=options.format,
+            precision=options.precision,
+            revision=options.revision,
+            overwrite=options.overwrite,
+            loras=options.lora,
+            safety_checker=not options.no_safety_checker,
+            tiny_vae=options.tiny_vae,
+            on_progress=on_progress,
+        )
     print(folder)
-    return 0
 
 
 def default_output(source: str) -> Path:

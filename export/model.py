@@ -102,7 +102,9 @@ class _Plan:
         self.checkpoint = checkpoint
         self.preprocessor = checkpoint.preprocessor() if safety_checker else None
         self.tiny_vae = tiny_vae
-        self.parts: dict[str, Checkpoint | TinyVae] = dict.fromkeys(architecture.CLASSES, checkpoint)
+        self.parts: dict[str, Checkpoint | TinyVae] = dict.fromkeys(
+            architecture.CLASSES, checkpoint
+        )
         if self.preprocessor is not None:
             self.parts["safety_checker"] = checkpoint
         if tiny_vae is not None:

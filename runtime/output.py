@@ -49,5 +49,5 @@ class PipelineOutput:
 
     @property
     def nsfw_content_detected(self) -> list[bool] | None:
-        """For each image whether it was found unsafe, as in diffusers; None where none was asked."""
+        """Whether each image was found unsafe, as in diffusers; None where no checker was asked."""
         return [verdict.nsfw for verdict in self.verdicts] or None

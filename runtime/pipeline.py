@@ -76,6 +76,7 @@ class StableDiffusionPipeline:
     ) -> None:
         self.bundle = bundle
         self.engine = engine
+        self.loras, self.embeddings = tuple(loras), tuple(embeddings)
         self.defaults = catalog.defaults(bundle)
         self.tokenizer = ClipTokenizer(bundle.tokenizer)
         words = self.tokenizer.learn(embeddings)
@@ -194,9 +195,9 @@ class StableDiffusionPipeline:
         long_prompt: what becomes of a prompt of more than 75 tokens: "chunk" reads all of it in
             chunks, "stop" raises PromptError, "truncate" cuts it, as diffusers does, and warns.
         callback_on_step_end: called as in diffusers, (pipe, step, timestep, {"latents",
-            "pred_original_sample", "image"}): the second is what the first would be without its
-            noise, fit for `preview`, the third the image's number. It may return a dict with new "latents", or False
-            to end the run.
+            "pred_original_sample", "image"}): what is in work, the same as it would be without
+            its noise, fit for `preview`, and the image's number. It may return a dict with new
+            "latents", or False to end the run.
         callback_on_stage: called with (stage, done, total) as "load", "encode", "denoise" and
             "decode" begin and advance.
         output_type: "pil", "np" or "latent": see PipelineOutput.
@@ -261,7 +262,9 @@ class StableDiffusionPipeline:
         if self._colours is None:
             decoder = self.graph("vae_decoder", {"latent_sample": latents.shape})
             self._colours = LatentColours.of(
-                bundle, latents.shape, lambda sample: _decoded(decoder, sample, bundle.scaling_factor)
+                bundle,
+                latents.shape,
+                lambda sample: _decoded(decoder, sample, bundle.scaling_factor),
             )
         return self._colours.picture(latents, bundle.vae_scale_factor)
 
@@ -374,7 +377,9 @@ class _Run:
         shape = bundle.latent_shape(self.settings.width, self.settings.height)
         unet = self.graph("unet", self.unet_shapes(embedding))
         tiny = self.settings.vae == "tiny"
-        decoder = self.graph("vae_decoder_tiny" if tiny else "vae_decoder", {"latent_sample": shape})
+        decoder = self.graph(
+            "vae_decoder_tiny" if tiny else "vae_decoder", {"latent_sample": shape}
+        )
         if self.checks:
             self.checker = SafetyChecker.of(bundle, self.graph)
         return unet, decoder

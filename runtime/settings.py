@@ -12,8 +12,8 @@ from .catalog import Defaults
 from .errors import PromptError, SettingError
 from .guidance import ClassifierFree, Guidance, Instructed
 from .images.original import Original
-from .start import steps_taken
 from .safety import chosen
+from .start import steps_taken
 from .variation import Variation
 
 log = logging.getLogger("pleinair")

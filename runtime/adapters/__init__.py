@@ -5,9 +5,3 @@ A file is read (`safetensors.py`, `pickles.py`), understood (`lora.py`, `inversi
 are applied to a graph before it is compiled (`openvino_model.py`, `onnx_graph.py`), or to a
 PyTorch module when it is exported (`export/lora.py`).
 """
-
-from ..errors import PleinairError
-
-
-class AdapterError(PleinairError):
-    """A LoRA or embedding file cannot be read, trusted, or fitted to the model."""

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from . import AdapterError
+from ..errors import AdapterError
 from .changes import Changes, Shapes, changed, parameter_name
 
 Array = NDArray[Any]

@@ -1,6 +1,8 @@
 """What the user sees while waiting: a bar a stage, with the time left."""
 
-from rich.console import Console
+from collections.abc import Iterable
+
+from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -10,6 +12,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from .live import PreviewTerminal
+
 _STAGES = {
     "load": "loading the model",
     "encode": "reading the prompt",
@@ -18,14 +22,25 @@ _STAGES = {
 }
 
 
+class _Bars(Progress):
+    """Progress bars below something else."""
+
+    above: RenderableType | None = None
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        if self.above is not None:
+            yield self.above
+        yield from super().get_renderables()
+
+
 class StageBars:
     """A bar for the pictures of a run and one for the stage at hand; silent where nobody looks.
 
     An instance is the pipeline's `callback_on_stage`, and a context manager around its calls.
     """
 
-    def __init__(self, pictures: int) -> None:
-        self._bars = Progress(
+    def __init__(self, pictures: int, above: PreviewTerminal | None = None) -> None:
+        self._bars = _Bars(
             TextColumn("{task.description:<18}"),
             BarColumn(),
             MofNCompleteColumn(),
@@ -34,7 +49,10 @@ class StageBars:
             TimeRemainingColumn(),
             console=Console(stderr=True),
             transient=True,
+            # Each refresh sends a real picture's bytes anew.
+            refresh_per_second=2 if above and above.graphics else 10,
         )
+        self._bars.above = above
         self._bars.disable = not self._bars.console.is_terminal
         self._all = self._bars.add_task("pictures", total=pictures, visible=pictures > 1)
         self._stage = self._bars.add_task("", total=None, visible=False)

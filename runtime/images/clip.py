@@ -62,5 +62,6 @@ class ClipPreprocessor:
         top, left = (size[1] - self.crop[0]) // 2, (size[0] - self.crop[1]) // 2
         picture = picture.crop((left, top, left + self.crop[1], top + self.crop[0]))
         dots = np.asarray(picture, np.float32) / 255
-        dots = (dots - np.float32(self.mean)) / np.float32(self.deviation)
+        mean, deviation = (np.asarray(v, np.float32) for v in (self.mean, self.deviation))
+        dots = (dots - mean) / deviation
         return np.ascontiguousarray(dots.transpose(2, 0, 1)[None], np.float32)

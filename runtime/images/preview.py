@@ -80,12 +80,16 @@ def _clouds(random: np.random.Generator, shape: Sequence[int]) -> Array:
         for layer in coarse
     ]
     smooth: Array = np.stack(layers)[None]
-    return smooth / smooth.std(axis=(2, 3), keepdims=True)
+    smooth /= smooth.std(axis=(2, 3), keepdims=True)
+    return smooth
 
 
 def _signed(weights: Sequence[Sequence[float]], bias: Sequence[float]) -> LatentColours:
     """From a map whose colours are -1 to 1."""
-    return LatentColours(np.float32(weights) / 2, (np.float32(bias) + 1) / 2)
+    half = np.float32(0.5)
+    return LatentColours(
+        np.asarray(weights, np.float32) * half, np.asarray(bias, np.float32) * half + half
+    )
 
 
 # Fitted by the communities around the models, to what their VAEs paint; by the latents' scale.
