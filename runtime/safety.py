@@ -133,5 +133,5 @@ def blurred(pixels: Array) -> Array:
     """Pixels 0 to 1, (height, width, 3), of which only the colours are left."""
     radius = max(pixels.shape[:2]) / _BLUR
     picture = as_picture(pixels).filter(ImageFilter.GaussianBlur(radius))
-    colours: Array = np.asarray(picture, np.float32) / 255
+    colours: Array = (np.asarray(picture) / 255).astype(np.float32)
     return colours
