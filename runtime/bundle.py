@@ -123,15 +123,9 @@ class Bundle:
         """What the UNet paints from: TEXT, INPAINTING or INSTRUCTION."""
         return _tasks(self.latent_channels)[self.unet_channels]
 
-    @property
-    def has_safety_checker(self) -> bool:
-        """One of ours, that is: those of older ONNX folders decide inside and cannot say why."""
-        there = any("safety_checker" in parts for parts in self.graphs.values())
-        return there and "concept_embeds_weights" in self.safety_checker
-
-    @property
-    def has_tiny_decoder(self) -> bool:
-        return any("vae_decoder_tiny" in parts for parts in self.graphs.values())
+    def has(self, part: str) -> bool:
+        """Whether there is a graph of that name, in any format."""
+        return any(part in parts for parts in self.graphs.values())
 
     def latent_shape(self, width: int, height: int) -> tuple[int, int, int, int]:
         """The latents of one picture of that many pixels, (1, channels, rows, columns)."""

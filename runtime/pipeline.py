@@ -29,7 +29,7 @@ from .noise import TorchNoise
 from .origin import Origin, origin_of
 from .output import PipelineOutput, Timings
 from .posterior import Posterior
-from .safety import SafetyChecker, Verdict, blurred
+from .safety import SafetyChecker, Verdict, blurred, tell_of_unused
 from .settings import Settings, consecutive, repeated, seeds_of
 from .start import Blank, Draws
 from .text.conditioning import Conditioning, TokenizedPrompt, condition, tokenized
@@ -77,6 +77,7 @@ class StableDiffusionPipeline:
         self.bundle = bundle
         self.engine = engine
         self.loras, self.embeddings = tuple(loras), tuple(embeddings)
+        tell_of_unused(bundle)
         self.defaults = catalog.defaults(bundle)
         self.tokenizer = ClipTokenizer(bundle.tokenizer)
         words = self.tokenizer.learn(embeddings)
@@ -234,6 +235,8 @@ class StableDiffusionPipeline:
         if latents is not None and latents.shape != shape:
             raise SettingError(f"latents are of shape {latents.shape}; this size needs {shape}")
         if noise_seed is not None:
+            if latents is not None:
+                raise SettingError("latents are the start noise, and noise_seed is too; give one")
             latents = TorchNoise(consecutive(noise_seed, 1, "noise_seed")[0]).normal(shape)
         size, factor = (settings.width, settings.height), self.bundle.vae_scale_factor
         canvas = original.canvas(size, factor) if original else None
@@ -256,16 +259,17 @@ class StableDiffusionPipeline:
         else by a linear map from latents to colours.
         """
         bundle = self.bundle
+        latents = np.nan_to_num(latents)
         if "vae_decoder_tiny" in bundle.graphs[self.engine.format]:
             tiny = self.graph("vae_decoder_tiny", {"latent_sample": latents.shape})
             return as_picture(_decoded(tiny, latents, bundle.tiny_scaling_factor))
+
+        def decode(sample: Array) -> Array:
+            decoder = self.graph("vae_decoder", {"latent_sample": sample.shape})
+            return _decoded(decoder, sample, bundle.scaling_factor)
+
         if self._colours is None:
-            decoder = self.graph("vae_decoder", {"latent_sample": latents.shape})
-            self._colours = LatentColours.of(
-                bundle,
-                latents.shape,
-                lambda sample: _decoded(decoder, sample, bundle.scaling_factor),
-            )
+            self._colours = LatentColours.of(bundle, latents.shape, decode)
         return self._colours.picture(latents, bundle.vae_scale_factor)
 
     def graph(self, part: str, shapes: Shapes) -> Graph:

@@ -6,6 +6,7 @@ counts as unsafe when its cosine to one of them passes that concept's threshold.
 concepts, of special care, lower all thresholds by 0.01.
 """
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -19,6 +20,8 @@ from .engines.protocol import Graph, Shapes
 from .errors import SettingError
 from .images.clip import ClipPreprocessor
 from .images.pixels import as_picture
+
+log = logging.getLogger("pleinair")
 
 Array: TypeAlias = NDArray[np.float32]
 
@@ -119,7 +122,7 @@ def chosen(bundle: Bundle, safety: str | None) -> str:
         raise SettingError(f"safety is {safety!r}; choose from: {', '.join(SAFETY)}")
     if safety == "off":
         return "off"
-    if bundle.has_safety_checker:
+    if _usable(bundle):
         return safety or "on"
     if safety:
         raise SettingError(
@@ -127,6 +130,21 @@ def chosen(bundle: Bundle, safety: str | None) -> str:
             "checkpoint that has one, or choose off"
         )
     return "off"
+
+
+def tell_of_unused(bundle: Bundle) -> None:
+    """One line where a folder's checker is there, and no picture will be shown to it."""
+    if bundle.has("safety_checker") and not _usable(bundle):
+        log.warning(
+            "%s: its safety checker decides inside its graph and cannot say why: pictures are not "
+            "checked; export the checkpoint anew for one that can",
+            bundle.name,
+        )
+
+
+def _usable(bundle: Bundle) -> bool:
+    """One of ours. Those of older ONNX folders have no thresholds outside the graph."""
+    return bundle.has("safety_checker") and "concept_embeds_weights" in bundle.safety_checker
 
 
 def blurred(pixels: Array) -> Array:

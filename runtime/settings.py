@@ -192,7 +192,7 @@ def _guidance(bundle: Bundle, scale: float, image_scale: float | None) -> Guidan
 def _decoder(bundle: Bundle, vae: str) -> str:
     if vae not in DECODERS:
         raise SettingError(f"vae is {vae!r}; choose from: {', '.join(DECODERS)}")
-    if vae == "tiny" and not bundle.has_tiny_decoder:
+    if vae == "tiny" and not bundle.has("vae_decoder_tiny"):
         raise SettingError(
             f"{bundle.name} has no tiny decoder; export it anew with: pleinair-export --tiny-vae"
         )

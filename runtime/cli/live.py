@@ -192,5 +192,8 @@ def _iterm2(encoded: str, columns: int, rows: int) -> str:
 
 
 def _control(sequence: str) -> Segment:
-    """A sequence that takes no room; rich leaves it out where there is no terminal."""
-    return Segment(sequence, None, [(ControlType.BELL,)])
+    """A sequence that takes no room; rich leaves it out where there is no terminal.
+
+    That it is a control is all that rich asks, of which kind only old Windows consoles do.
+    """
+    return Segment(sequence, None, [(ControlType.HOME,)])

@@ -52,7 +52,7 @@ class StageBars:
             # Each refresh sends a real picture's bytes anew.
             refresh_per_second=2 if above and above.graphics else 10,
         )
-        self._bars.above = above
+        self._bars.above = self._above = above
         self._bars.disable = not self._bars.console.is_terminal
         self._all = self._bars.add_task("pictures", total=pictures, visible=pictures > 1)
         self._stage = self._bars.add_task("", total=None, visible=False)
@@ -62,6 +62,8 @@ class StageBars:
         return self
 
     def __exit__(self, *error: object) -> None:
+        if self._above:
+            self._above.clear()  # a real picture outlives the lines that it stands on
         self._bars.stop()
 
     def __call__(self, stage: str, done: int, total: int) -> None:

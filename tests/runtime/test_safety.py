@@ -165,6 +165,17 @@ def test_asked_for_but_not_there(exported_guarded: Path, tmp_path: Path) -> None
         pipe("boat", safety="maybe", **QUICK)
 
 
+def test_an_older_checker_is_not_used_and_that_is_told(
+    exported_guarded: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = shutil.copytree(exported_guarded, tmp_path / "older")
+    (folder / "safety_checker" / "config.json").unlink()
+    (folder / "pleinair.json").unlink()
+    pipe = StableDiffusionPipeline.from_pretrained(folder, engine="openvino")
+    assert "older: its safety checker decides inside" in caplog.text
+    assert pipe("boat", seed=1, **QUICK).nsfw_content_detected is None
+
+
 @pytest.fixture
 def strict_folder(exported_guarded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A folder whose checker finds everything unsafe."""
