@@ -17,9 +17,10 @@ Wanted = Callable[[list[str], str], list[str]]
 """Of a repository's files, and its id, those to fetch."""
 
 
-def fetch(repo_id: str, revision: str | None, wanted: Wanted) -> tuple[Path, str]:
+def fetch(repo_id: str, revision: str | None, wanted: Wanted | None = None) -> tuple[Path, str]:
     """Return the folder of `repo_id` in huggingface_hub's cache, and its commit.
 
+    `wanted` chooses among the files; None is `needed`.
     Files already there are not fetched again and broken transfers go on where they stopped.
     `HF_ENDPOINT`, `HF_HUB_OFFLINE`, `HF_TOKEN` and `HF_HOME` work as everywhere. Raises
     `SourceError` when there is no such repository, no Stable Diffusion in it, or neither a
@@ -32,7 +33,7 @@ def fetch(repo_id: str, revision: str | None, wanted: Wanted) -> tuple[Path, str
     )
 
     try:
-        folder = _download(repo_id, revision, wanted)
+        folder = _download(repo_id, revision, wanted or needed)
     except GatedRepoError as error:
         raise SourceError(
             f"{repo_id} is gated: accept its licence on the hub, then run `hf auth login`"
@@ -46,7 +47,7 @@ def fetch(repo_id: str, revision: str | None, wanted: Wanted) -> tuple[Path, str
     except Exception as error:
         if not _is_transport(error):
             raise
-        folder = _cached(repo_id, revision, wanted)
+        folder = _cached(repo_id, revision, wanted or needed)
         if folder is None:
             raise SourceError(_by_hand(repo_id, error)) from error
     return folder, folder.name

@@ -1,8 +1,9 @@
 """The command line: `demo.py` in a checkout, `pleinair` where it is installed."""
 
+import contextlib
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from ..exits import exit_code
 from .arguments import parser
@@ -11,8 +12,8 @@ from .arguments import parser
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code, 2 for a mistake of the user's."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    _tell_on_stderr()
-    return exit_code(lambda: _run(arguments))
+    with _telling():
+        return exit_code(lambda: _run(arguments))
 
 
 def _run(arguments: list[str]) -> int:
@@ -33,9 +34,16 @@ class _Stderr(logging.Handler):
         print(self.format(record), file=sys.stderr)
 
 
-def _tell_on_stderr() -> None:
+@contextlib.contextmanager
+def _telling() -> Iterator[None]:
     """Show what the library logs: it is a line or two a run, and meant for the user."""
     logger = logging.getLogger("pleinair")
+    before = logger.level, logger.handlers, logger.propagate
     logger.setLevel(logging.INFO)
     logger.handlers = [_Stderr()]
     logger.propagate = False
+    try:
+        yield
+    finally:
+        level, logger.handlers, logger.propagate = before
+        logger.setLevel(level)

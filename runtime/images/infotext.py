@@ -126,13 +126,14 @@ def _meanings(fields: dict[str, str]) -> Iterator[tuple[str, Any]]:
 
 def _adapters(prompt: str, fields: dict[str, str]) -> dict[str, Any]:
     """The prompt without the LoRA files that it names; those, and embeddings, by name and hash."""
-    loras, words = (_named(fields.pop(name, "")) for name in ("Lora hashes", "TI hashes"))
     try:
         prompt, named = loras_named(prompt)
     except PromptError:
         return {}
     found: dict[str, Any] = {"prompt": prompt}
+    words = _named(fields.pop("TI hashes", ""))
     if named:
+        loras = _named(fields.pop("Lora hashes", ""))
         found["loras"] = [
             {"name": name, "weight": weight, **({"hash": loras[name]} if name in loras else {})}
             for name, weight in named
