@@ -39,7 +39,7 @@ class Preview(Protocol):
     def clear(self) -> None: ...
 
 
-def preview_of(options: argparse.Namespace) -> "PreviewFile | PreviewTerminal | None":
+def preview_of(options: argparse.Namespace) -> Preview | None:
     """What the options ask for; SettingError where it cannot be."""
     if options.preview_every < 1:
         raise SettingError(f"--preview-every is {options.preview_every}; give 1 or more")

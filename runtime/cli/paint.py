@@ -23,7 +23,7 @@ from .arguments import CALL, DEFAULT_PROMPT, given, picture_input
 from .compare import Comparison
 from .job import journal_of, painted_before
 from .journal import Journal
-from .live import PreviewFile, PreviewTerminal, looking, preview_of
+from .live import Preview, PreviewTerminal, looking, preview_of
 from .picture import Picture, how_many, pictures_of
 from .pipelines import Pipelines, bundle_of
 from .progress import StageBars
@@ -128,7 +128,7 @@ def _paint_job(
     file: PromptFile,
     pictures: dict[int, Picture],
     journal: Journal | None,
-    preview: PreviewFile | PreviewTerminal | None,
+    preview: Preview | None,
 ) -> bool:
     """Paint what is not there yet, each picture saved as soon as it is done; then the sheet.
 
@@ -181,7 +181,7 @@ def _paint_comparison(
     options: argparse.Namespace,
     bundle: Bundle,
     comparison: Comparison,
-    preview: PreviewFile | PreviewTerminal | None,
+    preview: Preview | None,
 ) -> int:
     """One picture a cell, all from one seed; the sheets are saved beside them."""
     base = given(options, CALL)
@@ -220,7 +220,7 @@ def _paint_all(
     pipelines: Pipelines,
     options: argparse.Namespace,
     pictures: Sequence[Picture],
-    preview: PreviewFile | PreviewTerminal | None,
+    preview: Preview | None,
 ) -> Iterator[Painted]:
     """One call a picture, so that each can be saved as soon as it is done."""
     above = preview if isinstance(preview, PreviewTerminal) else None

@@ -23,10 +23,12 @@ def record(
 ) -> dict[str, Any]:
     """The settings of a picture painted, the defaults by their values; image None was withheld."""
     defaults, bundle = pipe.defaults, pipe.bundle
+    size = {}
     # What is kept of a picture brings its own size back, which may be none to paint at.
-    sized = image is not None and not options.keep_unmasked
+    if image and not options.keep_unmasked:
+        size = {"width": image.width, "height": image.height}
     filled = {
-        **({"width": image.width, "height": image.height} if image and sized else {}),
+        **size,
         "num_inference_steps": defaults.steps,
         "guidance_scale": defaults.guidance_scale,
         "scheduler": defaults.scheduler or _named(bundle.scheduler),
