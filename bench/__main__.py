@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from pleinair.runtime.errors import PleinairError
+from pleinair.runtime.exits import exit_code
 
 from . import fixture, peers, soak, unet
 
@@ -31,14 +31,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; return 0, 2 for a mistake that the user can mend, 130 when interrupted."""
     options = parser().parse_args(argv)
-    try:
-        return int(options.run(options))
-    except PleinairError as error:
-        print(f"pleinair.bench: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("pleinair.bench: stopped", file=sys.stderr)
-        return 130
+    return exit_code(lambda: options.run(options), "pleinair.bench", "pleinair.bench: stopped")
 
 
 if __name__ == "__main__":

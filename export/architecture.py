@@ -22,6 +22,11 @@ XL_CLASSES = {
     "unet": "UNet2DConditionModel",
     "vae": "AutoencoderKL",
 }
+# What a checkpoint may have, or be given, beside them.
+OPTIONAL = {
+    "safety_checker": "StableDiffusionSafetyChecker",
+    "tiny_vae": "AutoencoderTiny",
+}
 
 _TEXT_ENCODERS = {name: kind for name, kind in XL_CLASSES.items() if kind.startswith("CLIPText")}
 
@@ -40,6 +45,8 @@ def build(submodel: str, config: Config, origin: str) -> torch.nn.Module:
         with torch.device("meta"), quiet():
             if submodel in _TEXT_ENCODERS:
                 return _text_encoder(submodel, config)
+            if submodel == "safety_checker":
+                return _safety_checker(config)
             return _diffusers(config)
     except (TypeError, ValueError, KeyError, IndexError) as error:
         raise SourceError(f"{origin}: its config describes no working model: {error}") from error
@@ -52,10 +59,17 @@ def _text_encoder(submodel: str, config: Config) -> torch.nn.Module:
     return build(transformers.CLIPTextConfig.from_dict(config))
 
 
-def _diffusers(config: Config) -> torch.nn.Module:
-    from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
+def _safety_checker(config: Config) -> torch.nn.Module:
+    from diffusers.pipelines.stable_diffusion import StableDiffusionSafetyChecker
+    from transformers import CLIPConfig
 
-    classes = (UNet2DConditionModel, AutoencoderKL, ControlNetModel)
+    return StableDiffusionSafetyChecker(CLIPConfig.from_dict(config))
+
+
+def _diffusers(config: Config) -> torch.nn.Module:
+    from diffusers import AutoencoderKL, AutoencoderTiny, ControlNetModel, UNet2DConditionModel
+
+    classes = (UNet2DConditionModel, AutoencoderKL, AutoencoderTiny, ControlNetModel)
     known = {cls.__name__: cls for cls in classes}
     return known[config["_class_name"]].from_config(config)
 
@@ -82,12 +96,27 @@ def check_upscaler(index: Config, configs: dict[str, Config], origin: str) -> No
 
 
 def published_config(module: Any, config: Config) -> Config:
-    """Return the config.json to write: defaults spelled out, no paths of the machine it was on."""
-    kept = {key: value for key, value in config.items() if key != "_name_or_path"}
+    """Return the config.json to write: defaults spelled out, no paths of the machine it was on.
+
+    A safety checker's thresholds, which are weights, are in it: a runtime decides by them.
+    """
+    kept = _without_paths(config)
+    if hasattr(module, "concept_embeds_weights"):
+        for name in ("concept_embeds_weights", "special_care_embeds_weights"):
+            kept[name] = getattr(module, name).tolist()
     if "_class_name" not in kept:  # transformers
         return kept
     spelled_out = {k: v for k, v in module.config.items() if not k.startswith("_")}
     return kept | spelled_out
+
+
+def _without_paths(config: Config) -> Config:
+    """CLIP's config holds those of its halves, each with the path it came from."""
+    return {
+        key: _without_paths(value) if isinstance(value, dict) else value
+        for key, value in config.items()
+        if key != "_name_or_path"
+    }
 
 
 def count_parameters(module: torch.nn.Module) -> int:

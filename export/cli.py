@@ -4,11 +4,10 @@ import argparse
 import contextlib
 import logging
 import signal
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from pleinair.runtime.errors import PleinairError
+from pleinair.runtime.exits import exit_code
 
 Progress = Callable[[str, float], None]
 
@@ -68,6 +67,14 @@ def parser() -> argparse.ArgumentParser:
         help="of a single file: epsilon, v_prediction or sample (default: what it says, or its "
         "kind; of Stable Diffusion 2 that is v_prediction)",
     )
+    made.add_argument(
+        "--no-safety-checker", action="store_true", help="leave the checkpoint's own out"
+    )
+    made.add_argument(
+        "--tiny-vae",
+        metavar="PATH_OR_ID",
+        help="add a tiny decoder for previews and fast decoding, such as madebyollin/taesd",
+    )
     made.add_argument("--overwrite", action="store_true", help="replace the folder if it exists")
     made.add_argument("--quiet", action="store_true", help="print only the folder, and errors")
     return made
@@ -76,35 +83,35 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return 0, 2 for a mistake that the user can mend, 130 when interrupted."""
     options = parser().parse_args(argv)
+    stopped = "pleinair-export: stopped; nothing was written"
+    return exit_code(lambda: run(options), "pleinair-export", stopped)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Export, and print the folder."""
     output = options.output or default_output(options.source)
     if not options.quiet:
         _tell_on_stderr()
-    try:
-        with _progress(options.quiet) as shown, _stoppable(shown) as on_progress:
-            from . import export_model
+    with _progress(options.quiet) as shown, _stoppable(shown) as on_progress:
+        from . import export_model
 
-            folder = export_model(
-                options.source,
-                output,
-                formats=options.format,
-                precision=options.precision,
-                revision=options.revision,
-                overwrite=options.overwrite,
-                loras=options.lora,
-                vae=options.vae,
-                text_encoder=options.text_encoder,
-                ema=options.ema,
-                prediction_type=options.prediction_type,
-                on_progress=on_progress,
-            )
-    except PleinairError as error:
-        print(f"pleinair-export: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("pleinair-export: stopped; nothing was written", file=sys.stderr)
-        return 130
+        folder = export_model(
+            options.source,
+            output,
+            formats=options.format,
+            precision=options.precision,
+            revision=options.revision,
+            overwrite=options.overwrite,
+            loras=options.lora,
+            vae=options.vae,
+            text_encoder=options.text_encoder,
+            ema=options.ema,
+            prediction_type=options.prediction_type,
+            safety_checker=not options.no_safety_checker,
+            tiny_vae=options.tiny_vae,
+            on_progress=on_progress,
+        )
     print(folder)
-    return 0
 
 
 def _tell_on_stderr() -> None:

@@ -1,4 +1,5 @@
-"""What is exported: the graphs of Stable Diffusion, with optimum's names for their ends.
+"""What is exported: the graphs of Stable Diffusion, with optimum's names for their ends, and those
+that may stand beside them: a safety checker, a tiny decoder, a ControlNet.
 
 Each part is a small module whose `forward` takes and returns plain tensors, the way an engine
 will call it. The example inputs are chosen so that tracing takes the general branch: latents of
@@ -24,6 +25,8 @@ SUBMODEL = {
     "unet": "unet",
     "vae_decoder": "vae",
     "vae_encoder": "vae",
+    "safety_checker": "safety_checker",
+    "vae_decoder_tiny": "tiny_vae",
 }
 
 
@@ -185,6 +188,23 @@ class VaeEncoder(nn.Module):
 
     def forward(self, sample: Tensor) -> Tensor:
         return self.vae.encode(sample, return_dict=False)[0].parameters
+
+
+class SafetyChecker(nn.Module):
+    """How near a picture is to each concept: cosines, which numpy compares with the thresholds.
+
+    diffusers' checker decides inside; a graph that does could not say why.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, clip_input: Tensor) -> tuple[Tensor, ...]:
+        pooled = self.model.vision_model(clip_input)[1]
+        embedding = nn.functional.normalize(self.model.visual_projection(pooled))
+        concepts = self.model.special_care_embeds, self.model.concept_embeds
+        return tuple(embedding @ nn.functional.normalize(concept).T for concept in concepts)
 
 
 def text_encoder(model: Any) -> Graph:
@@ -355,12 +375,29 @@ def controlnet(model: Any) -> Graph:
     )
 
 
+def safety_checker(model: Any) -> Graph:
+    side = model.config.vision_config.image_size
+
+    def case(batch: int) -> Inputs:
+        return {"clip_input": _random(batch, 3, side, side)}
+
+    return Graph(
+        name="safety_checker",
+        module=SafetyChecker(model).eval(),
+        inputs={"clip_input": {0: "batch_size"}},
+        outputs={"special_cos_dist": {0: "batch_size"}, "cos_dist": {0: "batch_size"}},
+        cases=[lambda: case(2), lambda: case(1)],
+    )
+
+
 BUILD: dict[str, Callable[[Any], Graph]] = {
     "text_encoder": text_encoder,
     "text_encoder_2": text_encoder_2,
     "unet": unet,
     "vae_decoder": vae_decoder,
     "vae_encoder": vae_encoder,
+    "safety_checker": safety_checker,
+    "vae_decoder_tiny": vae_decoder,
 }
 
 

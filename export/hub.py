@@ -1,15 +1,20 @@
 """Fetching a diffusers folder from the hub: only the files needed, cached, resumable."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from pleinair.runtime.errors import SourceError
 from pleinair.runtime.hub.repository import UnreachableError, knock, plainly
 from pleinair.runtime.hub.selection import checkpoint
 
+Wanted = Callable[[list[str], str], list[str]]
+"""Of a repository's files, and its id, those to fetch."""
 
-def fetch(repo_id: str, revision: str | None) -> tuple[Path, str]:
+
+def fetch(repo_id: str, revision: str | None, wanted: Wanted = checkpoint) -> tuple[Path, str]:
     """Return the folder of `repo_id` in huggingface_hub's cache, and its commit.
 
+    `wanted` chooses among the files.
     Files already there are not fetched again and broken transfers go on where they stopped.
     `HF_ENDPOINT`, `HF_HUB_OFFLINE`, `HF_TOKEN` and `HF_HOME` work as everywhere. Raises
     `SourceError` when there is no such repository, no Stable Diffusion in it, or neither a
@@ -17,26 +22,26 @@ def fetch(repo_id: str, revision: str | None) -> tuple[Path, str]:
     """
     try:
         with plainly(repo_id, revision):
-            folder = _download(repo_id, revision)
+            folder = _download(repo_id, revision, wanted)
     except UnreachableError:
-        found = _cached(repo_id, revision)
+        found = _cached(repo_id, revision, wanted)
         if found is None:
             raise
         folder = found
     return folder, folder.name
 
 
-def _download(repo_id: str, revision: str | None) -> Path:
+def _download(repo_id: str, revision: str | None, wanted: Wanted) -> Path:
     from huggingface_hub import HfApi, constants, snapshot_download
 
     if not constants.HF_HUB_OFFLINE:
         knock(constants.ENDPOINT)
     files = HfApi().list_repo_files(repo_id, revision=revision)
-    wanted = checkpoint(files, repo_id)
-    return Path(snapshot_download(repo_id, revision=revision, allow_patterns=wanted))
+    chosen = wanted(files, repo_id)
+    return Path(snapshot_download(repo_id, revision=revision, allow_patterns=chosen))
 
 
-def _cached(repo_id: str, revision: str | None) -> Path | None:
+def _cached(repo_id: str, revision: str | None, wanted: Wanted) -> Path | None:
     """Return the cached copy if it is whole."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
@@ -47,7 +52,7 @@ def _cached(repo_id: str, revision: str | None) -> Path | None:
         )
         folder = Path(found)
         files = [path.relative_to(folder).as_posix() for path in folder.rglob("*")]
-        whole = set(checkpoint(files, repo_id)) <= set(files)
+        whole = set(wanted(files, repo_id)) <= set(files)
     except (LocalEntryNotFoundError, SourceError):
         return None
     return folder if whole else None

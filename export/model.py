@@ -21,12 +21,21 @@ from . import (
     xl,
 )
 from .source import Checkpoint, ControlNetFolder, open_checkpoint
+from .tiny_vae import TinyVae, open_tiny_vae
 
 FORMATS = ("openvino", "onnx")
 PRECISIONS = ("fp16", "fp32")
 
 # How long a graph takes per parameter, next to the others; for the progress bar only.
-_COST = {"text_encoder": 1, "text_encoder_2": 1, "unet": 2, "vae_decoder": 4, "vae_encoder": 4}
+_COST = {
+    "text_encoder": 1,
+    "text_encoder_2": 1,
+    "unet": 2,
+    "vae_decoder": 4,
+    "vae_encoder": 4,
+    "safety_checker": 1,
+    "vae_decoder_tiny": 4,
+}
 
 Progress = Callable[[str, float], None]
 
@@ -43,6 +52,8 @@ def export_model(
     text_encoder: str | Path | None = None,
     ema: bool = False,
     prediction_type: str | None = None,
+    safety_checker: bool = True,
+    tiny_vae: str | Path | None = None,
     on_progress: Progress | None = None,
 ) -> Path:
     """Export a Stable Diffusion checkpoint, or a ControlNet, to a folder that needs no torch.
@@ -56,6 +67,8 @@ def export_model(
         precision: how weights are stored, "fp16" or "fp32"; engines compute in float32 either way.
         revision: branch, tag or commit, for a hub id.
         loras: LoRA, LoHa or LoKr files to merge; each a path, (path, weight) or "path:0.8".
+        safety_checker: export the checkpoint's own, where it has one.
+        tiny_vae: a folder or hub id of an AutoencoderTiny for the same latents, to decode fast.
         overwrite: replace `output` if it exists; the old folder stays until the new one is whole.
         vae, text_encoder: take this sub-model from a folder or a file (see `part.open_part`).
         ema: of a single file, the running averages of the UNet's weights.
@@ -81,7 +94,9 @@ def export_model(
             text_encoder=text_encoder,
             ema=ema,
             prediction_type=prediction_type,
+            safety_checker=safety_checker,
         )
+        tiny = open_tiny_vae(tiny_vae) if tiny_vae is not None else None
         report("reading the configs", 0.0)
         if isinstance(checkpoint, ControlNetFolder):
             if loras:
@@ -90,7 +105,7 @@ def export_model(
             controlnet.export(checkpoint, *where, chosen, precision, _backend, report)
             return Path(output)
         files = [lora_files.opened(named) for named in loras]
-        plan = _Plan(checkpoint, chosen, precision, files)
+        plan = _Plan(checkpoint, chosen, precision, files, safety_checker, tiny)
         folder.require_space(Path(output), plan.bytes_needed())
         plan.write_configs(target)
         measured = plan.write_graphs(target, report)
@@ -116,26 +131,37 @@ class _Plan:
         formats: list[str],
         precision: str,
         loras: Sequence[lora_files.Lora] = (),
+        safety_checker: bool = True,
+        tiny_vae: TinyVae | None = None,
     ) -> None:
         self.checkpoint = checkpoint
+        self.index = checkpoint.model_index()
+        own = architecture.classes(self.index)
+        self.preprocessor = checkpoint.preprocessor() if safety_checker else None
+        self.tiny_vae = tiny_vae
+        self.parts: dict[str, Checkpoint | TinyVae] = dict.fromkeys(own, checkpoint)
+        if self.preprocessor is not None:
+            self.parts["safety_checker"] = checkpoint
+        if tiny_vae is not None:
+            tiny_vae.require_fit(checkpoint.config("vae"))
+            self.parts["tiny_vae"] = tiny_vae
         self.formats = formats
         self.precision = precision
-        self.index = checkpoint.model_index()
         self.name = checkpoint.record["name"]
-        parts = architecture.classes(self.index)
-        self.configs = {name: checkpoint.config(name) for name in parts}
+        self.configs = {name: part.config(name) for name, part in self.parts.items()}
         xl.complete(self.configs, self.index, self.name)
         architecture.check_upscaler(self.index, self.configs, self.name)
         self.sizes = {name: self._size(name) for name in self.configs}
         self.rounding: dict[str, parity.Parity] = {}
         self.loras = loras
-        skeletons = {name: self._skeleton(name) for name in self.configs} if loras else {}
+        skeletons = {name: self._skeleton(name) for name in own} if loras else {}
         self.changes = lora.planned(loras, skeletons)
 
     def record(self) -> dict[str, Any]:
         """Where the folder comes from, for the manifest."""
         merged = {"loras": lora.record(self.loras)} if self.loras else {}
-        return self.checkpoint.record | merged
+        tiny = {"tiny_vae": self.tiny_vae.record} if self.tiny_vae else {}
+        return self.checkpoint.record | merged | tiny
 
     def _size(self, submodel: str) -> int:
         return architecture.count_parameters(self._skeleton(submodel))
@@ -150,7 +176,13 @@ class _Plan:
         return int(stored * len(self.formats) * 1.05) + passing + 16_000_000
 
     def write_configs(self, target: Path) -> None:
-        dropped = ("feature_extractor", "safety_checker", "image_encoder")
+        # Not named even where its graph is there: optimum takes a name for PyTorch's weights.
+        dropped = ["safety_checker", "image_encoder"]
+        if self.preprocessor is None:
+            dropped.append("feature_extractor")
+        else:
+            file = target / "feature_extractor" / "preprocessor_config.json"
+            manifest.write_json(file, self.preprocessor)
         index = {key: value for key, value in self.index.items() if key != "_name_or_path"}
         index |= {name: [None, None] for name in dropped if name in index}
         if "text_encoder_2" not in self.configs:  # XL's pipelines have no such setting
@@ -173,7 +205,7 @@ class _Plan:
         """Export one sub-model at a time, so that only one is in memory; return the parities."""
         clock = _Clock(self.sizes, len(self.formats), report)
         measured: dict[str, Any] = {}
-        for submodel in self.configs:
+        for submodel in self.parts:
             clock.says(f"loading {submodel}")
             trials = self._trace(submodel, target, clock)
             # The module is gone here: an engine about to compile a UNet needs the room.
@@ -185,7 +217,7 @@ class _Plan:
     def _trace(self, submodel: str, target: Path, clock: "_Clock") -> dict[str, parity.Trials]:
         """Write the graphs of one sub-model in every format; return what they should compute."""
         module = self._skeleton(submodel)
-        weights.load(module, self.checkpoint.weights(submodel), f"{self.name}/{submodel}")
+        weights.load(module, self.parts[submodel].weights(submodel), f"{self.name}/{submodel}")
         lora.merge(module, self.changes.get(submodel, {}))
         config = architecture.published_config(module, self.configs[submodel])
         owned = [name for name, owner in graphs.SUBMODEL.items() if owner == submodel]

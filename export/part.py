@@ -110,6 +110,9 @@ class Completed:
     def scheduler(self) -> dict[str, Any]:
         return self._checkpoint.scheduler()
 
+    def preprocessor(self) -> dict[str, Any] | None:
+        return self._checkpoint.preprocessor()
+
     def low_res_scheduler(self) -> dict[str, Any] | None:
         return self._checkpoint.low_res_scheduler()
 

@@ -234,6 +234,9 @@ class SingleFile:
         zero_snr = {"rescale_betas_zero_snr": True} if "ztsnr" in self._marks else {}
         return base | {"prediction_type": self._prediction_type} | zero_snr
 
+    def preprocessor(self) -> None:
+        return None
+
     def low_res_scheduler(self) -> dict[str, Any] | None:
         return dict(_LOW_RES_SCHEDULER) if self.family is family.UPSCALER else None
 

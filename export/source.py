@@ -3,12 +3,14 @@
 import json
 import re
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 from pleinair.runtime.errors import SourceError
+from pleinair.runtime.hub import selection
 
-from .architecture import classes
+from .architecture import OPTIONAL, classes
 from .manifest import FILE
 from .weights import State, find_weights, read_weights
 
@@ -24,6 +26,9 @@ class Checkpoint(Protocol):
     """For the manifest: kind, name and, for the hub, revision."""
 
     def model_index(self) -> dict[str, Any]: ...
+
+    def preprocessor(self) -> dict[str, Any] | None:
+        """How a picture is made ready for the safety checker; None where there is none."""
 
     def scheduler(self) -> dict[str, Any]: ...
 
@@ -52,8 +57,9 @@ def open_checkpoint(
     text_encoder: str | Path | None = None,
     ema: bool = False,
     prediction_type: str | None = None,
+    safety_checker: bool = True,
 ) -> "Checkpoint | ControlNetFolder":
-    """Find `source`, fetching it first when it is a hub id.
+    """Find `source`, fetching it first when it is a hub id; without its safety checker if told so.
 
     The options are `export_model`'s. Raises `SourceError` when it is none of the three kinds, or
     cannot be fetched or read.
@@ -71,7 +77,7 @@ def open_checkpoint(
             "--ema and --prediction-type would; leave them out"
         )
     else:
-        checkpoint = _diffusers_folder(path, str(source), revision)
+        checkpoint = _diffusers_folder(path, str(source), revision, safety_checker)
     given = {"vae": vae, "text_encoder": text_encoder}
     chosen = {name: Path(value).expanduser() for name, value in given.items() if value is not None}
     if not chosen:
@@ -86,15 +92,16 @@ def open_checkpoint(
 
 
 def _diffusers_folder(
-    path: Path, source: str, revision: str | None
+    path: Path, source: str, revision: str | None, safety_checker: bool
 ) -> "DiffusersFolder | ControlNetFolder":
     if path.is_dir():
         kept = {"kind": "folder", "name": path.resolve().name}
         return _folder(path, fetched_from(path / "model_index.json") or kept)
-    if _HUB_ID.fullmatch(source) and path.suffix not in {".safetensors", ".ckpt"}:
-        from .hub import fetch
+    if is_hub_id(source) and path.suffix not in {".safetensors", ".ckpt"}:
+        from . import hub
 
-        folder, commit = fetch(source, revision)
+        wanted = partial(selection.checkpoint, safety_checker=safety_checker)
+        folder, commit = hub.fetch(source, revision, wanted)
         return _folder(folder, {"kind": "hub", "name": source, "revision": commit})
     raise SourceError(
         f"{source} is neither a diffusers folder, nor a .safetensors or .ckpt file, nor a hub id "
@@ -113,6 +120,10 @@ def fetched_from(file: Path) -> dict[str, Any] | None:
     noted = file.parent / FILE
     content = read_json(noted) if noted.is_file() else {}
     return content.get("source") if file.name in content.get("files", {}) else None
+
+
+def is_hub_id(source: str | Path) -> bool:
+    return bool(_HUB_ID.fullmatch(str(source)))
 
 
 @dataclass
@@ -144,6 +155,18 @@ class DiffusersFolder:
                 "exported; Stable Diffusion 1, 2 and XL can"
             )
         return index
+
+    def preprocessor(self) -> dict[str, Any] | None:
+        found = (self.model_index().get("safety_checker") or [None, None])[1]
+        if found is None:
+            return None
+        if found != OPTIONAL["safety_checker"] or not (self.folder / "safety_checker").is_dir():
+            what = "is not there" if found == OPTIONAL["safety_checker"] else "cannot be exported"
+            raise SourceError(
+                f"{self.folder}: its safety checker, a {found}, {what}; "
+                "bring it, or do without by --no-safety-checker"
+            )
+        return read_json(self.folder / "feature_extractor" / "preprocessor_config.json")
 
     def scheduler(self) -> dict[str, Any]:
         return read_json(self.folder / "scheduler" / "scheduler_config.json")

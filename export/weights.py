@@ -26,6 +26,9 @@ HALF_FROM = 4096
 # Buffers that older versions stored and newer ones compute.
 _HARMLESS = re.compile(r"(^|\.)embeddings\.position_ids$")
 
+# transformers before 5.6 has CLIP's vision model twice in the names of a safety checker.
+_VISION = "vision_model."
+
 # Spellings of a VAE attention block before diffusers 0.15.
 _OLD_ATTENTION = {
     ".query.": ".to_q.",
@@ -157,7 +160,8 @@ def _respell(state: State, wanted: Mapping[str, torch.Tensor]) -> None:
         # transformers 5.6 dropped the prefix that every published checkpoint carries.
         if new not in wanted:
             bare = new.removeprefix("text_model.")
-            new = next((k for k in (bare, f"text_model.{bare}") if k in wanted), new)
+            spellings = (bare, f"text_model.{bare}", new.removeprefix(_VISION), _VISION + new)
+            new = next((k for k in spellings if k in wanted), new)
         if new not in wanted and _HARMLESS.search(new):
             del state[key]
         elif new != key:

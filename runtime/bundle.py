@@ -26,6 +26,8 @@ UPSCALING = "upscaling"
 _REQUIRED = ("text_encoder", "unet", "vae_decoder")
 _REQUIRED_XL = ("text_encoder", "text_encoder_2", "unet", "vae_decoder")
 _REQUIRED_REFINER = ("text_encoder_2", "unet", "vae_decoder")
+# Graphs of ours, beside those that everybody has.
+_BESIDE = ("safety_checker", "vae_decoder_tiny")
 
 GRAPH_FILES = {"openvino": "openvino_model.xml", "onnx": "model.onnx"}
 EXPORT_HINT = "make it with: pleinair-export SOURCE FOLDER --format {format}"
@@ -86,6 +88,9 @@ class Bundle:
     vae_sample_size: the side of the pictures that the VAE was trained on, in pixels.
     low_res_scheduler, max_noise_level: of an upscaler: how the small picture is noised, and the
         largest timestep of that.
+    tiny_scaling_factor: the tiny decoder, where there is one, is given latents / that.
+    safety_checker: its config, with the thresholds; empty where there is none.
+    preprocessor: how a picture is made ready for the safety checker.
     """
 
     path: Path
@@ -105,6 +110,9 @@ class Bundle:
     vae_sample_size: int = 512
     low_res_scheduler: Mapping[str, Any] = field(default_factory=dict)
     max_noise_level: int = 0
+    tiny_scaling_factor: float = 1.0
+    safety_checker: Mapping[str, Any] = field(default_factory=dict)
+    preprocessor: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -151,6 +159,10 @@ class Bundle:
         """What the UNet paints from: TEXT, INPAINTING, INSTRUCTION or UPSCALING."""
         return _tasks(self.latent_channels)[self.unet_channels]
 
+    def has(self, part: str) -> bool:
+        """Whether there is a graph of that name, in any format."""
+        return any(part in parts for parts in self.graphs.values())
+
     def latent_shape(self, width: int, height: int) -> tuple[int, int, int, int]:
         """The latents of one picture of that many pixels, (1, channels, rows, columns)."""
         factor = self.vae_scale_factor
@@ -178,8 +190,9 @@ def _open_parts(path: Path, tokenizer: Path | None) -> Bundle:
             f"{path}: a checkpoint, not a converted model; convert it with: "
             f"pleinair-export {path} FOLDER"
         )
-    for parts in graphs.values():
+    for format, parts in graphs.items():
         _require_all(path, parts, _required(xl))
+        parts.update(_find_graphs(path, GRAPH_FILES[format], _BESIDE))
     unet = read_json(path / "unet" / "config.json", optional=True)
     decoder = read_json(path / "vae_decoder" / "config.json", optional=True)
     encoders = [part for part in _required(xl) if part.startswith("text_encoder")]
@@ -206,6 +219,9 @@ def _open_parts(path: Path, tokenizer: Path | None) -> Bundle:
         guidance_width=unet.get("time_cond_proj_dim"),
         xl=xl,
         vae_sample_size=_side(decoder.get("sample_size", 512)),
+        tiny_scaling_factor=_facts(path, "vae_decoder_tiny").get("scaling_factor", 1.0),
+        safety_checker=_facts(path, "safety_checker"),
+        preprocessor=_facts(path, "feature_extractor", "preprocessor_config.json"),
         **(_noising(path, index, unet) if upscales else {}),
     )
 
@@ -255,8 +271,12 @@ def _open_flat(path: Path, tokenizer: Path | None) -> Bundle:
     )
 
 
-def _find_graphs(path: Path, file: str) -> dict[str, Path]:
-    return {part: path / part / file for part in PARTS if (path / part / file).is_file()}
+def _find_graphs(path: Path, file: str, names: Sequence[str] = PARTS) -> dict[str, Path]:
+    return {part: path / part / file for part in names if (path / part / file).is_file()}
+
+
+def _facts(path: Path, folder: str, file: str = "config.json") -> dict[str, Any]:
+    return read_json(path / folder / file, optional=True)
 
 
 def _require_all(path: Path, graphs: Mapping[str, Path], required: Sequence[str]) -> None:

@@ -13,6 +13,10 @@ class BundleError(PleinairError):
     """A model folder, or a file in it, is missing, truncated, mismatched or of unknown layout."""
 
 
+class AdapterError(PleinairError):
+    """A LoRA or embedding file cannot be read, trusted, or fitted to the model."""
+
+
 class EngineError(PleinairError):
     """An inference engine or device is not there, or refuses the graph."""
 

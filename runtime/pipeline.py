@@ -1,6 +1,7 @@
 """Text, or text and a picture, to latents to picture."""
 
 import functools
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -27,13 +28,16 @@ from .enlarging import Enlargement
 from .errors import EngineError, SettingError
 from .guidance import scale_embedding
 from .images.original import Canvas, Original
+from .images.pixels import as_picture
+from .images.preview import LatentColours
 from .images.reading import PictureSource
 from .noise import TorchNoise
 from .origin import Origin, origin_of
 from .output import PipelineOutput, Timings
 from .posterior import Posterior
+from .safety import SafetyChecker, Verdict, blurred, tell_of_unused
 from .schedulers.lcm import LCM
-from .settings import Settings, repeated, seeds_of
+from .settings import Settings, consecutive, repeated, seeds_of
 from .sizes import Pair, Sizes
 from .span import Continued, Span
 from .start import Blank, Draws, Start
@@ -45,6 +49,8 @@ from .variation import Variation
 
 __all__ = ["PipelineOutput", "StableDiffusionPipeline"]
 
+log = logging.getLogger("pleinair")
+
 Array = NDArray[np.float32]
 StepCallback = Callable[["StableDiffusionPipeline", int, Any, dict[str, Any]], Any]
 StageCallback = Callable[[str, int, int], object]
@@ -52,11 +58,15 @@ StageCallback = Callable[[str, int, int], object]
 
 @dataclass
 class Step:
-    """One step of denoising, just done. Latents put in its place are what the next one gets."""
+    """One step of denoising, just done. Latents put in its place are what the next one gets.
+
+    clean: what the latents would be without their noise, as the model sees it at this step.
+    """
 
     index: int
     timestep: Any
     latents: Array
+    clean: Array
 
 
 class StableDiffusionPipeline:
@@ -77,6 +87,8 @@ class StableDiffusionPipeline:
     ) -> None:
         self.bundle = bundle
         self.engine = engine
+        self.loras, self.embeddings = tuple(loras), tuple(embeddings)
+        tell_of_unused(bundle)
         self.defaults = catalog.defaults(bundle)
         self.tokenizer = ClipTokenizer(bundle.tokenizer)
         second = bundle.xl.tokenizer_2 if bundle.xl else None
@@ -92,6 +104,7 @@ class StableDiffusionPipeline:
         self._changes = adapted(bundle.graphs[engine.format], loras, words)
         self._compiled: dict[str, tuple[Shapes, Graph]] = {}
         self._compiling = threading.Lock()
+        self._colours: LatentColours | None = None
 
     @classmethod
     def from_pretrained(
@@ -163,10 +176,13 @@ class StableDiffusionPipeline:
         seed: int | None = None,
         variation_seed: int | None = None,
         variation_strength: float = 0.0,
+        noise_seed: int | None = None,
         latents: Array | None = None,
         denoising_start: float | None = None,
         denoising_end: float | None = None,
         scheduler: str | None = None,
+        vae: str = "full",
+        safety: str | None = None,
         clip_skip: int | None = None,
         original_size: Pair | str | None = None,
         crops_coords_top_left: Pair | str | None = None,
@@ -220,10 +236,16 @@ class StableDiffusionPipeline:
         variation_strength: 0 to 1, how far the start noise is turned to that of variation_seed
             (drawn if None). Above 0 all images share `seed`; image i varies by
             `variation_seed + i`.
+        noise_seed: all images begin with this seed's noise, and draw the rest from their own.
         latents: start noise for every image, (1, channels, height / f, width / f), f the VAE's
             scale factor; None draws it from the seed.
         denoising_end: stop at this share of the way to the picture, above 0 and below 1; with
             output_type "latent" another model takes over as latents=…, denoising_start=….
+        vae: "full", or "tiny" for the folder's tiny decoder: fast, and a little softer.
+        safety: what becomes of a picture that the model's safety checker finds unsafe: "on"
+            withholds it, images has None in its place; "blur" leaves its colours; "off" asks
+            nothing. Why is in the output's verdicts, and logged. None is "on" where the model has
+            a checker. Latents are not checked.
         clip_skip: take the text encoder's layer this many before the last.
         original_size, crops_coords_top_left, target_size, and the negative ones: Stable Diffusion
             XL's UNet paints as from a picture that was so large, cut there, then so large; each
@@ -241,9 +263,10 @@ class StableDiffusionPipeline:
         vae_tiling: "on" puts pictures through the VAE in tiles, as diffusers' enable_vae_tiling,
             "off" at once; "auto" is on above 1024 x 1024 pixels, where whole they take gigabytes.
             With tile it is done in those, in any case.
-        callback_on_step_end: called as in diffusers, (pipe, step, timestep, {"latents", "image"}),
-            "image" being the image's number. It may return a dict with new "latents", or False
-            to end the run.
+        callback_on_step_end: called as in diffusers, (pipe, step, timestep, {"latents",
+            "pred_original_sample", "image"}): what is in work, the same as it would be without
+            its noise, fit for `preview`, and the image's number. It may return a dict with new
+            "latents", or False to end the run.
         callback_on_stage: called with (stage, done, total) as "load", "encode", "denoise" and
             "decode" begin and advance.
         output_type: "pil", "np" or "latent": see PipelineOutput.
@@ -287,6 +310,8 @@ class StableDiffusionPipeline:
             tile=tile,
             tile_overlap=tile_overlap,
             vae_tiling=vae_tiling,
+            vae=vae,
+            safety=safety,
         )
         sizes = Sizes.checked(
             self.bundle,
@@ -305,6 +330,10 @@ class StableDiffusionPipeline:
         shape = self.bundle.latent_shape(settings.width, settings.height)
         if latents is not None and latents.shape != shape:
             raise SettingError(f"latents are of shape {latents.shape}; this size needs {shape}")
+        if noise_seed is not None:
+            if latents is not None:
+                raise SettingError("latents are the start noise, and noise_seed is too; give one")
+            latents = TorchNoise(consecutive(noise_seed, 1, "noise_seed")[0]).normal(shape)
         canvas = self._canvas(original, settings) if original else None
         cut = self.bundle.latent_channels, settings.tiles, self.bundle.vae_scale_factor
         steering = Steering(controls, *cut, resize) if controls else None
@@ -361,7 +390,8 @@ class StableDiffusionPipeline:
         how["tile"] = self.defaults.size if tile is None else tile
         output = self(prompt, negative_prompt, **how)
         if arguments.get("output_type") != "latent":
-            output.images = [large.cropped(painted) for painted in output.images]
+            painted = output.images
+            output.images = [None if one is None else large.cropped(one) for one in painted]
         return output
 
     def _canvas(self, original: Original, settings: Settings) -> Canvas:
@@ -376,6 +406,28 @@ class StableDiffusionPipeline:
         """The noise that a picture of this seed and size begins with, for `latents`."""
         size = self.defaults.size
         return TorchNoise(seed).normal(self.bundle.latent_shape(width or size, height or size))
+
+    def preview(self, latents: Array) -> Image.Image:
+        """A picture of latents, (1, channels, rows, columns), in a moment; at full size.
+
+        Best of a callback's "pred_original_sample". By the folder's tiny decoder where it has one,
+        else by a linear map from latents to colours.
+        """
+        bundle = self.bundle
+        latents = np.nan_to_num(latents)
+        if "vae_decoder_tiny" in bundle.graphs[self.engine.format]:
+            tiny = self.graph("vae_decoder_tiny", {"latent_sample": latents.shape})
+            return as_picture(_decoded(tiny, latents, bundle.tiny_scaling_factor))
+
+        def decode(sample: Array) -> Array:
+            decoder = self.graph("vae_decoder", {"latent_sample": sample.shape})
+            return _decoded(decoder, sample, bundle.scaling_factor)
+
+        if self._colours is None:
+            side = bundle.sample_size  # what is painted in tiles is too large to be decoded whole
+            rows, columns = (min(side, length) for length in latents.shape[2:])
+            self._colours = LatentColours.of(bundle, (*latents.shape[:2], rows, columns), decode)
+        return self._colours.picture(latents, bundle.vae_scale_factor)
 
     def graph(self, part: str, shapes: Shapes, residuals: Shapes | None = None) -> Graph:
         """A part of the model, compiled for these shapes and kept until others are asked for.
@@ -433,9 +485,11 @@ class _Run:
     tell: StageCallback
     timings: Timings = field(default_factory=Timings)
     loaded: set[str] = field(default_factory=set)
+    checker: SafetyChecker | None = None
+    verdicts: list[Verdict] = field(default_factory=list)
 
     def paint(self, jobs: list[_Job], negative_prompt: str | None) -> PipelineOutput:
-        output = PipelineOutput(timings=self.timings)
+        output = PipelineOutput(timings=self.timings, verdicts=self.verdicts)
         negative_prompt = negative_prompt if self.settings.guidance else ""
         prompts = self.read([*(job.prompt for job in jobs), negative_prompt or ""])
         if self.encodes:
@@ -454,7 +508,7 @@ class _Run:
                         output.stopped = True
                         return output
                 assert step is not None  # a schedule has at least one step
-                output.images.append(self.decode(decoder, step.latents))
+                output.images.append(self.decode(decoder, step.latents, job))
                 output.seeds.append(job.seed)
                 if job.variation:
                     output.variation_seeds.append(job.variation.seed)
@@ -527,9 +581,17 @@ class _Run:
         """UNet and VAE decoder, compiled for the size asked, or for its tiles."""
         bundle = self.pipe.bundle
         unet, _ = self.denoisers(conditioning, self.graph)
-        decoder = self.half("vae_decoder", "latent_sample", 1, bundle.vae_scale_factor)
+        part = "vae_decoder_tiny" if self.settings.vae == "tiny" else "vae_decoder"
+        decoder = self.half(part, "latent_sample", 1, bundle.vae_scale_factor)
         decoder.prepare(1, bundle.latent_channels)
+        if self.checks:
+            self.checker = SafetyChecker.of(bundle, self.graph)
         return unet, decoder
+
+    @property
+    def checks(self) -> bool:
+        """Whether pictures are shown to the safety checker."""
+        return self.settings.safety != "off" and self.settings.output_type != "latent"
 
     def denoisers(
         self, conditioning: Conditioning, graph: Callable[..., Graph]
@@ -579,7 +641,7 @@ class _Run:
 
     def graph(self, part: str, shapes: Shapes, residuals: Shapes | None = None) -> Graph:
         """A part of the model, compiled, and the caller told how many of them are."""
-        parts = (4 if self.encodes else 3) + len(self.pipe.controlnets)
+        parts = (4 if self.encodes else 3) + len(self.pipe.controlnets) + self.checks
         parts += self.pipe.second_padding is not None
         self.tell("load", len(self.loaded), parts)
         with self.timings.measure("load"):
@@ -607,13 +669,15 @@ class _Run:
             begun = time.perf_counter()
             sample, told = scheduler.scale_model_input(latents, t), conditioning.inputs(i)
             prediction = self.predict(unet, nets, start, sample, t, told, (i, total))
+            clean = scheduler.pred_original_sample(prediction, t, latents)
             drawn = noise.normal(latents.shape) if scheduler.needs_noise(t) else None
             latents = scheduler.step(prediction, t, latents, drawn)
             if start.kept:
                 after = timesteps[i + 1] if i + 1 < total else None
                 latents = start.kept.around(latents, scheduler, after)
+                clean = start.kept.around(clean, scheduler, None)
             self.timings.steps.append(time.perf_counter() - begun)
-            step = Step(i, t, latents)
+            step = Step(i, t, latents, clean)
             yield step
             latents = step.latents
         calls = total * len(self.settings.tiles.windows())
@@ -651,38 +715,68 @@ class _Run:
         """Show a step to the caller; False where it ends the run."""
         if self.on_step is None:
             return True
-        shown = {"latents": step.latents, "image": image}
+        shown = {
+            "latents": step.latents,
+            "pred_original_sample": step.clean,
+            "image": image,
+        }
         answer = self.on_step(self.pipe, step.index, step.timestep, shown)
         if isinstance(answer, dict):
             step.latents = answer.get("latents", step.latents)
         return answer is not False
 
-    def decode(self, decoder: Half, latents: Array) -> Any:
-        """Latents to a picture of the kind asked for."""
+    def decode(self, decoder: Half, latents: Array, job: _Job) -> Any:
+        """Latents to a picture of the kind asked for; None where it is withheld."""
         if self.settings.output_type == "latent":
             return latents
+        bundle, tiny = self.pipe.bundle, self.settings.vae == "tiny"
         with self.timings.measure("decode"):
-            sample = latents / np.float32(self.pipe.bundle.scaling_factor)
-            decoded = decoder(sample, functools.partial(self.tell, "decode"))
-            pixels = np.clip(decoded[0].transpose(1, 2, 0) / 2 + 0.5, 0, 1)
-        if not np.isfinite(pixels).all():
-            raise EngineError(
-                "the model gave values that are no numbers, which would be a black picture; "
-                "compute in full precision (inference_precision f32), or use another scheduler"
-            )
-        return self.finish(pixels)
+            factor = bundle.tiny_scaling_factor if tiny else bundle.scaling_factor
+            sample = latents / np.float32(factor)
+            pixels = _pixels(decoder(sample, functools.partial(self.tell, "decode")))
+            if not np.isfinite(pixels).all():
+                raise EngineError(
+                    "the model gave values that are no numbers, which would be a black picture; "
+                    "compute in full precision (inference_precision f32), or use another scheduler"
+                )
+            shown = self.judged(self.checker, pixels, job) if self.checker else pixels
+        return None if shown is None else self.finish(shown)
+
+    def judged(self, checker: SafetyChecker, pixels: Array, job: _Job) -> Array | None:
+        """The pixels, or what is left of them where the safety checker finds them unsafe."""
+        verdict = checker(as_picture(pixels))
+        self.verdicts.append(verdict)
+        if not verdict.nsfw:
+            return pixels
+        blurs = self.settings.safety == "blur"
+        log.warning(
+            "the picture of seed %d is %s: the safety checker finds it unsafe: %s",
+            *(job.seed, "blurred" if blurs else "withheld", verdict),
+        )
+        return blurred(pixels) if blurs else None
 
     def finish(self, pixels: Array) -> Any:
         """Pixels 0 to 1 as the kind of picture asked for, in the original where it is kept."""
         kept = self.original if self.original and self.original.keep_unmasked else None
         if self.settings.output_type == "np" and not kept:
             return pixels
-        picture = Image.fromarray((pixels * 255).round().astype(np.uint8))
+        picture = as_picture(pixels)
         if kept:
             picture = kept.around(picture)
         if self.settings.output_type == "np":
             return np.asarray(picture, np.float32) / 255
         return picture
+
+
+def _decoded(decoder: Graph, latents: Array, scaling_factor: float) -> Array:
+    """Pixels as `_pixels` has them."""
+    return _pixels(_only(decoder({"latent_sample": latents / np.float32(scaling_factor)})))
+
+
+def _pixels(decoded: Array) -> Array:
+    """(1, 3, height, width) in -1 to 1 as (height, width, 3) in 0 to 1."""
+    pixels: Array = np.clip(decoded[0].transpose(1, 2, 0) / 2 + 0.5, 0, 1)
+    return pixels
 
 
 def _only(outputs: dict[str, Array]) -> Array:

@@ -13,6 +13,7 @@ from .control import Controls
 from .errors import PromptError, SettingError
 from .guidance import ClassifierFree, Guidance, Instructed
 from .images.original import Original
+from .safety import chosen
 from .start import steps_taken
 from .tiles import Tiles
 from .vae_tiling import WHEN, VaeTiling
@@ -21,6 +22,7 @@ from .variation import Variation
 log = logging.getLogger("pleinair")
 
 OUTPUT_TYPES = ("pil", "np", "latent")
+DECODERS = ("full", "tiny")
 # What torch.Generator.manual_seed takes.
 _SEEDS = range(-(2**63), 2**64)
 
@@ -52,6 +54,8 @@ class Settings:
     noise_level: int | None
     tiles: Tiles
     vae_tiles: Tiles | VaeTiling
+    vae: str
+    safety: str
     lcm_strength: float = 1.0
     """How much of its timesteps LCM draws from: image to image there takes all steps."""
 
@@ -79,6 +83,8 @@ class Settings:
         tile: int | None = None,
         tile_overlap: int | None = None,
         vae_tiling: str = "auto",
+        vae: str = "full",
+        safety: str | None = None,
     ) -> "Settings":
         """Raises SettingError, naming the argument and what it may be."""
         _check_pictures(bundle, original, strength, image_guidance_scale)
@@ -108,6 +114,8 @@ class Settings:
             _noise_level(bundle, noise_level),
             tiles,
             _vae_tiles(bundle, tiles, vae_tiling),
+            _decoder(bundle, vae),
+            chosen(bundle, safety),
         )
         if _shortens(bundle, original, settings.scheduler):
             settings = replace(settings, strength=1.0, lcm_strength=settings.strength)
@@ -270,6 +278,16 @@ def _guidance(bundle: Bundle, scale: float, image_scale: float | None) -> Guidan
     if not (math.isfinite(image_scale) and image_scale >= 0):
         raise SettingError(f"image_guidance_scale is {image_scale}; give 0 or more")
     return Instructed(scale, image_scale) if scale > 1 and image_scale >= 1 else None
+
+
+def _decoder(bundle: Bundle, vae: str) -> str:
+    if vae not in DECODERS:
+        raise SettingError(f"vae is {vae!r}; choose from: {', '.join(DECODERS)}")
+    if vae == "tiny" and not bundle.has("vae_decoder_tiny"):
+        raise SettingError(
+            f"{bundle.name} has no tiny decoder; export it anew with: pleinair-export --tiny-vae"
+        )
+    return vae
 
 
 def _check_pictures(

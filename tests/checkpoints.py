@@ -196,6 +196,69 @@ def tiny_text_encoder(vocab_size: int) -> Any:
     return CLIPTextModel(config)
 
 
+def safety_checker(seed: int = 0) -> Any:
+    """A random safety checker, of pictures of 32x32."""
+    from diffusers.pipelines.stable_diffusion import StableDiffusionSafetyChecker
+    from transformers import CLIPConfig
+
+    vision = {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "image_size": 32,
+        "patch_size": 8,
+    }
+    config = CLIPConfig(text_config={}, vision_config=vision, projection_dim=16)
+
+    def build() -> Any:
+        import torch
+
+        checker = StableDiffusionSafetyChecker(config)
+        for name in ("concept_embeds", "special_care_embeds"):
+            getattr(checker, name).data = torch.randn_like(getattr(checker, name))
+        return checker
+
+    return _random(build, seed).eval()
+
+
+def add_safety_checker(folder: Path, checker: Any) -> None:
+    """Put one into a checkpoint, under the keys that the published ones have."""
+    import torch
+    from safetensors.torch import save_file
+
+    weights = {}
+    for key, value in checker.state_dict().items():
+        bare = key.replace("vision_model.", "", 2) if "vision_model." in key else None
+        weights[f"vision_model.vision_model.{bare}" if bare else key] = value.contiguous()
+    weights["vision_model.vision_model.embeddings.position_ids"] = torch.arange(17)[None]
+    target = folder / "safety_checker"
+    checker.config.save_pretrained(target)
+    save_file(weights, target / "model.safetensors", metadata={"format": "pt"})
+    preprocessor = {"crop_size": 32, "size": 32, "feature_extractor_type": "CLIPFeatureExtractor"}
+    _write_json(folder / "feature_extractor" / "preprocessor_config.json", preprocessor)
+    index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+    index["safety_checker"] = ["stable_diffusion", "StableDiffusionSafetyChecker"]
+    index["feature_extractor"] = ["transformers", "CLIPImageProcessor"]
+    _write_json(folder / "model_index.json", index)
+
+
+def autoencoder_tiny(folder: Path, seed: int = 0) -> Path:
+    """A random AutoencoderTiny for the latents of `tiny_vae`."""
+    from diffusers import AutoencoderTiny
+
+    def build() -> Any:
+        return AutoencoderTiny(
+            encoder_block_out_channels=(8,) * 4,
+            decoder_block_out_channels=(8,) * 4,
+            num_encoder_blocks=(1,) * 4,
+            num_decoder_blocks=(1,) * 4,
+        )
+
+    _random(build, seed).save_pretrained(folder)
+    return folder
+
+
 def bpe_tokenizer(folder: Path) -> int:
     """Write CLIP's tokenizer files for a small vocabulary; return how many tokens it has.
 

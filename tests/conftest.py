@@ -37,6 +37,29 @@ def exported_onnx(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactor
 
 
 @pytest.fixture(scope="session")
+def guarded_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random checkpoint with a safety checker; `tiny_vae/` in it is an AutoencoderTiny."""
+    import checkpoints
+
+    folder = tmp_path_factory.mktemp("guarded") / "guarded-sd"
+    checkpoints.tiny_stable_diffusion(folder, old_keys=False)
+    checkpoints.add_safety_checker(folder, checkpoints.safety_checker())
+    checkpoints.autoencoder_tiny(folder / "tiny_vae")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def exported_guarded(guarded_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`guarded_checkpoint` in both formats, with checker and tiny decoder. Read-only."""
+    from pleinair.export import export_model
+
+    target = tmp_path_factory.mktemp("exported") / "guarded"
+    formats = ["openvino", "onnx"]
+    tiny = guarded_checkpoint / "tiny_vae"
+    return export_model(guarded_checkpoint, target, formats, "fp32", tiny_vae=tiny)
+
+
+@pytest.fixture(scope="session")
 def pocket_tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tokenizer that models/pocket's training makes. Read-only: tests share it."""
     from pleinair.models.pocket.training import tokenizer

@@ -6,9 +6,3 @@ are applied to a graph before it is compiled (`openvino_model.py`, `onnx_graph.p
 PyTorch module when it is exported (`export/lora.py`). `residuals.py` adds to a UNet the inputs that
 ControlNets need.
 """
-
-from ..errors import PleinairError
-
-
-class AdapterError(PleinairError):
-    """A LoRA or embedding file cannot be read, trusted, or fitted to the model."""

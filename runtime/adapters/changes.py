@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import AdapterError
+from ..errors import AdapterError
 
 Array = NDArray[np.float32]
 Change = Callable[[Array], Array]

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from tokenizers import AddedToken, Tokenizer
 
-from . import AdapterError, pickles, safetensors
+from ..errors import AdapterError
+from . import pickles, safetensors
 from .changes import Array, Changes, Shapes
 
 _MATRIX = "embeddings.token_embedding.weight"

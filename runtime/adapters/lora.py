@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from . import AdapterError, naming, safetensors
+from ..errors import AdapterError
+from . import naming, safetensors
 from .changes import Array, Changes, Shapes
 from .merging import Layer, complete
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import AdapterError
+from ..errors import AdapterError
 
 Array = NDArray[np.float32]
 Factors = Mapping[str, NDArray[Any]]

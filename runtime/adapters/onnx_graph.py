@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from . import AdapterError, protobuf
+from ..errors import AdapterError
+from . import protobuf
 from .changes import Changes, Shapes, changed, parameter_name
 
 Array = NDArray[Any]

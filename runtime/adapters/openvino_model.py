@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import AdapterError
+from ..errors import AdapterError
 from .changes import Changes, Shapes, changed, parameter_name
 
 

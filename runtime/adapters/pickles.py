@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import AdapterError
+from ..errors import AdapterError
 from .safetensors import from_bfloat16
 
 Array = NDArray[Any]

@@ -10,7 +10,8 @@ and no weights are stored twice.
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
-from . import AdapterError, protobuf
+from ..errors import AdapterError
+from . import protobuf
 from .onnx_graph import Node
 
 # diffusers' arguments of UNet2DConditionModel.

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import AdapterError
+from ..errors import AdapterError
 
 Array = NDArray[Any]
 

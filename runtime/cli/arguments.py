@@ -11,6 +11,7 @@ from ..engines.choice import ENGINES
 from ..images.fitting import WAYS
 from ..images.metadata import TYPES
 from ..images.watermark import COMPVIS
+from ..safety import SAFETY
 from ..vae_tiling import WHEN
 
 DEFAULT_PROMPT = "a red apple"
@@ -84,6 +85,7 @@ NUMBERS = (
     Setting("height", ("--H", "--height"), "PIXELS", "a multiple of 8"),
     Setting("eta", ("--eta", "--ddim_eta"), "X", "DDIM's noise, 0 to 1 (default: 0)"),
     Setting("clip_skip", ("--clip-skip",), "N", "text layers left out, from the end"),
+    Setting("vae", ("--vae",), "NAME", "full, or tiny: the model's tiny decoder, where it has one"),
 )
 XL = (
     Setting(
@@ -428,6 +430,20 @@ def _where(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument("--skip_save", action="store_true", help="save no pictures: for timing")
     group.add_argument(
+        "--safety",
+        choices=SAFETY,
+        help="a picture that the model's safety checker finds unsafe: on does not save it and "
+        "says so (exit code 3), blur saves its colours (default: on where the model has one)",
+    )
+    group.add_argument(
+        "--preview",
+        metavar="FILE",
+        help="show the picture while it is painted: a .png that is replaced, or the word terminal",
+    )
+    group.add_argument(
+        "--preview-every", type=int, default=1, metavar="N", help="steps (default: %(default)s)"
+    )
+    group.add_argument(
         "--watermark",
         nargs="?",
         const=COMPVIS,
@@ -454,6 +470,12 @@ def _model(group: argparse._ArgumentGroup) -> None:
         default=[],
         metavar="FILE[:WEIGHT]",
         help="a LoRA, LoHa or LoKr file (.safetensors) and how much of it; may be repeated",
+    )
+    group.add_argument(
+        "--lora-dir",
+        type=Path,
+        metavar="FOLDER",
+        help="where <lora:name:0.8> in a prompt finds name.safetensors (default: models/loras)",
     )
     group.add_argument(
         "--embedding",

@@ -1,5 +1,6 @@
 """`--enlarge`: a picture just painted, or one that is there, made larger in a second pass."""
 
+import argparse
 import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -10,7 +11,9 @@ from ..enlarging import enlarged
 from ..errors import SettingError
 from ..images.fitting import Fit, Size
 from ..images.reading import over, read
-from ..pipeline import StableDiffusionPipeline
+from ..pipeline import PipelineOutput, StableDiffusionPipeline
+from .arguments import picture_input
+from .picture import Picture
 
 Tell = Callable[[str, int, int], object]
 
@@ -31,22 +34,26 @@ class Checked(Exception):  # noqa: N818 (nothing is wrong)
 
 def painted(
     pipe: StableDiffusionPipeline,
-    settings: Mapping[str, Any],
-    start: Mapping[str, Any],
-    latents: Any,
-    tell: Tell,
-) -> Image.Image:
+    asked: Picture,
+    options: argparse.Namespace,
+    callback_on_stage: Tell,
+    callback_on_step_end: Any = None,
+) -> PipelineOutput:
     """One picture: a call, and where the settings have `enlarge`, the pass that makes it larger.
 
-    start: the picture to start from and its mask, by the pipeline's names.
+    What is returned is of the last pass; a picture that is withheld is not enlarged.
     Raises SettingError for either pass before the first begins.
     """
+    settings, start = asked.settings, picture_input(options)
+    told = {"safety": options.safety, "callback_on_step_end": callback_on_step_end}
+    first = {**start, **told, "noise_seed": asked.noise_seed}
+    tell = callback_on_stage
     call = {name: value for name, value in settings.items() if name not in _OWN}
     scale = settings.get("enlarge")
     if scale is None:
         for name in _OWN.keys() & settings.keys():
             raise SettingError(f"{name} is about --enlarge; give that too")
-        return _only(pipe(**call, **start, latents=latents, callback_on_stage=tell))
+        return pipe(**call, **first, callback_on_stage=tell)
     second = {name: value for name, value in call.items() if name not in _FIRST}
     own = {**DEFAULTS, **settings}
     second |= {argument: own[name] for name, argument in _OWN.items()}
@@ -59,14 +66,17 @@ def painted(
 
     if is_enough(settings, start):
         picture = _brought_to_size(settings, start["image"])
-        return _only(pipe.enlarge(picture, **second, callback_on_stage=tells))
+        return pipe.enlarge(picture, **second, **told, callback_on_stage=tells)
     if "tile" not in call:
         call.pop("tile_overlap", None)  # of the second pass's tiles, which are there unasked
     enlarged(first_size(settings, start, pipe.defaults.size), scale)
     with contextlib.suppress(Checked):
         pipe.enlarge(_STAND_IN, **second, callback_on_stage=begins)
-    small = _only(pipe(**call, **start, latents=latents, callback_on_stage=tell))
-    return _only(pipe.enlarge(small, **second, callback_on_stage=tells))
+    small = pipe(**call, **first, callback_on_stage=tell)
+    [picture] = small.images
+    if picture is None:
+        return small
+    return pipe.enlarge(picture, **second, **told, callback_on_stage=tells)
 
 
 def is_enough(settings: Mapping[str, Any], start: Mapping[str, Any]) -> bool:
@@ -91,8 +101,3 @@ def _brought_to_size(settings: Mapping[str, Any], image: Any) -> Image.Image:
         raise SettingError(f"width and height are {size[0]} and {size[1]}; give 1 or more")
     enlarged(size, settings["enlarge"])  # before so much memory is asked for
     return Fit.of(picture.size, size, settings.get("resize", "stretch")).lay(picture)
-
-
-def _only(output: Any) -> Image.Image:
-    image: Image.Image = output.images[0]
-    return image

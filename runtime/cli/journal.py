@@ -6,6 +6,7 @@ is append-only, a JSON object a line, each synced before what it tells of happen
 
     {"begun": "<digest>", "seed": 7}
     {"item": "0", "file": "samples/00000.png", "sha256": "…"}
+    {"item": "1", "withheld": "concept 3 scores 0.25 over 0.21"}
 
 A line about a file is written when the file is whole but has no name yet. So at any moment an item
 is done if, and only if, its last line's file stands there with that content; nothing needs to be
@@ -45,6 +46,7 @@ class Journal:
         self.path = folder / f"journal-{self.owner}.jsonl"
         self.seed = seed
         self._told: dict[str, tuple[Path, str]] = {}
+        self._withheld: dict[str, str] = {}
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._file = self.path.open("a+b")
@@ -79,6 +81,15 @@ class Journal:
         self._append({"item": item, "file": name, "sha256": sha256})
         self._told[item] = path, sha256
 
+    def withhold(self, item: str, why: str) -> None:
+        """Note, for good, that an item is done and becomes no file."""
+        self._append({"item": item, "withheld": why})
+        self._withheld[item] = why
+
+    def withheld(self, item: str) -> str | None:
+        """Why an item has become no file; None where it was not withheld."""
+        return self._withheld.get(item)
+
     def done(self, item: str) -> Path | None:
         """The file that an item has become; None where it has yet to be painted."""
         path, sha256 = self._told.get(item, (None, ""))
@@ -94,6 +105,8 @@ class Journal:
                 begun, self.seed = True, record["seed"]
             elif all(isinstance(record.get(key), str) for key in ("item", "file", "sha256")):
                 self._told[record["item"]] = self.folder / record["file"], record["sha256"]
+            elif all(isinstance(record.get(key), str) for key in ("item", "withheld")):
+                self._withheld[record["item"]] = record["withheld"]
         if not begun:
             self._append({"begun": self.digest, "seed": self.seed})
         # Nobody else is at this job, so its unfinished files are from one that was killed.

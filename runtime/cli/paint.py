@@ -1,353 +1,267 @@
 """The painting command: arguments in, pictures out."""
 
 import argparse
-import contextlib
-import dataclasses
 import functools
-import hashlib
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from PIL import Image
 
 from .. import catalog
-from ..adapters import inversion, lora
 from ..bundle import Bundle
-from ..controlnet import opened, weighed
-from ..engines.choice import choose
-from ..engines.protocol import Engine
 from ..enlarging import enlarged
-from ..errors import PleinairError, SettingError
+from ..errors import PleinairError, PromptError, SettingError
+from ..exits import MISTAKE
 from ..images import watermark
-from ..images.condition import split
 from ..images.grid import grid
 from ..images.saving import check_target, next_numbered, save, save_numbered
-from ..pipeline import StableDiffusionPipeline
-from ..schedulers.catalog import NAMED, SOLVERS
-from ..settings import consecutive, seeds_of
-from ..text import styles
-from ..text.wildcards import drawn
+from ..images.sheets import placard
+from ..settings import consecutive
 from . import enlarging
-from .arguments import BETAS, CALL, DEFAULT_PROMPT, given, picture_input
+from .arguments import CALL, DEFAULT_PROMPT, given, picture_input
 from .compare import Comparison
+from .job import journal_of, painted_before
 from .journal import Journal
+from .live import Preview, PreviewTerminal, looking, preview_of
+from .picture import Picture, how_many, pictures_of
+from .pipelines import Pipelines, bundle_of
 from .progress import StageBars
-from .prompts import read_prompts
-from .repeat import bundle_digest, restore, tell_of_another_model
+from .prompts import PromptFile, PromptLine, read_prompts
+from .record import record
+from .repeat import restore, tell_of_another_model
 
-BAD_LINES = 2
+# Nothing is wrong, but a file that was asked for is not there.
+WITHHELD = 3
 _GRID = "grid"
+# The side of a sign in the place of a picture whose size nobody asked for.
+_SIGN = 256
 
-Painted = tuple[Image.Image, dict[str, Any]]
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A picture to paint: the call's arguments, and the seed of its start noise where another."""
+class Painted:
+    """A picture, and what its file says; image None: withheld, and why."""
 
-    settings: Mapping[str, Any]
-    noise_seed: int | None = None
+    image: Image.Image | None
+    record: Mapping[str, Any]
+    why: str = ""
+
+    @property
+    def shown(self) -> Image.Image:
+        """For sheets: the picture, or words in its place."""
+        return self.image or _withheld_sign(self.record)
 
 
 def paint(options: argparse.Namespace) -> int:
-    """Paint all that the options ask for; 2 where lines of the prompt file were left out."""
+    """Paint all that the options ask for.
+
+    Returns 2 where lines of the prompt file were left out, else 3 where pictures were withheld.
+    """
     said = restore(options) if options.params_from else {}
     comparison = Comparison.parsed(options.compare) if options.compare else None
     _check_options(options, comparison)
-    lines, bad = [options], []
+    preview = preview_of(options)
+    file = PromptFile([PromptLine(0, options)], [])
     if options.from_file:
         file = read_prompts(options.from_file, options)
-        lines, bad = [line.options for line in file.lines], file.bad
-    counts = [_pictures_each(line) for line in lines]
-    bundle = _bundle(options)
+    counts = _each(file, lambda line: how_many(line.options))
+    bundle = bundle_of(options)
     tell_of_another_model(said, bundle)
     if comparison:
-        _paint_comparison(options, bundle, comparison)
-        return 0
-    seed = consecutive(options.seed, max(counts))[0]
-    with _journal(options, bundle, lines, seed) as journal:
+        return _paint_comparison(options, bundle, comparison, preview)
+    seed = consecutive(options.seed, max(counts.values()))[0]
+    lines = [line.options for line in file.lines]
+    with journal_of(options, bundle, lines, seed) as journal:
         # A job that goes on has the seed that it began with.
-        pictures = _pictures(options, lines, journal.seed if journal else seed)
-        _paint_job(options, bundle, pictures, journal)
-    for number, what in bad:
+        pictures = _pictures(file, counts, bundle, journal.seed if journal else seed)
+        withheld = _paint_job(options, bundle, file, pictures, journal, preview)
+    for number, what in sorted(file.bad):
         print(f"{options.from_file}: line {number} left out: {what}", file=sys.stderr)
-    return BAD_LINES if bad else 0
+    return MISTAKE if file.bad else WITHHELD if withheld else 0
+
+
+def _each(file: PromptFile, make: Callable[[PromptLine], Made]) -> dict[int, Made]:
+    """What is made of each line, by its number; lines that cannot be used become bad ones.
+
+    Raises the error itself where the line is the command line, and PromptError where none is left.
+    """
+    made = {}
+    for line in file.lines:
+        if line.number in {number for number, _ in file.bad}:
+            continue
+        try:
+            made[line.number] = make(line)
+        except PleinairError as error:
+            if not line.number:
+                raise
+            file.bad.append((line.number, str(error)))
+    if not made:
+        number, what = min(file.bad)
+        raise PromptError(f"{file.path}: no line can be painted; line {number}: {what}")
+    return made
 
 
 def _pictures(
-    options: argparse.Namespace, lines: Sequence[argparse.Namespace], seed: int
-) -> list[Picture]:
-    """Every line's prompt from each of its seeds: its own, or those that all lines share."""
-    pictures = []
-    for line in lines:
-        settings = {"prompt": DEFAULT_PROMPT, "seed": seed, **given(line, CALL)}
-        strength = settings.get("variation_strength", 0.0)
-        other = settings.get("variation_seed")
-        seeds = seeds_of(settings["seed"], other, strength, _pictures_each(line))
-        noise_seed = seeds[0][0] if options.fixed_code else options.noise_seed
-        for own, variation in seeds:
-            numbers = {"seed": own, **({"variation_seed": variation.seed} if variation else {})}
-            pictures.append(Picture(_worded({**settings, **numbers}, line), noise_seed))
+    file: PromptFile, counts: Mapping[int, int], bundle: Bundle, seed: int
+) -> dict[int, Picture]:
+    """The pictures of all lines, numbered so that a line left out moves no other's."""
+
+    def make(line: PromptLine) -> list[Picture]:
+        made = pictures_of(line.options, seed, line.number)
+        _check_watermark(line.options, bundle, made)
+        return made
+
+    made = _each(file, make)
+    pictures: dict[int, Picture] = {}
+    first = 0
+    for number, count in counts.items():
+        pictures.update(enumerate(made.get(number, ()), start=first))
+        first += count
     return pictures
 
 
-def _worded(settings: dict[str, Any], line: argparse.Namespace) -> dict[str, Any]:
-    """The prompts in their styles, and what is to be drawn in them drawn by the picture's seed."""
-    prompt, negative = styles.apply(
-        line.style or (), settings["prompt"], settings.get("negative_prompt", "")
-    )
-    if line.wildcards:
-        prompt, negative = drawn([prompt, negative], line.wildcards, settings["seed"])
-    return {**settings, "prompt": prompt, **({"negative_prompt": negative} if negative else {})}
-
-
 def _paint_job(
-    options: argparse.Namespace, bundle: Bundle, pictures: list[Picture], journal: Journal | None
-) -> None:
-    """Paint what is not there yet, each picture saved as soon as it is done; then the sheet."""
-    files = _files(journal, len(pictures))
-    waiting = [i for i in range(len(pictures)) if i not in files]
-    _check(options, bundle, pictures, journal.owner if journal else "")
+    options: argparse.Namespace,
+    bundle: Bundle,
+    file: PromptFile,
+    pictures: dict[int, Picture],
+    journal: Journal | None,
+    preview: Preview | None,
+) -> bool:
+    """Paint what is not there yet, each picture saved as soon as it is done; then the sheet.
+
+    Returns whether one was withheld.
+    """
+    files = painted_before(journal, pictures)
+    _check(options, len(pictures), journal.owner if journal else "")
     images: dict[int, Image.Image] = {}
     try:
-        if waiting:
-            painting = _paint_all(_open(options, bundle), options, [pictures[i] for i in waiting])
-            for i, (image, record) in zip(waiting, painting, strict=True):
-                images[i] = image
-                if not options.skip_save:
-                    files[i] = _save(image, record, options, journal, i)
-        if len(pictures) > 1 and not (options.skip_grid or options.output):
-            files[len(pictures)] = _save_grid(options, files, images, journal, len(pictures))
+        if waiting := {i: picture for i, picture in pictures.items() if i not in files}:
+            pipelines = Pipelines(options, bundle)
+            if options.from_file:
+                waiting = _rehearsed(pipelines, file, waiting)
+            painting = _paint_all(pipelines, options, list(waiting.values()), preview)
+            for i, painted in zip(waiting, painting, strict=True):
+                images[i] = painted.shown
+                if painted.image is None:
+                    files[i] = None
+                    if journal:
+                        journal.withhold(str(i), painted.why)
+                elif not options.skip_save:
+                    files[i] = _save(painted.image, painted.record, options, journal, i)
+        whole = [i for i in pictures if i in images or i in files]
+        if len(whole) > 1 and not (options.skip_grid or options.output):
+            sheet = [images[i] if i in images else _saved(files[i], pictures[i]) for i in whole]
+            files[1 + max(whole)] = _save_grid(options, sheet, journal)
     finally:
         # After Ctrl-C too: the pictures that are finished are whole, and named.
         for _, path in sorted(files.items()):
-            print(path)
+            if path is not None:
+                print(path)
+    return None in files.values()
 
 
-def _paint_comparison(options: argparse.Namespace, bundle: Bundle, comparison: Comparison) -> None:
+def _rehearsed(
+    pipelines: Pipelines, file: PromptFile, pictures: Mapping[int, Picture]
+) -> dict[int, Picture]:
+    """Those whose calls get past their checks; a line of which one does not is left out."""
+
+    def rehearse(line: PromptLine) -> None:
+        for picture in pictures.values():
+            if picture.line == line.number:
+                pipelines.rehearse(picture)
+
+    fine = _each(file, rehearse)
+    return {i: picture for i, picture in pictures.items() if picture.line in fine}
+
+
+def _paint_comparison(
+    options: argparse.Namespace,
+    bundle: Bundle,
+    comparison: Comparison,
+    preview: Preview | None,
+) -> int:
     """One picture a cell, all from one seed; the sheets are saved beside them."""
     base = given(options, CALL)
     base.setdefault("prompt", DEFAULT_PROMPT)
     base["seed"] = consecutive(options.seed, 1)[0]
-    cells = [_worded({**base, **cell}, options) for cell in comparison.cells()]
+    cells = [{**base, **cell} for cell in comparison.cells()]
     pictures = [
-        Picture(cell, cell["seed"] if options.fixed_code else options.noise_seed) for cell in cells
+        Picture.of(cell, options, cell["seed"] if options.fixed_code else options.noise_seed)
+        for cell in cells
     ]
-    _check(options, bundle, pictures)
-    pipe = _open(options, bundle)
+    _check_watermark(options, bundle, pictures)
+    _check(options, len(pictures))
+    pipelines = Pipelines(options, bundle)
     for picture in pictures:
-        _rehearse(pipe, options, picture)
-    images, records = [], []
+        pipelines.rehearse(picture)
+    done: list[Painted] = []
     try:
-        for image, record in _paint_all(pipe, options, pictures):
-            images.append(image)
-            records.append(record)
-            if not options.skip_save:
-                print(_save(image, record, options))
+        for painted in _paint_all(pipelines, options, pictures, preview):
+            done.append(painted)
+            if painted.image and not options.skip_save:
+                print(_save(painted.image, painted.record, options))
     finally:
-        for board in comparison.sheets(images) if len(images) == len(pictures) else ():
+        images = [painted.shown for painted in done]
+        for board in comparison.sheets(images) if len(done) == len(pictures) else ():
+            records = [painted.record for painted in done]
             common = {name: value for name, value in records[0].items() if _same(name, records)}
             print(save_numbered(board, options.outdir, common, prefix="compare-", digits=4))
+    return WITHHELD if any(painted.image is None for painted in done) else 0
 
 
 def _same(name: str, records: Sequence[Mapping[str, Any]]) -> bool:
     return all(record.get(name) == records[0].get(name) for record in records)
 
 
-def _rehearse(pipe: StableDiffusionPipeline, options: argparse.Namespace, picture: Picture) -> None:
-    """Make a call up to where its prompt has been read, so that what is wrong is said early."""
-
-    def stop(stage: str, done: int, total: int) -> None:
-        if stage == "denoise" or (stage == "encode" and done == total):
-            raise enlarging.Checked
-
-    with contextlib.suppress(enlarging.Checked):
-        enlarging.painted(pipe, picture.settings, picture_input(options), None, stop)
-
-
 def _paint_all(
-    pipe: StableDiffusionPipeline, options: argparse.Namespace, pictures: Sequence[Picture]
+    pipelines: Pipelines,
+    options: argparse.Namespace,
+    pictures: Sequence[Picture],
+    preview: Preview | None,
 ) -> Iterator[Painted]:
     """One call a picture, so that each can be saved as soon as it is done."""
-    with StageBars(len(pictures)) as bars:
+    above = preview if isinstance(preview, PreviewTerminal) else None
+    with StageBars(len(pictures), above) as bars:
         for picture in pictures:
-            settings = picture.settings
-            latents = None
-            if picture.noise_seed is not None:
-                size = settings.get("width"), settings.get("height")
-                latents = pipe.start_noise(picture.noise_seed, *size)
-            start = picture_input(options)
-            image = enlarging.painted(pipe, settings, start, latents, bars)
-            if options.watermark is not None:
+            pipe = pipelines.of(picture.loras)
+            output = enlarging.painted(
+                pipe,
+                picture,
+                options,
+                callback_on_step_end=looking(preview, options.preview_every) if preview else None,
+                callback_on_stage=bars,
+            )
+            image: Image.Image | None = output.images[0]
+            if preview and image:
+                preview.show(image)
+            elif preview:
+                preview.clear()  # previews are not checked: what is withheld must not stay
+            if image and options.watermark is not None:
                 image = watermark.embed(image, options.watermark)
             bars.picture_done()
-            yield image, _record(pipe, options, picture, image)
+            why = "; ".join(map(str, output.verdicts))
+            yield Painted(image, record(pipe, options, picture, image), why)
 
 
-def _record(
-    pipe: StableDiffusionPipeline,
-    options: argparse.Namespace,
-    picture: Picture,
-    image: Image.Image,
-) -> dict[str, Any]:
-    """What a picture's file says of how it was made: the defaults by their values."""
-    defaults, bundle = pipe.defaults, pipe.bundle
-    scale = picture.settings.get("enlarge", 1)
-    size = {"width": round(image.width / scale), "height": round(image.height / scale)}
-    # What is kept of a picture brings its own size back, which may be none to paint at.
-    if options.keep_unmasked or enlarging.is_enough(picture.settings, picture_input(options)):
-        size = {}
-    filled = {
-        **size,
-        **(enlarging.DEFAULTS if "enlarge" in picture.settings else {}),
-        "num_inference_steps": defaults.steps,
-        "guidance_scale": defaults.guidance_scale,
-        "scheduler": defaults.scheduler or _named(bundle.scheduler),
-    }
-    around = {
-        "noise_seed": picture.noise_seed,
-        **given(options, BETAS),
-        "watermark": options.watermark,
-        "precision": options.precision,
-        "engine": pipe.engine.name,
-        "device": pipe.engine.device,
-        "model": bundle.name,
-        "model_digest": bundle_digest(bundle) or None,
-        "solver": bundle.scheduler.get("_class_name"),
-        "version": f"Pleinair {_version()}",
-    }
-    record = {**filled, **picture.settings, **around}
-    return {name: value for name, value in record.items() if value is not None}
+def _saved(path: Path | None, picture: Picture) -> Image.Image:
+    """A picture that an earlier run has painted, for the sheet."""
+    return Image.open(path) if path else _withheld_sign(picture.settings)
 
 
-def _named(config: Mapping[str, Any]) -> str | None:
-    """The short name of a model's own scheduler, where one stands for just its options."""
-    for name, (solver, options) in NAMED.items():
-        own = SOLVERS.get(str(config.get("_class_name"))) is solver
-        if own and all(config.get(key, False) == value for key, value in options.items()):
-            return name
-    return None
-
-
-def _version() -> str:
-    try:
-        return version("pleinair")
-    except PackageNotFoundError:  # run from a checkout that is on the path but not installed
-        return "(not installed)"
-
-
-def _bundle(options: argparse.Namespace) -> Bundle:
-    folder = catalog.find(options.model) if options.model else catalog.preferred()
-    bundle = Bundle.open(folder, options.tokenizer)
-    _check_latents(options, bundle)
-    return dataclasses.replace(bundle, scheduler={**bundle.scheduler, **given(options, BETAS)})
-
-
-def _check_latents(options: argparse.Namespace, bundle: Bundle) -> None:
-    own = {"C": bundle.latent_channels, "f": bundle.vae_scale_factor}
-    for flag, value in own.items():
-        if getattr(options, flag) not in (None, value):
-            raise SettingError(
-                f"--{flag} is {getattr(options, flag)}; {bundle.name} has {value}: leave it out"
-            )
-
-
-def _open(options: argparse.Namespace, bundle: Bundle) -> StableDiffusionPipeline:
-    engine = _engine(options, bundle)
-    print(f"model: {bundle.path}; {engine.name} on {engine.device}", file=sys.stderr)
-    if bundle.path == catalog.bundled() and not options.model:
-        print(
-            "this is the small bundled model; for Stable Diffusion: "
-            "pleinair pull stable-diffusion-v1-5-fp16-ov",
-            file=sys.stderr,
-        )
-    return StableDiffusionPipeline(
-        bundle,
-        engine,
-        [lora.opened(named) for named in options.lora],
-        [inversion.opened(named) for named in options.embedding],
-        opened(options.controlnet),
-    )
-
-
-def _engine(options: argparse.Namespace, bundle: Bundle) -> Engine:
-    precision = None if options.precision == "autocast" else "f32"
-    settings = (options.threads, options.cache_dir, precision)
-    try:
-        return choose(bundle, options.engine or "auto", options.device or "auto", *settings)
-    except PleinairError as error:
-        if not options.machine_restored:
-            raise
-        print(f"painting on what is here instead: {error}", file=sys.stderr)
-        return choose(bundle, "auto", "auto", *settings)
-
-
-def _journal(
-    options: argparse.Namespace, bundle: Bundle, lines: Sequence[argparse.Namespace], seed: int
-) -> contextlib.AbstractContextManager[Journal | None]:
-    """The journal of a prompt file's job; none for what is one picture, or is not saved."""
-    if not options.from_file or options.output or options.skip_save:
-        return contextlib.nullcontext()
-    # By the content of files and the name of the model, wherever they stand.
-    elsewhere = {"from_file", "outdir", "params_from", "threads", "cache_dir", "model", "tokenizer"}
-    inputs = {
-        "model": [bundle.name, bundle_digest(bundle)],
-        "lines": [
-            {name: value for name, value in vars(line).items() if name not in elsewhere}
-            for line in lines
-        ],
-        "files": [_digest(path) for line in lines for path in _files_read(line)],
-    }
-    return Journal(options.outdir, inputs, seed)
-
-
-def _files_read(line: argparse.Namespace) -> list[Path]:
-    """The files whose content changes a line's pictures; what is no file is refused later."""
-    followed = [split(source)[0] for source in line.control_image or ()]
-    nets = [weighed(named)[0] / "pleinair.json" for named in line.controlnet]
-    named = [line.image, line.mask_image, *line.lora, *line.embedding, *followed, *nets]
-    paths = [Path(str(name)) for name in named if name]
-    # file:0.8 and file:word are weights and words of a file
-    stems = [Path(str(path).rpartition(":")[0]) for path in paths if not path.is_file()]
-    return [path for path in (*paths, *stems) if path.is_file()]
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _files(journal: Journal | None, pictures: int) -> dict[int, Path]:
-    """What a job has painted already, by the picture's number."""
-    if journal is None:
-        return {}
-    files = {i: path for i in range(pictures) if (path := journal.done(str(i)))}
-    if len(files) == pictures:
-        print(
-            f"painted before: {journal.path} says so; for other pictures give another --seed "
-            "or --outdir, for the same ones again delete it",
-            file=sys.stderr,
-        )
-    elif files:
-        print(f"going on after {len(files)} of {pictures} pictures", file=sys.stderr)
-    return files
-
-
-def _pictures_each(line: argparse.Namespace) -> int:
-    """How many pictures a prompt gets."""
-    for name in ("n_samples", "n_iter"):
-        if getattr(line, name) < 1:
-            raise SettingError(f"--{name} is {getattr(line, name)}; give 1 or more")
-    return int(line.n_samples * line.n_iter)
+def _withheld_sign(settings: Mapping[str, Any]) -> Image.Image:
+    width, height = (settings.get(side, _SIGN) for side in ("width", "height"))
+    return placard("withheld by the safety checker", width, height)
 
 
 def _check_options(options: argparse.Namespace, comparison: Comparison | None) -> None:
     if options.n_rows < 0:
         raise SettingError(f"--n_rows is {options.n_rows}; give 0 or more")
-    many = _pictures_each(options) > 1 or options.from_file or options.output
+    many = options.n_samples * options.n_iter > 1 or options.from_file or options.output
     if comparison and many:
         raise SettingError(
             "--compare paints one picture a cell; leave out --n_samples, --n_iter, --from-file "
@@ -355,28 +269,29 @@ def _check_options(options: argparse.Namespace, comparison: Comparison | None) -
         )
 
 
-def _check(
-    options: argparse.Namespace, bundle: Bundle, pictures: Sequence[Picture], owner: str = ""
+def _check_watermark(
+    options: argparse.Namespace, bundle: Bundle, pictures: Sequence[Picture]
 ) -> None:
-    """Refuse now what could not be saved after minutes of painting."""
     if options.watermark is not None:
         size = catalog.defaults(bundle).size
         for picture in pictures:
             first = enlarging.first_size(picture.settings, picture_input(options), size)
             width, height = enlarged(first, picture.settings.get("enlarge", 1))
             watermark.check(width, height, options.watermark)
+
+
+def _check(options: argparse.Namespace, pictures: int, owner: str = "") -> None:
+    """Refuse now what could not be saved after minutes of painting."""
     if options.skip_save and options.skip_grid and not options.compare:
         return
-    if options.output and len(pictures) > 1:
-        raise SettingError(
-            f"--output names one picture, {len(pictures)} are asked for; use --outdir"
-        )
+    if options.output and pictures > 1:
+        raise SettingError(f"--output names one picture, {pictures} are asked for; use --outdir")
     check_target(options.output or next_numbered(options.outdir / "samples"), owner)
 
 
 def _save(
     image: Image.Image,
-    record: dict[str, Any],
+    record: Mapping[str, Any],
     options: argparse.Namespace,
     journal: Journal | None = None,
     number: int = 0,
@@ -391,16 +306,11 @@ def _save(
 
 
 def _save_grid(
-    options: argparse.Namespace,
-    files: Mapping[int, Path],
-    images: Mapping[int, Image.Image],
-    journal: Journal | None,
-    count: int,
+    options: argparse.Namespace, pictures: Sequence[Image.Image], journal: Journal | None
 ) -> Path:
     if journal and (path := journal.done(_GRID)):
         return path
-    pictures = [images[i] if i in images else Image.open(files[i]) for i in range(count)]
-    sheet = grid(pictures, options.n_rows or _pictures_each(options))
+    sheet = grid(pictures, options.n_rows or how_many(options))
     if journal is None:
         return save_numbered(sheet, options.outdir, prefix="grid-", digits=4)
     announce = functools.partial(journal.tell, _GRID)

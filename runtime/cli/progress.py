@@ -1,6 +1,8 @@
 """What the user sees while waiting: a bar a stage, with the time left."""
 
-from rich.console import Console
+from collections.abc import Iterable
+
+from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
     DownloadColumn,
@@ -12,6 +14,8 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
+from .live import PreviewTerminal
+
 _STAGES = {
     "load": "loading the model",
     "encode": "reading the prompt",
@@ -21,14 +25,25 @@ _STAGES = {
 }
 
 
+class _Bars(Progress):
+    """Progress bars below something else."""
+
+    above: RenderableType | None = None
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        if self.above is not None:
+            yield self.above
+        yield from super().get_renderables()
+
+
 class StageBars:
     """A bar for the pictures of a run and one for the stage at hand; silent where nobody looks.
 
     An instance is the pipeline's `callback_on_stage`, and a context manager around its calls.
     """
 
-    def __init__(self, pictures: int) -> None:
-        self._bars = Progress(
+    def __init__(self, pictures: int, above: PreviewTerminal | None = None) -> None:
+        self._bars = _Bars(
             TextColumn("{task.description:<18}"),
             BarColumn(),
             MofNCompleteColumn(),
@@ -37,7 +52,10 @@ class StageBars:
             TimeRemainingColumn(),
             console=Console(stderr=True),
             transient=True,
+            # Each refresh sends a real picture's bytes anew.
+            refresh_per_second=2 if above and above.graphics else 10,
         )
+        self._bars.above = self._above = above
         self._bars.disable = not self._bars.console.is_terminal
         self._all = self._bars.add_task("pictures", total=pictures, visible=pictures > 1)
         self._stage = self._bars.add_task("", total=None, visible=False)
@@ -47,6 +65,8 @@ class StageBars:
         return self
 
     def __exit__(self, *error: object) -> None:
+        if self._above:
+            self._above.clear()  # a real picture outlives the lines that it stands on
         self._bars.stop()
 
     def __call__(self, stage: str, done: int, total: int) -> None:

@@ -31,10 +31,14 @@ class PromptLine:
 
 @dataclass(frozen=True)
 class PromptFile:
-    """The lines of a file, and those that cannot be used: (line number, what is wrong)."""
+    """The lines of a file, and those that cannot be used: (line number, what is wrong).
+
+    More become bad when they are tried; path None is the command line alone, as line 0.
+    """
 
     lines: list[PromptLine]
     bad: list[tuple[int, str]]
+    path: Path | None = None
 
 
 def read_prompts(path: Path, given: argparse.Namespace) -> PromptFile:
@@ -62,7 +66,7 @@ def read_prompts(path: Path, given: argparse.Namespace) -> PromptFile:
             f"{path}: no prompt in it; write one a line, in UTF-8"
             + "".join(f"; line {number}: {what}" for number, what in bad[:1])
         )
-    return PromptFile(lines, bad)
+    return PromptFile(lines, bad, path)
 
 
 def _numbered(path: Path) -> Iterator[tuple[int, bytes]]:

@@ -12,6 +12,7 @@ from .. import catalog
 from ..bundle import Bundle
 from ..images import metadata
 from ..images.metadata import shown
+from . import adapters
 from .arguments import BETAS, CALL
 
 # What is taken over besides the settings proper; the model is looked for by its name alone.
@@ -34,6 +35,7 @@ def restore(options: argparse.Namespace) -> dict[str, Any]:
     for name in (*(setting.argument for setting in (*CALL, *BETAS)), *_AROUND, "noise_seed"):
         if name in said and getattr(options, name) is None:
             setattr(options, name, said[name])
+    adapters.restore(said, options)
     if options.engine is None and options.device is None:
         options.engine, options.device = said.get("engine"), _device(said)
         options.machine_restored = True  # which this machine need not have

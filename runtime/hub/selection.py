@@ -41,27 +41,37 @@ def ready_made(files: Iterable[str]) -> list[str]:
     ]
 
 
-def checkpoint(files: Sequence[str], repo_id: str) -> list[str]:
+def checkpoint(files: Sequence[str], repo_id: str, *, safety_checker: bool = True) -> list[str]:
     """Return those of a repository's files that an export reads: of each weight, one copy.
+
+    safety_checker: take the one that is there, too.
 
     Raises `SourceError` where there is no diffusers folder, or no weights of Stable Diffusion.
     """
     if "model_index.json" not in files:
-        alone = [name for name in files if "/" not in name]
-        if "config.json" in alone and any(map(_A_MODEL_S.match, alone)):  # a ControlNet's, or so
-            return ["config.json", *choose(alone, repo_id)]
+        top = [name for name in files if "/" not in name]
+        if "config.json" in top and any(map(_A_MODEL_S.match, top)):  # a ControlNet's, or so
+            return alone(files, repo_id)
         raise SourceError(
             f"{repo_id} has no model_index.json, so it is no diffusers folder; download its "
             ".safetensors or .ckpt file and pass the path, or: pleinair pull OWNER/NAME/FILE"
         )
     chosen = [name for name in files if name.startswith(_ALWAYS)]
-    for submodel in _SUBMODELS:
+    guard = ("safety_checker",) if safety_checker else ()
+    for submodel in (*_SUBMODELS, *guard):
         start = f"{submodel}/"
         inside = [name.removeprefix(start) for name in files if name.startswith(start)]
         if inside or submodel in _REQUIRED:
             weights = choose(inside, f"{repo_id}/{submodel}")
             chosen += [start + name for name in ("config.json", *weights)]
+            if submodel in guard:
+                chosen += [name for name in files if name.startswith("feature_extractor/")]
     return chosen
+
+
+def alone(files: Iterable[str], repo_id: str) -> list[str]:
+    """As `checkpoint`, where one sub-model is the whole repository."""
+    return ["config.json", *choose([name for name in files if "/" not in name], repo_id)]
 
 
 def is_single_file(name: str) -> bool:

@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from .. import schedulers
+from ..errors import PromptError
+from ..text.networks import loras_named
 
 _NEGATIVE = "Negative prompt:"
 # Fewer fields than this, and the last line is part of the prompt: webui's own rule.
@@ -45,7 +47,9 @@ _USUAL = {"Automatic", "Uniform", "Normal"}
 
 def write(settings: Mapping[str, Any]) -> str:
     """The text of a picture's settings, which are named as the pipeline's arguments."""
-    lines = [str(settings.get("prompt") or "")]
+    loras = settings.get("loras") or []
+    tags = (f"<lora:{lora['name']}:{lora['weight']:g}>" for lora in loras)
+    lines = [" ".join([str(settings.get("prompt") or ""), *tags])]
     if settings.get("negative_prompt"):
         lines.append(f"{_NEGATIVE} {settings['negative_prompt']}")
     own = {name: settings.get(setting) for name, setting in _SAME.items()}
@@ -67,6 +71,10 @@ def write(settings: Mapping[str, Any]) -> str:
         # webui counts from the last layer, which is its 1; diffusers and we count those left out.
         "Clip skip": skipped + 1 if skipped else None,
         "Eta DDIM": settings.get("eta") or None,
+        "Lora hashes": _hashes({lora["name"]: lora["hash"] for lora in loras if "hash" in lora}),
+        "TI hashes": _hashes(
+            {one["word"]: one["sha256"][:12] for one in settings.get("embeddings") or []}
+        ),
         # Ours are torch's numbers on the CPU; webui draws others unless it is told.
         "RNG": "CPU",
         **own,
@@ -86,6 +94,7 @@ def read(text: str) -> tuple[dict[str, Any], list[str]]:
     settings: dict[str, Any] = {"prompt": prompt}
     if negative:
         settings["negative_prompt"] = negative
+    settings.update(_adapters(prompt, fields))
     settings.update(_meanings(fields))
     return settings, list(fields)
 
@@ -124,6 +133,37 @@ def _meanings(fields: dict[str, str]) -> Iterator[tuple[str, Any]]:
         yield "scheduler", scheduler
     if fields.get("RNG") == "CPU":
         del fields["RNG"]
+
+
+def _adapters(prompt: str, fields: dict[str, str]) -> dict[str, Any]:
+    """The prompt without the LoRA files that it names; those, and embeddings, by name and hash."""
+    try:
+        prompt, named = loras_named(prompt)
+    except PromptError:
+        return {}
+    found: dict[str, Any] = {"prompt": prompt}
+    words = _named(fields.pop("TI hashes", ""))
+    if named:
+        loras = _named(fields.pop("Lora hashes", ""))
+        found["loras"] = [
+            {"name": name, "weight": weight, **({"hash": loras[name]} if name in loras else {})}
+            for name, weight in named
+        ]
+    if words:
+        found["embeddings"] = [
+            {"name": word, "word": word, "hash": hash} for word, hash in words.items()
+        ]
+    return found
+
+
+def _hashes(named: Mapping[str, str]) -> str | None:
+    return ", ".join(f"{name}: {hash}" for name, hash in named.items()) or None
+
+
+def _named(hashes: str) -> dict[str, str]:
+    """webui's "name: hash, name: hash"."""
+    pairs = (pair.rpartition(":") for pair in hashes.split(","))
+    return {name.strip(): hash.strip() for name, _, hash in pairs if name.strip() and hash.strip()}
 
 
 def _scheduler(fields: dict[str, str]) -> str | None:

@@ -22,6 +22,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from .. import schedulers
 from ..errors import SettingError
+from ..settings import DECODERS
 from ..text import LONG_PROMPTS, SYNTAXES
 from ..vae_tiling import WHEN
 from . import infotext
@@ -67,6 +68,9 @@ TYPES: Mapping[str, type] = {
     "beta_start": float,
     "beta_end": float,
     "beta_schedule": str,
+    "vae": str,
+    "loras": list,
+    "embeddings": list,
     "watermark": str,
     "model": str,
     "model_digest": str,
@@ -83,7 +87,14 @@ _CHOICES: Mapping[str, Callable[[], Sequence[str]]] = {
     "vae_tiling": lambda: WHEN,
     "syntax": lambda: SYNTAXES,
     "long_prompt": lambda: LONG_PROMPTS,
+    "vae": lambda: DECODERS,
 }
+# What an entry of a list must say, and what it may.
+_ENTRIES: Mapping[str, tuple[Mapping[str, type], Mapping[str, type]]] = {
+    "loras": ({"name": str, "weight": float}, {"sha256": str, "hash": str}),
+    "embeddings": ({"name": str, "word": str}, {"sha256": str, "hash": str}),
+}
+_MOST_ENTRIES = 100
 # No picture is painted larger in one go; a file that says so would only exhaust the memory.
 _LIMITS = {"width": 4096, "height": 4096, "tile": 4096}
 
@@ -296,11 +307,27 @@ def _checked(said: Mapping[str, Any]) -> Found:
 def _usable(name: str, value: object, kind: type) -> bool:
     if type(value) is not kind or (name in _CHOICES and value not in _CHOICES[name]()):
         return False
+    if isinstance(value, list):
+        return len(value) <= _MOST_ENTRIES and all(_entry(name, entry) for entry in value)
     if isinstance(value, str):
         return "\0" not in value and value == _encodable(value)
     if isinstance(value, float):
         return math.isfinite(value)
     return not (name in _LIMITS and isinstance(value, int) and not 0 < value <= _LIMITS[name])
+
+
+def _entry(name: str, entry: object) -> bool:
+    """Whether an entry of a list is one: what is named in it is a plain name, no path."""
+    needed, more = _ENTRIES[name]
+    if not isinstance(entry, dict) or not needed.keys() <= entry.keys() <= {*needed, *more}:
+        return False
+    kinds = {**needed, **more}
+    return all(
+        type(value) is kinds[key]
+        and _usable(key, value, kinds[key])
+        and (not isinstance(value, str) or re.fullmatch(r"[^:/\\]{1,255}", value) is not None)
+        for key, value in entry.items()
+    )
 
 
 def _encodable(text: str) -> str:

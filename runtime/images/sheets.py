@@ -64,6 +64,16 @@ def sheet(
     return board
 
 
+def placard(text: str, width: int, height: int) -> Image.Image:
+    """Words on grey, in the place of a picture that is not shown."""
+    board = Image.new("RGB", (width, height), "lightgray")
+    size = min(28, max(8, width // 16))
+    lines = _wrapped(text, size, width - 2)
+    top = (height - len(lines) * round(size * 1.35)) / 2
+    _write(ImageDraw.Draw(board), lines, size, width / 2, top)
+    return board
+
+
 def _write(draw: ImageDraw.ImageDraw, lines: Sequence[str], size: int, x: float, y: float) -> None:
     """Lines of text, each centred at x, from y down."""
     for i, text in enumerate(lines):

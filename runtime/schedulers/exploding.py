@@ -28,6 +28,10 @@ class ExplodingScheduler(LadderScheduler):
     def scale_model_input(self, sample: Array, t: float) -> Array:
         return sample / sqrt(float(self.sigmas[self._index(t)]) ** 2 + 1)
 
+    def pred_original_sample(self, model_output: Array, t: float, sample: Array) -> Array:
+        sigma = float(self.sigmas[self._index(t)])
+        return prediction.denoised(self.prediction_type, model_output, sample, sigma)
+
     def add_noise(self, original: Array, noise: Array, t: float) -> Array:
         return original + self._rung(t) * noise
 

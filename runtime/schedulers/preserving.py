@@ -36,6 +36,9 @@ class PreservingScheduler(LadderScheduler):
         "use_dynamic_shifting",
     )
 
+    def pred_original_sample(self, model_output: Array, t: float, sample: Array) -> Array:
+        return self._clean(model_output, sample, self._index(t))
+
     def add_noise(self, original: Array, noise: Array, t: float) -> Array:
         alpha, sigma = alpha_sigma(self._rung(t))
         return alpha * original + sigma * noise

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import SchedulerError
-from . import betas, spacing
+from . import betas, prediction, spacing
 from .arrays import Array
 from .prediction import PREDICTIONS
 
@@ -100,6 +100,12 @@ class Scheduler(ABC):
         sample's shape; it is used exactly where `needs_noise(t)` is true.
         Raises SchedulerError when `t` is not in `timesteps` or needed noise is missing.
         """
+
+    def pred_original_sample(self, model_output: Array, t: float, sample: Array) -> Array:
+        """x_0 as the model sees it at `t`, where a run is and before its `step`; for previews."""
+        alpha, sigma = self._alpha_sigma(self._alpha_bar(t))
+        with np.errstate(divide="ignore", invalid="ignore"):  # alpha may be 0 at the first step
+            return prediction.clean(self.prediction_type, model_output, sample, alpha, sigma)
 
     def needs_noise(self, t: float) -> bool:
         """Whether `step` at `t` wants noise: true exactly where diffusers draws some."""

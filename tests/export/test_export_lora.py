@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 import loras
-from pleinair.runtime.adapters import AdapterError, lora
+from pleinair.runtime.adapters import lora
+from pleinair.runtime.errors import AdapterError
 
 torch = pytest.importorskip("torch")
 

@@ -11,8 +11,9 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from checkpoints_xl import tiny_stable_diffusion_xl
-from pleinair.export import export_model, hub
+from pleinair.export import export_model
 from pleinair.runtime.errors import SourceError
+from pleinair.runtime.hub import selection
 
 
 @pytest.fixture(scope="module")
@@ -77,9 +78,9 @@ def test_a_missing_weight_of_the_second_encoder_is_named(checkpoint: Path, tmp_p
 def test_the_hub_is_asked_for_both_encoders(checkpoint: Path) -> None:
     paths = [path for path in checkpoint.rglob("*") if path.is_file()]
     files = [path.relative_to(checkpoint).as_posix() for path in paths]
-    chosen = hub.needed([*files, "unet/openvino_model.bin"], "someone/xl")
+    chosen = selection.checkpoint([*files, "unet/openvino_model.bin"], "someone/xl")
     assert {"text_encoder_2/config.json", "text_encoder_2/model.safetensors"} <= set(chosen)
     assert "tokenizer_2/vocab.json" in chosen
     assert "unet/openvino_model.bin" not in chosen
     refiner = [name for name in files if not name.startswith("text_encoder/")]
-    assert "unet/config.json" in hub.needed(refiner, "someone/refiner")
+    assert "unet/config.json" in selection.checkpoint(refiner, "someone/refiner")

@@ -42,7 +42,10 @@ def hub(tmp_path: Path) -> Iterator[Hub]:
         "scheduler/scheduler_config.json",
         "tokenizer/vocab.json",
         "tokenizer/merges.txt",
+        "feature_extractor/preprocessor_config.json",
+        "safety_checker/config.json",
         "safety_checker/model.safetensors",
+        "safety_checker/pytorch_model.bin",
         "text_encoder/config.json",
         "text_encoder/model.safetensors",
         "text_encoder/pytorch_model.bin",
@@ -64,6 +67,9 @@ _NEEDED = {
     "scheduler/scheduler_config.json",
     "tokenizer/vocab.json",
     "tokenizer/merges.txt",
+    "feature_extractor/preprocessor_config.json",
+    "safety_checker/config.json",
+    "safety_checker/model.safetensors",
     "text_encoder/config.json",
     "text_encoder/model.safetensors",
     "unet/config.json",
@@ -146,3 +152,16 @@ def test_an_unknown_repository(hub: Hub, tmp_path: Path) -> None:
 def test_a_repository_of_another_kind() -> None:
     with pytest.raises(SourceError, match=r"no model_index\.json"):
         selection.checkpoint(["config.json", "model.safetensors"], "artist/language-model")
+
+
+def test_without_the_safety_checker() -> None:
+    guard = {name for name in _NEEDED if name.startswith(("safety_checker", "feature_extractor"))}
+    without = selection.checkpoint(sorted(_NEEDED), _REPO, safety_checker=False)
+    assert set(without) == _NEEDED - guard
+    assert set(selection.checkpoint(sorted(_NEEDED - guard), _REPO)) == _NEEDED - guard
+
+
+def test_a_repository_that_is_one_sub_model() -> None:
+    files = ["README.md", "config.json", "diffusion_pytorch_model.safetensors", "taesd.pth"]
+    needed = selection.alone(files, "artist/taesd")
+    assert needed == ["config.json", "diffusion_pytorch_model.safetensors"]

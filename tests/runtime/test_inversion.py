@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 import loras
-from pleinair.runtime.adapters import AdapterError, inversion, model, pickles
+from pleinair.runtime.adapters import inversion, model, pickles
+from pleinair.runtime.errors import AdapterError
 from pleinair.runtime.text.tokenizer import _load as load_tokenizer
 
 torch = pytest.importorskip("torch")

@@ -13,9 +13,10 @@ import pytest
 
 import loras
 from loras import run
-from pleinair.runtime.adapters import AdapterError, lora, model, openvino_model
+from pleinair.runtime.adapters import lora, model, openvino_model
 from pleinair.runtime.adapters.changes import Changes, changed
 from pleinair.runtime.adapters.compvis import Nesting
+from pleinair.runtime.errors import AdapterError
 
 torch = pytest.importorskip("torch")
 

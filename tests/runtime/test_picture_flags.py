@@ -62,6 +62,16 @@ def test_the_way_to_another_size(quick: list[str], model: str) -> None:
     assert np.array_equal(painted("a.png"), expected)
 
 
+def test_one_start_noise_of_the_picture_s_size(quick: list[str]) -> None:
+    flags = ["--init-img", "start.png", "--strength", "0.5", "--scheduler", "ddim"]
+    flags += ["--fixed_code", "--n_samples", "2", "--skip_grid", "--outdir", "out"]
+    assert main([*quick, *flags]) == 0
+    first, second = (painted(f"out/samples/0000{i}.png") for i in range(2))
+    assert first.shape == (72, 80, 3)
+    # The picture's own sample is drawn by each seed; the noise on it is one and the same.
+    assert np.abs(first.astype(int) - second.astype(int)).mean() < 20
+
+
 def test_variations_share_a_seed(quick: list[str], model: str) -> None:
     flags = ["--variation-strength", "0.3", "--variation-seed", "40", "--n_samples", "2"]
     assert main([*quick, *flags, "--outdir", "out"]) == 0

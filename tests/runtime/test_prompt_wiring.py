@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pictures import painting
 from pleinair.runtime import StableDiffusionPipeline
 from pleinair.runtime.cli import main
 from pleinair.runtime.errors import PromptError, SettingError
@@ -69,6 +70,21 @@ def test_a_switch_is_made_at_its_step(pipe: StableDiffusionPipeline) -> None:
     switched, first = steps("[red:blue:0.5] apple"), steps("red apple")
     equal = [np.array_equal(a, b) for a, b in zip(switched, first, strict=True)]
     assert equal == [True, True, False, False]
+
+
+def test_the_schedule_of_a_picture_from_a_picture(pipe: StableDiffusionPipeline) -> None:
+    """Counted as webui counts: over the steps asked for, from the first that is taken.
+
+    Its schedule is made for all steps, and its denoiser counts from 0 wherever it begins.
+    """
+    start = {"image": painting(64, 64), "strength": 0.5}  # the last two of four steps
+
+    def same(prompt: str, other: str) -> bool:
+        return np.array_equal(latents(pipe, prompt, **start), latents(pipe, other, **start))
+
+    assert same("[red:blue:0.5] apple", "red apple")  # two of the four steps: all that are taken
+    assert same("[red:blue:0.25] apple", "[red:blue:1] apple")
+    assert not same("[red:blue:0.25] apple", "red apple")
 
 
 def test_long_prompts(pipe: StableDiffusionPipeline, caplog: pytest.LogCaptureFixture) -> None:

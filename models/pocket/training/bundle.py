@@ -40,7 +40,13 @@ def bundle(checkpoint: Path) -> None:
     with tempfile.TemporaryDirectory(dir=POCKET.parent) as folder:
         source = Path(folder) / "source"
         write_source(checkpoint, source)
-        fresh = export_model(source, Path(folder) / "pocket", ("openvino", "onnx"), "fp16")
+        fresh = export_model(
+            source,
+            Path(folder) / "pocket",
+            ("openvino", "onnx"),
+            "fp16",
+            tiny_vae=source / "tiny_vae",
+        )
         Bundle.open(fresh).verify()
         for old in POCKET.iterdir():
             if old.name not in KEPT:

@@ -28,7 +28,8 @@ from pleinair.bench.spread import table
 from pleinair.runtime import StableDiffusionPipeline
 from pleinair.runtime.bundle import PARTS
 from pleinair.runtime.engines.choice import ENGINES
-from pleinair.runtime.errors import PleinairError, SettingError
+from pleinair.runtime.errors import SettingError
+from pleinair.runtime.exits import exit_code
 
 from .captions import in_chinese, in_english
 from .classifier import load_classifier
@@ -433,15 +434,7 @@ def open_icons() -> Icons:
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 2 for a mistake that the user can mend, 130 when interrupted."""
     options = parser().parse_args(argv)
-    try:
-        run(options)
-    except PleinairError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        return 130
-    return 0
+    return exit_code(lambda: run(options))
 
 
 if __name__ == "__main__":

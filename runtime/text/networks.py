@@ -1,0 +1,36 @@
+"""`<lora:name:0.8>` in a prompt, as webui's users name the LoRA files that it shall use."""
+
+import math
+import re
+
+from ..errors import PromptError
+
+_TAG = re.compile(r"<lora:([^<>]*)>")
+
+
+def loras_named(prompt: str) -> tuple[str, list[tuple[str, float]]]:
+    """The prompt without the tags, and each one's name and weight; 1 where it says none.
+
+    Raises PromptError for a tag whose weight is no number, or that has one for the UNet and
+    another for the text encoder.
+    """
+    named = []
+    for tag in _TAG.finditer(prompt):
+        name, *weights = (part.strip() for part in tag[1].split(":"))
+        numbers = {_number(weight, tag[0]) for weight in weights} or {1.0}
+        if not name:
+            raise PromptError(f"{tag[0]}: names no file; write <lora:name:0.8>")
+        if len(numbers) > 1:
+            raise PromptError(f"{tag[0]}: one weight for all of a file, please: <lora:name:0.8>")
+        named.append((name, numbers.pop()))
+    return _TAG.sub("", prompt).strip() if named else prompt, named
+
+
+def _number(weight: str, tag: str) -> float:
+    try:
+        number = float(weight)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise PromptError(f"{tag}: {weight!r} is no weight; write <lora:name:0.8>")
+    return number
