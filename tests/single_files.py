@@ -4,12 +4,15 @@ converter; OpenCLIP's names are written out here.
 """
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 
 from checkpoints import compvis_state, tiny_stable_diffusion
+from checkpoints_xl import tiny_stable_diffusion_xl
 
 State = dict[str, torch.Tensor]
 _TEXT = "cond_stage_model."
@@ -47,6 +50,35 @@ def version_2_state(folder: Path) -> State:
     unused = {"text_projection": torch.ones(128, 96), "attn_mask": torch.zeros(77, 77)}
     whole = converted | beyond | unused
     return rest | {f"{_TEXT}model.{key}": value.clone() for key, value in whole.items()}
+
+
+def tiny_xl(folder: Path) -> Path:
+    """Write a random checkpoint of Stable Diffusion XL's shape, with heads of 64 as its own."""
+    from transformers import CLIPTextModelWithProjection
+
+    widths = {"block_out_channels": (64, 64, 128), "attention_head_dim": (1, 1, 2)}
+    tiny_stable_diffusion_xl(folder, clip_vocabulary=True, **widths)
+    second = folder / "text_encoder_2"
+    projection = json.loads((second / "config.json").read_text())["projection_dim"]
+    config = _text_config(64, "gelu", projection)
+    config.vocab_size, config.bos_token_id, config.eos_token_id = 49408, 49406, 49407
+    CLIPTextModelWithProjection(config).save_pretrained(second)
+    shutil.copytree(folder / "tokenizer", folder / "tokenizer_2", dirs_exist_ok=True)
+    for name in ("tokenizer_config.json", "special_tokens_map.json"):
+        _change(folder / "tokenizer_2" / name, pad_token="!")
+    return folder
+
+
+def xl_state(folder: Path) -> State:
+    """Return that folder's weights as one file has them."""
+    first = "conditioner.embedders.0.transformer."
+    state = {
+        key.replace(f"{_TEXT}transformer.", first): value
+        for key, value in compvis_state(folder).items()
+    }
+    second = open_clip_state(load_file(folder / "text_encoder_2" / "model.safetensors"))
+    named = {f"conditioner.embedders.1.model.{key}": v.clone() for key, v in second.items()}
+    return state | named
 
 
 def open_clip_state(state: State) -> State:

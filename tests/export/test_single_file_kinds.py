@@ -434,4 +434,4 @@ def test_the_upscaler_is_told_how_its_small_picture_is_noised(tmp_path: Path) ->
     assert noising is not None
     assert index["low_res_scheduler"] == ["diffusers", noising["_class_name"]]
     assert (noising["beta_start"], noising["beta_end"]) == (0.0001, 0.02)
-    assert checkpoint.config("unet")["num_class_embeds"] == 1000
+    assert checkpoint.config("unet")["num_class_embeds"] == 10

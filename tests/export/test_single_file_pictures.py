@@ -20,6 +20,7 @@ _CALLS: dict[str, dict[str, Any]] = {
     "StableDiffusionPipeline": _SIZE,
     "StableDiffusionInpaintPipeline": {"image": painting(), "mask_image": hole(), **_SIZE},
     "StableDiffusionInstructPix2PixPipeline": {"image": painting()},
+    "StableDiffusionXLPipeline": _SIZE,
 }
 
 
@@ -47,6 +48,7 @@ _KINDS: dict[str, tuple[str, Callable[[Path], Path], Callable[[Path], Any]]] = {
         _version_1(8, "StableDiffusionInstructPix2PixPipeline"),
         compvis_state,
     ),
+    "xl": ("StableDiffusionXLPipeline", single_files.tiny_xl, single_files.xl_state),
 }
 
 

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pleinair.runtime.adapters import AdapterError
 from pleinair.runtime.adapters.residuals import MIDDLE
 from pleinair.runtime.controlnet import ControlNet
 from pleinair.runtime.engines.onnxruntime import OnnxRuntimeEngine
 from pleinair.runtime.engines.openvino import OpenVinoEngine
+from pleinair.runtime.errors import AdapterError
 
 torch = pytest.importorskip("torch")
 
