@@ -21,6 +21,10 @@ def _run(arguments: list[str]) -> int:
         from .models import models
 
         return models(arguments[1:])
+    if arguments[:1] == ["pull"]:
+        from .pull import pull
+
+        return pull(arguments[1:])
     options = parser().parse_args(arguments)
     from .paint import paint  # after the options: --help needs no engine
 

@@ -68,9 +68,9 @@ def test_any_size(
     seen: set[tuple[str, tuple[int, ...]]] = set()
     graph = pipe.graph
 
-    def watched(part: str, shapes: Any) -> Any:
+    def watched(part: str, shapes: Any, *others: Any) -> Any:
         seen.update((part, tuple(shape)[2:]) for shape in shapes.values() if len(shape) == 4)
-        return graph(part, shapes)
+        return graph(part, shapes, *others)
 
     monkeypatch.setattr(pipe, "graph", watched)
     told: list[tuple[str, int, int]] = []

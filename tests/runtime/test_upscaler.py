@@ -118,9 +118,9 @@ def test_in_tiles_nothing_is_larger_than_a_tile(
     seen: list[tuple[int, ...]] = []
     compiled = pipe.engine.compile
 
-    def watched(path: Path, shapes: Any, changes: Any = None) -> Any:
+    def watched(path: Path, shapes: Any, *others: Any) -> Any:
         seen.extend(tuple(shape)[2:] for shape in shapes.values() if len(shape) == 4)
-        return compiled(path, shapes, changes)
+        return compiled(path, shapes, *others)
 
     monkeypatch.setattr(pipe.engine, "compile", watched)
     arguments = {"image": painting(20, 12), "seed": 1, "num_inference_steps": 2}
