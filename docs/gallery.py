@@ -102,7 +102,7 @@ ENTRIES = (
     Entry(
         "inpainting",
         "Inpainting",
-        "The white half of the mask is painted anew, the rest comes back dot for dot; by any model.",
+        "The white half is painted anew, the rest comes back dot for dot; any model does it.",
         (
             '--prompt "a cat and a pizza" --seed 1 --output pair.png',
             '--prompt "a cat and a tomato" --init-img pair.png --mask mask.png --keep-unmasked '

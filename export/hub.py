@@ -1,14 +1,9 @@
 """Fetching a diffusers folder from the hub: only the files needed, cached, resumable."""
 
-from collections.abc import Callable
 from pathlib import Path
 
-from pleinair.runtime.errors import SourceError
-from pleinair.runtime.hub.repository import UnreachableError, knock, plainly
+from pleinair.runtime.hub.repository import UnreachableError, Wanted, cached, knock, plainly
 from pleinair.runtime.hub.selection import checkpoint
-
-Wanted = Callable[[list[str], str], list[str]]
-"""Of a repository's files, and its id, those to fetch."""
 
 
 def fetch(repo_id: str, revision: str | None, wanted: Wanted = checkpoint) -> tuple[Path, str]:
@@ -24,7 +19,7 @@ def fetch(repo_id: str, revision: str | None, wanted: Wanted = checkpoint) -> tu
         with plainly(repo_id, revision):
             folder = _download(repo_id, revision, wanted)
     except UnreachableError:
-        found = _cached(repo_id, revision, wanted)
+        found = cached(repo_id, revision, wanted)
         if found is None:
             raise
         folder = found
@@ -39,20 +34,3 @@ def _download(repo_id: str, revision: str | None, wanted: Wanted) -> Path:
     files = HfApi().list_repo_files(repo_id, revision=revision)
     chosen = wanted(files, repo_id)
     return Path(snapshot_download(repo_id, revision=revision, allow_patterns=chosen))
-
-
-def _cached(repo_id: str, revision: str | None, wanted: Wanted) -> Path | None:
-    """Return the cached copy if it is whole."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
-    try:
-        found = snapshot_download(
-            repo_id, revision=revision, allow_patterns="model_index.json", local_files_only=True
-        )
-        folder = Path(found)
-        files = [path.relative_to(folder).as_posix() for path in folder.rglob("*")]
-        whole = set(wanted(files, repo_id)) <= set(files)
-    except (LocalEntryNotFoundError, SourceError):
-        return None
-    return folder if whole else None

@@ -16,6 +16,7 @@ from ..errors import BundleError, ExportError, SourceError
 from . import selection, transfer
 from .folders import alone, require_space, sync, sync_directory
 from .repository import File, Repository, look
+from .repository import cached as cached_copy
 
 _INDEX = "model_index.json"
 _NOTE = "pleinair.json"  # our manifest: says of a folder where it came from, and what is in it
@@ -222,24 +223,14 @@ def is_ready_made(folder: Path) -> bool:
 
 def cached(hub_id: str, revision: str | None) -> Path | None:
     """Return the whole copy of a model in the hub's cache, for times without a network."""
-    from huggingface_hub import constants, snapshot_download
-
     repo_id, _ = split_id(hub_id)
-    try:
-        found = snapshot_download(
-            repo_id,
-            revision=revision,
-            cache_dir=constants.HF_HUB_CACHE,
-            allow_patterns=_INDEX,
-            local_files_only=True,
-        )
-        paths = [path.relative_to(found).as_posix() for path in Path(found).rglob("*")]
-        is_whole = selection.is_ready_made(paths) or set(
-            selection.checkpoint(paths, repo_id)
-        ) <= set(paths)
-    except (OSError, SourceError):
-        return None
-    return Path(found) if is_whole else None
+    return cached_copy(repo_id, revision, _openable)
+
+
+def _openable(files: list[str], repo_id: str) -> list[str]:
+    if selection.is_ready_made(files):
+        return selection.ready_made(files)
+    return selection.checkpoint(files, repo_id)
 
 
 def _rename(folder: Path, target: Path) -> None:

@@ -3,14 +3,17 @@
 import importlib.util
 import socket
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import PurePosixPath, PureWindowsPath
-from typing import Any
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
 from ..errors import SourceError
+
+Wanted: TypeAlias = Callable[[list[str], str], list[str]]
+"""Of a repository's files, and its id, those to fetch; SourceError where they are not all there."""
 
 
 class UnreachableError(SourceError):
@@ -64,6 +67,25 @@ def look(repo_id: str, revision: str | None = None) -> Repository:
         found = api.model_info(repo_id, revision=revision, files_metadata=True)
     files = tuple(_file(sibling, repo_id) for sibling in found.siblings or ())
     return Repository(repo_id, found.sha or revision or "main", _licence(found.card_data), files)
+
+
+def cached(repo_id: str, revision: str | None, wanted: Wanted) -> Path | None:
+    """Return the repository's copy in huggingface_hub's cache, None where it is not whole."""
+    from huggingface_hub import constants, snapshot_download
+
+    try:
+        found = snapshot_download(
+            repo_id,
+            revision=revision,
+            cache_dir=constants.HF_HUB_CACHE,
+            allow_patterns="model_index.json",
+            local_files_only=True,
+        )
+        folder = Path(found)
+        files = [path.relative_to(folder).as_posix() for path in folder.rglob("*")]
+        return folder if set(wanted(files, repo_id)) <= set(files) else None
+    except (OSError, SourceError):
+        return None
 
 
 def require_client() -> None:
