@@ -103,6 +103,16 @@ def test_an_array_comes_back_at_its_size(pipe: StableDiffusionPipeline) -> None:
     assert latents.images[0].shape == (1, 4, 96 // factor, 64 // factor)
 
 
+def test_both_engines_enlarge_alike(pipe: StableDiffusionPipeline) -> None:
+    other = StableDiffusionPipeline.from_pretrained(POCKET, engine="onnxruntime")
+    how: dict[str, Any] = {"scale": 2, "seed": 7, "num_inference_steps": 5}
+    first, second = (
+        pixels(engine.enlarge(painting(64, 48), PROMPT, **how).images[0])
+        for engine in (pipe, other)
+    )
+    assert np.abs(first - second).max() <= 2  # weights are stored in float16
+
+
 def test_no_seams(pipe: StableDiffusionPipeline) -> None:
     """From dot to dot it changes hardly more where tiles end than around it."""
     small = pipe(PROMPT, seed=7, num_inference_steps=10).images[0]

@@ -98,7 +98,7 @@ def train(
     """
     rank, workers = join_workers()
     trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=options.lr, betas=(0.9, 0.99))
+    optimizer = torch.optim.AdamW(trained, lr=options.lr, betas=(0.9, 0.99), fused=True)
     clock, step = Clock(options.minutes), 0
     state_path, curves_path = WORK / f"{stage}.pt", WORK / f"{stage}.csv"
     if options.resume and state_path.exists():
