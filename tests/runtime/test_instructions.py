@@ -1,6 +1,6 @@
 """Editing by instruction is diffusers' StableDiffusionInstructPix2PixPipeline."""
 
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,39 +9,20 @@ from test_parity import NEGATIVE, PROMPT, differ, reference_scheduler
 
 from checkpoints import tiny_stable_diffusion
 from pictures import hole, painting
-from pleinair.export import export_model
 from pleinair.runtime import StableDiffusionPipeline
 from pleinair.runtime.errors import SettingError
+from side_by_side import side_by_side
 
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_stable_diffusion(
-        tmp_path_factory.mktemp("checkpoint") / "tiny-pix2pix",
+checkpoint, reference, folder, pipe = side_by_side(
+    "tiny-pix2pix",
+    partial(
+        tiny_stable_diffusion,
         in_channels=8,
         pipeline="StableDiffusionInstructPix2PixPipeline",
         old_keys=False,
-    )
-
-
-@pytest.fixture(scope="module")
-def reference(checkpoint: Path) -> Any:
-    from diffusers import StableDiffusionInstructPix2PixPipeline
-
-    pipe = StableDiffusionInstructPix2PixPipeline.from_pretrained(checkpoint)
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
-
-
-@pytest.fixture(scope="module")
-def folder(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    target = tmp_path_factory.mktemp("exported") / "tiny-pix2pix"
-    return export_model(checkpoint, target, formats=["openvino", "onnx"], precision="fp32")
-
-
-@pytest.fixture(scope="module", params=["openvino", "onnxruntime"])
-def pipe(request: pytest.FixtureRequest, folder: Path) -> StableDiffusionPipeline:
-    return StableDiffusionPipeline.from_pretrained(folder, engine=request.param, device="cpu")
+    ),
+    "StableDiffusionInstructPix2PixPipeline",
+)
 
 
 def compare(

@@ -17,31 +17,11 @@ from pleinair.runtime import StableDiffusionPipeline
 from pleinair.runtime.bundle import UPSCALING, Bundle
 from pleinair.runtime.cli import main
 from pleinair.runtime.errors import BundleError, SettingError, SourceError
+from side_by_side import side_by_side
 
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_upscaler(tmp_path_factory.mktemp("checkpoint") / "tiny-upscaler")
-
-
-@pytest.fixture(scope="module")
-def reference(checkpoint: Path) -> Any:
-    from diffusers import StableDiffusionUpscalePipeline
-
-    pipe = StableDiffusionUpscalePipeline.from_pretrained(checkpoint)
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
-
-
-@pytest.fixture(scope="module")
-def folder(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    target = tmp_path_factory.mktemp("exported") / "tiny-upscaler"
-    return export_model(checkpoint, target, formats=["openvino", "onnx"], precision="fp32")
-
-
-@pytest.fixture(scope="module", params=["openvino", "onnxruntime"])
-def pipe(request: pytest.FixtureRequest, folder: Path) -> StableDiffusionPipeline:
-    return StableDiffusionPipeline.from_pretrained(folder, engine=request.param, device="cpu")
+checkpoint, reference, folder, pipe = side_by_side(
+    "tiny-upscaler", tiny_upscaler, "StableDiffusionUpscalePipeline"
+)
 
 
 def compare(
