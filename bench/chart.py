@@ -42,8 +42,13 @@ class Panel:
         return list(dict.fromkeys(name for bar in self.bars for name in bar.parts))
 
     @property
+    def head(self) -> int:
+        """Pixels above the bars: the marks' names have a line each, so that none hides another."""
+        return _TITLE + max(_LEGEND, (_TEXT + 6) * len(self.marks))
+
+    @property
     def height(self) -> int:
-        return _TITLE + _LEGEND + _ROW * len(self.bars) + _AXIS + _EDGE
+        return self.head + _ROW * len(self.bars) + _AXIS + _EDGE
 
 
 def draw(panels: Sequence[Panel]) -> Image.Image:
@@ -64,15 +69,17 @@ def _draw_panel(pen: ImageDraw.ImageDraw, panel: Panel, top: int) -> None:
     colours = dict(zip(panel.parts, _COLOURS * len(panel.parts), strict=False))
     pen.text((_EDGE, top), panel.title, _INK, ImageFont.load_default(_HEADING))
     _draw_legend(pen, colours, top + _TITLE)
-    first = top + _TITLE + _LEGEND
+    first = top + panel.head
     bottom = first + _ROW * len(panel.bars)
     _draw_axis(pen, most, scale, panel.unit, (first, bottom))
     for row, bar in enumerate(panel.bars):
         _draw_bar(pen, bar, colours, scale, first + row * _ROW)
-    for name, value in panel.marks.items():
-        x = _LABELS + value * scale
-        pen.line((x, first - 4, x, bottom), _COLOURS[-1], 2)
-        _write(pen, (x, first - 6), name, "rb" if x > _WIDTH / 2 else "lb", _COLOURS[-1])
+    for line, (name, value) in enumerate(panel.marks.items()):
+        x, named = _LABELS + value * scale, first - line * (_TEXT + 6)
+        pen.line((x, named - _TEXT, x, bottom), _COLOURS[-1], 2)
+        right = x > _WIDTH / 2
+        place = (x - 6 if right else x + 6, named - 4)
+        _write(pen, place, f"{name}: {value:,.3g}", "rb" if right else "lb", _COLOURS[-1])
 
 
 def _draw_legend(pen: ImageDraw.ImageDraw, colours: Mapping[str, str], top: int) -> None:

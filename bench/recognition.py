@@ -30,7 +30,6 @@ class Recognition:
         """With the first `number` prompts; SettingError where the training code is not here."""
         try:
             from pleinair.models.pocket.training import evaluate
-            from pleinair.models.pocket.training.classifier import load_classifier
         except ImportError as error:
             raise SettingError(
                 "--recognition needs a checkout, installed with: "
@@ -39,7 +38,7 @@ class Recognition:
         if number < len(evaluate.ROUND):
             raise SettingError(f"number is {number}; recognition needs {len(evaluate.ROUND)}")
         prompts = list(islice(evaluate.prompts(), number))
-        return cls(evaluate, prompts, load_classifier().read, evaluate.open_icons())
+        return cls(evaluate, prompts, evaluate.load_classifier().read, evaluate.open_icons())
 
     def judge(self, pictures: Sequence[np.ndarray]) -> Any:
         """The `Evaluation` of pictures painted from the prompts, in their order."""
