@@ -1,7 +1,6 @@
 """The same picture through several systems, in turn, so that the machine's moods hit all alike."""
 
 import argparse
-import functools
 import statistics
 import tempfile
 from collections.abc import Mapping
@@ -11,7 +10,7 @@ from typing import Any
 
 from pleinair.runtime import catalog
 from pleinair.runtime.bundle import Bundle
-from pleinair.runtime.errors import EngineError, SettingError
+from pleinair.runtime.errors import PleinairError, SettingError
 from pleinair.runtime.settings import Settings
 
 from . import environments, machine, results, systems
@@ -19,8 +18,6 @@ from .process import run_fresh
 from .rounds import Measure, Rounds
 from .turns import Turn, Turns
 from .way import Way
-
-BASELINE = "openvino_genai"
 
 _PROMPT = "a photograph of an astronaut riding a horse"
 
@@ -64,6 +61,13 @@ def add_to(commands: Any) -> None:
         metavar="SYSTEM",
         help=f"any of {', '.join(systems.names())} (default: all); of ours also with a way to "
         "paint, as pleinair:balanced or pleinair:fast,vae=tiny",
+    )
+    parser.add_argument(
+        "--baseline",
+        type=_system,
+        default="openvino_genai",
+        metavar="SYSTEM",
+        help="what the others are compared with (default: openvino_genai)",
     )
     parser.add_argument(
         "--environment",
@@ -110,7 +114,7 @@ def run(options: argparse.Namespace) -> int:
     job = _job(options)
     pythons = environments.interpreters(options.environments, options.environment)
     jobs = {name: _job_of(name, job) for name in dict.fromkeys(options.systems)}
-    measured = Turns(Rounds(BASELINE, MEASURES))
+    measured = Turns(Rounds(options.baseline, MEASURES))
     facts, code = machine.facts(), 0
     try:
         measured.skipped.update(_unable(jobs, pythons))
@@ -137,18 +141,17 @@ def _unable(jobs: Mapping[str, dict[str, Any]], pythons: Mapping[str, str]) -> d
     reasons = {}
     for name, job in jobs.items():
         python = pythons.get(job["system"])
-        ask = functools.partial(run_fresh, python=python) if python else _here
         try:
-            reason = ask(f"{systems.__name__}:unable", job)["reason"]
-        except EngineError as error:
+            if python is None:
+                found = systems.unable(job, None)
+            else:
+                found = run_fresh(f"{systems.__name__}:unable", job, python=python)
+            reason = found["reason"]
+        except PleinairError as error:
             reason = str(error)
         if reason:
             reasons[name] = reason
     return reasons
-
-
-def _here(target: str, job: dict[str, Any]) -> dict[str, Any]:
-    return systems.unable(job, None)
 
 
 def _told(picture: dict[str, Any]) -> str:

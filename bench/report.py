@@ -35,7 +35,7 @@ def _seconds_a_picture(record: Record) -> float:
 MEASURES: dict[str, Measure] = {
     "open and compile s": lambda record: record["ready"] + record["pictures"][0]["load"],
     "encode s": _stage("encode"),
-    "s a step": seconds_a_step,
+    "s a step, mean": seconds_a_step,
     "decode s": lambda record: (_stage("decode")(record) or 0.0) / record["batch"],
     "s a picture": _seconds_a_picture,
     "peak memory GB": lambda record: record["peak_memory"] and record["peak_memory"] / 1e9,
@@ -103,8 +103,7 @@ class Report:
     def check(self) -> None:
         """Raise EngineError where no picture was painted."""
         if not self.pictures().records:
-            self.turns.rounds.records.clear()
-            self.turns.check()
+            raise self.turns.nothing()
 
     def pictures(self, measures: Mapping[str, Measure] = MEASURES) -> Rounds:
         """The painted ones; the first configuration of all is what the others are held against."""

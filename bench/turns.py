@@ -68,10 +68,14 @@ class Turns:
         return self.rounds.records[-1]
 
     def check(self) -> None:
-        """Raise EngineError, with all reasons, where nothing was measured."""
+        """Raise `nothing` where nothing was measured."""
         if not self.rounds.records:
-            reasons = (f"{name}: {reason}" for name, reason in self.skipped.items())
-            raise EngineError(f"nothing could be measured: {'; '.join(reasons)}")
+            raise self.nothing()
+
+    def nothing(self) -> EngineError:
+        """What to raise where nothing was measured: all reasons."""
+        reasons = (f"{name}: {reason}" for name, reason in self.skipped.items())
+        return EngineError(f"nothing could be measured: {'; '.join(reasons)}")
 
     def as_json(self) -> dict[str, Any]:
         return {"skipped": self.skipped} | self.rounds.as_json()

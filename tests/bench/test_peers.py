@@ -108,6 +108,21 @@ def test_ways_of_ours_are_systems_of_their_own(
     assert "pleinair_onnx:fast: skipped: the folder has no ONNX graphs" in shown
 
 
+def test_any_system_can_be_what_the_others_are_compared_with(
+    exported_openvino: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def paint(target: str, job: dict[str, Any], *_: Any) -> dict[str, Any]:
+        return _picture(1.0 if job["way"] == "fast" else 5.0)
+
+    monkeypatch.setattr(turns, "run_fresh", paint)
+    wanted = ["--systems", "pleinair", "pleinair:fast", "--baseline", "pleinair"]
+    assert main(_command(exported_openvino, *wanted)) == 0
+    shown = capsys.readouterr().out
+    assert "pleinair's figure divided by the other's" in shown
+    ratios = [line for line in shown.splitlines() if line.startswith("| pleinair:fast | ")][1]
+    assert ratios.split(" | ")[1 + list(peers.MEASURES).index("s a step, median")] == "5 (5 to 5)"
+
+
 def test_a_way_reaches_the_picture(exported_openvino: Path, tmp_path: Path) -> None:
     """Three steps are asked for; the way takes two, in a process of its own."""
     file = tmp_path / "peers.json"

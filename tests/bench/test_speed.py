@@ -100,7 +100,7 @@ def test_everything_takes_turns(
     turn += ["paint openvino exact", "paint openvino fast"]
     assert stub.asked == ["tally openvino exact", "tally openvino fast", *turn, *turn]
     shown = capsys.readouterr().out
-    column = 1 + list(report.MEASURES).index("s a step")
+    column = 1 + list(report.MEASURES).index("s a step, mean")
     lines = [line.split(" | ") for line in shown.splitlines() if "openvino, fast |" in line]
     assert lines[0][column] == "0.5 (0.5 to 0.5)"
     assert lines[1][column] == "2 (2 to 2)"  # exact's figure over its own
