@@ -42,15 +42,15 @@ def test_pleinair_beside_genai(exported_openvino: Path, tmp_path: Path) -> None:
 def test_systems_take_turns_and_the_first_step_does_not_count(
     exported_openvino: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    turns: list[str] = []
+    order: list[str] = []
 
     def paint(target: str, job: dict[str, Any], *_: Any) -> dict[str, Any]:
-        turns.append(job["system"])
+        order.append(job["system"])
         return _picture(4.0 if job["system"] == "openvino_genai" else 2.0)
 
     monkeypatch.setattr(turns, "run_fresh", paint)
     assert main(_command(exported_openvino, "--systems", "pleinair", "openvino_genai")) == 0
-    assert turns == ["pleinair", "openvino_genai"] * 2
+    assert order == ["pleinair", "openvino_genai"] * 2
     figures, ratios = [
         line.split(" | ") for line in capsys.readouterr().out.splitlines() if "| pleinair |" in line
     ]
@@ -62,17 +62,17 @@ def test_systems_take_turns_and_the_first_step_does_not_count(
 def test_a_system_that_fails_is_dropped_and_the_others_go_on(
     exported_openvino: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    turns: list[str] = []
+    order: list[str] = []
 
     def paint(target: str, job: dict[str, Any], *_: Any) -> dict[str, Any]:
-        turns.append(job["system"])
+        order.append(job["system"])
         if job["system"] == "openvino_genai":
             raise EngineError("out of memory")
         return _picture(2.0)
 
     monkeypatch.setattr(turns, "run_fresh", paint)
     assert main(_command(exported_openvino, "--systems", "pleinair", "openvino_genai")) == 0
-    assert turns == ["pleinair", "openvino_genai", "pleinair"]
+    assert order == ["pleinair", "openvino_genai", "pleinair"]
     assert "openvino_genai: skipped: failed in round 1: out of memory" in capsys.readouterr().out
 
 
