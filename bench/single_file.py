@@ -34,6 +34,9 @@ def write(checkpoint: Path, file: Path) -> None:
         raise SettingError(f"{file}: give a name that ends in .safetensors")
     if file.exists():
         raise SettingError(f"{file} exists; remove it or choose another file")
+    kind = read_json(checkpoint / "model_index.json", "give a diffusers folder")["_class_name"]
+    if kind != "StableDiffusionPipeline":
+        raise ExportError(f"{checkpoint}: a {kind}; only Stable Diffusion 1 is written as one file")
     weights = state(checkpoint)
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_name(f".{file.name}.partial")
@@ -50,9 +53,6 @@ def state(checkpoint: Path) -> dict[str, Any]:
 
     from pleinair.export import compvis
 
-    kind = read_json(checkpoint / "model_index.json", "give a diffusers folder")["_class_name"]
-    if kind != "StableDiffusionPipeline":
-        raise ExportError(f"{checkpoint}: a {kind}; only Stable Diffusion 1 is written as one file")
     found = {}
     for part, prefix in (("unet", "model.diffusion_model."), ("vae", "first_stage_model.")):
         config = read_json(checkpoint / part / "config.json")

@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import openvino
 import pytest
 
 from pleinair.bench import flops, peak
@@ -33,8 +34,15 @@ def test_the_chain_is_a_chain_of_products(engine: str, int8: bool, tmp_path: Pat
 
 
 @pytest.mark.parametrize("int8", [False, True])
-def test_the_count_of_its_own_arithmetic(int8: bool) -> None:
-    found = flops.count(peak.openvino_chain(SIDE, int8))
+@pytest.mark.parametrize("format", ["openvino", "onnx"])
+def test_the_count_of_its_own_arithmetic(format: str, int8: bool, tmp_path: Path) -> None:
+    """FakeQuantize in OpenVINO's graphs, pairs of Quantize and Dequantize in ONNX."""
+    if format == "onnx":
+        (tmp_path / "peak.onnx").write_bytes(peak.onnx_chain(SIDE, int8))
+        model = openvino.Core().read_model(tmp_path / "peak.onnx")
+    else:
+        model = peak.openvino_chain(SIDE, int8)
+    found = flops.count(model)
     assert found.linear == found.total == 4 * 2 * SIDE**3
     assert found.int8 == (found.total if int8 else 0)
 
