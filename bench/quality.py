@@ -13,7 +13,7 @@ from PIL import Image
 from pleinair.runtime import catalog
 from pleinair.runtime.bundle import Bundle
 from pleinair.runtime.engines.choice import ENGINES
-from pleinair.runtime.errors import EngineError, PleinairError, SettingError
+from pleinair.runtime.errors import PleinairError, SettingError
 from pleinair.runtime.images.sheets import sheet
 from pleinair.runtime.settings import Settings
 
@@ -93,18 +93,14 @@ def run(options: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         code = 130
     if not gallery.pictures:
-        if code:
-            return code
-        reasons = (f"{name}: {reason}" for name, reason in gallery.skipped.items())
-        raise EngineError(f"nothing could be painted: {'; '.join(reasons)}")
+        return code
     figures = gallery.figures(score)
     facts = {"machine": machine.facts(), "model": options.model, "settings": called}
     facts |= {"prompts": gallery.prompts, "seed": options.seed, "skipped": gallery.skipped}
     facts["ways"] = {name: _as_json(columns) for name, columns in figures.items()}
     parts = [_about(options, gallery), _table(figures)]
     if recognition and not code:
-        evaluations = {name: recognition.judge(own) for name, own in gallery.pictures.items()}
-        facts["recognition"], words = recognition.report(evaluations)
+        facts["recognition"], words = recognition.report(gallery.pictures)
         parts.append(words)
     parts += [f"{name}: skipped: {reason}" for name, reason in gallery.skipped.items()]
     results.publish(options, facts, "\n\n".join(parts), lambda: gallery.sheet(figures))

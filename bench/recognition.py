@@ -1,6 +1,6 @@
 """What `models/pocket`'s own judge says of pictures that were painted from its prompts."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from types import SimpleNamespace
@@ -49,35 +49,38 @@ class Recognition:
 
         return self.evaluate.evaluate(repaint, self.prompts, self.read)
 
-    def report(self, evaluations: dict[str, Any]) -> tuple[dict[str, Any], str]:
-        """For the JSON file, and in words; the first evaluation is the reference."""
+    def report(self, painted: Mapping[str, Sequence[np.ndarray]]) -> tuple[dict[str, Any], str]:
+        """Of each way's pictures, for the JSON file and in words; the first is the reference."""
+        evaluations = {name: self.judge(pictures) for name, pictures in painted.items()}
         (reference, first), *others = evaluations.items()
+        facts = {name: self._facts(own) for name, own in evaluations.items()}
         real = self.evaluate.real_features(first, self.icons, self.read, 1)
-        facts: dict[str, Any] = {}
-        rows, parts = [], []
-        for name, evaluation in evaluations.items():
-            distance = self.evaluate.distribution(evaluation, self.icons, self.read)
-            shares = evaluation.shares()
-            facts[name] = {"right": evaluation.as_json()["right"], "frechet": distance}
-            top1 = [shares[row]["top1"] for row in ("seen", "held-out", "all") if row in shares]
-            change = ""
-            if name != reference:
-                low, high = distance_change(first, evaluation, real)
-                facts[name]["frechet_change_interval95"] = low, high
-                change = f"{low:+.3f} to {high:+.3f}"
-            rows.append([name, *top1, f"{distance['painted']:.3f}", change or None])
-        header = ["way", "top-1 seen", "held-out", "all", "Fréchet distance", f"less {reference}'s"]
-        parts.append(table(header, rows))
-        for name, evaluation in others:
-            pairs = self.evaluate.compare(first, evaluation)
+        parts = []
+        for name, own in others:
+            pairs = self.evaluate.compare(first, own)
+            facts[name]["frechet_change_interval95"] = distance_change(first, own, real)
             facts[name]["compared"] = {row: pair.as_json() for row, pair in pairs.items()}
             parts.append(self.evaluate.comparison_table(pairs, reference, name))
+        header = ["way", "top-1 seen", "held-out", "all", "Fréchet distance", f"less {reference}'s"]
+        rows = [[name, *_cells(own, facts[name])] for name, own in evaluations.items()]
         about = (
             "Right in per cent (95 % Wilson interval), and the same pictures compared (Newcombe's "
-            f"interval, McNemar's p); distances to real renders, whose difference has a 95 % "
+            "interval, McNemar's p); distances to real renders, whose difference has a 95 % "
             f"bootstrap interval of {_DRAWS} draws."
         )
-        return facts, "\n\n".join([about, *parts])
+        return facts, "\n\n".join([about, table(header, rows), *parts])
+
+    def _facts(self, evaluation: Any) -> dict[str, Any]:
+        distance = self.evaluate.distribution(evaluation, self.icons, self.read)
+        return {"right": evaluation.as_json()["right"], "frechet": distance}
+
+
+def _cells(evaluation: Any, facts: Mapping[str, Any]) -> list[Any]:
+    shares = evaluation.shares()
+    top1 = [shares[row]["top1"] if row in shares else None for row in ("seen", "held-out", "all")]
+    change = facts.get("frechet_change_interval95")
+    words = f"{change[0]:+.3f} to {change[1]:+.3f}" if change else None
+    return [*top1, f"{facts['frechet']['painted']:.3f}", words]
 
 
 def distance_change(first: Any, second: Any, real: np.ndarray) -> tuple[float, float]:
