@@ -208,7 +208,7 @@ class Gallery:
         heads = []
         for name, columns in figures.items():
             found = columns.get("PSNR dB")
-            heads.append(f"{name} {_shown(_quartiles(found)[1])} dB" if found else name)
+            heads.append(f"{name}: {_shown(_quartiles(found)[1])} dB" if found else name)
         rows = [
             [_enlarged(pictures[i]) for pictures in self.pictures.values()]
             for i in range(min(_ROWS, len(self.prompts)))
