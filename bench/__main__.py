@@ -7,7 +7,7 @@ from typing import NoReturn
 
 from pleinair.runtime.exits import exit_code
 
-from . import fixture, peers, soak, unet
+from . import environments, fixture, peers, quality, single_file, soak, speed, unet
 
 
 class _Parser(argparse.ArgumentParser):
@@ -23,7 +23,7 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m pleinair.bench", description="Measure Pleinair, alone and beside others."
     )
     commands = made.add_subparsers(metavar="COMMAND", required=True)
-    for command in (fixture, peers, unet, soak):
+    for command in (fixture, single_file, environments, speed, peers, quality, soak, unet):
         command.add_to(commands)
     return made
 

@@ -16,6 +16,9 @@ _LIBRARIES = (
     "torch",
     "diffusers",
     "transformers",
+    "optimum-intel",
+    "optimum-onnx",
+    "stable-diffusion-cpp-python",
 )
 
 
@@ -27,7 +30,7 @@ def facts() -> dict[str, Any]:
         "physical_cores": physical_cores(),
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
-        "libraries": _versions(),
+        "libraries": versions(),
         "load_average": list(os.getloadavg()) if hasattr(os, "getloadavg") else None,
     }
 
@@ -84,7 +87,8 @@ def _field(line: str) -> tuple[str, str]:
     return name.strip(), value.strip()
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Library -> version, of those that are in this environment."""
     return {name: found for name in _LIBRARIES if (found := _version(name))}
 
 

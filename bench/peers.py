@@ -1,24 +1,23 @@
 """The same picture through several systems, in turn, so that the machine's moods hit all alike."""
 
 import argparse
-import itertools
 import statistics
 import tempfile
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from pleinair.runtime import catalog
 from pleinair.runtime.bundle import Bundle
-from pleinair.runtime.errors import EngineError, SettingError
+from pleinair.runtime.errors import PleinairError, SettingError
 from pleinair.runtime.settings import Settings
 
-from . import machine, results, systems
+from . import environments, machine, results, systems
 from .process import run_fresh
-from .progress import bars
 from .rounds import Measure, Rounds
-
-BASELINE = "openvino_genai"
+from .turns import Turn, Turns
+from .way import Way
 
 _PROMPT = "a photograph of an astronaut riding a horse"
 
@@ -49,13 +48,40 @@ def add_to(commands: Any) -> None:
         "--checkpoint", type=Path, metavar="FOLDER", help="what it was made from, for diffusers"
     )
     parser.add_argument(
+        "--single-file",
+        type=Path,
+        metavar="FILE",
+        help="the same as one .safetensors, for stable_diffusion_cpp",
+    )
+    parser.add_argument(
         "--systems",
         nargs="+",
-        type=lambda name: name.replace("-", "_"),
-        choices=systems.names(),
+        type=_system,
         default=systems.names(),
         metavar="SYSTEM",
-        help=f"any of {', '.join(systems.names())} (default: all)",
+        help=f"any of {', '.join(systems.names())} (default: all); of ours also with a way to "
+        "paint, as pleinair:balanced or pleinair:fast,vae=tiny",
+    )
+    parser.add_argument(
+        "--baseline",
+        type=_system,
+        default="openvino_genai",
+        metavar="SYSTEM",
+        help="what the others are compared with (default: openvino_genai)",
+    )
+    parser.add_argument(
+        "--environment",
+        nargs="+",
+        default=[],
+        metavar="NAME=PYTHON",
+        help="interpreters of environments that are here already, as optimum=/…/bin/python",
+    )
+    parser.add_argument(
+        "--environments",
+        type=Path,
+        default=environments.FOLDER,
+        metavar="FOLDER",
+        help="where `environments` made the others",
     )
     parser.add_argument("--prompt", default=_PROMPT, help=f"default: {_PROMPT}")
     parser.add_argument("--size", type=int, default=512, help="both sides (default: 512)")
@@ -70,21 +96,66 @@ def add_to(commands: Any) -> None:
     parser.set_defaults(run=run)
 
 
+def _system(text: str) -> str:
+    """A file in systems/, and of ours after a colon a way to paint."""
+    name, colon, way = text.partition(":")
+    name = name.replace("-", "_")
+    if name not in systems.names() or (colon and not name.startswith("pleinair")):
+        raise argparse.ArgumentTypeError(
+            f"invalid choice: {text!r} (choose from {', '.join(systems.names())})"
+        )
+    return name + colon + way
+
+
 def run(options: argparse.Namespace) -> int:
     results.check(options)
     if options.rounds < 1:
         raise SettingError(f"rounds is {options.rounds}; give 1 or more")
-    comparison = Comparison(_job(options), machine.facts())
-    code = 0
+    job = _job(options)
+    pythons = environments.interpreters(options.environments, options.environment)
+    jobs = {name: _job_of(name, job) for name in dict.fromkeys(options.systems)}
+    measured = Turns(Rounds(options.baseline, MEASURES))
+    facts, code = machine.facts(), 0
     try:
-        comparison.measure(list(dict.fromkeys(options.systems)), options.rounds)
+        measured.skipped.update(_unable(jobs, pythons))
+        able = {name: own for name, own in jobs.items() if name not in measured.skipped}
+        with tempfile.TemporaryDirectory() as folder:
+            picture = str(Path(folder) / "picture.png")
+            turns = {name: _turn(own, picture, pythons) for name, own in able.items()}
+            measured.take(turns, options.rounds, _told)
     except KeyboardInterrupt:
         code = 130
-    if not comparison.rounds.records and not code:
-        reasons = (f"{name}: {reason}" for name, reason in comparison.skipped.items())
-        raise EngineError(f"nothing could be measured: {'; '.join(reasons)}")
-    results.publish(options, comparison.as_json(), comparison.markdown())
+    if not code:
+        measured.check()
+    everything = {"machine": facts, "job": {**asdict(job), "output": None}} | measured.as_json()
+    results.publish(options, everything, _markdown(facts, job, measured))
     return code
+
+
+def _turn(job: dict[str, Any], picture: str, pythons: Mapping[str, str]) -> Turn:
+    return Turn(f"{systems.__name__}:paint", job | {"output": picture}, pythons.get(job["system"]))
+
+
+def _unable(jobs: Mapping[str, dict[str, Any]], pythons: Mapping[str, str]) -> dict[str, str]:
+    """System -> why it cannot take part, asked in the environment that it would run in."""
+    reasons = {}
+    for name, job in jobs.items():
+        python = pythons.get(job["system"])
+        try:
+            if python is None:
+                found = systems.unable(job, None)
+            else:
+                found = run_fresh(f"{systems.__name__}:unable", job, python=python)
+            reason = found["reason"]
+        except PleinairError as error:
+            reason = str(error)
+        if reason:
+            reasons[name] = reason
+    return reasons
+
+
+def _told(picture: dict[str, Any]) -> str:
+    return f"{picture['picture']:.1f} s a picture, {_median_step(picture):.2f} s a step"
 
 
 def _job(options: argparse.Namespace) -> systems.Job:
@@ -104,6 +175,7 @@ def _job(options: argparse.Namespace) -> systems.Job:
     return systems.Job(
         model=str(options.model),
         checkpoint=options.checkpoint and str(options.checkpoint),
+        single_file=options.single_file and str(options.single_file),
         prompt=options.prompt,
         size=options.size,
         steps=options.steps,
@@ -126,69 +198,30 @@ def _own_scheduler(bundle: Bundle) -> str:
     )
 
 
-@dataclass
-class Comparison:
-    """Pictures painted so far, and which systems could not take part.
+def _job_of(name: str, job: systems.Job) -> dict[str, Any]:
+    """A system's job: its own way to paint, where its name says one; SettingError for a bad one."""
+    system, _, way = name.partition(":")
+    if way:
+        Way.read(way)
+        return asdict(job) | {"way": way, "system": system}
+    return asdict(job) | {"system": system}
 
-    rounds: a `systems.Times` as a dict for each picture, with "process" and "peak_memory".
-    skipped: system -> reason.
-    """
 
-    job: systems.Job
-    machine: dict[str, Any]
-    rounds: Rounds = field(default_factory=lambda: Rounds(BASELINE, MEASURES))
-    skipped: dict[str, str] = field(default_factory=dict)
+def _markdown(facts: dict[str, Any], job: systems.Job, measured: Turns) -> str:
+    about = (
+        f"{job.size}x{job.size}, {job.steps} steps of {job.scheduler}, guidance "
+        f"{job.guidance:g}, batch 1, {job.threads} threads. Each picture in a fresh process, "
+        "systems in turn; median (range over the rounds)."
+    )
+    elsewhere = {
+        record["name"]: f"{record['name']} in an environment of its own: {libraries}."
+        for record in measured.rounds.records
+        if (libraries := _differing(record.get("libraries", {}), facts["libraries"]))
+    }
+    parts = [machine.sentence(facts), about, *elsewhere.values(), measured.markdown()]
+    return "\n\n".join(parts)
 
-    def measure(self, wanted: list[str], rounds: int) -> None:
-        """Paint with A, B, C, then A, B, C again: drift of the machine hits all alike."""
-        with bars() as progress:
-            for name in wanted:
-                if reason := systems.load(name).unable(self.job):
-                    self._skip(name, reason, progress)
-            able = [name for name in wanted if name not in self.skipped]
-            task = progress.add_task("", total=rounds * len(able))
-            for i, (number, name) in enumerate(itertools.product(range(1, rounds + 1), able)):
-                what = f"round {number} of {rounds}: {name}"
-                progress.update(task, completed=i, description=what)
-                if name not in self.skipped:  # it may have failed in an earlier round
-                    self._paint(name, number, progress, task)
-            progress.update(task, completed=rounds * len(able))
 
-    def _paint(self, name: str, number: int, progress: Any, task: Any) -> None:
-        done = progress.tasks[task].completed
-        with tempfile.TemporaryDirectory() as folder:
-            job = asdict(self.job) | {"output": str(Path(folder) / "picture.png"), "system": name}
-            try:
-                times = run_fresh(
-                    f"{systems.__name__}:paint",
-                    job,
-                    lambda share: progress.update(task, completed=done + share),
-                )
-            except EngineError as error:
-                self._skip(name, f"failed in round {number}: {error}", progress)
-                return
-        self.rounds.records.append({"name": name, "round": number} | times)
-        progress.console.print(
-            f"round {number}: {name}: {times['picture']:.1f} s a picture, "
-            f"{_median_step(times):.2f} s a step"
-        )
-
-    def _skip(self, name: str, reason: str, progress: Any) -> None:
-        self.skipped[name] = reason
-        progress.console.print(f"{name}: skipped: {reason}")
-
-    def as_json(self) -> dict[str, Any]:
-        job = {key: value for key, value in asdict(self.job).items() if key != "output"}
-        facts = {"machine": self.machine, "job": job, "skipped": self.skipped}
-        return facts | self.rounds.as_json()
-
-    def markdown(self) -> str:
-        job = self.job
-        about = (
-            f"{job.size}x{job.size}, {job.steps} steps of {job.scheduler}, guidance "
-            f"{job.guidance:g}, batch 1, {job.threads} threads. Each picture in a fresh process, "
-            "systems in turn; median (range over the rounds)."
-        )
-        skipped = [f"{name}: skipped: {reason}" for name, reason in self.skipped.items()]
-        parts = [machine.sentence(self.machine), about, self.rounds.markdown(), *skipped]
-        return "\n\n".join(parts)
+def _differing(own: Mapping[str, str], ours: Mapping[str, str]) -> str:
+    """The versions of an environment that are not ours, in words."""
+    return ", ".join(f"{name} {v}" for name, v in own.items() if ours.get(name) != v)

@@ -1,28 +1,36 @@
 """One job in a process of its own."""
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TextIO
 
+from pleinair import runtime
 from pleinair.runtime.errors import EngineError
+
+_BENCH = Path(__file__).parent
 
 
 def run_fresh(
-    target: str, job: dict[str, Any], report: Callable[[float], object] = lambda share: None
+    target: str,
+    job: dict[str, Any],
+    report: Callable[[float], object] = lambda share: None,
+    python: str | None = None,
 ) -> dict[str, Any]:
     """What "module:function" returns for `job`, run by `worker.py` in a fresh process.
 
     report: called with the share done, whenever the job says it.
+    python: the interpreter of another environment, which need not hold pleinair; None is this one.
     The result gains "peak_memory" (bytes, or None) and "process" (seconds from start to exit).
     Raises EngineError, with the job's own words, where it fails. Interrupted, it kills the process.
     """
     begun = time.perf_counter()
-    command = [sys.executable, "-m", f"{__package__}.worker"]
-    command += [target, json.dumps(job), repr(begun)]
+    command = [*_interpreter(python), target, json.dumps(job), repr(begun)]
     result: dict[str, Any] | None = None
     failure = ""
     with (
@@ -33,6 +41,7 @@ def run_fresh(
             stdout=subprocess.PIPE,
             stderr=errors,
             encoding="utf-8",
+            env=None if python is None else _environment(),
         ) as child,
     ):
         try:
@@ -49,6 +58,18 @@ def run_fresh(
         if code or result is None:
             raise EngineError(failure or _last_line(errors) or f"it died with exit code {code}")
     return result | {"process": time.perf_counter() - begun}
+
+
+def _interpreter(python: str | None) -> list[str]:
+    if python is None:
+        return [sys.executable, "-m", f"{__package__}.worker"]
+    rooms = Path(runtime.__file__).parent, _BENCH
+    return [python, str(_BENCH / "elsewhere.py"), *map(str, rooms)]
+
+
+def _environment() -> dict[str, str]:
+    """Ours, but for what would lead another interpreter to our libraries."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
 
 
 def _last_line(errors: TextIO) -> str:

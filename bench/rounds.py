@@ -62,7 +62,7 @@ class Rounds:
 
     def markdown(self) -> str:
         """A table of the figures and, where the baseline took part, one of the ratios."""
-        parts = [self._table(self.spreads())]
+        parts = [self.figures()]
         if ratios := self.ratios():
             parts.append(
                 f"{self.baseline}'s figure divided by the other's, round by round "
@@ -70,6 +70,10 @@ class Rounds:
             )
             parts.append(self._table(ratios))
         return "\n\n".join(parts)
+
+    def figures(self) -> str:
+        """The first of the two tables."""
+        return self._table(self.spreads())
 
     def _names(self) -> list[str]:
         return list(dict.fromkeys(record["name"] for record in self.records))

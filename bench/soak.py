@@ -12,6 +12,7 @@ from pleinair.runtime.errors import EngineError, SettingError
 from . import machine, memory, results
 from .progress import bars
 from .spread import table
+from .way import Way
 
 
 def add_to(commands: Any) -> None:
@@ -23,6 +24,9 @@ def add_to(commands: Any) -> None:
     parser.add_argument("--workers", type=int, default=1, help="threads that paint at once")
     parser.add_argument("--size", type=int, help="both sides (default: the model's own)")
     parser.add_argument("--steps", type=int, default=4, help="default: 4")
+    parser.add_argument(
+        "--profile", default="exact", help="or a profile and settings, as fast,vae=tiny"
+    )
     parser.add_argument("--engine", choices=("openvino", "onnxruntime"), default="openvino")
     results.add_arguments(parser)
     parser.set_defaults(run=run)
@@ -45,6 +49,7 @@ def run(options: argparse.Namespace) -> int:
         "machine": machine.facts(),
         "workers": options.workers,
         "engine": options.engine,
+        "profile": options.profile,
         "readings": readings,
         "growth": growth(readings),
     }
@@ -53,18 +58,13 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _read(options: argparse.Namespace, readings: list[dict[str, int]]) -> None:
-    from pleinair.runtime import StableDiffusionPipeline
-
-    pipe = StableDiffusionPipeline.from_pretrained(options.model, engine=options.engine)
+    way = Way.read(options.profile)
+    pipe = way.open(options.model, engine=options.engine)
+    size = {"width": options.size, "height": options.size}
+    settings = {**size, "num_inference_steps": options.steps, **way.called}
 
     def paint(seed: int) -> None:
-        pipe(
-            f"picture number {seed}",
-            width=options.size,
-            height=options.size,
-            num_inference_steps=options.steps,
-            seed=seed,
-        )
+        pipe(f"picture number {seed}", seed=seed, **settings)
 
     with bars() as progress:
         task = progress.add_task("painting", total=options.pictures)
@@ -102,7 +102,8 @@ def growth(readings: list[dict[str, int]]) -> int | None:
 def _markdown(options: argparse.Namespace, readings: list[dict[str, int]]) -> str:
     rows = [[one["pictures"], f"{one['resident'] / 1e6:.1f}"] for one in readings]
     parts = [
-        f"{options.workers} painting at once, {options.engine}, {options.steps} steps a picture.",
+        f"{options.workers} painting at once, {options.engine}, {options.profile}, "
+        f"{options.steps} steps a picture.",
         table(["pictures", "resident MB"], rows),
     ]
     gained = growth(readings)

@@ -5,8 +5,6 @@ batch 1 in two; both figures are put side by side as seconds a guided step.
 """
 
 import argparse
-import functools
-import itertools
 import statistics
 import time
 from dataclasses import asdict, dataclass
@@ -18,9 +16,8 @@ from pleinair.runtime.errors import SettingError
 from pleinair.runtime.text.tokenizer import ClipTokenizer
 
 from . import machine, results
-from .process import run_fresh
-from .progress import bars
 from .rounds import Measure, Rounds
+from .turns import Turn, Turns
 from .worker import Watch
 
 
@@ -78,13 +75,18 @@ def run(options: argparse.Namespace) -> int:
             raise SettingError(f"{name} is {getattr(options, name)}; give 1 or more")
     bundle = Bundle.open(options.model)
     variants = [variant for variant in VARIANTS if variant.format in bundle.graphs]
-    jobs = {variant: _job(variant, bundle, options) for variant in variants}
-    measured = Rounds(str(variants[0]), MEASURES)
+    turns = {
+        str(variant): Turn(f"{__name__}:evaluate", _job(variant, bundle, options))
+        for variant in variants
+    }
+    measured = Turns(Rounds(str(variants[0]), MEASURES))
     facts, code = machine.facts(), 0
     try:
-        _measure(jobs, options.rounds, measured)
+        measured.take(turns, options.rounds)
     except KeyboardInterrupt:
         code = 130
+    if not code:
+        measured.check()
     about = (
         f"UNet at {options.size}x{options.size}, {options.threads} threads, {options.evaluations} "
         "evaluations a fresh process, variants in turn; median (range over the rounds)."
@@ -120,23 +122,6 @@ def _job(variant: Variant, bundle: Bundle, options: argparse.Namespace) -> dict[
     }
 
 
-def _measure(jobs: dict[Variant, dict[str, Any]], rounds: int, measured: Rounds) -> None:
-    with bars() as progress:
-        task = progress.add_task("", total=rounds * len(jobs))
-        turns = itertools.product(range(1, rounds + 1), jobs.items())
-        for done, (number, (variant, job)) in enumerate(turns):
-            progress.update(task, description=str(variant), completed=done)
-            report = functools.partial(_advance, progress, task, done)
-            result = run_fresh(f"{__name__}:evaluate", job, report)
-            turn = {"name": str(variant), "round": number}
-            measured.records.append(turn | asdict(variant) | result)
-        progress.update(task, completed=rounds * len(jobs))
-
-
-def _advance(progress: Any, task: Any, done: int, share: float) -> None:
-    progress.update(task, completed=done + share)
-
-
 def evaluate(job: dict[str, Any], watch: Watch) -> dict[str, Any]:
     """The worker's way in: compile, run once to warm up, then time each evaluation."""
     import numpy as np
@@ -158,7 +143,7 @@ def evaluate(job: dict[str, Any], watch: Watch) -> dict[str, Any]:
         begun = time.perf_counter()
         graph(feeds)
         evaluations.append(time.perf_counter() - begun)
-    return {"compile": compiled, "evaluations": evaluations}
+    return {"batch": job["batch"], "compile": compiled, "evaluations": evaluations}
 
 
 def _compile(job: dict[str, Any]) -> Any:

@@ -314,24 +314,13 @@ def compvis_state(folder: Path) -> dict[str, Any]:
     published files. That the names are right is for a test to show, with diffusers' converter.
     """
     import torch
-    from safetensors.torch import load_file
 
-    from pleinair.export import compvis
+    from pleinair.bench import single_file
 
-    state = {}
-    for submodel, prefix in (("unet", "model.diffusion_model."), ("vae", "first_stage_model.")):
-        config = json.loads((folder / submodel / "config.json").read_text(encoding="utf-8"))
-        weights = load_file(folder / submodel / "diffusion_pytorch_model.safetensors")
-        for key, value in weights.items():
-            name = compvis.KEY[submodel](key, config)
-            is_vae_attention = submodel == "vae" and ".attentions." in key and value.ndim == 2
-            state[prefix + name] = value[:, :, None, None] if is_vae_attention else value
-    for key, value in load_file(folder / "text_encoder" / "model.safetensors").items():
-        state[f"cond_stage_model.transformer.{key}"] = value
+    state = single_file.state(folder)
     positions = torch.arange(77)[None]
     state["cond_stage_model.transformer.text_model.embeddings.position_ids"] = positions
-    state |= {name: torch.linspace(0, 1, 1000) for name in ("betas", "alphas_cumprod")}
-    return {key: value.contiguous() for key, value in state.items()}
+    return state | {name: torch.linspace(0, 1, 1000) for name in ("betas", "alphas_cumprod")}
 
 
 def _byte_alphabet() -> list[str]:

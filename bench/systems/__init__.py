@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from types import ModuleType
 from typing import Any
 
+from .. import machine
 from ..worker import Watch
 
 # Short name -> diffusers class, for the solvers that all systems have.
@@ -29,9 +30,10 @@ SCHEDULERS = {
 class Job:
     """One picture, the same for every system.
 
-    model: the converted folder; checkpoint: the diffusers folder it was made from, or None.
+    model: the converted folder; checkpoint: the diffusers folder it was made from, or None;
+    single_file: that as one .safetensors in the original layout, or None.
     size: both sides in pixels. scheduler: a name in SCHEDULERS. threads: of the CPU.
-    output: the PNG to write.
+    output: the PNG to write. way: how ours paints: see `way.Way`.
     """
 
     model: str
@@ -44,6 +46,8 @@ class Job:
     threads: int
     seed: int
     output: str
+    way: str = "exact"
+    single_file: str | None = None
 
 
 @dataclass(frozen=True)
@@ -72,12 +76,29 @@ def load(name: str) -> ModuleType:
 
 def missing(*modules: str) -> str | None:
     """Say which of these Python modules are not installed."""
-    absent = [name for name in modules if importlib.util.find_spec(name) is None]
+    absent = [name for name in modules if not _installed(name)]
     return f"not installed: {', '.join(absent)}" if absent else None
+
+
+def _installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # the package that it would be in
+        return False
 
 
 def paint(job: dict[str, Any], watch: Watch) -> dict[str, Any]:
     """The worker's way in: `job` is a Job's fields and the name of the "system"."""
+    system, fields = _system(job)
+    return asdict(system.paint(fields, watch)) | {"libraries": machine.versions()}
+
+
+def unable(job: dict[str, Any], watch: Watch | None) -> dict[str, Any]:
+    """The worker's way in, with the same job: {"reason": why the system cannot do it, or None}."""
+    system, fields = _system(job)
+    return {"reason": system.unable(fields)}
+
+
+def _system(job: dict[str, Any]) -> tuple[ModuleType, Job]:
     fields = dict(job)
-    system = load(fields.pop("system"))
-    return asdict(system.paint(Job(**fields), watch))
+    return load(fields.pop("system")), Job(**fields)

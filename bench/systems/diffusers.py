@@ -20,11 +20,25 @@ def unable(job: Job) -> str | None:
 
 
 def paint(job: Job, watch: Watch) -> Times:
-    """The pipeline's own stages called one by one, as its documentation allows, to time each."""
     import torch
 
     torch.set_num_threads(job.threads)
     pipe = _open(job)
+    pipe.to(torch.float32)  # whatever the files have, and the libraries would choose for them
+    return paint_with(pipe, job, watch)
+
+
+def paint_with(pipe: Any, job: Job, watch: Watch) -> Times:
+    """The pipeline's own stages called one by one, as its documentation allows, to time each.
+
+    pipe: a StableDiffusionPipeline of diffusers, or one that has its methods.
+    """
+    import diffusers
+    import torch
+
+    pipe.set_progress_bar_config(disable=True)
+    solver = getattr(diffusers, SCHEDULERS[job.scheduler])
+    pipe.scheduler = solver.from_config(pipe.scheduler.config)
     ready = watch.seconds()
     with torch.inference_mode():
         begun = time.perf_counter()
@@ -60,17 +74,10 @@ def paint(job: Job, watch: Watch) -> Times:
 
 def _open(job: Job) -> Any:
     import diffusers
-    import torch
 
-    pipe = diffusers.StableDiffusionPipeline.from_pretrained(
+    return diffusers.StableDiffusionPipeline.from_pretrained(
         job.checkpoint, safety_checker=None, requires_safety_checker=False, local_files_only=True
     )
-    # Whatever precision the files have, and whatever dtype the libraries would choose for them.
-    pipe.to(torch.float32)
-    pipe.set_progress_bar_config(disable=True)
-    solver = getattr(diffusers, SCHEDULERS[job.scheduler])
-    pipe.scheduler = solver.from_config(pipe.scheduler.config)
-    return pipe
 
 
 def _marking(marks: list[float], job: Job, watch: Watch) -> Any:

@@ -1,13 +1,14 @@
-"""Pleinair's runtime on OpenVINO, profile exact."""
+"""Pleinair's runtime on OpenVINO, profile exact or as the job's way says."""
 
 from pleinair.runtime.bundle import Bundle
 
+from ..way import Way
 from ..worker import Watch
 from . import Job, Times
 
 
 def unable(job: Job) -> str | None:
-    held = Bundle.open(job.model).graphs
+    held = Bundle.open(Way.read(job.way).opened.get("model", job.model)).graphs
     return None if "openvino" in held else "the folder has no OpenVINO graphs"
 
 
@@ -17,21 +18,23 @@ def paint(job: Job, watch: Watch) -> Times:
 
 def paint_on(engine: str, job: Job, watch: Watch) -> Times:
     """Graphs are compiled inside the call, when their shapes are known: that is moved to ready."""
-    from pleinair.runtime import StableDiffusionPipeline
-
-    pipe = StableDiffusionPipeline.from_pretrained(
-        job.model, engine=engine, device="cpu", threads=job.threads
-    )
+    way = Way.read(job.way)
+    pipe = way.open(job.model, engine=engine, device="cpu", threads=job.threads)
     opened = watch.seconds()
+    settings = {
+        "width": job.size,
+        "height": job.size,
+        "num_inference_steps": job.steps,
+        "guidance_scale": job.guidance,
+        "scheduler": job.scheduler,
+        **way.called,
+    }
+    steps = settings["num_inference_steps"]
     output = pipe(
         job.prompt,
-        width=job.size,
-        height=job.size,
-        num_inference_steps=job.steps,
-        guidance_scale=job.guidance,
         seed=job.seed,
-        scheduler=job.scheduler,
-        callback_on_step_end=lambda _, i, *rest: watch.advance((i + 1) / (job.steps + 1)),
+        callback_on_step_end=lambda _, i, *rest: watch.advance((i + 1) / (steps + 1)),
+        **settings,
     )
     output.images[0].save(job.output)
     spent = output.timings

@@ -1,10 +1,13 @@
 """A job in a fresh process: its result, its words when it fails, its memory, its end."""
 
+import os
 import time
+import venv
 from pathlib import Path
 
 import pytest
 
+from pleinair.bench import environments
 from pleinair.bench.process import run_fresh
 from pleinair.runtime.errors import EngineError
 
@@ -27,6 +30,13 @@ def refuse(job, watch):
 def crash(job, watch):
     print("a warning", file=sys.stderr)
     raise ZeroDivisionError("no colours left")
+
+def packages(job, watch):
+    import pleinair.bench.worker, pleinair.runtime.bundle
+    try:
+        import fixture  # a file of bench/, which must not be importable by its bare name
+    except ImportError:
+        return {"path": sys.path, "pleinair": list(sys.modules["pleinair"].__path__)}
 
 def die(job, watch):
     os._exit(7)
@@ -73,6 +83,23 @@ def test_peak_memory_is_the_jobs_own() -> None:
 def test_a_failure_speaks_in_the_jobs_own_words(job: str, words: str) -> None:
     with pytest.raises(EngineError, match=words):
         run_fresh(f"bench_jobs:{job}", {})
+
+
+def test_another_interpreter_is_lent_our_rooms_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An environment without pleinair: ours without its site-packages, and no PYTHONPATH."""
+    folder = tmp_path / "bare"
+    venv.create(folder, symlinks=os.name != "nt")
+    python = str(environments.python_of(folder))
+    site = next(folder.rglob("site-packages"))
+    (tmp_path / "bench_jobs.py").rename(site / "bench_jobs.py")
+    found = run_fresh("bench_jobs:packages", {}, python=python)
+    assert found["pleinair"] == []
+    assert str(tmp_path) not in found["path"]  # that was PYTHONPATH, which is ours
+    assert found["process"] > 0
+    with pytest.raises(EngineError, match="size is 3"):
+        run_fresh("bench_jobs:refuse", {}, python=python)
 
 
 def test_interrupted_it_ends_the_process_at_once() -> None:

@@ -1,15 +1,21 @@
 """All systems are given the same job, and do it."""
 
 import importlib.util
+import sys
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
+from importlib.machinery import ModuleSpec
+from importlib.metadata import version
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from pleinair.bench import systems
+from pleinair.bench.process import run_fresh
 from pleinair.bench.worker import Watch
 
 
@@ -36,6 +42,64 @@ def _paint(name: str, job: systems.Job) -> tuple[systems.Times, np.ndarray]:
 
     times = systems.load(name).paint(job, Watch(time.perf_counter(), Silent()))
     return times, np.asarray(Image.open(job.output)).astype(int)
+
+
+def _module(name: str) -> ModuleType:
+    module = ModuleType(name)
+    module.__spec__ = ModuleSpec(name, None)
+    return module
+
+
+@pytest.mark.interop
+@pytest.mark.parametrize("name", ["optimum_intel", "optimum_onnx"])
+def test_optimum_paints_ours_in_its_own_environment(
+    name: str, job: systems.Job, optimum_python: str, request: pytest.FixtureRequest
+) -> None:
+    """Through the very processes that `peers` starts; DDIM, so that the pictures are the same."""
+    format = "onnx" if name == "optimum_onnx" else "openvino"
+    model = str(request.getfixturevalue(f"exported_{format}"))
+    job = replace(job, model=model, scheduler="ddim")
+    fields = asdict(job) | {"system": name}
+    assert run_fresh(f"{systems.__name__}:unable", fields, python=optimum_python)["reason"] is None
+    times = run_fresh(f"{systems.__name__}:paint", fields, python=optimum_python)
+    assert len(times["steps"]) == 4
+    assert times["libraries"]["diffusers"] != version("diffusers")
+    theirs = np.asarray(Image.open(job.output)).astype(int)
+    ours = _paint("pleinair_onnx" if format == "onnx" else "pleinair", job)[1]
+    assert abs(ours - theirs).max() <= 1
+
+
+def test_stable_diffusion_cpp_is_called_as_it_documents(
+    job: systems.Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stand-in with its signatures: it is built from source, which no test waits for."""
+    asked: dict[str, Any] = {}
+
+    class StableDiffusion:
+        def __init__(self, **settings: Any) -> None:
+            asked.update(settings)
+
+        def generate_image(self, progress_callback: Any, **settings: Any) -> list[Image.Image]:
+            asked.update(settings)
+            for step in range(settings["sample_steps"] + 1):
+                progress_callback(step, settings["sample_steps"], 0.1)
+            return [Image.new("RGB", (settings["width"], settings["height"]))]
+
+    module = _module("stable_diffusion_cpp")
+    module.StableDiffusion = StableDiffusion
+    monkeypatch.setitem(sys.modules, "stable_diffusion_cpp", module)
+    times, image = _paint(
+        "stable_diffusion_cpp", replace(job, scheduler="euler_a", single_file="f")
+    )
+    assert image.shape == (64, 64, 3)
+    assert len(times.steps) == 4
+    assert {
+        "model_path": "f",
+        "n_threads": 2,
+        "seed": 42,
+        "cfg_scale": 7.5,
+    }.items() <= asked.items()
+    assert {"sample_method": "euler_a", "eta": 1.0, "rng_type": "cpu"}.items() <= asked.items()
 
 
 @pytest.mark.parametrize("scheduler", ["pndm", "ddim"])
@@ -74,5 +138,15 @@ def test_what_cannot_take_part_is_told_why(
     assert "no OpenVINO graphs" in systems.load("pleinair").unable(onnx)
     assert "no OpenVINO graphs" in systems.load("openvino_genai").unable(onnx)
     assert "--checkpoint" in systems.load("diffusers").unable(replace(job, checkpoint=None))
+    cpp = systems.load("stable_diffusion_cpp")
+    monkeypatch.setitem(sys.modules, "stable_diffusion_cpp", _module("stable_diffusion_cpp"))
+    assert "--single-file" in cpp.unable(job)
+    assert "no such file" in cpp.unable(replace(job, single_file="nowhere.safetensors"))
+    there = replace(job, single_file=__file__)
+    assert cpp.unable(there) == "it has no pndm"
+    assert cpp.unable(replace(there, scheduler="euler")) is None
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert cpp.unable(job) == "not installed: stable_diffusion_cpp"
+    assert "optimum.intel" in systems.load("optimum_intel").unable(job)
+    assert "optimum.onnxruntime" in systems.load("optimum_onnx").unable(job)
     assert systems.load("diffusers").unable(job) == "not installed: torch, diffusers, transformers"

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pleinair.bench import unet
+from pleinair.bench import turns, unet
 from pleinair.bench.__main__ import main
 from pleinair.bench.worker import Watch
 from pleinair.runtime.bundle import Bundle
@@ -59,13 +59,13 @@ def test_dynamic_means_any_size(exported_openvino: Path) -> None:
 def test_command_puts_batch_1_twice_beside_batch_2_once(
     exported_openvino: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def here(target: str, job: dict[str, Any], report: Any) -> dict[str, Any]:
+    def here(target: str, job: dict[str, Any], *_: Any) -> dict[str, Any]:
         assert target == "pleinair.bench.unet:evaluate"
         measured = unet.evaluate(job, Watch(time.perf_counter(), io.StringIO()))
         assert len(measured["evaluations"]) == 2
-        return {"compile": 1.0, "evaluations": [3.0, 3.0], "peak_memory": None}
+        return measured | {"compile": 1.0, "evaluations": [3.0, 3.0], "peak_memory": None}
 
-    monkeypatch.setattr(unet, "run_fresh", here)
+    monkeypatch.setattr(turns, "run_fresh", here)
     file = tmp_path / "unet.json"
     command = ["unet", str(exported_openvino), "--size", "64", "--evaluations", "2"]
     assert main([*command, "--rounds", "1", "--json", str(file)]) == 0

@@ -24,6 +24,7 @@ import numpy as np
 
 from pleinair.bench import results
 from pleinair.bench.progress import bars
+from pleinair.bench.similarity import psnr, ssim
 from pleinair.bench.spread import table
 from pleinair.runtime import StableDiffusionPipeline
 from pleinair.runtime.bundle import PARTS
@@ -34,7 +35,7 @@ from pleinair.runtime.exits import exit_code
 from .captions import in_chinese, in_english
 from .classifier import load_classifier
 from .judge import Reader, Reading, Verdict, judge, shares
-from .metrics import Pairs, frechet_distance, psnr, ssim
+from .metrics import Pairs, frechet_distance
 from .pictures import Icons, render
 from .scenes import Scene, draw_held_out, draw_seen
 
@@ -212,18 +213,21 @@ def distribution(evaluation: Evaluation, icons: Icons, read: Reader) -> dict[str
     "painted": painted pictures to real renders. "floor": two sets of real renders, which differ
     in size and place alone; nothing can be expected to come nearer.
     """
-    real = []
-    for stream in (1, 2):
-        random = np.random.default_rng(stream)
-        pictures = [
-            render(prompt.scene, icons, random, evaluation.size) for prompt in evaluation.prompts
-        ]
-        real.append(read(pictures).features)
+    real = [real_features(evaluation, icons, read, stream) for stream in (1, 2)]
     return {
         "n": len(evaluation.prompts),
         "painted": frechet_distance(evaluation.reading.features, real[0]),
         "floor": frechet_distance(real[1], real[0]),
     }
+
+
+def real_features(evaluation: Evaluation, icons: Icons, read: Reader, stream: int) -> np.ndarray:
+    """What the classifier's heads read from renders of the same scenes; stream: of their places."""
+    random = np.random.default_rng(stream)
+    pictures = [
+        render(prompt.scene, icons, random, evaluation.size) for prompt in evaluation.prompts
+    ]
+    return read(pictures).features
 
 
 def held_out_renders(icons: Icons, size: int, number: int) -> list[np.ndarray]:

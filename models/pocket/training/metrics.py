@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 
 Z95 = 1.959963984540054  # the normal distribution holds 95 % within +-Z95
 
@@ -124,33 +123,3 @@ def frechet_distance(first: np.ndarray, second: np.ndarray) -> float:
     mixed = np.sqrt(np.linalg.eigvalsh(root @ cov2 @ root).clip(0.0)).sum()
     distance = np.sum((mean1 - mean2) ** 2) + np.trace(cov1) + np.trace(cov2) - 2.0 * mixed
     return max(0.0, float(distance))
-
-
-def psnr(picture: np.ndarray, original: np.ndarray) -> float:
-    """Peak signal-to-noise ratio in dB of uint8 pictures; infinite where they are equal."""
-    error = np.mean((picture.astype(np.float64) - original.astype(np.float64)) ** 2)
-    return 10.0 * math.log10(255.0**2 / error) if error else math.inf
-
-
-def ssim(picture: np.ndarray, original: np.ndarray) -> float:
-    """Structural similarity of uint8 (h, w, c) pictures (Wang et al. 2004, eq. 13).
-
-    Mean over channels and over the places where the 11x11 Gaussian window (sigma 1.5) fits.
-    """
-    x, y = picture.astype(np.float64), original.astype(np.float64)
-    mean_x, mean_y = _windowed(x), _windowed(y)
-    var_x, var_y = _windowed(x * x) - mean_x**2, _windowed(y * y) - mean_y**2
-    covariance = _windowed(x * y) - mean_x * mean_y
-    c1, c2 = (0.01 * 255.0) ** 2, (0.03 * 255.0) ** 2
-    luminance = (2.0 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
-    structure = (2.0 * covariance + c2) / (var_x + var_y + c2)
-    return float(np.mean(luminance * structure))
-
-
-def _windowed(values: np.ndarray) -> np.ndarray:
-    """(h, w, c) averaged in a Gaussian window, where it fits: (h - 10, w - 10, c)."""
-    weights = np.exp(-0.5 * (np.arange(-5, 6) / 1.5) ** 2)
-    weights /= weights.sum()
-    for axis in (0, 1):
-        values = sliding_window_view(values, len(weights), axis) @ weights
-    return values

@@ -1,0 +1,86 @@
+"""A picture's arithmetic, counted without computing it."""
+
+import io
+import time
+from pathlib import Path
+from typing import Any
+
+import openvino
+import pytest
+
+from pleinair.bench import flops, painting, tally
+from pleinair.bench.worker import Watch
+
+
+def job(model: Path, **changes: Any) -> dict[str, Any]:
+    return {
+        "model": str(model),
+        "engine": "openvino",
+        "device": "cpu",
+        "precision": "f32",
+        "way": "exact",
+        "prompt": "a red apple",
+        "seed": 1,
+        "width": 64,
+        "height": 64,
+        "num_inference_steps": 3,
+        "guidance_scale": 7.5,
+        "num_images_per_prompt": 1,
+        "scheduler": "ddim",
+        "threads": 1,
+        "warm_up": 2,
+        "repeats": 1,
+        **changes,
+    }
+
+
+def watch() -> Watch:
+    return Watch(time.perf_counter(), io.StringIO())
+
+
+@pytest.fixture
+def count(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """`tally.tally`, which elsewhere has a process to itself."""
+
+    def counted(job: dict[str, Any]) -> list[dict[str, Any]]:
+        with monkeypatch.context() as patch:
+            patch.setattr(tally.Core, "counted", [])
+            patch.setattr(openvino, "Core", openvino.Core)  # so that it is put back
+            graphs: list[dict[str, Any]] = tally.tally(job, watch())["graphs"]
+        return graphs
+
+    return counted
+
+
+def test_it_counts_the_graphs_that_a_picture_takes(exported_openvino: Path, count: Any) -> None:
+    graphs = {graph["part"]: graph for graph in count(job(exported_openvino, way="scheduler=ddim"))}
+    assert {name: graph["evaluations"] for name, graph in graphs.items()} == {
+        "text_encoder": 2,
+        "unet": 3,
+        "vae_decoder": 1,
+    }
+    model = openvino.Core().read_model(exported_openvino / "unet" / "openvino_model.xml")
+    model.reshape({"sample": [2, 4, 8, 8], "timestep": [1], "encoder_hidden_states": [2, 77, 128]})
+    assert graphs["unet"]["flops"]["total"] == flops.count(model).total
+    assert graphs["vae_decoder"]["flops"]["convolution"] > 0
+
+
+def test_without_guidance_half_of_it_is_left(exported_openvino: Path, count: Any) -> None:
+    both, one = (
+        next(graph for graph in count(job(exported_openvino, way=way)) if graph["part"] == "unet")
+        for way in ("guidance_scale=7.5", "guidance_scale=1")
+    )
+    assert one["flops"]["total"] == pytest.approx(both["flops"]["total"] / 2, rel=2e-3)
+
+
+def test_its_graphs_are_those_of_the_timed_run(exported_openvino: Path, count: Any) -> None:
+    counted = count(job(exported_openvino))
+    timed = painting.paint(job(exported_openvino, num_images_per_prompt=2, repeats=2), watch())
+    assert [(g["part"], g["key"]) for g in timed["graphs"]] == [
+        (g["part"], g["key"]) for g in counted
+    ]
+    evaluations = {graph["part"]: len(graph["seconds"]) for graph in timed["graphs"]}
+    assert evaluations == {"text_encoder": 4, "unet": 12, "vae_decoder": 4}  # no warm-up among them
+    assert len(timed["pictures"]) == 2
+    assert len(timed["pictures"][0]["steps"]) == 6
+    assert {"open", "load", "encode", "denoise", "decode"} >= set(timed["memory"])
