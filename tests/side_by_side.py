@@ -1,0 +1,42 @@
+"""Fixtures of a kind of model: what diffusers and what we paint from one tiny checkpoint."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pleinair.runtime import StableDiffusionPipeline
+
+
+def side_by_side(name: str, make: Callable[[Path], Path], their_class: str) -> tuple[Any, ...]:
+    """The fixtures `checkpoint`, `reference`, `folder` and `pipe`; a module binds them so.
+
+    make: writes the checkpoint to the folder it is given.
+    their_class: diffusers' pipeline, of which `reference` is one.
+    """
+
+    @pytest.fixture(scope="module")
+    def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+        return make(tmp_path_factory.mktemp("checkpoint") / name)
+
+    @pytest.fixture(scope="module")
+    def reference(checkpoint: Path) -> Any:
+        import diffusers
+
+        pipe = getattr(diffusers, their_class).from_pretrained(checkpoint)
+        pipe.set_progress_bar_config(disable=True)
+        return pipe
+
+    @pytest.fixture(scope="module")
+    def folder(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+        from pleinair.export import export_model
+
+        target = tmp_path_factory.mktemp("exported") / name
+        return export_model(checkpoint, target, formats=["openvino", "onnx"], precision="fp32")
+
+    @pytest.fixture(scope="module", params=["openvino", "onnxruntime"])
+    def pipe(request: pytest.FixtureRequest, folder: Path) -> StableDiffusionPipeline:
+        return StableDiffusionPipeline.from_pretrained(folder, engine=request.param, device="cpu")
+
+    return checkpoint, reference, folder, pipe
