@@ -8,21 +8,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .control import Steering
-from .engines.protocol import Graph
+from .engines.protocol import Feeds, Graph
+from .feature_cache import FeatureCache
 from .guidance import Guidance
+from .guidance_interval import GuidanceInterval
 from .start import Start
 from .tiles import Tiles
 
 Array: TypeAlias = NDArray[np.float32]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Denoiser:
-    """Called with a sample it gives the model's prediction for it.
+    """Called with a sample it gives the model's prediction for it; of one image, step by step.
 
     nets: the graphs of the ControlNets in `steering`.
     guidance: None asks the UNet once a step.
     tell: hears of ("denoise", tiles done, tiles of all steps).
+    interval: where guidance acts; the graphs are then made for a batch of one, and asked once for
+        each thing that is compared. None is in all steps, with one batch.
+    cache: deep features kept from step to step, which the UNet then hands out.
     """
 
     unet: Graph
@@ -31,6 +36,9 @@ class Denoiser:
     tiles: Tiles
     guidance: Guidance | None
     tell: Callable[[str, int, int], object]
+    interval: GuidanceInterval | None = None
+    cache: FeatureCache | None = None
+    converged: bool = False
 
     def __call__(
         self,
@@ -47,15 +55,53 @@ class Denoiser:
         told: the UNet's other inputs, which say what to paint.
         place: which step it is, of how many.
         """
-        embedding, (step, steps) = told["encoder_hidden_states"], place
-        shown = self.tiles.cut(start.shown(sample, len(embedding)))
-        parts = []
+        batch, (step, steps) = len(told["encoder_hidden_states"]), place
+        asked = self._asked(batch, place)
+        shown = self.tiles.cut(start.shown(sample, batch))
+        parts, converged = [], True
         for i, (seen, own) in enumerate(zip(shown, self.tiles.cut(sample), strict=True)):
             self.tell("denoise", step * len(shown) + i, steps * len(shown))
-            added: dict[str, Array] = {}
-            if self.steering:
-                added = self.steering.residuals(self.nets, place, i, own, t, embedding)
-            feeds = {"sample": seen, "timestep": np.asarray(t), **told, **added}
-            (prediction,) = self.unet(feeds).values()
-            parts.append(self.guidance.steer(prediction) if self.guidance else prediction)
+            answers = []
+            for rows in asked:
+                feeds = {name: value[rows] for name, value in {"sample": seen, **told}.items()}
+                feeds["timestep"] = np.asarray(t)
+                if self.steering:
+                    embedding, prompted = feeds["encoder_hidden_states"], self._has_prompt(rows)
+                    feeds |= self.steering.residuals(
+                        self.nets, place, i, own, t, embedding, prompted
+                    )
+                answers.append(self._predicted(feeds, place, (i, rows.start)))
+            prediction = answers[0] if len(answers) == 1 else np.concatenate(answers)
+            parts.append(self._steered(prediction))
+            converged &= self._agree(prediction)
+        # Compared over all tiles, so that they are one picture, and from the next step on.
+        self.converged |= converged
         return self.tiles.mix(parts)
+
+    def _asked(self, batch: int, place: tuple[int, int]) -> list[slice]:
+        """Which of the batch the UNet is asked for, and how much of it at once."""
+        if self.guidance is None or self.interval is None:
+            return [slice(batch)]
+        if self.interval.holds(*place) and not self.converged:
+            return [slice(row, row + 1) for row in range(batch)]
+        return [slice(self.guidance.prompted, self.guidance.prompted + 1)]
+
+    def _has_prompt(self, rows: slice) -> bool:
+        return self.guidance is None or self.guidance.prompted in range(rows.start or 0, rows.stop)
+
+    def _predicted(self, feeds: Feeds, place: tuple[int, int], of: tuple[int, int]) -> Array:
+        if self.cache:
+            return self.cache.predict(self.unet, feeds, place, of)
+        (prediction,) = self.unet(feeds).values()
+        return prediction
+
+    def _steered(self, prediction: Array) -> Array:
+        if self.guidance is None or len(prediction) == 1:
+            return prediction
+        return self.guidance.steer(prediction)
+
+    def _agree(self, prediction: Array) -> bool:
+        """Whether there is more than one prediction, and they say the same."""
+        if self.guidance is None or self.interval is None or len(prediction) == 1:
+            return False
+        return self.interval.converged(prediction, self.guidance.prompted)
