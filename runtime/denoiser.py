@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .control import Steering
-from .engines.protocol import Feeds, Graph
+from .engines.protocol import Graph
 from .feature_cache import FeatureCache
 from .guidance import Guidance
 from .guidance_interval import GuidanceInterval
@@ -61,17 +61,10 @@ class Denoiser:
         parts, converged = [], True
         for i, (seen, own) in enumerate(zip(shown, self.tiles.cut(sample), strict=True)):
             self.tell("denoise", step * len(shown) + i, steps * len(shown))
-            answers = []
-            for rows in asked:
-                feeds = {name: value[rows] for name, value in {"sample": seen, **told}.items()}
-                feeds["timestep"] = np.asarray(t)
-                if self.steering:
-                    embedding, prompted = feeds["encoder_hidden_states"], self._has_prompt(rows)
-                    feeds |= self.steering.residuals(
-                        self.nets, place, i, own, t, embedding, prompted
-                    )
-                answers.append(self._predicted(feeds, place, (i, rows.start)))
-            prediction = answers[0] if len(answers) == 1 else np.concatenate(answers)
+            inputs = {"sample": seen, **told}
+            prediction = np.concatenate(
+                [self._predicted(inputs, rows, own, t, place, i) for rows in asked]
+            )
             parts.append(self._steered(prediction))
             converged &= self._agree(prediction)
         # Compared over all tiles, so that they are one picture, and from the next step on.
@@ -86,12 +79,27 @@ class Denoiser:
             return [slice(row, row + 1) for row in range(batch)]
         return [slice(self.guidance.prompted, self.guidance.prompted + 1)]
 
-    def _has_prompt(self, rows: slice) -> bool:
-        return self.guidance is None or self.guidance.prompted in range(rows.start or 0, rows.stop)
+    def _predicted(
+        self,
+        inputs: Mapping[str, Array],
+        rows: slice,
+        own: Array,
+        t: Any,
+        place: tuple[int, int],
+        tile: int,
+    ) -> Array:
+        """What the UNet says of these rows of a tile's batch.
 
-    def _predicted(self, feeds: Feeds, place: tuple[int, int], of: tuple[int, int]) -> Array:
+        own: the tile of the sample as ControlNets see it, once, without what is beside it.
+        """
+        feeds = {name: value[rows] for name, value in inputs.items()}
+        feeds["timestep"] = np.asarray(t)
+        if self.steering:
+            last = self.guidance is None or rows.start in (None, self.guidance.prompted)
+            embedding = feeds["encoder_hidden_states"]
+            feeds |= self.steering.residuals(self.nets, place, tile, own, t, embedding, last)
         if self.cache:
-            return self.cache.predict(self.unet, feeds, place, of)
+            return self.cache.predict(self.unet, feeds, place, (tile, rows.start))
         (prediction,) = self.unet(feeds).values()
         return prediction
 
