@@ -96,7 +96,6 @@ def test_quantized_for_onnxruntime(exported_onnx: Path, tmp_path: Path) -> None:
     quantize_onnx(model.graph)
     onnx.save(model, file)
     engine = OnnxRuntimeEngine()
-    # Without their fusions, which round elsewhere in a graph that has other outputs.
     plain = engine.compile(file, SHAPES)
     for branch in (0, 3):
         check(engine, file, branch, plain, feeds_of(0))

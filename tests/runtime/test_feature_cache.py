@@ -191,7 +191,7 @@ def test_xl(engine: str, tmp_path: Path) -> None:
     folder = export_model(checkpoint, tmp_path / "model", formats=[form], precision="fp32")
     peer = StableDiffusionXLPipeline.from_pretrained(checkpoint, add_watermarker=False)
     peer.set_progress_bar_config(disable=True)
-    size = {"num_inference_steps": 4, "width": 64, "height": 64}
+    size = {"num_inference_steps": 4, "guidance_scale": 5.0, "width": 64, "height": 64}
     with DeepCache(peer.unet, {0, 2}, skips=(32,)):
         theirs = paint_reference(peer, [3], negative_prompt=NEGATIVE, **size)
     pipe = StableDiffusionPipeline.from_pretrained(folder, engine=engine, device="cpu")
