@@ -7,7 +7,7 @@ of the UNet for one entry of the scheduler's timesteps: a solver that looks at a
 """
 
 from collections.abc import Callable, Hashable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -101,17 +101,22 @@ class Caching:
 
 @dataclass(frozen=True)
 class _Kept:
-    """Features of an evaluation: at which timestep, for which prompt, and how fast they change."""
+    """Features of an evaluation: at which timestep, and for which prompt.
+
+    before: those of the whole evaluation before; None where none are to be used.
+    """
 
     features: Array
     t: float
     embedding: Array
-    slope: Array | None = None
+    before: "_Kept | None" = None
 
     def at(self, t: float) -> Array:
-        if self.slope is None:
+        """On the line through both, where there are two."""
+        if self.before is None or self.before.t == self.t:
             return self.features
-        line: Array = self.features + np.float32(t - self.t) * self.slope
+        reach = np.float32((t - self.t) / (self.t - self.before.t))
+        line: Array = self.features + reach * (self.features - self.before.features)
         return line
 
 
@@ -140,15 +145,9 @@ class FeatureCache:
         if kept is None or self.caching.computes(*place):
             found = dict(full(feeds))
             features = found.pop(DEEP_FEATURES)
-            self._kept[of] = _Kept(features, t, embedding, self._slope(kept, features, t))
+            before = replace(kept, before=None) if kept and self.caching.order else None
+            self._kept[of] = _Kept(features, t, embedding, before)
         else:
             found = self.shallow({**feeds, DEEP_FEATURES: kept.at(t)})
         (prediction,) = found.values()
         return prediction
-
-    def _slope(self, before: _Kept | None, features: Array, t: float) -> Array | None:
-        """None where features are frozen, and where there is no line yet."""
-        if self.caching.order == 0 or before is None or before.t == t:
-            return None
-        slope: Array = (features - before.features) / np.float32(t - before.t)
-        return slope

@@ -75,7 +75,9 @@ PROFILES: Mapping[str, Profile] = {
     for profile in (
         Profile("exact"),
         _BALANCED,
-        replace(_BALANCED, name="fast", cache_interval=3, guidance_stop=0.7),
+        replace(
+            _BALANCED, name="fast", cache_interval=3, cache_schedule="quadratic", guidance_stop=0.7
+        ),
     )
 }
 SETTINGS = tuple(

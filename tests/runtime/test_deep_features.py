@@ -87,7 +87,8 @@ def test_changed_as_by_lora(engine: Any, file: Path) -> None:
     check(engine, file, 0, plain, feeds_of(0), changes=changes)
 
 
-def test_quantized_for_onnxruntime(exported_onnx: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino of onnx"], indirect=True)
+def test_quantized_for_onnxruntime(engine: Any, exported_onnx: Path, tmp_path: Path) -> None:
     """Quantizers before and behind the joins, where other tools put them."""
     import onnx
 
@@ -95,7 +96,6 @@ def test_quantized_for_onnxruntime(exported_onnx: Path, tmp_path: Path) -> None:
     file = tmp_path / "model.onnx"
     quantize_onnx(model.graph)
     onnx.save(model, file)
-    engine = OnnxRuntimeEngine()
     plain = engine.compile(file, SHAPES)
     for branch in (0, 3):
         check(engine, file, branch, plain, feeds_of(0))

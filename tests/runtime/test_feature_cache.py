@@ -213,18 +213,21 @@ class FakeUnet:
         return {"out_sample": feeds[DEEP_FEATURES] + 100}
 
 
-@pytest.mark.parametrize(("order", "expected"), [(0, [1, 1, 5, 5, 6, 6]), (1, [1, 1, 5, 7, 6, 7])])
+@pytest.mark.parametrize(
+    ("order", "expected"),
+    [(0, [1, 1, 5, 5, 6, 6, 7, 7]), (1, [1, 1, 5, 7, 6, 6.75, 7, 8.45])],
+)
 def test_what_stands_in_for_features(order: int, expected: list[float]) -> None:
-    """Lines are drawn over timesteps, which lie anyhow."""
+    """Lines are drawn over timesteps, however those lie."""
     unet = FakeUnet()
     cache = FeatureCache(Caching(interval=2, order=order), unet.shallow)
     found = []
     for i, (t, features) in enumerate(
-        [(900, 1.0), (800, 2.0), (700, 5.0), (600, 4.0), (500, 6.0), (300, 0.0)]
+        [(900, 1.0), (800, 2.0), (700, 5.0), (600, 4.0), (500, 6.0), (350, 0), (300, 7), (10, 0)]
     ):
         unet.features = features
         feeds = {"timestep": np.asarray(t), "encoder_hidden_states": np.zeros((1, 1, 1))}
-        found.append(float(cache.predict(unet.whole, feeds, (i, 6), of=0).item()) - 100)
+        found.append(float(cache.predict(unet.whole, feeds, (i, 8), of=0).item()) - 100)
     assert found == pytest.approx(expected)
 
 
