@@ -247,7 +247,7 @@ SPEED = (
         "guidance_similarity",
         ("--guidance-similarity",),
         "X",
-        "no guidance once what it compares is so similar, such as 0.99; 1 is never",
+        "no guidance once what it compares is so similar, such as 0.999; 1 is never",
     ),
     Setting(
         "cache_interval",
