@@ -27,7 +27,7 @@ _REQUIRED = ("text_encoder", "unet", "vae_decoder")
 _REQUIRED_XL = ("text_encoder", "text_encoder_2", "unet", "vae_decoder")
 _REQUIRED_REFINER = ("text_encoder_2", "unet", "vae_decoder")
 # Graphs of ours, beside those that everybody has.
-_BESIDE = ("safety_checker", "vae_decoder_tiny")
+_BESIDE = ("safety_checker", "vae_decoder_tiny", "unet_int8", "vae_decoder_int8")
 
 GRAPH_FILES = {"openvino": "openvino_model.xml", "onnx": "model.onnx"}
 EXPORT_HINT = "make it with: pleinair-export SOURCE FOLDER --format {format}"
@@ -153,6 +153,16 @@ class Bundle:
     def unet_config(self) -> Mapping[str, Any]:
         """The UNet's own config.json; empty for the layouts that have none."""
         return read_json(self.path / "unet" / "config.json", optional=True)
+
+    @property
+    def skip_connections(self) -> int | None:
+        """How many the UNet has; None for the layouts that do not say."""
+        config = self.unet_config
+        if not {"block_out_channels", "layers_per_block"} <= config.keys():
+            return None
+        levels, layers = len(config["block_out_channels"]), config["layers_per_block"]
+        # One of conv_in, one of each layer, one of each downsampler.
+        return levels + (layers * levels if isinstance(layers, int) else sum(layers))
 
     @property
     def task(self) -> str:
@@ -370,6 +380,8 @@ def _check_weights(graph: Path) -> None:
     spans = re.finditer(r'<data\b[^>]*?\boffset="(\d+)"[^>]*?\bsize="(\d+)"', text)
     needed = max((int(span[1]) + int(span[2]) for span in spans), default=0)
     weights = graph.with_suffix(".bin")
+    if not weights.is_file():
+        raise BundleError(f"{weights}: missing beside {graph.name}; copy it there")
     if weights.stat().st_size < needed:
         raise BundleError(
             f"{weights}: truncated: {weights.stat().st_size:,} of {needed:,} bytes; "

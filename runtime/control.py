@@ -151,14 +151,17 @@ class Steering:
         sample: Array,
         t: Any,
         embedding: Array,
+        prompted: bool = True,
     ) -> dict[str, Array]:
         """What the ControlNets add to the UNet in one step, by the UNet's ends.
 
         step: its number, and of how many. sample: (1, channels, rows, columns) of the tile of this
-        number, scaled.
+        number, scaled. prompted: whether the last of the embeddings is that of the prompt.
         """
         ends = self.ends(len(embedding))
         sums = {name: np.zeros(shape, np.float32) for name, shape in ends.items()}
+        if self._controls.guess and not prompted:
+            return sums
         asked = embedding[-1:] if self._controls.guess else embedding
         for control, graph, pixels in zip(self._controls.each, graphs, self._pixels, strict=True):
             if not control.acts(*step):

@@ -1,7 +1,7 @@
 """Guidance: how what the UNet says with and without a condition becomes one prediction."""
 
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import ClassVar, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,11 @@ class Guidance(Protocol):
     """`embeddings` says what the UNet is asked, a batch; `steer` makes one answer of the batch's.
 
     Embeddings are (1, tokens, width) each, predictions (batch, channels, rows, columns).
+    prompted: which of the batch is asked all there is, and is the prediction where nothing guides.
     """
+
+    @property
+    def prompted(self) -> int: ...
 
     def embeddings(self, prompt: Array, negative: Array) -> Array: ...
 
@@ -25,6 +29,8 @@ class ClassifierFree:
     """Away from the negative prompt, towards the prompt [Ho & Salimans 2022, eq. 6]."""
 
     scale: float
+
+    prompted: ClassVar[int] = 1
 
     def embeddings(self, prompt: Array, negative: Array) -> Array:
         return np.concatenate([negative, prompt])
@@ -58,6 +64,8 @@ class Instructed:
 
     scale: float
     image_scale: float
+
+    prompted: ClassVar[int] = 0
 
     def embeddings(self, prompt: Array, negative: Array) -> Array:
         return np.concatenate([prompt, negative, negative])

@@ -12,6 +12,7 @@ from PIL import Image
 
 from . import catalog, schedulers
 from .adapters import inversion, lora
+from .adapters.deep_features import Cut
 from .adapters.inversion import Embedding
 from .adapters.lora import Lora
 from .adapters.model import changes as adapted
@@ -22,12 +23,15 @@ from .engines.choice import choose
 from .engines.protocol import Engine, Graph, Renamed, Shapes
 from .enlarging import Enlargement
 from .errors import SettingError
+from .feature_cache import Caching
+from .guidance_interval import GuidanceInterval
 from .images.original import Canvas, Original
 from .images.pixels import as_picture, from_decoder
 from .images.preview import LatentColours
 from .images.reading import PictureSource
 from .noise import TorchNoise
 from .output import PipelineOutput
+from .profiles import Profile
 from .run import Job, Run, StageCallback, StepCallback
 from .safety import tell_of_unused
 from .schedulers.lcm import LCM
@@ -59,9 +63,11 @@ class StableDiffusionPipeline:
         loras: Sequence[Lora] = (),
         embeddings: Sequence[Embedding] = (),
         controlnets: Sequence[ControlNet] = (),
+        profile: str = "exact",
     ) -> None:
         self.bundle = bundle
         self.engine = engine
+        self.profile = Profile.of(profile)
         self.loras, self.embeddings = tuple(loras), tuple(embeddings)
         tell_of_unused(bundle)
         self.defaults = catalog.defaults(bundle)
@@ -77,7 +83,8 @@ class StableDiffusionPipeline:
             f"controlnet_{i}" if i else "controlnet": net for i, net in enumerate(controlnets)
         }
         self._changes = adapted(bundle.graphs[engine.format], loras, words)
-        self._compiled: dict[str, tuple[Shapes, Graph]] = {}
+        self.profile.check(bundle, engine.format, loras="unet" in self._changes)
+        self._compiled: dict[tuple[str, bool], tuple[Any, Graph]] = {}
         self._compiling = threading.Lock()
         self._colours: LatentColours | None = None
 
@@ -101,7 +108,9 @@ class StableDiffusionPipeline:
 
         engine: "auto", "openvino" or "onnxruntime".
         device: "auto", "cpu", "cuda", "gpu", or any name the engine knows.
-        profile: "exact", the only one so far.
+        profile: what is given up for speed, where a call does not say otherwise (see `profiles`):
+            "exact" nothing; "balanced" takes the graphs in 8 bits that pleinair-quantize makes;
+            "fast" also keeps deep features and stops guidance early.
         threads: CPU threads; None leaves it to the engine.
         cache_dir: where OpenVINO keeps compiled models.
         inference_precision: OpenVINO's precision hint; "f32" is exact.
@@ -112,8 +121,7 @@ class StableDiffusionPipeline:
             "path:0.8".
         Raises BundleError, EngineError, SettingError or AdapterError.
         """
-        if profile != "exact":
-            raise SettingError(f"profile {profile!r} is unknown; this version has: exact")
+        Profile.of(profile)  # before anything is read
         bundle = Bundle.open(catalog.find(model), tokenizer)
         return cls(
             bundle,
@@ -121,6 +129,7 @@ class StableDiffusionPipeline:
             [lora.opened(named) for named in loras],
             [inversion.opened(named) for named in embeddings],
             opened(controlnet),
+            profile,
         )
 
     def __call__(
@@ -146,6 +155,13 @@ class StableDiffusionPipeline:
         height: int | None = None,
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
+        guidance_start: float | None = None,
+        guidance_stop: float | None = None,
+        guidance_similarity: float | None = None,
+        cache_interval: int | None = None,
+        cache_branch: int | None = None,
+        cache_schedule: str | None = None,
+        cache_order: int | None = None,
         num_images_per_prompt: int = 1,
         eta: float = 0.0,
         seed: int | None = None,
@@ -206,6 +222,16 @@ class StableDiffusionPipeline:
             of control_image, and without both the size the model was trained on.
         num_inference_steps, guidance_scale, scheduler: None is what the catalog recommends for
             the model, else 20 steps, 7.5, its own scheduler. `schedulers.names()` lists names.
+        guidance_start, guidance_stop: the share of the steps in which guidance acts,
+            0 <= start < stop <= 1; outside, the UNet is asked for the prompt alone, which takes
+            half the time. guidance_similarity: once the predictions with and without the prompt
+            are as close, a cosine up to 1, it stays off. See `guidance_interval`.
+        cache_interval: compute the whole UNet in every so many steps, and in between only what
+            stands above its deep features, which are kept; 1 keeps nothing. cache_branch: how far
+            up those end, 0 the uppermost. cache_schedule: "uniform", or "quadratic": closer
+            around 0.3 of the way. cache_order: 0 freezes the features, 1 takes the line through
+            the last two. See `feature_cache`. None, here and for guidance_…: as the profile says.
+            Steps of solvers that ask the UNet twice count twice.
         eta: DDIM's noise (Song et al. 2021, eq. 16), 0 to 1; other schedulers ignore it.
         seed: image i is painted from `seed + i`; None draws one.
         variation_strength: 0 to 1, how far the start noise is turned to that of variation_seed
@@ -312,13 +338,23 @@ class StableDiffusionPipeline:
         canvas = self._canvas(original, settings) if original else None
         cut = self.bundle.latent_channels, settings.tiles, self.bundle.vae_scale_factor
         steering = Steering(controls, *cut, resize) if controls else None
+        trade = self.profile.over(
+            guidance_start=guidance_start,
+            guidance_stop=guidance_stop,
+            guidance_similarity=guidance_similarity,
+            cache_interval=cache_interval,
+            cache_branch=cache_branch,
+            cache_schedule=cache_schedule,
+            cache_order=cache_order,
+        )
+        caching, interval = Caching.checked(self.bundle, trade), GuidanceInterval.checked(trade)
         prompts = repeated(prompt, num_images_per_prompt)
         seeds = seeds_of(seed, variation_seed, variation_strength, len(prompts))
         jobs = [Job(text, *numbers) for text, numbers in zip(prompts, seeds, strict=True)]
         tell = callback_on_stage or (lambda *_: None)
         run = Run(
             *(self, settings, sizes, span, original, canvas, steering, latents),
-            *(callback_on_step_end, tell),
+            *(caching, interval if settings.guidance else None, callback_on_step_end, tell),
         )
         return run.paint(jobs, negative_prompt)
 
@@ -404,24 +440,33 @@ class StableDiffusionPipeline:
             self._colours = LatentColours.of(bundle, (*latents.shape[:2], rows, columns), decode)
         return self._colours.picture(latents, bundle.vae_scale_factor)
 
-    def graph(self, part: str, shapes: Shapes, residuals: Shapes | None = None) -> Graph:
+    def graph(
+        self,
+        part: str,
+        shapes: Shapes,
+        residuals: Shapes | None = None,
+        cut: Cut | None = None,
+    ) -> Graph:
         """A part of the model, compiled for these shapes and kept until others are asked for.
 
         residuals: inputs that the UNet takes from ControlNets, which depend on its shapes alone.
+        cut: the UNet handing out its deep features, or its part above them, kept beside it.
         Only one size is kept, so that a server that is asked for many holds the weights once.
         """
         with self._compiling:
-            kept, graph = self._compiled.get(part, (None, None))
-            if graph is None or kept != shapes:
-                self._compiled.pop(part, None)
+            place, wanted = (part, cut is not None and cut.shallow), (shapes, cut)
+            kept, graph = self._compiled.get(place, (None, None))
+            if graph is None or kept != wanted:
+                self._compiled.pop(place, None)
                 net = self.controlnets.get(part)
                 form = self.engine.format
-                path = net.graph(form) if net else self.bundle.graph(part, form)
+                path = net.graph(form) if net else self.bundle.graph(self.profile.part(part), form)
                 names = self.bundle.input_names.get(part, {})
                 named = {names.get(name, name): shape for name, shape in shapes.items()}
-                compiled = self.engine.compile(path, named, self._changes.get(part), residuals)
+                changes = self._changes.get(part)
+                compiled = self.engine.compile(path, named, changes, residuals, cut)
                 graph = Renamed(compiled, names)
-                self._compiled[part] = shapes, graph
+                self._compiled[place] = wanted, graph
             return graph
 
     def scheduler(self, settings: Settings) -> schedulers.Scheduler:

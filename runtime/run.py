@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from .adapters.deep_features import Cut
 from .autoencoder import Half
 from .bundle import UPSCALING
 from .control import Steering
 from .denoiser import Denoiser
 from .engines.protocol import Graph, Shapes
 from .errors import EngineError
+from .feature_cache import Caching, FeatureCache
 from .guidance import scale_embedding
+from .guidance_interval import GuidanceInterval
 from .images.original import Canvas, Original
 from .images.pixels import as_picture, from_decoder
 from .noise import TorchNoise
@@ -77,6 +80,8 @@ class Run:
     canvas: Canvas | None
     steering: Steering | None
     latents: Array | None
+    caching: Caching | None
+    interval: GuidanceInterval | None
     on_step: StepCallback | None
     tell: StageCallback
     timings: Timings = field(default_factory=Timings)
@@ -191,18 +196,27 @@ class Run:
 
     def denoiser(self, conditioning: Conditioning, graph: Callable[..., Graph]) -> Denoiser:
         """The UNet, and the ControlNets that add to it; `graph` compiles them."""
-        steering, settings = self.steering, self.settings
-        embedding = conditioning.shapes["encoder_hidden_states"]
+        steering, settings, caching = self.steering, self.settings, self.caching
+        shapes = self.unet_shapes(conditioning)
+        embedding = shapes["encoder_hidden_states"]
         ends = steering.ends(embedding[0]) if steering else None
-        unet = graph("unet", self.unet_shapes(conditioning), ends)
+        unet = graph("unet", shapes, ends, caching.whole if caching else None)
+        cache = None
+        if caching:
+            cache = FeatureCache(caching, graph("unet", shapes, ends, caching.shallow))
         nets = []
         if steering:
             nets = [graph(part, steering.inputs(embedding)) for part in self.pipe.controlnets]
-        return Denoiser(unet, nets, steering, settings.tiles, settings.guidance, self.tell)
+        how = settings.tiles, settings.guidance, self.tell
+        return Denoiser(unet, nets, steering, *how, interval=self.interval, cache=cache)
 
     def unet_shapes(self, conditioning: Conditioning) -> Shapes:
         channels, tile = self.pipe.bundle.unet_channels, self.settings.tiles.tile
-        return {"sample": (conditioning.shape[0], channels, *tile), **conditioning.shapes}
+        shapes = {"sample": (conditioning.shape[0], channels, *tile), **conditioning.shapes}
+        if self.interval is None:
+            return shapes
+        # Of what guidance compares now all is asked, now one: one graph of a batch of one serves.
+        return {name: (1, *shape[1:]) for name, shape in shapes.items()}
 
     def half(self, part: str, name: str, given: int, made: int) -> Half:
         """The VAE's encoder or decoder, in tiles where it is asked for: see `Half`."""
@@ -235,14 +249,21 @@ class Run:
         with self.timings.measure("encode"):
             return origin_of(canvas, bundle, self.settings, encode)
 
-    def graph(self, part: str, shapes: Shapes, residuals: Shapes | None = None) -> Graph:
+    def graph(
+        self,
+        part: str,
+        shapes: Shapes,
+        residuals: Shapes | None = None,
+        cut: Cut | None = None,
+    ) -> Graph:
         """A part of the model, compiled, and the caller told how many of them are."""
         parts = (4 if self.encodes else 3) + len(self.pipe.controlnets) + self.checks
+        parts += self.caching is not None
         parts += self.pipe.second_padding is not None
         self.tell("load", len(self.loaded), parts)
         with self.timings.measure("load"):
-            graph = self.pipe.graph(part, shapes, residuals)
-        self.loaded.add(part)
+            graph = self.pipe.graph(part, shapes, residuals, cut)
+        self.loaded.add(f"{part}, shallow" if cut and cut.shallow else part)
         self.tell("load", len(self.loaded), parts)
         return graph
 

@@ -52,6 +52,17 @@ class PatchedGraph:
             "session.model_external_initializers_file_folder_path", str(self.folder)
         )
 
+    def rewritten(self, content: bytes) -> "PatchedGraph":
+        """The same with another content, which may have lost some of the weights."""
+        graph = _message(memoryview(content), _GRAPH)
+        left = {
+            tensor_name(value)
+            for number, _, value, _ in protobuf.fields(graph)
+            if number == _INITIALIZER
+        }
+        weights = {name: weight for name, weight in self.weights.items() if name in left}
+        return PatchedGraph(content, weights, self.folder)
+
 
 def shapes(path: Path) -> Shapes:
     """The named weights of an ONNX file in PyTorch's layout; their data are not read."""
@@ -119,6 +130,11 @@ class _Tensor:
         if _RAW not in data and _FLOATS not in data:
             raise ValueError("it holds no raw numbers")
         return np.frombuffer(data[_RAW if _RAW in data else _FLOATS], dtype).reshape(self.dims)
+
+
+def tensor_name(initializer: memoryview) -> str:
+    """The name of a TensorProto; its numbers are not looked at."""
+    return _Tensor.parse(initializer).name
 
 
 def _read(path: Path) -> dict[str, tuple[_Tensor, bool]]:

@@ -8,9 +8,11 @@ from typing import Any
 
 from .. import schedulers
 from ..engines.choice import ENGINES
+from ..feature_cache import SCHEDULES
 from ..images.fitting import WAYS
 from ..images.metadata import TYPES
 from ..images.watermark import COMPVIS
+from ..profiles import PROFILES
 from ..safety import SAFETY
 from ..vae_tiling import WHEN
 
@@ -220,6 +222,58 @@ CONTROL = (
         "share of the steps after which they add no more (default: 1)",
     ),
 )
+# Of the pipeline and not of a call, but a picture has its own all the same.
+PROFILE = Setting(
+    "profile",
+    ("--profile",),
+    "NAME",
+    f"what is given up for speed: one of {', '.join(PROFILES)} (default: exact, which is nothing)",
+)
+SPEED = (
+    Setting(
+        "guidance_start",
+        ("--guidance-start",),
+        "X",
+        "share of the steps before guidance acts, 0 to 1; steps without take half the time "
+        "(default, as below: the profile's)",
+    ),
+    Setting(
+        "guidance_stop",
+        ("--guidance-stop",),
+        "X",
+        "share of the steps after which it acts no more",
+    ),
+    Setting(
+        "guidance_similarity",
+        ("--guidance-similarity",),
+        "X",
+        "no guidance once what it compares is so similar, such as 0.999; 1 is never",
+    ),
+    Setting(
+        "cache_interval",
+        ("--cache-interval",),
+        "N",
+        "the whole U-Net in every N-th step only, its uppermost part in the others; 1: in all",
+    ),
+    Setting(
+        "cache_branch",
+        ("--cache-branch",),
+        "N",
+        "how much that part is: the blocks over so many more skip connections than one",
+    ),
+    Setting(
+        "cache_schedule",
+        ("--cache-schedule",),
+        "NAME",
+        f"which steps are whole: {', '.join(SCHEDULES)} (more of them early)",
+    ),
+    Setting(
+        "cache_order",
+        ("--cache-order",),
+        "N",
+        "deep features between them: 0 frozen, 1 extrapolated from the last two",
+    ),
+)
 VARIATION = (
     Setting(
         "variation_strength",
@@ -232,7 +286,7 @@ VARIATION = (
 # The pipeline's arguments; a new one is in the call, the record and --compare by being listed here.
 CALL = (
     *(PROMPT, NEGATIVE_PROMPT, *READING, SCHEDULER, SEED),
-    *(*VARIATION, *NUMBERS, *PICTURE, *SIZES, *CONTROL, *XL),
+    *(*VARIATION, *NUMBERS, *PICTURE, *SIZES, *CONTROL, *XL, PROFILE, *SPEED),
 )
 # Never restored by --params-from: a stranger's picture must not make us open files.
 PICTURE_INPUT = (
@@ -280,6 +334,7 @@ def parser() -> argparse.ArgumentParser:
     _picture(top.add_argument_group("a picture to start from"))
     _control(top.add_argument_group("a picture to follow"))
     _how(top.add_argument_group("how to paint it"))
+    _fast(top.add_argument_group("how fast"))
     _large(top.add_argument_group("large pictures"))
     _where(top.add_argument_group("where it goes"))
     _model(top.add_argument_group("model and machine"))
@@ -404,6 +459,11 @@ def _how(group: argparse._ArgumentGroup) -> None:
         help="DPM-Solver++ (2M)",
     )
     for setting in BETAS:
+        setting.add_to(group)
+
+
+def _fast(group: argparse._ArgumentGroup) -> None:
+    for setting in (PROFILE, *SPEED):
         setting.add_to(group)
 
 

@@ -228,7 +228,7 @@ def _paint_all(
     above = preview if isinstance(preview, PreviewTerminal) else None
     with StageBars(len(pictures), above) as bars:
         for picture in pictures:
-            pipe = pipelines.of(picture.loras)
+            pipe = pipelines.of(picture)
             output = enlarging.painted(
                 pipe,
                 picture,

@@ -10,7 +10,7 @@ from ..settings import seeds_of
 from ..text import styles
 from ..text.wildcards import drawn
 from .adapters import Weighed, named_in
-from .arguments import CALL, DEFAULT_PROMPT, given
+from .arguments import CALL, DEFAULT_PROMPT, PROFILE, given
 
 
 @dataclass(frozen=True)
@@ -21,12 +21,14 @@ class Picture:
     noise_seed: the seed of its start noise, where another.
     loras: the files that its prompt names.
     line: of a prompt file; 0 is the command line itself.
+    profile: of the pipeline that paints it.
     """
 
     settings: Mapping[str, Any]
     noise_seed: int | None = None
     loras: Weighed = ()
     line: int = 0
+    profile: str = "exact"
 
     @classmethod
     def of(
@@ -46,7 +48,9 @@ class Picture:
         if settings.get("syntax") != "plain":
             prompt, loras = named_in(prompt, options.lora_dir)
         words = {"prompt": prompt, **({"negative_prompt": negative} if negative else {})}
-        return cls({**settings, **words}, noise_seed, loras, line)
+        call = {**settings, **words}
+        profile = call.pop(PROFILE.argument, "exact")
+        return cls(call, noise_seed, loras, line, profile)
 
 
 def pictures_of(options: argparse.Namespace, seed: int, line: int = 0) -> list[Picture]:

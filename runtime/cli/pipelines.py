@@ -47,7 +47,7 @@ class Pipelines:
         self._loras = [lora.opened(named) for named in options.lora]
         self._embeddings = [inversion.opened(named) for named in options.embedding]
         self._controlnets = opened(options.controlnet)
-        self._last: tuple[Weighed, StableDiffusionPipeline] | None = None
+        self._last: tuple[tuple[Weighed, str], StableDiffusionPipeline] | None = None
         print(
             f"model: {bundle.path}; {self._engine.name} on {self._engine.device}", file=sys.stderr
         )
@@ -58,16 +58,17 @@ class Pipelines:
                 file=sys.stderr,
             )
 
-    def of(self, loras: Weighed) -> StableDiffusionPipeline:
-        """The pipeline with these files beside those of the options."""
-        if self._last is None or self._last[0] != loras:
+    def of(self, picture: Picture) -> StableDiffusionPipeline:
+        """The pipeline of its profile, with its LoRA files beside those of the options."""
+        wanted = picture.loras, picture.profile
+        if self._last is None or self._last[0] != wanted:
             self._last = None  # its memory is needed
-            own = [lora.read(path, weight) for path, weight in loras]
+            own = [lora.read(path, weight) for path, weight in picture.loras]
             pipe = StableDiffusionPipeline(
                 *(self.bundle, self._engine, [*self._loras, *own]),
-                *(self._embeddings, self._controlnets),
+                *(self._embeddings, self._controlnets, picture.profile),
             )
-            self._last = loras, pipe
+            self._last = wanted, pipe
         return self._last[1]
 
     def rehearse(self, picture: Picture) -> None:
@@ -82,7 +83,7 @@ class Pipelines:
             if not skips or stage == "denoise" or (stage == "encode" and done == total):
                 raise enlarging.Checked
 
-        pipe = self.of(picture.loras)
+        pipe = self.of(picture)
         with contextlib.suppress(enlarging.Checked), _silence():
             enlarging.painted(pipe, picture, self._options, callback_on_stage=stop)
 

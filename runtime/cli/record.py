@@ -36,6 +36,8 @@ def record(
         "num_inference_steps": defaults.steps,
         "guidance_scale": defaults.guidance_scale,
         "scheduler": defaults.scheduler or _named(bundle.scheduler),
+        "profile": pipe.profile.name,
+        **pipe.profile.settings,
     }
     around = {
         "noise_seed": picture.noise_seed,

@@ -12,6 +12,7 @@ from .. import catalog
 from ..bundle import Bundle
 from ..images import metadata
 from ..images.metadata import shown
+from ..profiles import SETTINGS
 from . import adapters
 from .arguments import BETAS, CALL
 
@@ -32,6 +33,8 @@ def restore(options: argparse.Namespace) -> dict[str, Any]:
         said.pop("prompt", None)
     if options.seed is not None:
         said.pop("noise_seed", None)  # belongs to the picture's own seed
+    if options.profile is not None:
+        said = {name: value for name, value in said.items() if name not in SETTINGS}
     for name in (*(setting.argument for setting in (*CALL, *BETAS)), *_AROUND, "noise_seed"):
         if name in said and getattr(options, name) is None:
             setattr(options, name, said[name])

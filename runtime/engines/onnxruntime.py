@@ -1,7 +1,6 @@
 """ONNX Runtime: any CPU, and NVIDIA's GPUs through its CUDA provider."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 
 from ..adapters import onnx_graph
 from ..adapters.changes import Changes
+from ..adapters.deep_features import Cut, cut_onnx
 from ..adapters.residuals import add_to_onnx
 from ..errors import EngineError
 from .protocol import Feeds, Shapes, conform, first_line
@@ -48,14 +48,17 @@ class OnnxRuntimeEngine:
         shapes: Shapes,
         changes: Changes | None = None,
         residuals: Shapes | None = None,
+        cut: Cut | None = None,
     ) -> "OnnxRuntimeGraph":
         options = self._runtime.SessionOptions()
         options.log_severity_level = 4  # failures reach the user as one line, below
         if self._threads is not None:
             options.intra_op_num_threads = self._threads
-        patched = onnx_graph.patch(path, changes or {}) if changes or residuals else None
+        patched = onnx_graph.patch(path, changes or {}) if changes or residuals or cut else None
         if patched and residuals:
-            patched = replace(patched, content=add_to_onnx(patched.content, residuals))
+            patched = patched.rewritten(add_to_onnx(patched.content, residuals))
+        if patched and cut:
+            patched = patched.rewritten(cut_onnx(patched.content, cut))
         if patched:
             patched.hand_to(options)
         providers = [self._provider]

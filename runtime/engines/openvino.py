@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ..adapters import openvino_model
 from ..adapters.changes import Changes
+from ..adapters.deep_features import Cut, cut_openvino
 from ..adapters.residuals import add_to_openvino
 from ..errors import EngineError
 from .protocol import Feeds, Shapes, conform, first_line
@@ -61,6 +62,7 @@ class OpenVinoEngine:
         shapes: Shapes,
         changes: Changes | None = None,
         residuals: Shapes | None = None,
+        cut: Cut | None = None,
     ) -> "OpenVinoGraph":
         try:
             model = self._core.read_model(path)
@@ -70,6 +72,8 @@ class OpenVinoEngine:
                 add_to_openvino(model, residuals)
             _take_fractions(model)
             _reshape(model, shapes)
+            if cut:
+                cut_openvino(model, cut)
             return OpenVinoGraph(self._core.compile_model(model, self.device, self._config))
         except RuntimeError as error:
             raise EngineError(

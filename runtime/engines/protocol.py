@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..adapters.changes import Changes
+from ..adapters.deep_features import Cut
 
 Array = NDArray[Any]
 Feeds = Mapping[str, Array]
@@ -43,10 +44,13 @@ class Engine(Protocol):
         shapes: Shapes,
         changes: Changes | None = None,
         residuals: Shapes | None = None,
+        cut: Cut | None = None,
     ) -> Graph:
         """The graph at `path`, made for just these input shapes, with these weights changed.
 
         residuals: inputs to add to a UNet, for ControlNets: see `adapters.residuals`.
+        cut: open a UNet whole, handing out its deep features, or its part above them: see
+            `adapters.deep_features`.
         Raises EngineError where the file cannot be read or the device refuses it.
         """
         ...

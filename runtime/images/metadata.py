@@ -22,6 +22,8 @@ from PIL.PngImagePlugin import PngInfo
 
 from .. import schedulers
 from ..errors import SettingError
+from ..feature_cache import SCHEDULES
+from ..profiles import PROFILES
 from ..settings import DECODERS
 from ..text import LONG_PROMPTS, SYNTAXES
 from ..vae_tiling import WHEN
@@ -69,6 +71,14 @@ TYPES: Mapping[str, type] = {
     "beta_end": float,
     "beta_schedule": str,
     "vae": str,
+    "profile": str,
+    "guidance_start": float,
+    "guidance_stop": float,
+    "guidance_similarity": float,
+    "cache_interval": int,
+    "cache_branch": int,
+    "cache_schedule": str,
+    "cache_order": int,
     "loras": list,
     "embeddings": list,
     "watermark": str,
@@ -88,6 +98,8 @@ _CHOICES: Mapping[str, Callable[[], Sequence[str]]] = {
     "syntax": lambda: SYNTAXES,
     "long_prompt": lambda: LONG_PROMPTS,
     "vae": lambda: DECODERS,
+    "profile": lambda: tuple(PROFILES),
+    "cache_schedule": lambda: tuple(SCHEDULES),
 }
 # What an entry of a list must say, and what it may.
 _ENTRIES: Mapping[str, tuple[Mapping[str, type], Mapping[str, type]]] = {

@@ -1,0 +1,48 @@
+"""What a pipeline asks of its UNet, written down as it paints."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+
+class Evaluation(NamedTuple):
+    """kind: "plain", "whole" (hands its deep features out) or "shallow"; file: the graph's."""
+
+    kind: str
+    batch: int
+    timestep: float
+    file: Path
+
+
+class _Watched:
+    def __init__(self, graph: Any, kind: str, file: Path, seen: list[Evaluation]) -> None:
+        self.graph, self.kind, self.file, self.seen = graph, kind, file, seen
+
+    def __call__(self, feeds: Any) -> dict[str, np.ndarray]:
+        batch, t = len(feeds["sample"]), float(feeds["timestep"])
+        self.seen.append(Evaluation(self.kind, batch, t, self.file))
+        return self.graph(feeds)
+
+
+def watched(pipe: Any, monkeypatch: pytest.MonkeyPatch) -> list[Evaluation]:
+    """The list that is written to; the pipeline's graphs are compiled anew."""
+    seen: list[Evaluation] = []
+    compile = pipe.engine.compile
+
+    def compiled(path: Path, shapes: Any, changes: Any = None, residuals: Any = None, cut=None):
+        graph = compile(path, shapes, changes, residuals, cut)
+        if not path.parent.name.startswith("unet"):
+            return graph
+        kind = "plain" if cut is None else "shallow" if cut.shallow else "whole"
+        return _Watched(graph, kind, path, seen)
+
+    monkeypatch.setattr(pipe.engine, "compile", compiled)
+    monkeypatch.setattr(pipe, "_compiled", {})
+    return seen
+
+
+def kinds(seen: list[Evaluation]) -> str:
+    """A letter an evaluation: p, w or s."""
+    return "".join(one.kind[0] for one in seen)

@@ -1,0 +1,280 @@
+"""Cached deep features are DeepCache's: diffusers' UNet with its own features put back in."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import test_parity
+from test_parity import NEGATIVE, PROMPT, differ, paint_reference, reference_scheduler
+
+from checkpoints_xl import tiny_stable_diffusion_xl
+from evaluations import kinds, watched
+from pictures import hole, painting
+from pleinair.export import export_model
+from pleinair.runtime import StableDiffusionPipeline
+from pleinair.runtime.adapters.deep_features import DEEP_FEATURES
+from pleinair.runtime.errors import SettingError
+from pleinair.runtime.feature_cache import SCHEDULES, Caching, FeatureCache
+
+torch = pytest.importorskip("torch")
+
+config, pipe, reference = test_parity.config, test_parity.pipe, test_parity.reference
+Array = np.ndarray
+
+# Channels of the skip connections of the tiny UNet, from the uppermost down.
+SKIPS = (32, 32, 32, 64, 64, 64)
+QUICK: dict[str, Any] = {"seed": 3, "num_inference_steps": 5, "width": 64, "height": 64}
+
+
+class DeepCache:
+    """diffusers' UNet with the deep features of an earlier evaluation; all of it is computed."""
+
+    def __init__(self, unet: Any, whole: set[int], branch: int = 0, order: int = 0, skips=SKIPS):
+        resnets = [resnet for block in unet.up_blocks for resnet in block.resnets]
+        self.unet, self.resnet, self.skip = unet, resnets[-1 - branch], skips[branch]
+        self.whole, self.order = whole, order
+        self.evaluation, self.kept = -1, []
+
+    def __enter__(self) -> None:
+        self.hooks = [
+            self.unet.register_forward_pre_hook(self.begin),
+            self.resnet.register_forward_pre_hook(self.replace),
+        ]
+
+    def __exit__(self, *_: Any) -> None:
+        for hook in self.hooks:
+            hook.remove()
+
+    def begin(self, unet: Any, arguments: Any) -> None:
+        self.t, self.evaluation = float(arguments[1]), self.evaluation + 1
+
+    def replace(self, resnet: Any, arguments: Any) -> Any:
+        joined, *rest = arguments
+        deep, skip = joined.split([joined.shape[1] - self.skip, self.skip], dim=1)
+        if self.evaluation in self.whole:
+            self.kept = [*self.kept[-1:], (self.t, deep)]
+            return None
+        t, deep = self.kept[-1]
+        before, older = self.kept[0]
+        if self.order and before != t:
+            deep = deep + (self.t - t) / (t - before) * (deep - older)
+        return (torch.cat([deep, skip], dim=1), *rest)
+
+
+CASES: dict[str, tuple[str, dict[str, Any], set[int]]] = {
+    "frozen": ("ddim", {"cache_interval": 2}, {0, 2, 4}),
+    "deeper": ("euler_a", {"cache_interval": 3, "cache_branch": 2}, {0, 3}),
+    "extrapolated": ("dpmpp_2m_karras", {"cache_interval": 2, "cache_order": 1}, {0, 2, 4}),
+    "extrapolated, deepest": (
+        "unipc",
+        {"cache_interval": 2, "cache_order": 1, "cache_branch": 5},
+        {0, 2, 4},
+    ),
+    # Nine evaluations, of five timesteps; of plms six.
+    "twice a step": ("heun", {"cache_interval": 3, "cache_order": 1}, {0, 3, 6}),
+    "twice at the second": ("plms", {"cache_interval": 2, "cache_order": 1}, {0, 2, 4}),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_pictures_are_deep_caches(
+    pipe: StableDiffusionPipeline, reference: Any, config: Any, case: str
+) -> None:
+    scheduler, caching, whole = CASES[case]
+    reference.scheduler = reference_scheduler(scheduler, config)
+    arguments = {name: value for name, value in QUICK.items() if name != "seed"}
+    branch, order = caching.get("cache_branch", 0), caching.get("cache_order", 0)
+    with DeepCache(reference.unet, whole, branch, order):
+        theirs = paint_reference(reference, [3], negative_prompt=NEGATIVE, **arguments)
+    ours = pipe(PROMPT, NEGATIVE, scheduler=scheduler, **QUICK, **caching)
+    assert differ(ours.images, theirs) <= 1
+
+
+def test_the_settings_matter(pipe: StableDiffusionPipeline) -> None:
+    """Without this the cases above could all be of one picture."""
+    cases = [
+        {},
+        {"cache_interval": 2},
+        {"cache_interval": 2, "cache_order": 1},
+        {"cache_interval": 2, "cache_branch": 2},
+        {"cache_interval": 3},
+        {"cache_interval": 2, "cache_schedule": "quadratic"},
+    ]
+    latents = [
+        pipe("boat", scheduler="ddim", **{**QUICK, **case}, output_type="latent").images[0]
+        for case in cases
+    ]
+    for i, one in enumerate(latents):
+        for other in latents[:i]:
+            assert np.abs(one - other).max() > 1e-3
+
+
+def test_an_interval_of_one_is_exact(
+    pipe: StableDiffusionPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exact = pipe("boat", **QUICK).images[0]
+    seen = watched(pipe, monkeypatch)
+    same = pipe("boat", **QUICK, cache_interval=1, cache_branch=2, cache_order=1).images[0]
+    assert np.array_equal(exact, same)
+    assert kinds(seen) == "pppppp"  # plms
+    assert {one.batch for one in seen} == {2}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ({"cache_interval": 2, "scheduler": "ddim"}, "wswsw"),
+        ({"cache_interval": 9, "scheduler": "ddim"}, "wssss"),
+        ({"cache_interval": 3, "scheduler": "heun"}, "wsswsswss"),
+        ({"cache_interval": 2, "guidance_scale": 1.0, "scheduler": "ddim"}, "wswsw"),
+        # Each image begins anew.
+        ({"cache_interval": 2, "scheduler": "ddim", "num_images_per_prompt": 2}, "wswsw" * 2),
+        # Two tiles in each evaluation, each with features of its own.
+        ({"cache_interval": 2, "scheduler": "ddim", "width": 96, "tile": 64}, "wwsswwssww"),
+        # Where the prompt changes, features of the old one are of no use.
+        ({"cache_interval": 5, "scheduler": "ddim", "prompt": "[apple:boat:0.6]"}, "wssws"),
+        ({"cache_interval": 5, "scheduler": "ddim", "prompt": "[apple|boat]"}, "wwwww"),
+        # The two halves one by one while there is guidance, then the prompted one alone.
+        ({"cache_interval": 2, "scheduler": "ddim", "guidance_stop": 0.6}, "wwssww" + "sw"),
+        # The unguided half comes in at a shallow evaluation, and has nothing kept yet.
+        ({"cache_interval": 2, "scheduler": "ddim", "guidance_start": 0.2}, "w" + "ws" + "wwssww"),
+        ({"cache_interval": 2, "scheduler": "ddim", "image": painting(), "strength": 0.6}, "wsw"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_how_often_the_whole_is_asked(
+    pipe: StableDiffusionPipeline,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: dict[str, Any],
+    expected: str,
+) -> None:
+    seen = watched(pipe, monkeypatch)
+    pipe(**{"prompt": "boat", **QUICK, **arguments})
+    assert kinds(seen) == expected
+
+
+def test_a_batch_is_its_pictures_alone(pipe: StableDiffusionPipeline) -> None:
+    caching = {"cache_interval": 2, "cache_order": 1}
+    both = pipe(["apple", "boat"], **QUICK, **caching).images
+    alone = pipe("boat", **{**QUICK, "seed": 4}, **caching).images
+    assert np.array_equal(both[1], alone[0])
+
+
+@pytest.mark.parametrize("mask", [False, True])
+def test_from_a_picture(reference: Any, exported_openvino: Path, config: Any, mask: bool) -> None:
+    import diffusers
+
+    task = "Inpaint" if mask else "Img2Img"
+    kind = getattr(diffusers, f"StableDiffusion{task}Pipeline")
+    peer = kind(**reference.components, requires_safety_checker=False)
+    peer.scheduler = reference_scheduler("ddim", config)
+    peer.set_progress_bar_config(disable=True)
+    pictures = {"image": painting(), **({"mask_image": hole()} if mask else {})}
+    size = {"width": 64, "height": 64} if mask else {}
+    common = {"num_inference_steps": 5, "strength": 0.8, **pictures}
+    with DeepCache(peer.unet, {0, 2}):
+        generator = torch.Generator("cpu").manual_seed(3)
+        theirs = peer(PROMPT, negative_prompt=NEGATIVE, generator=generator, **common, **size)
+    pipe = StableDiffusionPipeline.from_pretrained(exported_openvino)
+    ours = pipe(PROMPT, NEGATIVE, seed=3, scheduler="ddim", cache_interval=2, **common)
+    assert differ(ours.images, np.stack([np.asarray(image) for image in theirs.images])) <= 1
+
+
+@pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
+def test_xl(engine: str, tmp_path: Path) -> None:
+    """Its uppermost block attends to nothing: a shallow part has no use for the prompt."""
+    from diffusers import StableDiffusionXLPipeline
+
+    checkpoint = tiny_stable_diffusion_xl(tmp_path / "checkpoint")
+    form = {"openvino": "openvino", "onnxruntime": "onnx"}[engine]
+    folder = export_model(checkpoint, tmp_path / "model", formats=[form], precision="fp32")
+    peer = StableDiffusionXLPipeline.from_pretrained(checkpoint, add_watermarker=False)
+    peer.set_progress_bar_config(disable=True)
+    size = {"num_inference_steps": 4, "guidance_scale": 5.0, "width": 64, "height": 64}
+    with DeepCache(peer.unet, {0, 2}, skips=(32,)):
+        theirs = paint_reference(peer, [3], negative_prompt=NEGATIVE, **size)
+    pipe = StableDiffusionPipeline.from_pretrained(folder, engine=engine, device="cpu")
+    ours = pipe(PROMPT, NEGATIVE, seed=3, cache_interval=2, **size)
+    assert differ(ours.images, theirs) <= 1
+
+
+class FakeUnet:
+    """Its features are a number of its choice; above them it only adds 100."""
+
+    def __init__(self) -> None:
+        self.features = 0.0
+
+    def whole(self, feeds: Any) -> dict[str, Array]:
+        made = np.full((1, 1, 1, 1), self.features, np.float32)
+        return {"out_sample": made + 100, DEEP_FEATURES: made}
+
+    def shallow(self, feeds: Any) -> dict[str, Array]:
+        return {"out_sample": feeds[DEEP_FEATURES] + 100}
+
+
+@pytest.mark.parametrize(
+    ("order", "expected"),
+    [(0, [1, 1, 5, 5, 6, 6, 7, 7]), (1, [1, 1, 5, 7, 6, 6.75, 7, 8.45])],
+)
+def test_what_stands_in_for_features(order: int, expected: list[float]) -> None:
+    """Lines are drawn over timesteps, however those lie."""
+    unet = FakeUnet()
+    cache = FeatureCache(Caching(interval=2, order=order), unet.shallow)
+    found = []
+    for i, (t, features) in enumerate(
+        [(900, 1.0), (800, 2.0), (700, 5.0), (600, 4.0), (500, 6.0), (350, 0), (300, 7), (10, 0)]
+    ):
+        unet.features = features
+        feeds = {"timestep": np.asarray(t), "encoder_hidden_states": np.zeros((1, 1, 1))}
+        found.append(float(cache.predict(unet.whole, feeds, (i, 8), of=0).item()) - 100)
+    assert found == pytest.approx(expected)
+
+
+def test_features_of_other_parts_are_kept_apart() -> None:
+    unet = FakeUnet()
+    cache = FeatureCache(Caching(interval=5), unet.shallow)
+    feeds = {"timestep": np.asarray(1), "encoder_hidden_states": np.zeros((1, 1, 1))}
+    for part in range(3):
+        unet.features = part
+        cache.predict(unet.whole, feeds, (0, 5), of=part)
+    found = [cache.predict(unet.whole, feeds, (1, 5), of=part).item() for part in range(3)]
+    assert found == [100, 101, 102]
+
+
+@pytest.mark.parametrize("total", [1, 2, 3, 7, 20, 50])
+@pytest.mark.parametrize("interval", [2, 3, 5, 10])
+def test_schedules_cost_the_same(total: int, interval: int) -> None:
+    uniform, quadratic = (list(SCHEDULES[name](total, interval)) for name in SCHEDULES)
+    assert uniform == list(range(0, total, interval))
+    assert len(quadratic) == len(uniform)
+    assert quadratic[0] == 0
+    assert quadratic == sorted(set(quadratic))
+    assert quadratic[-1] < total
+
+
+def test_the_quadratic_schedule_is_dense_around_its_centre() -> None:
+    steps = list(SCHEDULES["quadratic"](50, 5))
+    gaps = np.diff([*steps, 50])
+    middle = int(np.argmin(np.abs(np.array(steps) - 15)))
+    assert gaps[middle] < gaps[0] < gaps[-1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"cache_interval": 0}, "cache_interval is 0; give 1 or more"),
+        ({"cache_interval": 2.5}, "cache_interval is 2.5"),
+        ({"cache_branch": -1}, "cache_branch is -1; give 0 to 5"),
+        ({"cache_branch": 6}, "cache_branch is 6; give 0 to 5"),
+        ({"cache_schedule": "even"}, "choose from: uniform, quadratic"),
+        ({"cache_order": 2}, "cache_order is 2; give 0 or 1"),
+    ],
+    ids=str,
+)
+def test_mistakes_are_one_line(
+    pipe: StableDiffusionPipeline, arguments: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(SettingError, match=message) as caught:
+        pipe("boat", **{**QUICK, **arguments})
+    assert "\n" not in str(caught.value)
