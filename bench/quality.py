@@ -15,6 +15,7 @@ from pleinair.runtime.bundle import Bundle
 from pleinair.runtime.engines.choice import ENGINES
 from pleinair.runtime.errors import PleinairError, SettingError
 from pleinair.runtime.images.sheets import sheet
+from pleinair.runtime.profiles import PROFILES
 from pleinair.runtime.settings import Settings
 
 from . import machine, results
@@ -23,7 +24,7 @@ from .progress import bars
 from .recognition import Recognition
 from .similarity import psnr, ssim
 from .spread import table
-from .way import PROFILES, Way
+from .way import Way
 
 PROMPTS = (
     "a photograph of an astronaut riding a horse",

@@ -7,12 +7,13 @@ from pleinair.runtime import catalog
 from pleinair.runtime.bundle import Bundle
 from pleinair.runtime.engines.choice import ENGINES
 from pleinair.runtime.errors import SettingError
+from pleinair.runtime.profiles import PROFILES
 from pleinair.runtime.settings import Settings
 
 from . import configuration, machine, results
 from .configuration import Configuration
 from .report import Report
-from .way import PROFILES, Way
+from .way import Way
 
 _PROMPT = "a photograph of an astronaut riding a horse"
 

@@ -14,7 +14,6 @@ from typing import Any
 
 from pleinair.runtime.errors import SettingError
 
-PROFILES = ("exact", "balanced", "fast")
 # What a measurement itself decides for all ways alike.
 _FIXED = {
     "self",

@@ -1,11 +1,10 @@
 """Ways to paint, read from a word."""
 
-import importlib.util
 from pathlib import Path
 
 import pytest
 
-from pleinair.bench.way import PROFILES, Way
+from pleinair.bench.way import Way
 from pleinair.runtime.errors import SettingError
 
 
@@ -36,12 +35,3 @@ def test_its_own_settings_win(exported_openvino: Path) -> None:
     assert pipe.engine.name == "openvino"
     other = Way.read(f"model={exported_openvino}").open("nowhere")
     assert other.bundle.path == exported_openvino
-
-
-@pytest.mark.skipif(
-    importlib.util.find_spec("pleinair.runtime.profiles") is None, reason="no profiles yet"
-)
-def test_the_profiles_are_the_runtimes() -> None:
-    from pleinair.runtime.profiles import PROFILES as KNOWN
-
-    assert tuple(KNOWN) == PROFILES
