@@ -1,4 +1,4 @@
-"""The command `pleinair-quantize`: 8-bit graphs into an exported folder. No torch, no checkpoint."""
+"""The command `pleinair-quantize`: 8-bit graphs into an exported folder, without torch."""
 
 import argparse
 import sys

@@ -70,7 +70,7 @@ def quantize_model(
         calibration_prompts: painted in turn.
         keep: groups of layers that stay in floating point, beside `layers.ENDS`; as
             `measure_sensitivity` names them.
-        overwrite: replace int8 graphs that are there.
+        overwrite: replace int8 graphs of these formats that are there.
         on_progress: called with what is being done and the share done, from 0 to 1.
 
     Returns the folder. Raises BundleError for what is no exported model, and ExportError where
@@ -82,11 +82,10 @@ def quantize_model(
     )
     post_training.load()
     names = [f"{part}_int8" for part in plan.parts]
-    with publishing.publishing(plan.bundle, names, overwrite) as staging:
+    with publishing.publishing(plan.bundle, names, plan.formats, overwrite) as staging:
         seen = plan.paint()
         facts = {}
         for part, name in zip(plan.parts, names, strict=True):
-            (staging / name).mkdir()
             config = plan.bundle.path / part / "config.json"
             if config.is_file():
                 shutil.copyfile(config, staging / name / "config.json")
@@ -94,7 +93,7 @@ def quantize_model(
                 form: plan.quantize(part, form, seen, staging / name) for form in plan.formats
             }
         plan.clock.says("writing the manifest")
-        publishing.publish(plan.bundle, staging, names, plan.settings(), facts)
+        publishing.publish(plan.bundle, staging, names, facts)
     plan.clock.report("done", 1.0)
     return plan.bundle.path
 
@@ -266,9 +265,7 @@ class _Plan:
         gc.collect()  # the pipeline's graphs are gone: what comes needs the room
         return seen
 
-    def quantize(
-        self, part: str, form: str, seen: Trajectories, target: Path
-    ) -> dict[str, Any]:
+    def quantize(self, part: str, form: str, seen: Trajectories, target: Path) -> dict[str, Any]:
         """Write one graph in 8 bits, and say how far it is from the one it was made of."""
         backend = _backend(form)
         with self._prepared(part, form, target.parent) as (source, graph, strided):
@@ -293,11 +290,14 @@ class _Plan:
                 f"{distances['int8'].snr_db} dB where {LEAST_SNR:g} are the least; nothing was "
                 "written. Keep more layers with --keep (see --sensitivity), or --weights-only"
             )
+        samples = 0 if self.weights_only else len(getattr(seen, part))
         return {
-            "distance": {name: one.as_json() for name, one in distances.items()},
-            "held_out_samples": len(seen.held_out[part]),
-            "samples": 0 if self.weights_only else len(getattr(seen, part)),
+            **self.settings(),
+            "attention_stride": self.stride if strided else 1,
             "strided_attentions": strided,
+            "samples": samples,
+            "held_out_samples": len(seen.held_out[part]),
+            "distance": {name: one.as_json() for name, one in distances.items()},
         }
 
     def sensitivity(self, part: str, seen: Trajectories, aside: Path) -> dict[str, Any]:
@@ -347,8 +347,6 @@ class _Plan:
     def settings(self) -> dict[str, Any]:
         return {
             "weights_only": self.weights_only,
-            "attention_stride": self.stride,
-            "attention_levels": self.levels,
             "kept_in_floating_point": [*layers.ENDS, *self.keep],
             "steps": self.steps,
             "size": self.size or catalog.defaults(self.bundle).size,

@@ -72,7 +72,10 @@ def groups(graph: Path) -> dict[str, str]:
 
 
 def quantized(
-    graph: Path, samples: Sequence[Inputs], tell: Callable[[], None], ignored: Iterable[str],
+    graph: Path,
+    samples: Sequence[Inputs],
+    tell: Callable[[], None],
+    ignored: Iterable[str],
     quick: bool = False,
 ) -> Any:
     """As `openvino_graph.quantized`."""

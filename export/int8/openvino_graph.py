@@ -43,7 +43,10 @@ def groups(graph: Path) -> dict[str, str]:
 
 
 def quantized(
-    graph: Path, samples: Sequence[Inputs], tell: Callable[[], None], ignored: Iterable[str],
+    graph: Path,
+    samples: Sequence[Inputs],
+    tell: Callable[[], None],
+    ignored: Iterable[str],
     quick: bool = False,
 ) -> Any:
     """The graph in 8 bits, see `post_training.quantize`; samples are cast to what it takes."""

@@ -37,7 +37,9 @@ def read(file: str | Path) -> list[str]:
     try:
         lines = Path(file).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise PromptError(f"{file}: not a readable text file ({error}); one prompt a line") from error
+        raise PromptError(
+            f"{file}: not a readable text file ({error}); one prompt a line"
+        ) from error
     return checked([line.strip() for line in lines if line.strip()], str(file))
 
 

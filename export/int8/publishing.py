@@ -5,11 +5,11 @@ import errno
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pleinair.runtime.bundle import Bundle
+from pleinair.runtime.bundle import GRAPH_FILES, Bundle
 from pleinair.runtime.errors import ExportError
 from pleinair.runtime.hub.folders import alone, require_space, sync, sync_directory
 
@@ -19,18 +19,30 @@ _PARTIAL = ".int8.partial-"
 
 
 @contextlib.contextmanager
-def publishing(bundle: Bundle, names: Sequence[str], overwrite: bool) -> Iterator[Path]:
-    """`staging`, for folders of these names in the model's.
+def publishing(
+    bundle: Bundle, names: Sequence[str], formats: Sequence[str], overwrite: bool
+) -> Iterator[Path]:
+    """`staging`, with folders of these names in it for graphs of these formats.
 
-    Raises ExportError where one of them is there and may not be replaced, or there is no room.
+    What the model's folders of those names hold in another format is in them already. Raises
+    ExportError where a graph is there and may not be replaced, or there is no room.
     """
     for name in names:
-        if (bundle.path / name).exists() and not overwrite:
-            raise ExportError(f"{bundle.path / name} exists; to replace it add --overwrite")
+        for form in formats:
+            graph = bundle.path / name / GRAPH_FILES[form]
+            if graph.exists() and not overwrite:
+                raise ExportError(f"{graph} exists; to replace it add --overwrite")
     graphs = [file for parts in bundle.graphs.values() for file in parts.values()]
     stored = sum(file.stat().st_size for graph in graphs for file in graph.parent.iterdir())
     require_space(bundle.path / "int8", 3 * stored)
+    ours = tuple(GRAPH_FILES[form].partition(".")[0] + "." for form in formats)
     with staging(bundle) as made:
+        for name in names:
+            (made / name).mkdir()
+            if (bundle.path / name).is_dir():
+                for file in (bundle.path / name).iterdir():
+                    if not file.name.startswith(ours):
+                        shutil.copy2(file, made / name)
         yield made
 
 
@@ -63,11 +75,11 @@ def publish(
     bundle: Bundle,
     made: Path,
     names: Sequence[str],
-    settings: dict[str, Any],
-    facts: dict[str, Any],
+    facts: Mapping[str, Mapping[str, Any]],
 ) -> None:
     """Rename the folders in `made` to where they belong, and describe them in the manifest.
 
+    facts: part -> format -> what is to be said of the graph, under "int8".
     The manifest never lists a file that is not there: what is replaced leaves it first.
     """
     for name in names:
@@ -94,7 +106,9 @@ def publish(
                 (bundle.path / name).rename(made / f"{name}.replaced")
             (made / name).rename(bundle.path / name)
         known = before or {"format_version": manifest.FORMAT_VERSION}
-        int8 = {**known.get("int8", {}), **{part: settings | one for part, one in facts.items()}}
+        int8 = dict(known.get("int8", {}))
+        for part, graphs in facts.items():
+            int8[part] = {**int8.get(part, {}), **graphs}
         write_whole(file, manifest.text(known | {"files": stay | files, "int8": int8}))
     except BaseException:  # Ctrl-C too
         _restore(bundle.path, made, moved)

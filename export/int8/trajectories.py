@@ -117,7 +117,9 @@ def record(
         latents.append({"latent_sample": sample})
     *painted, last = recorder.trajectories
     seen = [sample for trajectory in painted for sample in trajectory]
-    seen.sort(key=lambda sample: float(np.max(sample["timestep"])))  # stable: by picture within
+    # Within a timestep by lot: what is left out must not always be the same picture's.
+    seen = [seen[i] for i in np.random.default_rng(0).permutation(len(seen))]
+    seen.sort(key=lambda sample: float(np.max(sample["timestep"])))
     held_out = {"unet": last, "vae_decoder": latents[-1:]}
     return Trajectories(spread(seen, count), latents[:-1], held_out)
 
