@@ -48,8 +48,7 @@ class Distance:
 
     def as_json(self) -> dict[str, Any]:
         """JSON has no infinity: None stands for it."""
-        finite = {key: value if np.isfinite(value) else None for key, value in asdict(self).items()}
-        return finite
+        return {key: value if np.isfinite(value) else None for key, value in asdict(self).items()}
 
 
 def outputs(

@@ -213,6 +213,28 @@ def test_weights_alone(exported_openvino: Path, tmp_path: Path) -> None:
     assert "attention_stride" not in facts["distance"]
 
 
+def test_a_format_is_added_to_the_other(exported_guarded: Path, tmp_path: Path) -> None:
+    """Each by a command of its own; what was there stays, and stays described."""
+    folder = tmp_path / "both"
+    shutil.copytree(exported_guarded, folder)
+    how = {"weights_only": True, "steps": 1, "size": 32, "parts": ["vae_decoder"]}
+    quantize_model(folder, formats=["openvino"], **how)
+    first = contents(folder / "vae_decoder_int8")
+    quantize_model(folder, formats="onnx", **how)
+    second = contents(folder / "vae_decoder_int8")
+    assert second.keys() == {*first, "model.onnx"}
+    assert {name: second[name] for name in first} == first
+    bundle = Bundle.open(folder)
+    bundle.verify()
+    facts = bundle.manifest["int8"]["vae_decoder"]
+    assert facts.keys() == {"openvino", "onnx"}
+    for one in facts.values():
+        assert one["distance"]["int8"]["snr_db"] > 30
+    assert set(bundle.manifest["files"]) >= {f"vae_decoder_int8/{name}" for name in second}
+    whole = exported_guarded / "vae_decoder" / "model.onnx"
+    assert len(second["model.onnx"]) < 0.6 * whole.stat().st_size
+
+
 def test_float16_weights_of_onnx_are_seen(exported_onnx: Path, tmp_path: Path) -> None:
     """Stored as float16 with a Cast, weights are none to NNCF: they are widened first."""
     import onnx
