@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pleinair.runtime.engines.protocol import Engine
+from pleinair.runtime.engines.protocol import Engine, first_line
+from pleinair.runtime.errors import ExportError
 
 from .trajectories import Sample
 
@@ -54,11 +55,17 @@ class Distance:
 def outputs(
     engine: Engine, graph: Path, samples: Sequence[Sample], tell: Callable[[], None]
 ) -> list[NDArray[np.float32]]:
-    """What the graph gives for each sample, run as the runtime runs it; `tell` after each."""
+    """What the graph gives for each sample, run as the runtime runs it; `tell` after each.
+
+    Raises EngineError where the engine cannot open it, ExportError where it fails at a sample.
+    """
     compiled = engine.compile(graph, {name: one.shape for name, one in _shaped(samples[0])})
     found = []
     for sample in samples:
-        (output,) = compiled(sample).values()
+        try:
+            (output,) = compiled(sample).values()
+        except Exception as error:  # the engines' errors share no base class
+            raise ExportError(f"{graph}: {engine.name} fails at it: {first_line(error)}") from error
         found.append(output)
         tell()
     return found

@@ -93,7 +93,24 @@ def quantized(
 def compressed(graph: Path, ignored: Iterable[str]) -> Any:
     """The graph with 8-bit weights alone."""
     model = onnx.load(graph, load_external_data=False)
-    return post_training.compress_weights(model, ignored, graph.parent)
+    made = post_training.compress_weights(model, ignored, graph.parent)
+    _flatten_scales(made)
+    return made
+
+
+def _flatten_scales(model: onnx.ModelProto) -> None:
+    """Give a weight's scales one dimension, as ONNX wants it.
+
+    NNCF 3.4 leaves those of a convolution in three, (channels, 1, 1), and no engine opens that.
+    """
+    stored = {weight.name: weight for weight in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type == "DequantizeLinear":
+            for name in node.input[1:]:
+                if name in stored and len(stored[name].dims) > 1:
+                    count = int(np.prod(stored[name].dims))
+                    del stored[name].dims[:]
+                    stored[name].dims.append(count)
 
 
 def write(model: Any, folder: Path) -> Path:
