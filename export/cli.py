@@ -1,15 +1,13 @@
 """The command `pleinair-export`: a checkpoint in, a model folder out."""
 
 import argparse
-import contextlib
 import logging
-import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from pleinair.runtime.exits import exit_code
 
-Progress = Callable[[str, float], None]
+from .terminal import progress, stoppable
 
 
 def parser() -> argparse.ArgumentParser:
@@ -92,7 +90,7 @@ def run(options: argparse.Namespace) -> None:
     output = options.output or default_output(options.source)
     if not options.quiet:
         _tell_on_stderr()
-    with _progress(options.quiet) as shown, _stoppable(shown) as on_progress:
+    with progress(options.quiet) as shown, stoppable(shown) as on_progress:
         from . import export_model
 
         folder = export_model(
@@ -128,71 +126,3 @@ def default_output(source: str) -> Path:
     for suffix in (".safetensors", ".ckpt"):
         name = name.removesuffix(suffix)
     return Path("models") / name
-
-
-@contextlib.contextmanager
-def _stoppable(on_progress: Progress) -> Iterator[Progress]:
-    """Let SIGTERM clean up as Ctrl-C does; give `on_progress`, which also heeds either signal.
-
-    Python drops a KeyboardInterrupt that happens to be raised in a destructor, and tracing runs
-    many. So a signal is remembered too, and raised again at the next stage.
-    """
-    received = False
-
-    def stop(signum: int, frame: object) -> None:
-        nonlocal received
-        received = True
-        raise KeyboardInterrupt
-
-    def heed(stage: str, share: float) -> None:
-        if received:
-            raise KeyboardInterrupt
-        on_progress(stage, share)
-
-    # A signal that the parent set to be ignored, as shells do for background jobs, stays so.
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    heeded = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
-    previous = {number: signal.signal(number, stop) for number in heeded}
-    try:
-        yield heed
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-
-
-@contextlib.contextmanager
-def _progress(quiet: bool) -> Iterator[Progress]:
-    """Show the stage, the share done and the time left on stderr."""
-    if quiet:
-        yield lambda stage, share: None
-        return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        Progress,
-        TaskProgressColumn,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        TextColumn("{task.description:<34}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    # The stages are few and long: the time left is judged by all of them, not the last seconds.
-    bars = Progress(*columns, console=Console(stderr=True), speed_estimate_period=86_400)
-    bar = bars.add_task("", total=1.0)
-
-    def show(stage: str, share: float) -> None:
-        bars.start()  # not before the first stage: a download shows bars of its own
-        bars.update(bar, description=stage, completed=share)
-
-    try:
-        yield show
-    finally:
-        bars.stop()

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Iterable
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
@@ -31,15 +32,12 @@ def write(
     content = {
         "format_version": FORMAT_VERSION,
         "source": source,
-        "created_by": _versions(),
+        "created_by": versions(),
         "precision": precision,
         "formats": formats,
         "parity": parity,
         "files": {
-            path.relative_to(folder).as_posix(): {
-                "bytes": path.stat().st_size,
-                "sha256": sha256(path),
-            }
+            path.relative_to(folder).as_posix(): describe(path)
             for path in sorted(folder.rglob("*"))
             if path.is_file()
         },
@@ -47,10 +45,18 @@ def write(
     write_json(folder / FILE, content)
 
 
+def describe(path: Path) -> dict[str, Any]:
+    """What `files` says of a file."""
+    return {"bytes": path.stat().st_size, "sha256": sha256(path)}
+
+
+def text(content: Any) -> str:
+    return json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
 def write_json(path: Path, content: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
-    path.write_text(text, encoding="utf-8", newline="\n")
+    path.write_text(text(content), encoding="utf-8", newline="\n")
 
 
 def sha256(path: Path) -> str:
@@ -61,6 +67,7 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _versions() -> dict[str, str]:
+def versions(makers: Iterable[str] = _MAKERS) -> dict[str, str]:
+    """Of what has made it, as installed here."""
     installed = {found.name.replace("_", "-").lower(): found.version for found in distributions()}
-    return {name: installed[name] for name in _MAKERS if name in installed}
+    return {name: installed[name] for name in makers if name in installed}

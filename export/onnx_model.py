@@ -16,15 +16,12 @@ import onnxruntime
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
+from . import onnx_file
 from .graphs import Graph, Inputs
+from .onnx_file import FILE
 from .weights import HALF_FROM
 
-FILE = "model.onnx"
-DATA = "model.onnx_data"
 OPSET = 18
-
-# Protobuf stops at 2 GB, and a file above 1 GB is read better by mapping it.
-INLINE_LIMIT = 1_000_000_000
 
 
 def write(graph: Graph, folder: Path, half: bool) -> None:
@@ -36,16 +33,7 @@ def write(graph: Graph, folder: Path, half: bool) -> None:
         model = onnx.load(Path(aside) / FILE)
     if half:
         _store_as_half(model)
-    size = sum(len(weight.raw_data) for weight in model.graph.initializer)
-    onnx.save_model(
-        model,
-        folder / FILE,
-        save_as_external_data=size > INLINE_LIMIT,
-        all_tensors_to_one_file=True,
-        location=DATA,
-    )
-    if (folder / DATA).exists():  # onnx makes it readable to its owner alone
-        (folder / DATA).chmod((folder / FILE).stat().st_mode)
+    onnx_file.save(model, folder)
 
 
 def _trace(graph: Graph, file: Path) -> None:

@@ -15,7 +15,7 @@ from diffusers import AutoencoderKL, StableDiffusionPipeline
 from safetensors.torch import load_file, save_file
 
 from checkpoints import tiny_unet
-from pleinair.export import export_model, graphs, onnx_model, openvino_ir, parity
+from pleinair.export import export_model, graphs, onnx_file, onnx_model, openvino_ir, parity
 from pleinair.export import folder as publishing
 from pleinair.runtime.errors import ExportError, SourceError
 
@@ -260,7 +260,7 @@ def test_large_weights_are_one_file_beside(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(onnx_model, "INLINE_LIMIT", 500_000)
+    monkeypatch.setattr(onnx_file, "INLINE_LIMIT", 500_000)
     graph = graphs.vae_decoder(AutoencoderKL.from_pretrained(tiny_checkpoint / "vae").eval())
     onnx_model.write(graph, tmp_path, half=False)
     assert {path.name for path in tmp_path.iterdir()} == {"model.onnx", "model.onnx_data"}

@@ -274,7 +274,7 @@ def test_edges_are_found_at_the_size_painted(
         ({"control_guidance_start": -0.1}, "start is -0.1"),
         ({"control_guidance_end": 1.1}, "end 1.1"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_mistakes_are_one_line(
     exported_openvino: Path, folders: list[Path], arguments: dict[str, Any], message: str

@@ -1,0 +1,70 @@
+"""OpenVINO IR: read, given fewer keys, quantized, written."""
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import openvino
+
+from pleinair.runtime.engines.openvino import OpenVinoEngine
+from pleinair.runtime.engines.protocol import conform
+
+from . import layers, post_training
+from .attention import SelfAttention, stride_openvino
+from .post_training import Calibration, Inputs
+
+FILE = "openvino_model.xml"
+
+
+def engine() -> OpenVinoEngine:
+    """What paints with such graphs."""
+    return OpenVinoEngine()
+
+
+def prepare(
+    source: Path, folder: Path, chosen: Callable[[Any], Sequence[SelfAttention]], stride: int
+) -> tuple[Path, int]:
+    """The graph to quantize, and how many of its attentions take fewer keys; written to `folder`.
+
+    chosen: says which attentions of an openvino.Model do.
+    """
+    model = openvino.Core().read_model(source)
+    attentions = chosen(model)
+    if not attentions:
+        return source, 0
+    stride_openvino(model, attentions, stride)
+    openvino.save_model(model, folder / FILE, compress_to_fp16=False)
+    return folder / FILE, len(attentions)
+
+
+def groups(graph: Path) -> dict[str, str]:
+    """Operation -> group, see `layers`."""
+    return layers.groups(openvino.Core().read_model(graph))
+
+
+def quantized(
+    graph: Path,
+    samples: Sequence[Inputs],
+    tell: Callable[[], None],
+    ignored: Iterable[str],
+    quick: bool = False,
+) -> Any:
+    """The graph in 8 bits, see `post_training.quantize`; samples are cast to what it takes."""
+    model = openvino.Core().read_model(graph)
+    types = {
+        name: (port.get_element_type().to_dtype(), port.get_partial_shape().rank.get_length())
+        for port in model.inputs
+        for name in port.get_names()
+    }
+    inputs = [{name: conform(one[name], *types[name]) for name in one} for one in samples]
+    return post_training.quantize(model, Calibration(inputs, tell), ignored, quick=quick)
+
+
+def compressed(graph: Path, ignored: Iterable[str]) -> Any:
+    """The graph with 8-bit weights alone."""
+    return post_training.compress_weights(openvino.Core().read_model(graph), ignored)
+
+
+def write(model: Any, folder: Path) -> Path:
+    openvino.save_model(model, folder / FILE, compress_to_fp16=False)
+    return folder / FILE

@@ -1,0 +1,136 @@
+"""What a UNet and a decoder are really asked: inputs recorded while the exact pipeline paints."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pleinair.runtime import StableDiffusionPipeline
+from pleinair.runtime.bundle import Bundle
+from pleinair.runtime.engines.choice import choose
+from pleinair.runtime.engines.protocol import Engine, Graph
+
+Sample: TypeAlias = Mapping[str, NDArray[Any]]
+
+
+@dataclass
+class Recorder:
+    """An engine whose UNet remembers what it is asked.
+
+    trajectories: for each picture the samples that the UNet saw, one a step. Of the guided batch
+        that is one half, by turns: kept alone, halves are what the graph is calibrated on, and
+        both are seen at every timestep.
+    """
+
+    engine: Engine
+    unet: Path
+    trajectories: list[list[Sample]] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        return self.engine.name
+
+    @property
+    def device(self) -> str:
+        return self.engine.device
+
+    @property
+    def format(self) -> str:
+        return self.engine.format
+
+    def compile(self, path: Path, *arguments: Any, **options: Any) -> Graph:
+        graph = self.engine.compile(path, *arguments, **options)
+        return _Recorded(graph, self.record) if path == self.unet else graph
+
+    def record(self, feeds: Sample) -> None:
+        current = self.trajectories[-1]
+        batch = len(feeds["sample"])
+        half = (len(current) + len(self.trajectories)) % batch
+        current.append({name: _half(value, half, batch) for name, value in feeds.items()})
+
+
+@dataclass(frozen=True)
+class _Recorded:
+    graph: Graph
+    record: Callable[[Sample], None]
+
+    def __call__(self, feeds: Sample) -> dict[str, NDArray[np.float32]]:
+        self.record(feeds)
+        return self.graph(feeds)
+
+
+def _half(value: NDArray[Any], half: int, batch: int) -> NDArray[Any]:
+    """One sample's part of an input; a timestep, or what both halves share, is whole."""
+    split = value.ndim > 0 and len(value) == batch
+    return np.array(value[half : half + 1] if split else value)
+
+
+@dataclass(frozen=True)
+class Trajectories:
+    """Samples to calibrate on, and others, of a picture that no sample comes from, to measure on.
+
+    unet, vae_decoder: of each graph, one sample a mapping from input names to arrays.
+    """
+
+    unet: list[Sample]
+    vae_decoder: list[Sample]
+    held_out: Mapping[str, list[Sample]]
+
+
+def record(
+    bundle: Bundle,
+    prompts: Sequence[str],
+    count: int,
+    steps: int,
+    side: int | None,
+    tell: Callable[[], None],
+) -> Trajectories:
+    """Paint as the exact profile does, and keep `count` samples spread evenly over the timesteps.
+
+    prompts: painted in turn, the i-th picture from seed i; the last picture is held out.
+    steps: of each picture; no more than the model itself is painted with.
+    side: of the pictures in pixels; None is what the model was made for.
+    tell: called after each step.
+    """
+    recorder = Recorder(choose(bundle, device="cpu"), Path())
+    recorder.unet = bundle.graph("unet", recorder.format)
+    pipe = StableDiffusionPipeline(bundle, recorder)
+    steps = min(steps, pipe.defaults.steps)
+    latents: list[Sample] = []
+    for picture in range(pictures(count, steps)):
+        recorder.trajectories.append([])
+        output = pipe(
+            prompts[picture % len(prompts)],
+            seed=picture,
+            width=side,
+            height=side,
+            num_inference_steps=steps,
+            syntax="plain",
+            long_prompt="truncate",
+            output_type="latent",
+            callback_on_step_end=lambda *_: tell(),
+        )
+        sample = output.images[0] / np.float32(bundle.scaling_factor)
+        latents.append({"latent_sample": sample})
+    *painted, last = recorder.trajectories
+    seen = [sample for trajectory in painted for sample in trajectory]
+    # Within a timestep by lot: what is left out must not always be the same picture's.
+    seen = [seen[i] for i in np.random.default_rng(0).permutation(len(seen))]
+    seen.sort(key=lambda sample: float(np.max(sample["timestep"])))
+    held_out = {"unet": last, "vae_decoder": latents[-1:]}
+    return Trajectories(spread(seen, count), latents[:-1], held_out)
+
+
+def pictures(count: int, steps: int) -> int:
+    """How many are painted for that many samples, the one held out included."""
+    return -(-count // steps) + 1
+
+
+def spread(items: Sequence[Any], count: int) -> list[Any]:
+    """`count` of the items, as evenly apart as can be; all of them where they are fewer."""
+    if len(items) <= count:
+        return list(items)
+    return [items[i] for i in np.linspace(0, len(items) - 1, count).round().astype(int)]

@@ -1,0 +1,29 @@
+"""An ONNX model on the disk: `model.onnx`, with large weights in one `model.onnx_data`."""
+
+from pathlib import Path
+
+import onnx
+
+FILE = "model.onnx"
+DATA = "model.onnx_data"
+
+# Protobuf stops at 2 GB, and a file above 1 GB is read better by mapping it.
+INLINE_LIMIT = 1_000_000_000
+
+
+def save(model: onnx.ModelProto, folder: Path, external: bool | None = None) -> Path:
+    """Write `model` into `folder`, and return the file.
+
+    external: keep the weights in the file beside it; None does so where they are large.
+    """
+    size = sum(len(weight.raw_data) for weight in model.graph.initializer)
+    onnx.save_model(
+        model,
+        folder / FILE,
+        save_as_external_data=size > INLINE_LIMIT if external is None else external,
+        all_tensors_to_one_file=True,
+        location=DATA,
+    )
+    if (folder / DATA).exists():  # onnx makes it readable to its owner alone
+        (folder / DATA).chmod((folder / FILE).stat().st_mode)
+    return folder / FILE
