@@ -87,6 +87,18 @@ def tiny_stable_diffusion(
     return folder
 
 
+def tiny_inpainting(folder: Path) -> Path:
+    """A checkpoint as the hub has them for inpainting: a UNet of 9 channels."""
+    pipeline = "StableDiffusionInpaintPipeline"
+    return tiny_stable_diffusion(folder, in_channels=9, pipeline=pipeline, old_keys=False)
+
+
+def tiny_pix2pix(folder: Path) -> Path:
+    """A checkpoint that edits by instruction: a UNet of 8 channels."""
+    pipeline = "StableDiffusionInstructPix2PixPipeline"
+    return tiny_stable_diffusion(folder, in_channels=8, pipeline=pipeline, old_keys=False)
+
+
 def tiny_controlnet(folder: Path, *, seed: int = 1, **overrides: Any) -> Path:
     """Write a random ControlNet for `tiny_unet`, as ControlNetModel.save_pretrained does.
 

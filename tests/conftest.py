@@ -3,60 +3,98 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 sys.path.insert(0, str(Path(__file__).parent))  # `import checkpoints` from any room
 
 
+Make = Callable[[Path], object]
+"""Writes a folder."""
+
+
 @pytest.fixture(scope="session")
-def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Make], Path]:
+    """`made("kind/name", make)`: the folder that `make` writes. Read-only: tests share it.
+
+    It is made once a run, whichever of pytest-xdist's workers asks first.
+    """
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent  # the workers' own folders stand in it
+
+    def get(name: str, make: Make) -> Path:
+        folder = root / "made" / name
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.with_name(f"{folder.name}.lock")):
+            if not folder.exists():
+                staged = folder.parent / "staged" / folder.name
+                make(staged)
+                staged.rename(folder)
+        return folder
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def both(made: Callable[[str, Make], Path]) -> Callable[[str, Make], tuple[Path, Path]]:
+    """`both(name, make)`: a checkpoint, and its export in both formats, float32, as `made`."""
+
+    def get(name: str, make: Make) -> tuple[Path, Path]:
+        checkpoint = made(f"checkpoint/{name}", make)
+        return checkpoint, made(f"exported/{name}", _exported(checkpoint, "openvino", "onnx"))
+
+    return get
+
+
+def _exported(checkpoint: Path, *formats: str, **options: object) -> Make:
+    from pleinair.export import export_model
+
+    return lambda target: export_model(checkpoint, target, formats, "fp32", **options)
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(made: Callable[[str, Make], Path]) -> Path:
     """A random Stable Diffusion checkpoint of about 2 M parameters, as a diffusers folder."""
     from checkpoints import tiny_stable_diffusion
 
-    return tiny_stable_diffusion(tmp_path_factory.mktemp("checkpoint") / "tiny-sd")
+    return made("checkpoint/tiny-sd", tiny_stable_diffusion)
 
 
 @pytest.fixture(scope="session")
-def exported_openvino(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def exported_openvino(made: Callable[[str, Make], Path], tiny_checkpoint: Path) -> Path:
     """`tiny_checkpoint` as OpenVINO IR with float32 weights. Read-only: tests share it."""
-    from pleinair.export import export_model
-
-    target = tmp_path_factory.mktemp("exported") / "tiny-openvino"
-    return export_model(tiny_checkpoint, target, formats=["openvino"], precision="fp32")
+    return made("exported/tiny-openvino", _exported(tiny_checkpoint, "openvino"))
 
 
 @pytest.fixture(scope="session")
-def exported_onnx(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def exported_onnx(made: Callable[[str, Make], Path], tiny_checkpoint: Path) -> Path:
     """`tiny_checkpoint` as ONNX with float32 weights. Read-only: tests share it."""
-    from pleinair.export import export_model
-
-    target = tmp_path_factory.mktemp("exported") / "tiny-onnx"
-    return export_model(tiny_checkpoint, target, formats=["onnx"], precision="fp32")
+    return made("exported/tiny-onnx", _exported(tiny_checkpoint, "onnx"))
 
 
 @pytest.fixture(scope="session")
-def guarded_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def guarded_checkpoint(made: Callable[[str, Make], Path]) -> Path:
     """A random checkpoint with a safety checker; `tiny_vae/` in it is an AutoencoderTiny."""
     import checkpoints
 
-    folder = tmp_path_factory.mktemp("guarded") / "guarded-sd"
-    checkpoints.tiny_stable_diffusion(folder, old_keys=False)
-    checkpoints.add_safety_checker(folder, checkpoints.safety_checker())
-    checkpoints.autoencoder_tiny(folder / "tiny_vae")
-    return folder
+    def make(folder: Path) -> None:
+        checkpoints.tiny_stable_diffusion(folder, old_keys=False)
+        checkpoints.add_safety_checker(folder, checkpoints.safety_checker())
+        checkpoints.autoencoder_tiny(folder / "tiny_vae")
+
+    return made("checkpoint/guarded-sd", make)
 
 
 @pytest.fixture(scope="session")
-def exported_guarded(guarded_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def exported_guarded(made: Callable[[str, Make], Path], guarded_checkpoint: Path) -> Path:
     """`guarded_checkpoint` in both formats, with checker and tiny decoder. Read-only."""
-    from pleinair.export import export_model
-
-    target = tmp_path_factory.mktemp("exported") / "guarded"
-    formats = ["openvino", "onnx"]
     tiny = guarded_checkpoint / "tiny_vae"
-    return export_model(guarded_checkpoint, target, formats, "fp32", tiny_vae=tiny)
+    export = _exported(guarded_checkpoint, "openvino", "onnx", tiny_vae=tiny)
+    return made("exported/guarded", export)
 
 
 @pytest.fixture(scope="session")
@@ -82,30 +120,30 @@ def optimum_python() -> str:
 
 @pytest.fixture(scope="session")
 def optimum_openvino(
-    optimum_python: str, tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
+    made: Callable[[str, Make], Path], optimum_python: str, tiny_checkpoint: Path
 ) -> Path:
     """`tiny_checkpoint` as optimum-cli exports it to OpenVINO. Read-only: tests share it."""
-    return _optimum_export("openvino", optimum_python, tiny_checkpoint, tmp_path_factory)
+    return made("optimum/openvino", _optimum_export("openvino", optimum_python, tiny_checkpoint))
 
 
 @pytest.fixture(scope="session")
 def optimum_onnx(
-    optimum_python: str, tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
+    made: Callable[[str, Make], Path], optimum_python: str, tiny_checkpoint: Path
 ) -> Path:
     """`tiny_checkpoint` as optimum-cli exports it to ONNX. Read-only: tests share it."""
-    return _optimum_export("onnx", optimum_python, tiny_checkpoint, tmp_path_factory)
+    return made("optimum/onnx", _optimum_export("onnx", optimum_python, tiny_checkpoint))
 
 
-def _optimum_export(
-    engine: str, python: str, checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
-    target = tmp_path_factory.mktemp("optimum") / engine
+def _optimum_export(engine: str, python: str, checkpoint: Path) -> Make:
     peer = Path(__file__).parent / "export" / "peer.py"
-    done = subprocess.run(
-        [python, str(peer), f"export-{engine}", str(checkpoint), str(target)],
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return target
+
+    def export(target: Path) -> None:
+        done = subprocess.run(
+            [python, str(peer), f"export-{engine}", str(checkpoint), str(target)],
+            capture_output=True,
+            text=True,
+            timeout=600,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+
+    return export

@@ -9,7 +9,7 @@ import pytest
 from pleinair.runtime import StableDiffusionPipeline
 
 
-def side_by_side(name: str, make: Callable[[Path], Path], their_class: str) -> tuple[Any, ...]:
+def side_by_side(name: str, make: Callable[[Path], object], their_class: str) -> tuple[Any, ...]:
     """The fixtures `checkpoint`, `reference`, `folder` and `pipe`; a module binds them so.
 
     make: writes the checkpoint to the folder it is given.
@@ -17,8 +17,8 @@ def side_by_side(name: str, make: Callable[[Path], Path], their_class: str) -> t
     """
 
     @pytest.fixture(scope="module")
-    def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-        return make(tmp_path_factory.mktemp("checkpoint") / name)
+    def checkpoint(both: Any) -> Path:
+        return both(name, make)[0]
 
     @pytest.fixture(scope="module")
     def reference(checkpoint: Path) -> Any:
@@ -29,11 +29,8 @@ def side_by_side(name: str, make: Callable[[Path], Path], their_class: str) -> t
         return pipe
 
     @pytest.fixture(scope="module")
-    def folder(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-        from pleinair.export import export_model
-
-        target = tmp_path_factory.mktemp("exported") / name
-        return export_model(checkpoint, target, formats=["openvino", "onnx"], precision="fp32")
+    def folder(both: Any) -> Path:
+        return both(name, make)[1]
 
     @pytest.fixture(scope="module", params=["openvino", "onnxruntime"])
     def pipe(request: pytest.FixtureRequest, folder: Path) -> StableDiffusionPipeline:

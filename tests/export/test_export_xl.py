@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -17,8 +18,8 @@ from pleinair.runtime.hub import selection
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_stable_diffusion_xl(tmp_path_factory.mktemp("checkpoint") / "tiny-xl")
+def checkpoint(made: Any) -> Path:
+    return made("checkpoint/tiny-xl", tiny_stable_diffusion_xl)
 
 
 @pytest.fixture(scope="module")

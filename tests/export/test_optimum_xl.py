@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from checkpoints_xl import tiny_stable_diffusion_xl
-from pleinair.export import export_model
 from pleinair.runtime import StableDiffusionPipeline
 
 pytestmark = pytest.mark.interop
@@ -19,8 +18,8 @@ _ENGINES = {"openvino": "openvino", "onnx": "onnxruntime"}
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_stable_diffusion_xl(tmp_path_factory.mktemp("checkpoint") / "tiny-xl")
+def checkpoint(both: Any) -> Path:
+    return both("tiny-xl", tiny_stable_diffusion_xl)[0]
 
 
 @pytest.fixture(scope="module")
@@ -50,9 +49,9 @@ def _peer(python: str, *arguments: Any) -> None:
 
 @pytest.mark.parametrize("form", _ENGINES)
 def test_optimum_paints_with_our_folder(
-    optimum_python: str, checkpoint: Path, expected: np.ndarray, tmp_path: Path, form: str
+    optimum_python: str, both: Any, expected: np.ndarray, tmp_path: Path, form: str
 ) -> None:
-    folder = export_model(checkpoint, tmp_path / "ours", [form], precision="fp32")
+    _, folder = both("tiny-xl", tiny_stable_diffusion_xl)
     picture = tmp_path / "picture.npy"
     _peer(optimum_python, f"paint-{form}", folder, picture, _PROMPT, 64, 96)
     np.testing.assert_allclose(np.load(picture), expected, atol=1 / 255)

@@ -52,7 +52,11 @@ _KINDS: dict[str, tuple[str, Callable[[Path], Path], Callable[[Path], Any]]] = {
 }
 
 
-@pytest.mark.parametrize("kind", _KINDS)
+# Each exports a model: by default the two that share least.
+_LONG = [pytest.param(kind, marks=pytest.mark.slow) for kind in ("v1", "inpainting", "instruction")]
+
+
+@pytest.mark.parametrize("kind", ["v2", "xl", *_LONG])
 def test_the_picture_is_the_folders(tmp_path: Path, kind: str) -> None:
     pipeline, make, as_one = _KINDS[kind]
     folder = make(tmp_path / "folder")

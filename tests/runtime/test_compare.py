@@ -66,7 +66,7 @@ def test_values_of_every_kind(word: str, values: list[dict[str, object]] | int) 
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["magic=1,2"], "with one of: H, W, aesthetic-score, clip-skip"),
+        (["magic=1,2"], "with one of: H, W, aesthetic-score, cache-branch"),
         (["steps"], "name=value,value"),
         (["steps=10,many"], "'many' is not a whole number"),
         (["steps=1.5"], "'1.5' is not a whole number"),

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import test_parity
 from PIL import Image
 from test_parity import NEGATIVE, PROMPT, differ, reference_scheduler
 
-from checkpoints import tiny_controlnet, tiny_stable_diffusion
+from checkpoints import tiny_controlnet, tiny_inpainting
 from pictures import hole, painting
 from pleinair.export import export_model
 from pleinair.runtime import StableDiffusionPipeline
@@ -27,15 +28,18 @@ FOLLOWED, OTHER = painting(seed=4), painting(80, 72, seed=5)
 
 
 @pytest.fixture(scope="module")
-def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    folder = tmp_path_factory.mktemp("controlnets")
-    return [tiny_controlnet(folder / f"net-{seed}", seed=seed) for seed in (1, 2)]
+def controlnets(both: Any) -> list[tuple[Path, Path]]:
+    return [both(f"net-{seed}", partial(tiny_controlnet, seed=seed)) for seed in (1, 2)]
 
 
 @pytest.fixture(scope="module")
-def folders(checkpoints: list[Path], tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    target, formats = tmp_path_factory.mktemp("exported"), ["openvino", "onnx"]
-    return [export_model(one, target / one.name, formats, "fp32") for one in checkpoints]
+def checkpoints(controlnets: list[tuple[Path, Path]]) -> list[Path]:
+    return [checkpoint for checkpoint, _ in controlnets]
+
+
+@pytest.fixture(scope="module")
+def folders(controlnets: list[tuple[Path, Path]]) -> list[Path]:
+    return [folder for _, folder in controlnets]
 
 
 @pytest.fixture(scope="module")
@@ -208,18 +212,12 @@ def test_folders_that_optimum_exported(
     assert differ(painted, expected) <= 1
 
 
-def test_a_unet_made_for_inpainting(tmp_path: Path, folders: list[Path], nets: list[Any]) -> None:
+def test_a_unet_made_for_inpainting(both: Any, folders: list[Path], nets: list[Any]) -> None:
     """The ControlNet sees the latents alone, not the mask beside them."""
     from diffusers import StableDiffusionInpaintPipeline
 
-    checkpoint = tiny_stable_diffusion(
-        tmp_path / "checkpoint",
-        in_channels=9,
-        pipeline="StableDiffusionInpaintPipeline",
-        old_keys=False,
-    )
-    model = export_model(checkpoint, tmp_path / "model", precision="fp32")
-    pipe = StableDiffusionPipeline.from_pretrained(model, controlnet=folders[0])
+    checkpoint, folder = both("tiny-inpainting", tiny_inpainting)
+    pipe = StableDiffusionPipeline.from_pretrained(folder, engine="openvino", controlnet=folders[0])
     reference = StableDiffusionInpaintPipeline.from_pretrained(checkpoint)
     pictures = {"image": painting(), "mask_image": hole(), "control_image": FOLLOWED}
     common = {"num_inference_steps": 3, "width": 64, "height": 64, "strength": 1.0}

@@ -11,7 +11,6 @@ from test_parity import NEGATIVE, PROMPT, differ, paint_reference, reference_sch
 from checkpoints_xl import tiny_stable_diffusion_xl
 from evaluations import kinds, watched
 from pictures import hole, painting
-from pleinair.export import export_model
 from pleinair.runtime import StableDiffusionPipeline
 from pleinair.runtime.adapters.deep_features import DEEP_FEATURES
 from pleinair.runtime.errors import SettingError
@@ -182,13 +181,11 @@ def test_from_a_picture(reference: Any, exported_openvino: Path, config: Any, ma
 
 
 @pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
-def test_xl(engine: str, tmp_path: Path) -> None:
+def test_xl(engine: str, both: Any) -> None:
     """Its uppermost block attends to nothing: a shallow part has no use for the prompt."""
     from diffusers import StableDiffusionXLPipeline
 
-    checkpoint = tiny_stable_diffusion_xl(tmp_path / "checkpoint")
-    form = {"openvino": "openvino", "onnxruntime": "onnx"}[engine]
-    folder = export_model(checkpoint, tmp_path / "model", formats=[form], precision="fp32")
+    checkpoint, folder = both("tiny-xl", tiny_stable_diffusion_xl)
     peer = StableDiffusionXLPipeline.from_pretrained(checkpoint, add_watermarker=False)
     peer.set_progress_bar_config(disable=True)
     size = {"num_inference_steps": 4, "guidance_scale": 5.0, "width": 64, "height": 64}

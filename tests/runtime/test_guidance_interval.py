@@ -1,7 +1,7 @@
 """Guidance in a part of the steps: diffusers' loop with the same rule, and no call too many."""
 
 from collections.abc import Callable
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,11 +9,10 @@ import pytest
 import test_parity
 from test_parity import NEGATIVE, PROMPT, differ, reference_scheduler
 
-from checkpoints import tiny_controlnet, tiny_stable_diffusion
+from checkpoints import tiny_controlnet, tiny_pix2pix
 from checkpoints_xl import tiny_lcm
 from evaluations import watched
 from pictures import painting
-from pleinair.export import export_model
 from pleinair.runtime import StableDiffusionPipeline
 from pleinair.runtime.errors import SettingError
 from pleinair.runtime.guidance_interval import GuidanceInterval
@@ -150,16 +149,9 @@ def test_a_scheduled_prompt(pipe: StableDiffusionPipeline) -> None:
 
 
 @pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
-def test_by_instruction(engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_by_instruction(engine: str, both: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Three ways are compared; the prediction without guidance is that of all there is."""
-    checkpoint = tiny_stable_diffusion(
-        tmp_path / "checkpoint",
-        in_channels=8,
-        pipeline="StableDiffusionInstructPix2PixPipeline",
-        old_keys=False,
-    )
-    form = {"openvino": "openvino", "onnxruntime": "onnx"}[engine]
-    folder = export_model(checkpoint, tmp_path / "model", formats=[form], precision="fp32")
+    _, folder = both("tiny-pix2pix", tiny_pix2pix)
     pipe = StableDiffusionPipeline.from_pretrained(folder, engine=engine, device="cpu")
     common = {"prompt": PROMPT, "negative_prompt": NEGATIVE, "image": painting(), "seed": 3}
     common |= {"num_inference_steps": 4, "scheduler": "ddim"}
@@ -178,15 +170,14 @@ def test_by_instruction(engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize("guess_mode", [False, True])
 @pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
 def test_with_a_controlnet(
-    engine: str, guess_mode: bool, tmp_path: Path, request: pytest.FixtureRequest
+    engine: str, guess_mode: bool, both: Any, request: pytest.FixtureRequest
 ) -> None:
     """In guess mode it steers the prompted half alone, also where the halves are asked apart."""
     form = {"openvino": "openvino", "onnxruntime": "onnx"}[engine]
-    checkpoint = tiny_controlnet(tmp_path / "checkpoint")
-    net = export_model(checkpoint, tmp_path / "net", formats=[form], precision="fp32")
-    model = request.getfixturevalue(f"exported_{form}")
+    _, net = both("net-1", partial(tiny_controlnet, seed=1))
+    folder = request.getfixturevalue(f"exported_{form}")
     pipe = StableDiffusionPipeline.from_pretrained(
-        model, engine=engine, device="cpu", controlnet=net
+        folder, engine=engine, device="cpu", controlnet=net
     )
     common = {"prompt": PROMPT, "negative_prompt": NEGATIVE, "control_image": painting(seed=4)}
     common |= {"guess_mode": guess_mode, "scheduler": "ddim", **QUICK}
@@ -200,10 +191,10 @@ def test_with_a_controlnet(
     assert np.abs(np.asarray(cached[0]).astype(int) - np.asarray(together[0])).max() > 0
 
 
-def test_a_latent_consistency_model(tmp_path: Path) -> None:
+def test_a_latent_consistency_model(both: Any) -> None:
     """It is told its scale, and asked once: the profile's interval changes nothing."""
-    folder = export_model(tiny_lcm(tmp_path / "checkpoint"), tmp_path / "model", precision="fp32")
-    pipe = StableDiffusionPipeline.from_pretrained(folder)
+    _, folder = both("tiny-lcm", tiny_lcm)
+    pipe = StableDiffusionPipeline.from_pretrained(folder, engine="openvino")
     common = {"prompt": PROMPT, "seed": 3, "num_inference_steps": 3}
     plain = pipe(**common).images[0]
     assert np.array_equal(pipe(**common, guidance_stop=0.5).images[0], plain)

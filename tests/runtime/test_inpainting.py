@@ -10,9 +10,8 @@ import test_parity
 from PIL import Image, ImageOps
 from test_parity import NEGATIVE, PROMPT, differ, reference_scheduler
 
-from checkpoints import tiny_stable_diffusion
+from checkpoints import tiny_inpainting
 from pictures import hole, painting
-from pleinair.export import export_model
 from pleinair.runtime import StableDiffusionPipeline
 from pleinair.runtime.bundle import INPAINTING, Bundle
 from pleinair.runtime.errors import SettingError
@@ -46,14 +45,8 @@ def ordinary(reference: Any) -> Any:
 
 
 @pytest.fixture(scope="module")
-def nine_channels(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint as the hub has them for inpainting."""
-    return tiny_stable_diffusion(
-        tmp_path_factory.mktemp("checkpoint") / "tiny-inpainting",
-        in_channels=9,
-        pipeline="StableDiffusionInpaintPipeline",
-        old_keys=False,
-    )
+def nine_channels(both: Any) -> Path:
+    return both("tiny-inpainting", tiny_inpainting)[0]
 
 
 @pytest.fixture(scope="module")
@@ -66,9 +59,8 @@ def made_for_it(nine_channels: Path) -> Any:
 
 
 @pytest.fixture(scope="module")
-def nine_channel_folder(nine_channels: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    target = tmp_path_factory.mktemp("exported") / "tiny-inpainting"
-    return export_model(nine_channels, target, formats=["openvino", "onnx"], precision="fp32")
+def nine_channel_folder(both: Any) -> Path:
+    return both("tiny-inpainting", tiny_inpainting)[1]
 
 
 @pytest.fixture(scope="module", params=["openvino", "onnxruntime"])

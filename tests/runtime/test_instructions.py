@@ -1,27 +1,19 @@
 """Editing by instruction is diffusers' StableDiffusionInstructPix2PixPipeline."""
 
-from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 from test_parity import NEGATIVE, PROMPT, differ, reference_scheduler
 
-from checkpoints import tiny_stable_diffusion
+from checkpoints import tiny_pix2pix
 from pictures import hole, painting
 from pleinair.runtime import StableDiffusionPipeline
 from pleinair.runtime.errors import SettingError
 from side_by_side import side_by_side
 
 checkpoint, reference, folder, pipe = side_by_side(
-    "tiny-pix2pix",
-    partial(
-        tiny_stable_diffusion,
-        in_channels=8,
-        pipeline="StableDiffusionInstructPix2PixPipeline",
-        old_keys=False,
-    ),
-    "StableDiffusionInstructPix2PixPipeline",
+    "tiny-pix2pix", tiny_pix2pix, "StableDiffusionInstructPix2PixPipeline"
 )
 
 

@@ -1,6 +1,5 @@
 """Stable Diffusion 2, SD-Turbo and latent consistency models are diffusers', at most 1/255 off."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,28 +9,11 @@ from test_parity import NEGATIVE, PROMPT, differ
 
 from checkpoints_xl import rewrite, tiny_lcm, tiny_stable_diffusion_2, tiny_turbo
 from pictures import painting
-from pleinair.export import export_model
 from pleinair.runtime import StableDiffusionPipeline
 from pleinair.runtime.errors import SchedulerError
 from pleinair.runtime.guidance import scale_embedding
 
 SIZE = {"width": 64, "height": 64}
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Any], tuple[Path, Path]]:
-    """Name, builder -> checkpoint and exported folder, made once."""
-    done: dict[str, tuple[Path, Path]] = {}
-
-    def make(name: str, build: Callable[[Path], Path]) -> tuple[Path, Path]:
-        if name not in done:
-            checkpoint = build(tmp_path_factory.mktemp("checkpoint") / name)
-            target = tmp_path_factory.mktemp("exported") / name
-            formats = ["openvino", "onnx"]
-            done[name] = checkpoint, export_model(checkpoint, target, formats, precision="fp32")
-        return done[name]
-
-    return make
 
 
 def opened(folder: Path, engine: str) -> StableDiffusionPipeline:
@@ -47,7 +29,7 @@ def paint_reference(pipe: Any, seed: int, **arguments: Any) -> np.ndarray:
 
 
 @pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
-def test_stable_diffusion_2(made: Any, engine: str) -> None:
+def test_stable_diffusion_2(both: Any, engine: str) -> None:
     """v-prediction, heads by level, linear projections, OpenCLIP's text encoder and padding."""
     from diffusers import StableDiffusionPipeline as Diffusers
 
@@ -58,7 +40,7 @@ def test_stable_diffusion_2(made: Any, engine: str) -> None:
         rewrite(folder / "model_index.json", scheduler=["diffusers", "DDIMScheduler"])
         return folder
 
-    checkpoint, folder = made("sd2", build)
+    checkpoint, folder = both("tiny-sd2", build)
     arguments = {"num_inference_steps": 4, "guidance_scale": 7.5, "negative_prompt": NEGATIVE}
     theirs = paint_reference(Diffusers.from_pretrained(checkpoint), 2, **arguments, **SIZE)
     ours = opened(folder, engine)(PROMPT, seed=2, **arguments, **SIZE)
@@ -67,11 +49,11 @@ def test_stable_diffusion_2(made: Any, engine: str) -> None:
 
 @pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
 @pytest.mark.parametrize("steps", [1, 3])
-def test_turbo(made: Any, engine: str, steps: int) -> None:
+def test_turbo(both: Any, engine: str, steps: int) -> None:
     from diffusers import EulerAncestralDiscreteScheduler
     from diffusers import StableDiffusionPipeline as Diffusers
 
-    checkpoint, folder = made("turbo", tiny_turbo)
+    checkpoint, folder = both("tiny-turbo", tiny_turbo)
     reference, pipe = Diffusers.from_pretrained(checkpoint), opened(folder, engine)
     arguments = {"num_inference_steps": steps, "guidance_scale": 0.0, **SIZE}
     theirs = paint_reference(reference, 2, **arguments)
@@ -84,10 +66,10 @@ def test_turbo(made: Any, engine: str, steps: int) -> None:
 
 @pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
 @pytest.mark.parametrize("scale", [8.5, 1.0])
-def test_latent_consistency(made: Any, engine: str, scale: float) -> None:
+def test_latent_consistency(both: Any, engine: str, scale: float) -> None:
     from diffusers import LatentConsistencyModelPipeline
 
-    checkpoint, folder = made("lcm", tiny_lcm)
+    checkpoint, folder = both("tiny-lcm", tiny_lcm)
     reference = LatentConsistencyModelPipeline.from_pretrained(checkpoint)
     theirs = paint_reference(reference, 2, guidance_scale=scale, **SIZE)  # of 4 steps
     # The negative prompt has no say: there is no unguided half.
@@ -98,11 +80,11 @@ def test_latent_consistency(made: Any, engine: str, scale: float) -> None:
 
 @pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
 @pytest.mark.parametrize("strength", [0.45, 1.0])
-def test_latent_consistency_image_to_image(made: Any, engine: str, strength: float) -> None:
+def test_latent_consistency_image_to_image(both: Any, engine: str, strength: float) -> None:
     """All steps are taken, from the timesteps that the strength leaves."""
     from diffusers import LatentConsistencyModelImg2ImgPipeline
 
-    checkpoint, folder = made("lcm", tiny_lcm)
+    checkpoint, folder = both("tiny-lcm", tiny_lcm)
     reference = LatentConsistencyModelImg2ImgPipeline.from_pretrained(checkpoint)
     arguments = {"image": painting(), "strength": strength, "num_inference_steps": 3}
     theirs = paint_reference(reference, 2, guidance_scale=8.5, **arguments)
@@ -111,8 +93,8 @@ def test_latent_consistency_image_to_image(made: Any, engine: str, strength: flo
     assert differ(ours.images, theirs) <= 1
 
 
-def test_its_guidance_scale_counts_and_its_strength_is_checked(made: Any) -> None:
-    _, folder = made("lcm", tiny_lcm)
+def test_its_guidance_scale_counts_and_its_strength_is_checked(both: Any) -> None:
+    _, folder = both("tiny-lcm", tiny_lcm)
     pipe = opened(folder, "openvino")
     weak, strong = (
         np.asarray(pipe(PROMPT, seed=1, guidance_scale=scale, **SIZE).images[0], int)

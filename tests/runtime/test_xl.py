@@ -25,14 +25,13 @@ COMMON: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_stable_diffusion_xl(tmp_path_factory.mktemp("checkpoint") / "tiny-xl")
+def checkpoint(both: Any) -> Path:
+    return both("tiny-xl", tiny_stable_diffusion_xl)[0]
 
 
 @pytest.fixture(scope="module")
-def folder(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    target = tmp_path_factory.mktemp("exported") / "tiny-xl"
-    return export_model(checkpoint, target, formats=["openvino", "onnx"], precision="fp32")
+def folder(both: Any) -> Path:
+    return both("tiny-xl", tiny_stable_diffusion_xl)[1]
 
 
 @pytest.fixture(scope="module", params=["openvino", "onnxruntime"])
