@@ -4,15 +4,15 @@ Run from the repository root, in this order:
 
     python -m models.pocket.training.data
     python -m models.pocket.training.tokenizer
-    python -m models.pocket.training.text_encoder --minutes 6
-    python -m models.pocket.training.autoencoder --minutes 20
+    python -m models.pocket.training.text_encoder --minutes 3
+    python -m models.pocket.training.autoencoder --minutes 68
     python -m models.pocket.training.latents
-    python -m models.pocket.training.diffusion --minutes 80
-    python -m models.pocket.training.decoder --minutes 10
-    python -m models.pocket.training.few_step --minutes 20
-    python -m models.pocket.training.tiny_decoder --minutes 6
+    python -m models.pocket.training.diffusion --minutes 232 --lr 1e-3
+    python -m models.pocket.training.decoder --minutes 6
+    python -m models.pocket.training.few_step --minutes 13
+    python -m models.pocket.training.tiny_decoder --minutes 5
     python -m models.pocket.training.bundle
-    python -m models.pocket.training.classifier
+    python -m models.pocket.training.classifier --minutes 48
     python -m models.pocket.training.evaluate
     python -m models.pocket.training.sheets
     python -m models.pocket.training.curves

@@ -27,8 +27,9 @@ from .loop import autocast, parse_options, pick_device, start_as_identity, train
 from .scenes import Scene
 from .workers import is_first_worker
 
-#: How often each kind of scene is shown.
-SHARES = {"single": 0.6, "pair": 0.25, "count": 0.15}
+#: How many of the scenes show a single thing, and of those of several things each kind.
+SINGLES = 0.6
+SEVERAL = {"pair": 0.625, "count": 0.375}
 UNSAID_STYLE = 0.4
 UNSAID_WHITE = 0.6  # a white background is what an unsaid one means
 UNSAID_CAPTION = 0.1
@@ -65,7 +66,9 @@ class Painter(nn.Module):
 class Examples:
     """Endless batches of latents with captions, in an order that the seed fixes."""
 
-    def __init__(self, tokenizer: CLIPTokenizer) -> None:
+    def __init__(self, tokenizer: CLIPTokenizer, singles: float = SINGLES) -> None:
+        self.shares = {"single": singles}
+        self.shares |= {kind: share * (1.0 - singles) for kind, share in SEVERAL.items()}
         self.encoded = torch.load(WORK / "latents.pt")
         self.tokenizer = tokenizer
         self.random = Random()
@@ -81,7 +84,7 @@ class Examples:
 
     def _draw(self) -> tuple[torch.Tensor, list[int]]:
         random = self.random
-        kind = random.choices(list(SHARES), list(SHARES.values()))[0]
+        kind = random.choices(list(self.shares), list(self.shares.values()))[0]
         scenes, latents = self.encoded[kind]
         row = random.randrange(len(scenes))
         scene = Scene(*scenes[row])
@@ -111,7 +114,12 @@ def min_snr_loss(
 
 def main() -> None:
     device = pick_device()
-    options = parse_options(minutes=48.0, batch=256 if device.type == "cuda" else 32, rate=8e-4)
+    options = parse_options(
+        minutes=48.0,
+        batch=256 if device.type == "cuda" else 32,
+        rate=8e-4,
+        singles=(SINGLES, "how many of the scenes show a single thing"),
+    )
     torch.manual_seed(options.seed)  # the same first weights on every worker
     tokenizer = CLIPTokenizer.from_pretrained(WORK / "tokenizer")
     painter = Painter(CLIPTextModel.from_pretrained(WORK / "text_encoder")).to(device)
@@ -131,7 +139,7 @@ def main() -> None:
     def save_to(folder: Path) -> None:
         save_checkpoint(folder, average.module.text_encoder, average.module.unet)
 
-    examples = Examples(tokenizer)
+    examples = Examples(tokenizer, options.singles)
     preview = partial(save_to, WORK / "preview")
     train("diffusion", painter, examples, losses, options, average, preview)
     if is_first_worker():
