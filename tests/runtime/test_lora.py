@@ -18,6 +18,8 @@ from pleinair.runtime.adapters.changes import Changes, changed
 from pleinair.runtime.adapters.compvis import Nesting
 from pleinair.runtime.errors import AdapterError
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
 torch = pytest.importorskip("torch")
 
 ENGINES = ("openvino", "onnxruntime")
