@@ -300,14 +300,12 @@ def test_a_checkpoint_without_torch(
     assert _asked(hub) == []
 
 
-def _text_encoder_alone(source: str, target: Path, *options: str) -> int:
-    """pleinair-export in this process, of one graph: what the hub has to do with it is the same."""
-    from pleinair.export import architecture, cli
+def _convert_here(source: str, target: Path, *options: str) -> int:
+    """pleinair-export in this process; in full precision, in which others have traced the graphs."""
+    from pleinair.export import cli
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(architecture, "CLASSES", {"text_encoder": "CLIPTextModel"})
-        with contextlib.redirect_stdout(None):
-            return cli.main([source, str(target), *options])
+    with contextlib.redirect_stdout(None):
+        return cli.main([source, str(target), "--precision", "fp32", *options])
 
 
 @pytest.mark.parametrize("form", ["folder", "file"])
@@ -315,11 +313,12 @@ def test_a_checkpoint_is_fetched_and_converted(
     hub: Hub,
     tmp_path: Path,
     form: str,
+    traced_once: None,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     if form == "folder":  # the file goes the whole way, by a process of its own
-        monkeypatch.setattr("pleinair.runtime.hub.pull.run_converter", _text_encoder_alone)
+        monkeypatch.setattr("pleinair.runtime.hub.pull.run_converter", _convert_here)
     checkpoint = tiny_stable_diffusion(tmp_path / "checkpoint", clip_vocabulary=form == "file")
     (checkpoint / "unet" / "diffusion_pytorch_model.bin").write_bytes(b"the same, older")
     hub.folder = checkpoint
