@@ -301,7 +301,7 @@ def test_a_checkpoint_without_torch(
 
 
 def _convert_here(source: str, target: Path, *options: str) -> int:
-    """pleinair-export in this process; in full precision, in which others have traced the graphs."""
+    """pleinair-export in this process, in the precision in which others trace these graphs."""
     from pleinair.export import cli
 
     with contextlib.redirect_stdout(None):
