@@ -7,11 +7,15 @@ modules, trace them, compare every graph with its module, publish the folder who
 
 from typing import TYPE_CHECKING, Any
 
+from pleinair.runtime.engines import telemetry
+
 if TYPE_CHECKING:
     from .int8.model import measure_sensitivity, quantize_model
     from .model import export_model
 
 __all__ = ["export_model", "measure_sensitivity", "quantize_model"]
+
+telemetry.switch_off()  # before any of its modules imports openvino, or nncf
 
 
 def __getattr__(name: str) -> Any:

@@ -97,7 +97,7 @@ def tiny_stable_diffusion_2(folder: Path, **settings: Any) -> Path:
 
 def tiny_turbo(folder: Path) -> Path:
     """SD-Turbo's kind: Stable Diffusion 2, distilled to take its one step from the very end."""
-    tiny_stable_diffusion_2(folder, seed=3)
+    tiny_stable_diffusion_2(folder)
     turbo = {"_class_name": "EulerDiscreteScheduler", "timestep_spacing": "trailing"}
     rewrite(folder / "scheduler" / "scheduler_config.json", **turbo)
     rewrite(folder / "model_index.json", scheduler=["diffusers", turbo["_class_name"]])
@@ -108,7 +108,6 @@ def tiny_lcm(folder: Path) -> Path:
     """A latent consistency model, its guidance scale an input of the UNet."""
     tiny_stable_diffusion(
         folder,
-        seed=4,
         old_keys=False,
         pipeline="LatentConsistencyModelPipeline",
         time_cond_proj_dim=32,

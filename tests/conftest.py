@@ -1,33 +1,53 @@
 """Checkpoints and folders that several rooms' tests use, made once per run."""
 
+import gc
 import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from filelock import FileLock
 
+from pleinair.runtime.engines import telemetry
+
 sys.path.insert(0, str(Path(__file__).parent))  # `import checkpoints` from any room
+telemetry.switch_off()  # some tests import openvino themselves
+
+# A worker a core, and tensors so small that more threads would only wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 Make = Callable[[Path], object]
 """Writes a folder."""
 
 
+def pytest_collection_finish() -> None:
+    """What is imported by now stays: no collection of garbage has to look through it again."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(scope="session")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Make], Path]:
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where `made` makes folders."""
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent  # the workers' own folders stand in it
+    return root / "made"
+
+
+@pytest.fixture(scope="session")
+def made(shared: Path) -> Callable[[str, Make], Path]:
     """`made("kind/name", make)`: the folder that `make` writes. Read-only: tests share it.
 
     It is made once a run, whichever of pytest-xdist's workers asks first.
     """
-    root = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        root = root.parent  # the workers' own folders stand in it
 
     def get(name: str, make: Make) -> Path:
-        folder = root / "made" / name
+        folder = shared / name
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.with_name(f"{folder.name}.lock")):
             if not folder.exists():
@@ -45,15 +65,49 @@ def both(made: Callable[[str, Make], Path]) -> Callable[[str, Make], tuple[Path,
 
     def get(name: str, make: Make) -> tuple[Path, Path]:
         checkpoint = made(f"checkpoint/{name}", make)
-        return checkpoint, made(f"exported/{name}", _exported(checkpoint, "openvino", "onnx"))
+        export = _exported(made, checkpoint, "openvino", "onnx")
+        return checkpoint, made(f"exported/{name}", export)
 
     return get
 
 
-def _exported(checkpoint: Path, *formats: str, **options: object) -> Make:
+@pytest.fixture
+def traced_once(made: Callable[[str, Make], Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The test's exports copy the graphs that others have traced: see traces.py."""
+    import traces
+
+    traces.share(made, monkeypatch)
+
+
+@pytest.fixture(scope="session")
+def compilations(shared: Path) -> Any:
+    from compilations import Compilations
+
+    return Compilations(shared, Path(__file__).parents[1] / "models")
+
+
+@pytest.fixture
+def compiled_once(compilations: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pipelines of folders that tests share have graphs in common: see compilations.py."""
+    from pleinair.runtime.engines.onnxruntime import OnnxRuntimeEngine
+    from pleinair.runtime.engines.openvino import OpenVinoEngine
+
+    for engine in (OpenVinoEngine, OnnxRuntimeEngine):
+        monkeypatch.setattr(engine, "compile", compilations.once(engine.compile))
+
+
+def _exported(
+    made: Callable[[str, Make], Path], checkpoint: Path, *formats: str, **options: object
+) -> Make:
+    import traces
     from pleinair.export import export_model
 
-    return lambda target: export_model(checkpoint, target, formats, "fp32", **options)
+    def export(target: Path) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            traces.share(made, patch)
+            export_model(checkpoint, target, formats, "fp32", **options)
+
+    return export
 
 
 @pytest.fixture(scope="session")
@@ -67,13 +121,13 @@ def tiny_checkpoint(made: Callable[[str, Make], Path]) -> Path:
 @pytest.fixture(scope="session")
 def exported_openvino(made: Callable[[str, Make], Path], tiny_checkpoint: Path) -> Path:
     """`tiny_checkpoint` as OpenVINO IR with float32 weights. Read-only: tests share it."""
-    return made("exported/tiny-openvino", _exported(tiny_checkpoint, "openvino"))
+    return made("exported/tiny-openvino", _exported(made, tiny_checkpoint, "openvino"))
 
 
 @pytest.fixture(scope="session")
 def exported_onnx(made: Callable[[str, Make], Path], tiny_checkpoint: Path) -> Path:
     """`tiny_checkpoint` as ONNX with float32 weights. Read-only: tests share it."""
-    return made("exported/tiny-onnx", _exported(tiny_checkpoint, "onnx"))
+    return made("exported/tiny-onnx", _exported(made, tiny_checkpoint, "onnx"))
 
 
 @pytest.fixture(scope="session")
@@ -93,7 +147,7 @@ def guarded_checkpoint(made: Callable[[str, Make], Path]) -> Path:
 def exported_guarded(made: Callable[[str, Make], Path], guarded_checkpoint: Path) -> Path:
     """`guarded_checkpoint` in both formats, with checker and tiny decoder. Read-only."""
     tiny = guarded_checkpoint / "tiny_vae"
-    export = _exported(guarded_checkpoint, "openvino", "onnx", tiny_vae=tiny)
+    export = _exported(made, guarded_checkpoint, "openvino", "onnx", tiny_vae=tiny)
     return made("exported/guarded", export)
 
 

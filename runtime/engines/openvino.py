@@ -12,6 +12,7 @@ from ..adapters.changes import Changes
 from ..adapters.deep_features import Cut, cut_openvino
 from ..adapters.residuals import add_to_openvino
 from ..errors import EngineError
+from . import telemetry
 from .protocol import Feeds, Shapes, conform, first_line
 
 _importing = threading.Lock()
@@ -120,6 +121,7 @@ def _import() -> Any:
     threads that do it at once can hang each other for ever. So it is done here, one at a time.
     """
     with _importing:
+        telemetry.switch_off()
         import openvino
 
         openvino.Tensor(np.zeros(1, openvino.Type.f32.to_dtype()))

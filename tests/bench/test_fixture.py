@@ -59,14 +59,17 @@ def test_diffusers_paints_with_it(written: Path) -> None:
     assert image.std() > 0.01
 
 
-def test_weights_are_all_there_in_half_precision(written: Path) -> None:
+@pytest.mark.parametrize("shape", ["tiny", "tiny-xl"])
+def test_weights_are_all_there_in_half_precision(tmp_path: Path, shape: str) -> None:
     import torch
     from safetensors.torch import load_file
 
     from pleinair.export import architecture
     from pleinair.export.weights import load
 
-    for name, config in fixture.SHAPES["tiny"].networks():
+    written = tmp_path / shape
+    fixture.write(written, fixture.SHAPES[shape])
+    for name, config in fixture.SHAPES[shape].networks():
         weights = load_file(written / name / fixture._WEIGHTS[name])
         assert {tensor.dtype for tensor in weights.values()} == {torch.float16}
         load(architecture.build(name, config, name), weights, name)  # strict: raises

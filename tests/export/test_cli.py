@@ -94,14 +94,39 @@ def test_a_mistake_is_one_line_and_exit_code_2(
     assert message in printed.err
 
 
+# The command with an export that begins at once, without torch, and never ends.
+_ENDLESS = """
+import sys, time
+from pathlib import Path
+from pleinair import export
+from pleinair.export import cli, folder
+def export_model(source, output, **options):
+    with folder.publishing(Path(output)) as partial:
+        (partial / "text_encoder").mkdir()
+        (partial / "text_encoder" / "openvino_model.xml").touch()
+        while True:
+            time.sleep(1)
+export.export_model = export_model
+sys.exit(cli.main())
+"""
+
+
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    ("number", "command"),
+    [
+        (signal.SIGINT, _COMMAND),
+        (signal.SIGTERM, [sys.executable, "-c", _ENDLESS]),
+        (signal.SIGKILL, [sys.executable, "-c", _ENDLESS]),
+    ],
+    ids=["SIGINT", "SIGTERM", "SIGKILL"],
+)
 def test_a_stopped_export_leaves_no_half_folder(
-    tiny_checkpoint: Path, tmp_path: Path, number: signal.Signals
+    tiny_checkpoint: Path, tmp_path: Path, number: signal.Signals, command: list[str]
 ) -> None:
     target = tmp_path / "models" / "tiny"
     running = subprocess.Popen(
-        [*_COMMAND, str(tiny_checkpoint), str(target), "--quiet"],
+        [*command, str(tiny_checkpoint), str(target), "--quiet"],
         stderr=subprocess.PIPE,
         text=True,
         # A shell's background jobs, and these tests may be in one, ignore Ctrl-C by inheritance.

@@ -19,7 +19,7 @@ def checkpoint(tmp_path: Path) -> Path:
     return tiny_controlnet(tmp_path / "tiny-control")
 
 
-def test_the_folder(checkpoint: Path, tmp_path: Path) -> None:
+def test_the_folder(checkpoint: Path, tmp_path: Path, traced_once: None) -> None:
     """Both formats, half precision; ends by diffusers' names; then again in its place."""
     import openvino
 

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from checkpoints_xl import tiny_stable_diffusion_xl
 from pleinair.export import export_model
+from pleinair.runtime import StableDiffusionPipeline
 from pleinair.runtime.errors import SourceError
 from pleinair.runtime.hub import selection
 
@@ -48,6 +49,21 @@ def test_the_ends_are_optimums(folder: Path) -> None:
         assert {value.name for value in graph.output} == outputs
     unet = json.loads((folder / "unet" / "config.json").read_text(encoding="utf-8"))
     assert (unet["text_encoder_projection_dim"], unet["requires_aesthetics_score"]) == (48, False)
+
+
+def test_every_graph_is_compared_with_its_module(folder: Path) -> None:
+    manifest = json.loads((folder / "pleinair.json").read_text(encoding="utf-8"))
+    encoders = {"text_encoder", "text_encoder_2"}
+    assert manifest["parity"].keys() == encoders | {"unet", "vae_decoder", "vae_encoder"}
+    for graph in manifest["parity"].values():
+        assert max(graph[form]["max_rel"] for form in ("openvino", "onnx")) < 1e-4
+
+
+def test_the_runtime_paints_with_half_precision(folder: Path) -> None:
+    pipe = StableDiffusionPipeline.from_pretrained(folder, engine="openvino", device="cpu")
+    out = pipe("a cat", "a dog", seed=1, num_inference_steps=2, guidance_scale=5)
+    assert out.images[0].size == (64, 64)
+    assert np.asarray(out.images[0]).std() > 5
 
 
 def test_openvino_genai_paints_with_it(folder: Path) -> None:

@@ -57,7 +57,7 @@ _LONG = [pytest.param(kind, marks=pytest.mark.slow) for kind in ("v1", "inpainti
 
 
 @pytest.mark.parametrize("kind", ["v2", "xl", *_LONG])
-def test_the_picture_is_the_folders(tmp_path: Path, kind: str) -> None:
+def test_the_picture_is_the_folders(tmp_path: Path, kind: str, traced_once: None) -> None:
     pipeline, make, as_one = _KINDS[kind]
     folder = make(tmp_path / "folder")
     save_file(as_one(folder), tmp_path / "tiny.safetensors")
@@ -73,7 +73,7 @@ def test_the_picture_is_the_folders(tmp_path: Path, kind: str) -> None:
 
 
 def test_a_picture_of_parts_from_here_and_there(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], traced_once: None
 ) -> None:
     """A file with nothing but the UNet's running averages, and the command's four options."""
     folder = single_files.tiny_version_2(tmp_path / "folder")

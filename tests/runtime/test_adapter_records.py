@@ -16,6 +16,8 @@ from pleinair.runtime.errors import PromptError
 from pleinair.runtime.images import infotext
 from pleinair.runtime.text.networks import loras_named
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
 
 @pytest.mark.parametrize(
     ("prompt", "rest", "named"),

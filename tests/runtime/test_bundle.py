@@ -12,6 +12,8 @@ from pleinair.runtime import StableDiffusionPipeline
 from pleinair.runtime.bundle import Bundle
 from pleinair.runtime.errors import BundleError, PleinairError
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
 
 @pytest.fixture
 def folder(exported_openvino: Path, tmp_path: Path) -> Path:

@@ -17,6 +17,8 @@ from pleinair.runtime import StableDiffusionPipeline
 from pleinair.runtime.cli import main
 from pleinair.runtime.images import watermark
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
 DEMO = Path(__file__).parents[2] / "demo.py"
 
 

@@ -12,6 +12,8 @@ from pleinair.runtime.cli.compare import Comparison
 from pleinair.runtime.errors import SettingError
 from pleinair.runtime.images.sheets import sheet
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
 
 @pytest.fixture
 def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exported_openvino: Path) -> list[str]:

@@ -21,6 +21,8 @@ from pleinair.runtime.controlnet import weighed
 from pleinair.runtime.errors import BundleError, SettingError
 from pleinair.runtime.images.canny import canny
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
 config, reference = test_parity.config, test_parity.reference
 
 ENGINES = {"openvino": "exported_openvino", "onnxruntime": "exported_onnx"}

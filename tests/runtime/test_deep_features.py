@@ -14,6 +14,8 @@ from pleinair.runtime.engines.onnxruntime import OnnxRuntimeEngine
 from pleinair.runtime.engines.openvino import OpenVinoEngine
 from pleinair.runtime.errors import AdapterError
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
 BRANCHES = range(6)
 ENGINES = {
     "openvino": lambda: OpenVinoEngine(),

@@ -19,6 +19,8 @@ from pleinair.runtime.settings import Settings
 from pleinair.runtime.tiles import Tiles
 from pleinair.runtime.vae_tiling import VaeTiling
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
 POCKET = catalog.bundled()
 PROMPT = "a red apple, noto style, on a light blue background"
 QUICK = ["--model", str(POCKET), "--prompt", PROMPT, "--seed", "7", "--steps", "4"]

@@ -16,6 +16,8 @@ from pleinair.runtime.adapters.deep_features import DEEP_FEATURES
 from pleinair.runtime.errors import SettingError
 from pleinair.runtime.feature_cache import SCHEDULES, Caching, FeatureCache
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
 torch = pytest.importorskip("torch")
 
 config, pipe, reference = test_parity.config, test_parity.pipe, test_parity.reference

@@ -18,6 +18,8 @@ from pleinair.runtime.errors import SettingError
 from pleinair.runtime.guidance_interval import GuidanceInterval
 from pleinair.runtime.profiles import PROFILES
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
 torch = pytest.importorskip("torch")
 
 config, pipe, reference = test_parity.config, test_parity.pipe, test_parity.reference

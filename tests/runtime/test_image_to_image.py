@@ -15,6 +15,8 @@ from pleinair.runtime.errors import BundleError, SettingError
 from pleinair.runtime.noise import TorchNoise
 from pleinair.runtime.posterior import Posterior
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
 config, pipe, reference = test_parity.config, test_parity.pipe, test_parity.reference
 
 COMMON: dict[str, Any] = {"num_inference_steps": 6, "guidance_scale": 7.5, "strength": 0.6}

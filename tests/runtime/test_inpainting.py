@@ -16,6 +16,8 @@ from pleinair.runtime import StableDiffusionPipeline
 from pleinair.runtime.bundle import INPAINTING, Bundle
 from pleinair.runtime.errors import SettingError
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
 Pair = tuple[StableDiffusionPipeline, Any]
 pipe, reference = test_parity.pipe, test_parity.reference
 

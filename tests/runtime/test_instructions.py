@@ -12,6 +12,8 @@ from pleinair.runtime import StableDiffusionPipeline
 from pleinair.runtime.errors import SettingError
 from side_by_side import side_by_side
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
 checkpoint, reference, folder, pipe = side_by_side(
     "tiny-pix2pix", tiny_pix2pix, "StableDiffusionInstructPix2PixPipeline"
 )

@@ -14,6 +14,8 @@ from pleinair.runtime.cli import main
 from pleinair.runtime.cli.journal import Journal
 from pleinair.runtime.errors import SettingError
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
 DEMO = Path(__file__).parents[2] / "demo.py"
 INPUTS = {"lines": ["boat"], "model": "tiny"}
 

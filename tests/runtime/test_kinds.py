@@ -13,6 +13,8 @@ from pleinair.runtime import StableDiffusionPipeline
 from pleinair.runtime.errors import SchedulerError
 from pleinair.runtime.guidance import scale_embedding
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
 SIZE = {"width": 64, "height": 64}
 
 
@@ -34,7 +36,7 @@ def test_stable_diffusion_2(both: Any, engine: str) -> None:
     from diffusers import StableDiffusionPipeline as Diffusers
 
     def build(folder: Path) -> Path:
-        tiny_stable_diffusion_2(folder, seed=6, prediction_type="v_prediction")
+        tiny_stable_diffusion_2(folder, prediction_type="v_prediction")
         ddim = {"_class_name": "DDIMScheduler"}
         rewrite(folder / "scheduler" / "scheduler_config.json", **ddim)
         rewrite(folder / "model_index.json", scheduler=["diffusers", "DDIMScheduler"])

@@ -8,6 +8,8 @@ import pytest
 
 from pleinair.runtime import StableDiffusionPipeline, schedulers
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
 PROMPT = "a red apple on the boat"
 NEGATIVE = "blue house"
 
@@ -146,7 +148,7 @@ def test_a_batch_is_diffusers_batch_of_seeds(
     assert differ(painted.images, expected) <= 1
 
 
-def test_v_prediction(tmp_path: Path) -> None:
+def test_v_prediction(tmp_path: Path, traced_once: None) -> None:
     """Stable Diffusion 2's kind of model, trained to predict the velocity."""
     from diffusers import StableDiffusionPipeline as Diffusers
 
@@ -154,7 +156,7 @@ def test_v_prediction(tmp_path: Path) -> None:
     from pleinair.export import export_model
 
     checkpoint = tiny_stable_diffusion(
-        tmp_path / "checkpoint", seed=5, prediction_type="v_prediction", old_keys=False
+        tmp_path / "checkpoint", prediction_type="v_prediction", old_keys=False
     )
     folder = export_model(checkpoint, tmp_path / "model", precision="fp32")
     reference = Diffusers.from_pretrained(checkpoint)

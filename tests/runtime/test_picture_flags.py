@@ -10,6 +10,8 @@ from pictures import hole, painting
 from pleinair.runtime import StableDiffusionPipeline
 from pleinair.runtime.cli import main
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
 
 @pytest.fixture(autouse=True)
 def in_a_fresh_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,8 @@ from pleinair.runtime.cli.progress import StageBars
 from pleinair.runtime.errors import SettingError
 from pleinair.runtime.images.preview import LatentColours
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
 QUICK = {"num_inference_steps": 3, "width": 64, "height": 72, "scheduler": "ddim"}
 
 

@@ -16,16 +16,21 @@ from pleinair.runtime.cli import main
 from pleinair.runtime.errors import BundleError, SettingError
 from pleinair.runtime.profiles import PROFILES, Profile
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
 QUICK: dict[str, Any] = {"seed": 7, "num_inference_steps": 5, "scheduler": "ddim"}
 
 
 @pytest.fixture(scope="module")
-def folder(exported_openvino: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(exported_openvino: Path, made: Any) -> Path:
     """With graphs under the names of the 8-bit ones, which decode to another picture."""
-    folder = shutil.copytree(exported_openvino, tmp_path_factory.mktemp("profiles") / "model")
-    for part in ("unet", "vae_decoder"):
-        shutil.copytree(folder / part, folder / f"{part}_int8")
-    return folder
+
+    def make(folder: Path) -> None:
+        shutil.copytree(exported_openvino, folder)
+        for part in ("unet", "vae_decoder"):
+            shutil.copytree(folder / part, folder / f"{part}_int8")
+
+    return made("profiles/model", make)
 
 
 @pytest.fixture(scope="module")

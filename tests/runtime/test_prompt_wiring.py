@@ -13,6 +13,8 @@ from pleinair.runtime import StableDiffusionPipeline
 from pleinair.runtime.cli import main
 from pleinair.runtime.errors import PromptError, SettingError
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
 QUICK: dict[str, Any] = {"num_inference_steps": 4, "width": 64, "height": 64, "scheduler": "ddim"}
 LONG = "apple " * 90
 

@@ -1,5 +1,6 @@
 """`pleinair pull`: fetched whole or not at all, resumed, checked; the hub is one of our own."""
 
+import contextlib
 import errno
 import json
 import os
@@ -299,10 +300,25 @@ def test_a_checkpoint_without_torch(
     assert _asked(hub) == []
 
 
+def _convert_here(source: str, target: Path, *options: str) -> int:
+    """pleinair-export in this process, in the precision in which others trace these graphs."""
+    from pleinair.export import cli
+
+    with contextlib.redirect_stdout(None):
+        return cli.main([source, str(target), "--precision", "fp32", *options])
+
+
 @pytest.mark.parametrize("form", ["folder", "file"])
 def test_a_checkpoint_is_fetched_and_converted(
-    hub: Hub, tmp_path: Path, form: str, capsys: pytest.CaptureFixture[str]
+    hub: Hub,
+    tmp_path: Path,
+    form: str,
+    traced_once: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    if form == "folder":  # the file goes the whole way, by a process of its own
+        monkeypatch.setattr("pleinair.runtime.hub.pull.run_converter", _convert_here)
     checkpoint = tiny_stable_diffusion(tmp_path / "checkpoint", clip_vocabulary=form == "file")
     (checkpoint / "unet" / "diffusion_pytorch_model.bin").write_bytes(b"the same, older")
     hub.folder = checkpoint

@@ -12,6 +12,8 @@ from pleinair.runtime.engines.onnxruntime import OnnxRuntimeEngine
 from pleinair.runtime.engines.openvino import OpenVinoEngine
 from pleinair.runtime.errors import AdapterError
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
 torch = pytest.importorskip("torch")
 
 CONFIG = {"block_out_channels": [32, 64, 64], "layers_per_block": 1}

@@ -19,6 +19,8 @@ from pleinair.runtime.errors import SettingError
 from pleinair.runtime.images.clip import ClipPreprocessor
 from pleinair.runtime.safety import SafetyChecker, Thresholds
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
 QUICK = {"num_inference_steps": 2, "width": 64, "height": 64, "scheduler": "ddim"}
 SEEDS = (1, 2, 3, 4)
 CONCEPTS, CARE = "concept_embeds_weights", "special_care_embeds_weights"

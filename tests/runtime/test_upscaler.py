@@ -19,6 +19,8 @@ from pleinair.runtime.cli import main
 from pleinair.runtime.errors import BundleError, SettingError, SourceError
 from side_by_side import side_by_side
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
 checkpoint, reference, folder, pipe = side_by_side(
     "tiny-upscaler", tiny_upscaler, "StableDiffusionUpscalePipeline"
 )

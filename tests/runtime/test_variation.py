@@ -13,6 +13,8 @@ from pleinair.runtime.errors import SettingError
 from pleinair.runtime.noise import TorchNoise
 from pleinair.runtime.variation import Variation, slerp
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
 QUICK: dict[str, Any] = {
     "num_inference_steps": 2,
     "width": 64,

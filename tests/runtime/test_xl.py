@@ -16,6 +16,8 @@ from pleinair.runtime import StableDiffusionPipeline
 from pleinair.runtime.bundle import Bundle
 from pleinair.runtime.errors import BundleError, SettingError
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
 COMMON: dict[str, Any] = {
     "num_inference_steps": 3,
     "guidance_scale": 5.0,
@@ -138,7 +140,7 @@ def test_inpainting(pipe: StableDiffusionPipeline, reference: Any, strength: flo
     assert differ(ours.images, expected) <= 1
 
 
-def test_a_unet_made_for_inpainting(tmp_path: Path) -> None:
+def test_a_unet_made_for_inpainting(tmp_path: Path, traced_once: None) -> None:
     from diffusers import StableDiffusionXLInpaintPipeline
 
     checkpoint = tiny_stable_diffusion_xl(tmp_path / "checkpoint", in_channels=9)
@@ -280,7 +282,7 @@ def test_a_folder_without_the_second_encoder(folder: Path, tmp_path: Path) -> No
         Bundle.open(copy)
 
 
-def test_the_refiner(tmp_path: Path) -> None:
+def test_the_refiner(tmp_path: Path, traced_once: None) -> None:
     from diffusers import StableDiffusionXLImg2ImgPipeline
 
     checkpoint = tiny_refiner(tmp_path / "checkpoint")

@@ -1,0 +1,49 @@
+"""Graphs of the folders that tests share, compiled once in a process whichever pipeline asks."""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+_MOST = 40
+
+
+class Compilations:
+    """Those used last, of files below `folders`, which nobody changes."""
+
+    def __init__(self, *folders: Path) -> None:
+        self.folders = {*folders}
+        self.kept: OrderedDict[str, Any] = OrderedDict()
+
+    def once(self, compile: Callable[..., Any]) -> Callable[..., Any]:
+        """An engine's `compile`, which gives the graph it has to whoever asks for the same."""
+
+        def compiled(
+            engine: Any,
+            path: Path,
+            shapes: Any,
+            changes: Any = None,
+            residuals: Any = None,
+            cut: Any = None,
+        ) -> Any:
+            if changes or self.folders.isdisjoint(path.parents):
+                return compile(engine, path, shapes, changes, residuals, cut)
+            ends = [
+                sorted((name, *size) for name, size in (s or {}).items())
+                for s in (shapes, residuals)
+            ]
+            key = repr((_settings(engine), path, ends, cut))
+            if key not in self.kept:
+                self.kept[key] = compile(engine, path, shapes, changes, residuals, cut)
+            self.kept.move_to_end(key)
+            if len(self.kept) > _MOST:
+                self.kept.popitem(last=False)
+            return self.kept[key]
+
+        return compiled
+
+
+def _settings(engine: Any) -> list[Any]:
+    plain = (str, int, tuple, dict, type(None))
+    told = sorted((name, value) for name, value in vars(engine).items() if isinstance(value, plain))
+    return [type(engine).__name__, *told]
