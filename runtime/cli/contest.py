@@ -10,7 +10,7 @@ from ..spread import Spread
 from .candidates import Candidate
 
 # Times the best of the first round: what is slower takes no further part.
-_SLOW = 1.5
+_SLOW = 2.0
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import statistics
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -138,10 +139,12 @@ def _measured(
 def _tuning(contests: Mapping[str, Contest], cost: Cost, profile: str) -> Tuning:
     figures: dict[str, dict[str, Any]] = {name: {} for name in contests}
     for name, contest in contests.items():
-        if taken := contest.spread(contest.best):
+        taken = contest.spread(contest.best)
+        if taken and contest.best.profile == name:
             figures[name]["seconds_a_step"] = round(taken.median, 4)
-        if name in cost.seconds and name != "exact" and (likeness := cost.psnr(name)):
+        if name in cost.seconds and (likeness := cost.psnr(name)):
             same = math.isinf(likeness.median)
+            figures[name]["seconds_a_picture"] = round(statistics.median(cost.seconds[name]), 3)
             figures[name]["psnr_db"] = None if same else round(likeness.median, 2)
             figures[name]["pictures"] = len(cost.seconds[name])
     setups = {name: contest.best.setup for name, contest in contests.items()}
