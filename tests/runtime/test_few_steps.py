@@ -70,18 +70,12 @@ def test_a_merged_lcm_lora_is_diffusers_fused(
 
 @ENGINES
 def test_so_is_one_put_on_at_the_start(
-    tiny_checkpoint: Path, both: Any, lcm_lora: Path, expected: np.ndarray, engine: str
+    exported_openvino: Path, exported_onnx: Path, lcm_lora: Path, expected: np.ndarray, engine: str
 ) -> None:
-    _, folder = both("tiny-few", lambda target: _copied(tiny_checkpoint, target))
+    folder = exported_openvino if engine == "openvino" else exported_onnx
     pipe = opened(folder, engine, loras=[(lcm_lora, 0.5)])
     few: dict[str, Any] = {"num_inference_steps": 4, "guidance_scale": 1.0, "scheduler": "lcm"}
     assert differ(pipe(PROMPT, seed=2, **few, **SIZE).images, expected) <= 1
-
-
-def _copied(source: Path, target: Path) -> None:
-    import shutil
-
-    shutil.copytree(source, target)
 
 
 def test_the_folder_names_the_solver(merged: Path) -> None:
