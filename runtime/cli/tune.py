@@ -4,7 +4,7 @@ import argparse
 import math
 import statistics
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,8 @@ def tune(argv: Sequence[str]) -> int:
         print(f"nothing was written; {place(bundle)} is as it was", file=sys.stderr)
         raise
     profile = cost.recommended(options.psnr)
-    print("\n\n".join(_told(bundle, size, contests, cost, options.psnr)))
+    print(_about(bundle, size), _report(contests, cost), sep="\n\n")
+    print(f"profile auto: {profile} (the fastest of {options.psnr:g} dB or more)")
     print(_tuning(contests, cost, profile).write(bundle))
     return 0
 
@@ -151,38 +152,34 @@ def _tuning(contests: Mapping[str, Contest], cost: Cost, profile: str) -> Tuning
     return Tuning(profile, setups, figures)
 
 
-def _told(
-    bundle: Bundle, size: int, contests: Mapping[str, Contest], cost: Cost, least: float
-) -> Iterator[str]:
-    """What was measured, in tables, and what follows from it."""
+def _about(bundle: Bundle, size: int) -> str:
+    """What was measured, and where."""
     versions = (f"{name} {found}" for name in ENGINES[1:] if (found := installed(name)))
     cores, threads = machine.physical_cores(), machine.hardware_threads()
-    yield (
+    return (
         f"{bundle.path}, {size}x{size}, on {machine.cpu_name()}: {cores} cores, {threads} "
         f"hardware threads; {', '.join(versions)}"
     )
-    profiles: dict[int, list[str]] = {}
-    for name, contest in contests.items():
-        profiles.setdefault(id(contest), []).append(name)
-    verdicts = []
-    for names in profiles.values():
-        contest, title = contests[names[0]], " and ".join(names)
-        yield _table(
-            (title, "s a step", "times as fast", ""),
-            [_row(contest, candidate) for candidate in contest.candidates],
-        )
+
+
+def _report(contests: Mapping[str, Contest], cost: Cost) -> str:
+    """A table of each contest, one of the pictures, and who won."""
+    parts, verdicts = [], []
+    for contest in {id(contest): contest for contest in contests.values()}.values():
+        title = " and ".join(name for name, own in contests.items() if own is contest)
+        rows = [_row(contest, candidate) for candidate in contest.candidates]
+        parts.append(_table((title, "s a step", "times as fast", ""), rows))
         won = contest.best != contest.candidates[0]
-        why = "beyond the spread" if won else "the default: nothing else is, beyond the spread"
-        verdicts.append(f"{title}: fastest with {described(contest.best.setup)}, {why}")
+        why = "faster than the default" if won else "the default, which nothing beats"
+        verdicts.append(f"{title}: {described(contest.best.setup)}: {why} beyond the spread")
     if cost.seconds:
         rows = [
             (name, *map(str, (Spread.of(taken), cost.ratio(name), _decibels(cost, name))))
             for name, taken in cost.seconds.items()
         ]
-        yield _table(("profile", "s a picture", "times as fast", "PSNR dB against exact"), rows)
-    asked = f"the fastest of {least:g} dB or more" if cost.seconds else "nothing to compare"
-    verdicts.append(f"profile auto: {cost.recommended(least)} ({asked})")
-    yield "\n".join(verdicts)
+        header = ("profile", "s a picture", "times as fast", "PSNR dB against exact")
+        parts.append(_table(header, rows))
+    return "\n\n".join([*parts, "\n".join(verdicts)])
 
 
 def _row(contest: Contest, candidate: Candidate) -> tuple[str, ...]:
