@@ -230,13 +230,15 @@ def _draw(rounds: Rounds) -> Image.Image:
     """Seconds a picture by stage, and how many times as fast as the baseline that is."""
     seconds, column = [], "prompt to PNG s"
     for name, columns in rounds.spreads().items():
+        whole = columns[column]
         records = [record for record in rounds.records if record["name"] == name]
         stages = {
             "encode": statistics.median(record["encode"] for record in records),
             "denoise": statistics.median(sum(record["steps"]) for record in records),
             "decode": statistics.median(record["decode"] for record in records),
         }
-        seconds.append(_bar(name, stages, columns[column]))
+        rest = {"the rest": max(0.0, whole.median - sum(stages.values()))} if whole else {}
+        seconds.append(_bar(name, stages | rest, whole))
     ratios = [
         _bar(name, {"ratio": ratio.median}, ratio)
         for name, columns in rounds.ratios().items()

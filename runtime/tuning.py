@@ -61,7 +61,7 @@ class Tuning:
             try:
                 if found:
                     return cls._read(found[0])
-            except (AttributeError, KeyError, TypeError):
+            except (AttributeError, KeyError, TypeError, SettingError):
                 _tell(f"{file}: cannot be read, and is not used; make it anew: {command(bundle)}")
                 continue
             if known:
