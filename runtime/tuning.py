@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import sys
+import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -37,6 +38,14 @@ class Setup:
 
     engine: str
     threads: int | None = None
+
+    @classmethod
+    def read(cls, said: Mapping[str, Any]) -> "Setup":
+        """Raises KeyError or TypeError for what is none."""
+        engine, threads = said["engine"], said["threads"]
+        if engine not in _DISTRIBUTIONS or not (threads is None or threads >= 1):
+            raise TypeError(f"no setup: {said}")
+        return cls(engine, threads)
 
 
 @dataclass(frozen=True)
@@ -76,7 +85,7 @@ class Tuning:
         profiles = said["profiles"]
         return cls(
             Profile.of(said["profile"]).name,
-            {name: Setup(str(own["engine"]), own["threads"]) for name, own in profiles.items()},
+            {name: Setup.read(own) for name, own in profiles.items()},
             profiles,
         )
 
@@ -136,9 +145,18 @@ def place(bundle: Bundle) -> Path:
     What is installed with the program, or cannot be written to, is left as it is.
     """
     bundled = bundle.path.resolve() == catalog.bundled().resolve()
-    if bundled or not os.access(bundle.path, os.W_OK):
+    if bundled or not _writable(bundle.path):
         return _own_file(bundle)
     return bundle.path / FILE
+
+
+def _writable(folder: Path) -> bool:
+    """By trying: on Windows permissions do not say it."""
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False
 
 
 def _own_file(bundle: Bundle) -> Path:

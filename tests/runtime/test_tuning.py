@@ -145,6 +145,13 @@ def test_a_mangled_one_is_left_aside(bundle: Bundle, name: str, to: Any) -> None
     assert Tuning.of(bundle) == Tuning()
 
 
+@pytest.mark.parametrize("setup", [{"engine": "abacus"}, {"threads": 0}, {"threads": "two"}])
+def test_a_setup_that_is_none(bundle: Bundle, setup: dict[str, Any]) -> None:
+    own = {"engine": "openvino", "threads": None, **setup}
+    changed(TUNED.write(bundle), "tunings", 0, "profiles", "exact", to=own)
+    assert Tuning.of(bundle) == Tuning()
+
+
 def test_machines_that_share_a_folder_keep_one_each(bundle: Bundle) -> None:
     file = TUNED.write(bundle)
     changed(file, "tunings", 0, "for", "machine", "cpu", to="Another CPU")
@@ -160,7 +167,7 @@ def test_what_cannot_be_written_to_is_tuned_in_the_user_s_settings(
     bundle: Bundle, own: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(os, "access", lambda *_: False)
+        patch.setattr(tuning, "_writable", lambda folder: False)
         file = TUNED.write(bundle)
     assert file.parent == own / "tuning"
     assert file.name.startswith("model-")
