@@ -116,6 +116,14 @@ _SD_V1_4 = Shape(
         "trained_betas": None,
     },
 )
+# LCM_Dreamshaper_v7 (Luo et al. 2023): v1.4 with a UNet that is told its guidance scale.
+_LCM = replace(
+    _SD_V1_4,
+    unet=_SD_V1_4.unet | {"time_cond_proj_dim": 256},
+    scheduler=_SD_V1_4.scheduler
+    | {"_class_name": "LCMScheduler", "original_inference_steps": 50, "timestep_scaling": 10.0}
+    | {"prediction_type": "epsilon", "set_alpha_to_one": True, "timestep_spacing": "leading"},
+)
 # The same kinds of layer in every place, but narrow: for tests, and to try a command out.
 _TINY = replace(
     _SD_V1_4,
@@ -159,7 +167,34 @@ _TINY_XL = replace(
     | {"sample_size": 8},
     vae=_TINY.vae | {"scaling_factor": 0.13025, "force_upcast": True},
 )
-SHAPES = {"sd-v1.4": _SD_V1_4, "sdxl": _SDXL, "tiny": _TINY, "tiny-xl": _TINY_XL}
+_TINY_LCM = replace(_TINY, unet=_TINY.unet | {"time_cond_proj_dim": 32}, scheduler=_LCM.scheduler)
+SHAPES = {
+    "sd-v1.4": _SD_V1_4,
+    "lcm": _LCM,
+    "sdxl": _SDXL,
+    "tiny": _TINY,
+    "tiny-lcm": _TINY_LCM,
+    "tiny-xl": _TINY_XL,
+}
+# madebyollin/taesd, the tiny autoencoder for Stable Diffusion 1's latents, as its config says.
+_TAESD: Config = {
+    "_class_name": "AutoencoderTiny",
+    "_diffusers_version": "0.20.0.dev0",
+    "act_fn": "relu",
+    "decoder_block_out_channels": [64] * 4,
+    "encoder_block_out_channels": [64] * 4,
+    "force_upcast": False,
+    "in_channels": 3,
+    "latent_channels": 4,
+    "latent_magnitude": 3,
+    "latent_shift": 0.5,
+    "num_decoder_blocks": [3, 3, 3, 1],
+    "num_encoder_blocks": [1, 3, 3, 3],
+    "out_channels": 3,
+    "scaling_factor": 1.0,
+    "upsampling_scaling_factor": 2,
+}
+TINY_VAES = {"taesd": _TAESD}
 
 
 def add_to(commands: Any) -> None:
@@ -168,7 +203,12 @@ def add_to(commands: Any) -> None:
     parser.add_argument(
         "folder", nargs="?", type=Path, help="folder to make (default: bench/work/SHAPE-shape)"
     )
-    parser.add_argument("--shape", choices=SHAPES, default="sd-v1.4", help="default: sd-v1.4")
+    parser.add_argument(
+        "--shape",
+        choices=[*SHAPES, *TINY_VAES],
+        default="sd-v1.4",
+        help="a model's, or for `pleinair-export --tiny-vae` that of taesd (default: sd-v1.4)",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the weights (default: 0)")
     parser.set_defaults(run=run)
 
@@ -177,6 +217,10 @@ def run(options: argparse.Namespace) -> int:
     from .progress import bars
 
     folder = options.folder or Path("bench") / "work" / f"{options.shape}-shape"
+    if options.shape in TINY_VAES:
+        write_tiny_vae(folder, TINY_VAES[options.shape], options.seed)
+        print(folder)
+        return 0
     with bars() as progress:
         task = progress.add_task("reading the shape", total=1.0)
         write(
@@ -216,6 +260,20 @@ def write(folder: Path, shape: Shape, seed: int = 0, report: Any = lambda *_: No
             _write_tokenizer(target / f"tokenizer{number}")
         write_json(target / "scheduler" / "scheduler_config.json", shape.scheduler)
         write_json(target / "model_index.json", _index(shape))
+
+
+def write_tiny_vae(folder: Path, config: Config, seed: int = 0) -> None:
+    """Write an AutoencoderTiny of that config with float16 weights, as `write` does a model."""
+    from pleinair.export import architecture
+    from pleinair.export.folder import publishing
+    from pleinair.export.manifest import write_json
+
+    if folder.exists():
+        raise ExportError(f"{folder} exists; remove it or choose another folder")
+    skeleton = architecture.build("tiny_vae", config, "tiny_vae")
+    with publishing(folder) as target:
+        write_json(target / "config.json", config)
+        _write_weights(target / _WEIGHTS["vae"], skeleton, "tiny_vae", seed)
 
 
 def _write_weights(file: Path, skeleton: Any, name: str, seed: int) -> None:
@@ -263,6 +321,7 @@ _SD_INDEX: Config = {
     "requires_safety_checker": False,
     "safety_checker": [None, None],
 }
+_LCM_INDEX: Config = _SD_INDEX | {"_class_name": "LatentConsistencyModelPipeline"}
 _XL_INDEX: Config = {
     "_class_name": "StableDiffusionXLPipeline",
     "force_zeros_for_empty_prompt": True,
@@ -273,8 +332,8 @@ _XL_INDEX: Config = {
 
 
 def _index(shape: Shape) -> Config:
-    xl = shape.text_encoder_2 is not None
-    return (_XL_INDEX if xl else _SD_INDEX) | {
+    own = _LCM_INDEX if "time_cond_proj_dim" in shape.unet else _SD_INDEX
+    return (own if shape.text_encoder_2 is None else _XL_INDEX) | {
         "_diffusers_version": "0.2.2",
         "feature_extractor": [None, None],
         "scheduler": ["diffusers", shape.scheduler["_class_name"]],

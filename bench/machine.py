@@ -3,8 +3,9 @@
 import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
+
+from pleinair.runtime.machine import cpu_name, physical_cores
 
 _LIBRARIES = (
     "pleinair",
@@ -25,7 +26,7 @@ _LIBRARIES = (
 def facts() -> dict[str, Any]:
     """CPU, cores, memory, system, library versions, and how busy the machine is right now."""
     return {
-        "cpu": _cpu_name(),
+        "cpu": cpu_name(),
         "architecture": platform.machine(),
         "physical_cores": physical_cores(),
         "system": f"{platform.system()} {platform.release()}",
@@ -44,47 +45,6 @@ def sentence(facts: dict[str, Any]) -> str:
         f"{facts['cpu']} ({facts['architecture']}), {facts['physical_cores']} cores, "
         f"{facts['system']}, Python {facts['python']}, {libraries}.{busy}"
     )
-
-
-def physical_cores() -> int:
-    """Cores this process may use: two threads of one core do not speed a matrix product up.
-
-    Where neither psutil nor /proc tells cores from hardware threads, the threads are counted.
-    """
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return min(_cores() or usable or 1, usable or 1)
-
-
-def _cores() -> int | None:
-    try:
-        import psutil
-    except ImportError:
-        pairs = set()
-        for block in _cpuinfo().split("\n\n"):
-            found = dict(_field(line) for line in block.splitlines() if ":" in line)
-            if "core id" in found:
-                pairs.add((found.get("physical id"), found["core id"]))
-        return len(pairs) or None
-    cores: int | None = psutil.cpu_count(logical=False)
-    return cores
-
-
-def _cpu_name() -> str:
-    for line in _cpuinfo().splitlines():
-        name, value = _field(line)
-        if name == "model name":
-            return value
-    return platform.processor() or platform.machine()
-
-
-def _cpuinfo() -> str:
-    path = Path("/proc/cpuinfo")
-    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
-
-
-def _field(line: str) -> tuple[str, str]:
-    name, _, value = line.partition(":")
-    return name.strip(), value.strip()
 
 
 def versions() -> dict[str, str]:

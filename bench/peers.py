@@ -8,12 +8,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from pleinair.runtime import catalog
 from pleinair.runtime.bundle import Bundle
 from pleinair.runtime.errors import PleinairError, SettingError
 from pleinair.runtime.settings import Settings
+from pleinair.runtime.spread import Spread
 
-from . import environments, machine, results, systems
+from . import chart, environments, machine, results, systems
 from .process import run_fresh
 from .rounds import Measure, Rounds
 from .turns import Turn, Turns
@@ -92,7 +95,7 @@ def add_to(commands: Any) -> None:
     parser.add_argument(
         "--threads", type=int, default=machine.physical_cores(), help="default: physical cores"
     )
-    results.add_arguments(parser)
+    results.add_arguments(parser, picture="chart")
     parser.set_defaults(run=run)
 
 
@@ -128,7 +131,8 @@ def run(options: argparse.Namespace) -> int:
     if not code:
         measured.check()
     everything = {"machine": facts, "job": {**asdict(job), "output": None}} | measured.as_json()
-    results.publish(options, everything, _markdown(facts, job, measured))
+    words = _markdown(facts, job, measured)
+    results.publish(options, everything, words, lambda: _draw(measured.rounds))
     return code
 
 
@@ -220,6 +224,34 @@ def _markdown(facts: dict[str, Any], job: systems.Job, measured: Turns) -> str:
     }
     parts = [machine.sentence(facts), about, *elsewhere.values(), measured.markdown()]
     return "\n\n".join(parts)
+
+
+def _draw(rounds: Rounds) -> Image.Image:
+    """Seconds a picture by stage, and how many times as fast as the baseline that is."""
+    seconds, column = [], "prompt to PNG s"
+    for name, columns in rounds.spreads().items():
+        whole = columns[column]
+        records = [record for record in rounds.records if record["name"] == name]
+        stages = {
+            "encode": statistics.median(record["encode"] for record in records),
+            "denoise": statistics.median(sum(record["steps"]) for record in records),
+            "decode": statistics.median(record["decode"] for record in records),
+        }
+        rest = {"the rest": max(0.0, whole.median - sum(stages.values()))} if whole else {}
+        seconds.append(_bar(name, stages | rest, whole))
+    ratios = [
+        _bar(name, {"ratio": ratio.median}, ratio)
+        for name, columns in rounds.ratios().items()
+        if (ratio := columns[column])
+    ]
+    title = f"Times as fast as {rounds.baseline}, prompt to PNG"
+    panels = chart.Panel("Seconds a picture", "s", seconds), chart.Panel(title, "x", ratios)
+    return chart.draw(panels)
+
+
+def _bar(name: str, parts: Mapping[str, float], spread: Spread | None) -> chart.Bar:
+    ends = (spread.low, spread.high) if spread else (None, None)
+    return chart.Bar(name, parts, *ends)
 
 
 def _differing(own: Mapping[str, str], ours: Mapping[str, str]) -> str:

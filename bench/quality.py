@@ -15,15 +15,16 @@ from pleinair.runtime.bundle import Bundle
 from pleinair.runtime.engines.choice import ENGINES
 from pleinair.runtime.errors import PleinairError, SettingError
 from pleinair.runtime.images.sheets import sheet
+from pleinair.runtime.images.similarity import psnr
 from pleinair.runtime.profiles import PROFILES
 from pleinair.runtime.settings import Settings
 
 from . import machine, results
 from .clip_score import ClipScore
+from .markdown import table
 from .progress import bars
 from .recognition import Recognition
-from .similarity import psnr, ssim
-from .spread import table
+from .similarity import ssim
 from .way import Way
 
 PROMPTS = (

@@ -11,7 +11,7 @@ from PIL import Image
 
 from pleinair.runtime.errors import SettingError
 
-from .spread import table
+from .markdown import table
 
 _DRAWS = 200
 

@@ -8,6 +8,7 @@ from typing import Any
 from PIL import Image
 
 from pleinair.runtime.errors import EngineError
+from pleinair.runtime.spread import Spread
 
 from . import chart, machine, roofline
 from .configuration import Configuration
@@ -15,7 +16,6 @@ from .painting import seconds_a_step
 from .process import run_fresh
 from .progress import bars
 from .rounds import Measure, Record, Rounds
-from .spread import Spread
 from .turns import Turn, Turns
 
 _STAGES = ("open", "load", "encode", "denoise", "decode")

@@ -10,8 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pleinair.runtime.spread import Spread
+
+from .markdown import table
 from .rounds import Record
-from .spread import Spread, table
 
 _HEADER = ("configuration", "graph", "evaluations", "GFLOP", "in int8")
 _HEADER += ("s an evaluation", "GFLOP/s", "share of peak")

@@ -4,7 +4,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from .spread import Spread, table
+from pleinair.runtime.spread import Spread
+
+from .markdown import table
 
 Record = dict[str, Any]
 Measure = Callable[[Record], float | None]

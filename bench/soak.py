@@ -10,8 +10,8 @@ from typing import Any
 from pleinair.runtime.errors import EngineError, SettingError
 
 from . import machine, memory, results
+from .markdown import table
 from .progress import bars
-from .spread import table
 from .way import Way
 
 

@@ -73,6 +73,18 @@ def parser() -> argparse.ArgumentParser:
         metavar="PATH_OR_ID",
         help="add a tiny decoder for previews and fast decoding, such as madebyollin/taesd",
     )
+    made.add_argument(
+        "--scheduler",
+        metavar="NAME",
+        help="the solver that the folder names as its own, as lcm for an LCM-LoRA merged by --lora "
+        "(default: the checkpoint's)",
+    )
+    made.add_argument(
+        "--timestep-spacing",
+        metavar="KIND",
+        help="and how it spaces its steps: leading, linspace or trailing, as Lightning and Turbo "
+        "models take them",
+    )
     made.add_argument("--overwrite", action="store_true", help="replace the folder if it exists")
     made.add_argument("--quiet", action="store_true", help="print only the folder, and errors")
     return made
@@ -107,6 +119,8 @@ def run(options: argparse.Namespace) -> None:
             prediction_type=options.prediction_type,
             safety_checker=not options.no_safety_checker,
             tiny_vae=options.tiny_vae,
+            scheduler=options.scheduler,
+            timestep_spacing=options.timestep_spacing,
             on_progress=on_progress,
         )
     print(folder)

@@ -20,6 +20,7 @@ from . import (
     weights,
     xl,
 )
+from .solver import Solver
 from .source import Checkpoint, ControlNetFolder, open_checkpoint
 from .tiny_vae import TinyVae, open_tiny_vae
 
@@ -54,6 +55,8 @@ def export_model(
     prediction_type: str | None = None,
     safety_checker: bool = True,
     tiny_vae: str | Path | None = None,
+    scheduler: str | None = None,
+    timestep_spacing: str | None = None,
     on_progress: Progress | None = None,
 ) -> Path:
     """Export a Stable Diffusion checkpoint, or a ControlNet, to a folder that needs no torch.
@@ -69,6 +72,8 @@ def export_model(
         loras: LoRA, LoHa or LoKr files to merge; each a path, (path, weight) or "path:0.8".
         safety_checker: export the checkpoint's own, where it has one.
         tiny_vae: a folder or hub id of an AutoencoderTiny for the same latents, to decode fast.
+        scheduler, timestep_spacing: what the folder names as its solver in place of the
+            checkpoint's, as "lcm" for a merged LCM-LoRA (see `solver.Solver`).
         overwrite: replace `output` if it exists; the old folder stays until the new one is whole.
         vae, text_encoder: take this sub-model from a folder or a file (see `part.open_part`).
         ema: of a single file, the running averages of the UNet's weights.
@@ -78,8 +83,10 @@ def export_model(
 
     Returns the folder. Raises `SourceError` when the checkpoint cannot be found, fetched, trusted
     or fitted to its architecture, `ExportError` when the folder cannot be written or a graph
-    differs from its PyTorch module by more than the tolerance.
+    differs from its PyTorch module by more than the tolerance, `SchedulerError` for a solver that
+    is not known or cannot be made of the checkpoint's configuration.
     """
+    solver = Solver(scheduler, timestep_spacing)
     chosen = _formats(formats)
     if precision not in PRECISIONS:
         raise ExportError(f"precision {precision!r} is not one of {', '.join(PRECISIONS)}")
@@ -99,13 +106,16 @@ def export_model(
         tiny = open_tiny_vae(tiny_vae) if tiny_vae is not None else None
         report("reading the configs", 0.0)
         if isinstance(checkpoint, ControlNetFolder):
-            if loras:
-                raise ExportError(f"{source} is a ControlNet, which takes no LoRA; leave it out")
+            if loras or solver != Solver():
+                raise ExportError(
+                    f"{source} is a ControlNet, which takes no LoRA and has no scheduler; "
+                    "leave them out"
+                )
             where = Path(output), target
             controlnet.export(checkpoint, *where, chosen, precision, _backend, report)
             return Path(output)
         files = [lora_files.opened(named) for named in loras]
-        plan = _Plan(checkpoint, chosen, precision, files, safety_checker, tiny)
+        plan = _Plan(checkpoint, chosen, precision, files, safety_checker, tiny, solver)
         folder.require_space(Path(output), plan.bytes_needed())
         plan.write_configs(target)
         measured = plan.write_graphs(target, report)
@@ -133,9 +143,14 @@ class _Plan:
         loras: Sequence[lora_files.Lora] = (),
         safety_checker: bool = True,
         tiny_vae: TinyVae | None = None,
+        solver: Solver | None = None,
     ) -> None:
         self.checkpoint = checkpoint
         self.index = checkpoint.model_index()
+        self.scheduler = checkpoint.scheduler()
+        if solver not in (None, Solver()):
+            self.scheduler = solver.config(self.scheduler)
+            self.index["scheduler"] = ["diffusers", self.scheduler["_class_name"]]
         own = architecture.classes(self.index)
         self.preprocessor = checkpoint.preprocessor() if safety_checker else None
         self.tiny_vae = tiny_vae
@@ -188,8 +203,7 @@ class _Plan:
         if "text_encoder_2" not in self.configs:  # XL's pipelines have no such setting
             index["requires_safety_checker"] = False
         manifest.write_json(target / "model_index.json", index)
-        scheduler = self.checkpoint.scheduler()
-        manifest.write_json(target / "scheduler" / "scheduler_config.json", scheduler)
+        manifest.write_json(target / "scheduler" / "scheduler_config.json", self.scheduler)
         if noising := self.checkpoint.low_res_scheduler():
             manifest.write_json(target / "low_res_scheduler" / "scheduler_config.json", noising)
         for name in self._tokenizers():

@@ -34,6 +34,8 @@ class Entry:
 _UNKNOWN: dict[str, Any] = {"steps": 20, "guidance_scale": 7.5, "scheduler": None}
 # And for latent consistency models, whose UNet is told the scale: diffusers' pipeline of them.
 _CONSISTENCY: dict[str, Any] = {"steps": 4, "guidance_scale": 8.5, "scheduler": "lcm"}
+# And for others with LCM's solver: an LCM-LoRA is merged into them, and guidance with it.
+_MERGED: dict[str, Any] = {"steps": 4, "guidance_scale": 1.0, "scheduler": "lcm"}
 
 
 @dataclass(frozen=True)
@@ -58,11 +60,13 @@ def entries() -> dict[str, Entry]:
 
 def defaults(bundle: Bundle) -> Defaults:
     """What the catalog recommends for a folder, known by its source or by its name."""
+    size = bundle.sample_size * bundle.vae_scale_factor
     source = bundle.manifest.get("source", {}).get("name")
+    if bundle.scheduler.get("_class_name") == "LCMScheduler" and bundle.guidance_width is None:
+        return Defaults(size, **_MERGED)  # whatever it was merged into
     for entry in entries().values():
         if source == entry.source or bundle.name == entry.name:
             return Defaults(entry.size, entry.steps, entry.guidance_scale, entry.scheduler)
-    size = bundle.sample_size * bundle.vae_scale_factor
     return Defaults(size, **(_UNKNOWN if bundle.guidance_width is None else _CONSISTENCY))
 
 

@@ -40,6 +40,7 @@ from .sizes import Pair, Sizes
 from .span import Span
 from .text.tokenizer import ClipTokenizer
 from .text.xl import repadding
+from .tuning import Tuning
 
 __all__ = ["PipelineOutput", "StableDiffusionPipeline"]
 
@@ -110,8 +111,10 @@ class StableDiffusionPipeline:
         device: "auto", "cpu", "cuda", "gpu", or any name the engine knows.
         profile: what is given up for speed, where a call does not say otherwise (see `profiles`):
             "exact" nothing; "balanced" takes the graphs in 8 bits that pleinair-quantize makes;
-            "fast" also keeps deep features and stops guidance early.
-        threads: CPU threads; None leaves it to the engine.
+            "fast" also keeps deep features and stops guidance early; "auto" is what
+            `pleinair tune` recommends, else exact, as it is with LoRA files.
+        threads: CPU threads; None leaves it to the engine. On the CPU engine "auto", and then
+            these too, follow `pleinair tune` where it has measured the model on this machine.
         cache_dir: where OpenVINO keeps compiled models.
         inference_precision: OpenVINO's precision hint; "f32" is exact.
         tokenizer: a folder with the tokenizer's files, for models that come without.
@@ -121,11 +124,14 @@ class StableDiffusionPipeline:
             "path:0.8".
         Raises BundleError, EngineError, SettingError or AdapterError.
         """
-        Profile.of(profile)  # before anything is read
+        Tuning().named(profile)  # before anything is read
         bundle = Bundle.open(catalog.find(model), tokenizer)
+        tuning = Tuning.of(bundle)
+        profile = tuning.named(profile, loras=bool(loras))
+        tuned = tuning.setups.get(profile)
         return cls(
             bundle,
-            choose(bundle, engine, device, threads, cache_dir, inference_precision),
+            choose(bundle, engine, device, threads, cache_dir, inference_precision, tuned),
             [lora.opened(named) for named in loras],
             [inversion.opened(named) for named in embeddings],
             opened(controlnet),

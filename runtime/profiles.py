@@ -80,6 +80,8 @@ PROFILES: Mapping[str, Profile] = {
         ),
     )
 }
+AUTO = "auto"
+"""The profile that `pleinair tune` recommends for a model on this machine, else exact."""
 SETTINGS = tuple(
     setting.name for setting in fields(Profile) if setting.name not in ("name", "eight_bit")
 )

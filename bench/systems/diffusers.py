@@ -42,8 +42,10 @@ def paint_with(pipe: Any, job: Job, watch: Watch) -> Times:
     ready = watch.seconds()
     with torch.inference_mode():
         begun = time.perf_counter()
+        # A latent consistency model is told its guidance, and never asked without the prompt.
+        guided = job.guidance > 1 and pipe.unet.config.time_cond_proj_dim is None
         condition, uncondition = pipe.encode_prompt(
-            job.prompt, "cpu", 1, job.guidance > 1, negative_prompt=""
+            job.prompt, "cpu", 1, guided, negative_prompt=""
         )
         encoded = time.perf_counter()
         marks = [encoded]

@@ -44,10 +44,13 @@ def paint(job: Job, watch: Watch) -> Times:
         watch.advance((step + 1) / (total + 1))
         return False
 
+    # Where there is no unguided half, it refuses even an empty one.
+    guided = job.guidance > 1 and Bundle.open(job.model).guidance_width is None
+    negative = {"negative_prompt": ""} if guided else {}
     begun = time.perf_counter()
     tensor = pipe.generate(
         job.prompt,
-        negative_prompt="",
+        **negative,
         width=job.size,
         height=job.size,
         num_inference_steps=job.steps,

@@ -25,6 +25,10 @@ def _run(arguments: list[str]) -> int:
         from .pull import pull
 
         return pull(arguments[1:])
+    if arguments[:1] == ["tune"]:
+        from .tune import tune
+
+        return tune(arguments[1:])
     options = parser().parse_args(arguments)
     from .paint import paint  # after the options: --help needs no engine
 

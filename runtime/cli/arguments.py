@@ -31,6 +31,7 @@ examples:
   pleinair models                              the known models, and which are here
   pleinair pull stable-diffusion-v1-5-fp16-ov  fetch one of them, or any by its hub id
   pleinair-export SOURCE models/NAME           convert a Stable Diffusion checkpoint
+  pleinair tune models/NAME                    find what paints it fastest on this machine
 """
 
 
@@ -227,7 +228,8 @@ PROFILE = Setting(
     "profile",
     ("--profile",),
     "NAME",
-    f"what is given up for speed: one of {', '.join(PROFILES)} (default: exact, which is nothing)",
+    f"what is given up for speed: one of {', '.join(PROFILES)}, or auto, what pleinair tune "
+    "recommends (default: exact, which is nothing)",
 )
 SPEED = (
     Setting(

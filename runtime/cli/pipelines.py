@@ -15,6 +15,8 @@ from ..engines.choice import choose
 from ..engines.protocol import Engine
 from ..errors import PleinairError, SettingError
 from ..pipeline import StableDiffusionPipeline
+from ..profiles import AUTO
+from ..tuning import Setup, Tuning
 from . import enlarging
 from .adapters import Weighed
 from .arguments import BETAS, given
@@ -43,14 +45,13 @@ class Pipelines:
     def __init__(self, options: argparse.Namespace, bundle: Bundle) -> None:
         self.bundle = bundle
         self._options = options
-        self._engine = _engine(options, bundle)
+        self._tuning = Tuning.of(bundle)
+        self._engines: dict[Setup | None, Engine] = {}
         self._loras = [lora.opened(named) for named in options.lora]
         self._embeddings = [inversion.opened(named) for named in options.embedding]
         self._controlnets = opened(options.controlnet)
         self._last: tuple[tuple[Weighed, str], StableDiffusionPipeline] | None = None
-        print(
-            f"model: {bundle.path}; {self._engine.name} on {self._engine.device}", file=sys.stderr
-        )
+        self._tell()
         if bundle.path == catalog.bundled() and not options.model:
             print(
                 "this is the small bundled model; for Stable Diffusion: "
@@ -60,16 +61,34 @@ class Pipelines:
 
     def of(self, picture: Picture) -> StableDiffusionPipeline:
         """The pipeline of its profile, with its LoRA files beside those of the options."""
-        wanted = picture.loras, picture.profile
+        loras = bool(self._loras or picture.loras)
+        wanted = picture.loras, self._tuning.named(picture.profile, loras)
         if self._last is None or self._last[0] != wanted:
             self._last = None  # its memory is needed
             own = [lora.read(path, weight) for path, weight in picture.loras]
             pipe = StableDiffusionPipeline(
-                *(self.bundle, self._engine, [*self._loras, *own]),
-                *(self._embeddings, self._controlnets, picture.profile),
+                *(self.bundle, self._engine(wanted[1]), [*self._loras, *own]),
+                *(self._embeddings, self._controlnets, wanted[1]),
             )
             self._last = wanted, pipe
         return self._last[1]
+
+    def _engine(self, profile: str) -> Engine:
+        """As tuned for the profile; one for all that are tuned alike."""
+        tuned = self._tuning.setups.get(profile)
+        if tuned not in self._engines:
+            self._engines[tuned] = _engine(self._options, self.bundle, tuned)
+        return self._engines[tuned]
+
+    def _tell(self) -> None:
+        """What paints, where the prompts say nothing else."""
+        asked = self._options.profile or "exact"
+        profile = self._tuning.named(asked, bool(self._loras))
+        engine = self._engine(profile)
+        words = f"model: {self.bundle.path}; {engine.name} on {engine.device}"
+        if asked == AUTO:
+            words += f"; profile {profile}"
+        print(words, file=sys.stderr)
 
     def rehearse(self, picture: Picture) -> None:
         """Make a picture's call up to where its prompt is read, so that what is wrong shows now.
@@ -99,9 +118,9 @@ def _silence() -> Iterator[None]:
         logger.disabled = False
 
 
-def _engine(options: argparse.Namespace, bundle: Bundle) -> Engine:
+def _engine(options: argparse.Namespace, bundle: Bundle, tuned: Setup | None) -> Engine:
     precision = None if options.precision == "autocast" else "f32"
-    settings = (options.threads, options.cache_dir, precision)
+    settings = (options.threads, options.cache_dir, precision, tuned)
     try:
         return choose(bundle, options.engine or "auto", options.device or "auto", *settings)
     except PleinairError as error:

@@ -40,9 +40,12 @@ class StageBars:
     """A bar for the pictures of a run and one for the stage at hand; silent where nobody looks.
 
     An instance is the pipeline's `callback_on_stage`, and a context manager around its calls.
+    what: another word for the pictures.
     """
 
-    def __init__(self, pictures: int, above: PreviewTerminal | None = None) -> None:
+    def __init__(
+        self, pictures: int, above: PreviewTerminal | None = None, what: str = "pictures"
+    ) -> None:
         self._bars = _Bars(
             TextColumn("{task.description:<18}"),
             BarColumn(),
@@ -52,12 +55,13 @@ class StageBars:
             TimeRemainingColumn(),
             console=Console(stderr=True),
             transient=True,
+            speed_estimate_period=3600,  # seconds; a picture may take minutes, and a step one
             # Each refresh sends a real picture's bytes anew.
             refresh_per_second=2 if above and above.graphics else 10,
         )
         self._bars.above = self._above = above
         self._bars.disable = not self._bars.console.is_terminal
-        self._all = self._bars.add_task("pictures", total=pictures, visible=pictures > 1)
+        self._all = self._bars.add_task(what, total=pictures, visible=pictures > 1)
         self._stage = self._bars.add_task("", total=None, visible=False)
 
     def __enter__(self) -> "StageBars":

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ..bundle import EXPORT_HINT, Bundle
 from ..errors import EngineError, SettingError
+from ..tuning import Setup
 from .onnxruntime import OnnxRuntimeEngine
 from .openvino import OpenVinoEngine
 from .protocol import Engine
@@ -22,12 +23,14 @@ def choose(
     threads: int | None = None,
     cache_dir: str | Path | None = None,
     inference_precision: str | None = "f32",
+    tuned: Setup | None = None,
 ) -> Engine:
     """The engine for a model folder.
 
     engine: "openvino", "onnxruntime", or "auto".
     device: "cpu", "cuda", any name that the engine itself knows, or "auto": CUDA where its
         provider really opens a session, else the CPU.
+    tuned: what "auto" is on the CPU; `threads` wins over its own.
     Raises EngineError where what was asked for is not there; "auto" falls back, and logs why.
     """
     if engine not in ENGINES:
@@ -54,6 +57,8 @@ def choose(
             except EngineError as error:
                 log.info("painting on the CPU: %s", error)
         device = "cpu"
+    if tuned and engine == "auto" and device.upper() == "CPU":
+        engine, threads = tuned.engine, tuned.threads if threads is None else threads
     if engine == "onnxruntime" or (engine == "auto" and device.partition(":")[0] == "cuda"):
         return onnxruntime(device)
     return openvino(device)

@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 
 from pleinair.bench import fixture
+from pleinair.bench.__main__ import main
 from pleinair.runtime.errors import ExportError
 
 # Counted from the published weights of CompVis/stable-diffusion-v1-4.
 PUBLISHED = {"text_encoder": 123_060_480, "unet": 859_520_964, "vae": 83_653_863}
 # And from those of stabilityai/stable-diffusion-xl-base-1.0.
+PUBLISHED_LCM = PUBLISHED | {"unet": PUBLISHED["unet"] + 320 * 256}  # one layer more
 PUBLISHED_XL = PUBLISHED | {"text_encoder_2": 694_659_840, "unet": 2_567_463_684}
 
 
@@ -21,7 +23,10 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(("shape", "published"), [("sd-v1.4", PUBLISHED), ("sdxl", PUBLISHED_XL)])
+@pytest.mark.parametrize(
+    ("shape", "published"),
+    [("sd-v1.4", PUBLISHED), ("lcm", PUBLISHED_LCM), ("sdxl", PUBLISHED_XL)],
+)
 def test_the_shapes_have_the_published_numbers_of_parameters(
     shape: str, published: dict[str, int]
 ) -> None:
@@ -32,6 +37,23 @@ def test_the_shapes_have_the_published_numbers_of_parameters(
         for name, config in fixture.SHAPES[shape].networks()
     }
     assert counted == published
+
+
+def test_a_tiny_autoencoder_of_taesd_s_shape(tmp_path: Path) -> None:
+    import torch
+    from diffusers import AutoencoderTiny
+
+    from pleinair.export.tiny_vae import open_tiny_vae
+
+    assert main(["fixture", str(tmp_path / "taesd"), "--shape", "taesd"]) == 0
+    open_tiny_vae(tmp_path / "taesd").require_fit(fixture.SHAPES["lcm"].vae)
+    module = AutoencoderTiny.from_pretrained(tmp_path / "taesd").float()
+    assert sum(weight.numel() for weight in module.parameters()) == 2_445_063
+    with torch.inference_mode():
+        picture = module.decode(torch.randn(1, 4, 8, 8)).sample
+    assert picture.shape == (1, 3, 64, 64)
+    assert picture.isfinite().all()
+    assert main(["fixture", str(tmp_path / "taesd"), "--shape", "taesd"]) == 2
 
 
 def test_diffusers_paints_with_it(written: Path) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from pleinair.bench import peers, turns
 from pleinair.bench.__main__ import main
@@ -24,6 +25,7 @@ def _picture(seconds: float) -> dict[str, Any]:
 def test_pleinair_beside_genai(exported_openvino: Path, tmp_path: Path) -> None:
     wanted = ["--systems", "pleinair", "openvino_genai", "pleinair-onnx", "--rounds", "1"]
     files = ["--json", str(tmp_path / "peers.json"), "--markdown", str(tmp_path / "peers.md")]
+    files += ["--chart", str(tmp_path / "peers.png")]
     assert main(_command(exported_openvino, *wanted, *files)) == 0
     measured = json.loads((tmp_path / "peers.json").read_text(encoding="utf-8"))
     assert [record["name"] for record in measured["records"]] == ["pleinair", "openvino_genai"]
@@ -36,6 +38,7 @@ def test_pleinair_beside_genai(exported_openvino: Path, tmp_path: Path) -> None:
     assert measured["machine"]["libraries"]["openvino-genai"]
     tables = (tmp_path / "peers.md").read_text(encoding="utf-8")
     assert tables.count("| pleinair |") == 2  # figures and ratios
+    assert Image.open(tmp_path / "peers.png").height > 300  # two panels, two bars and one
     assert "pleinair_onnx: skipped: the folder has no ONNX graphs" in tables
 
 

@@ -12,8 +12,9 @@ from PIL import Image
 from pleinair.bench import quality, way
 from pleinair.bench.__main__ import main
 from pleinair.bench.clip_score import ClipScore
-from pleinair.bench.similarity import psnr, ssim
+from pleinair.bench.similarity import ssim
 from pleinair.runtime.errors import EngineError
+from pleinair.runtime.images.similarity import psnr
 
 SMALL = ["--size", "32", "--steps", "2", "--number", "3", "--scheduler", "ddim"]
 

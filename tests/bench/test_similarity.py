@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from pleinair.bench.similarity import psnr, ssim
+from pleinair.bench.similarity import ssim
+from pleinair.runtime.images.similarity import psnr
 
 
 def test_psnr_by_hand() -> None:

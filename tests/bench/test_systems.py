@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from checkpoints_xl import tiny_lcm
 from pleinair.bench import systems
 from pleinair.bench.process import run_fresh
 from pleinair.bench.worker import Watch
@@ -110,6 +111,20 @@ def test_pleinair_and_diffusers_paint_the_same_picture(job: systems.Job, schedul
     assert ours.shape == (64, 64, 3)
     assert abs(ours - theirs).max() <= 1
     assert ours.std() > 1
+
+
+@pytest.mark.parametrize("name", ["diffusers", "openvino_genai"])
+def test_a_latent_consistency_model_is_painted_alike(
+    name: str, job: systems.Job, both: Any
+) -> None:
+    """Told its guidance, in four steps; openvino_genai draws other noise."""
+    checkpoint, folder = both("tiny-lcm", tiny_lcm)
+    job = replace(job, model=str(folder), checkpoint=str(checkpoint), scheduler="lcm", guidance=8.5)
+    times, theirs = _paint(name, job)
+    assert len(times.steps) == 4
+    assert theirs.std() > 1
+    if name == "diffusers":
+        assert abs(_paint("pleinair", job)[1] - theirs).max() <= 1
 
 
 @pytest.mark.parametrize("name", ["pleinair", "openvino_genai", "diffusers"])

@@ -1,0 +1,75 @@
+"""`--scheduler` and `--timestep-spacing`: what a folder names in place of its checkpoint's."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from checkpoints import tiny_controlnet
+from pleinair.export import cli
+from pleinair.export.solver import Solver
+from pleinair.runtime import schedulers
+from pleinair.runtime.errors import SchedulerError
+
+PNDM: dict[str, Any] = {
+    "_class_name": "PNDMScheduler",
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "beta_start": 0.00085,
+    "set_alpha_to_one": False,
+    "skip_prk_steps": True,
+    "steps_offset": 1,
+}
+
+
+@pytest.mark.parametrize("name", ["lcm", "euler", "dpmpp_2m_karras", "ddim"])
+def test_it_is_diffusers_from_config(name: str) -> None:
+    import diffusers
+
+    ours = Solver(name).config(PNDM)
+    kind = getattr(diffusers, ours["_class_name"])
+    options = {"use_karras_sigmas": True} if name.endswith("karras") else {}
+    theirs = kind.from_config(diffusers.PNDMScheduler.from_config(PNDM).config, **options)
+    read = kind.from_config(ours)
+    theirs.set_timesteps(4)
+    read.set_timesteps(4)
+    assert read.timesteps.tolist() == theirs.timesteps.tolist()
+    for option in ("beta_schedule", "steps_offset", "use_karras_sigmas"):
+        assert read.config.get(option) == theirs.config.get(option)
+
+
+def test_nothing_named_changes_nothing() -> None:
+    assert Solver().config(PNDM) == PNDM
+
+
+def test_only_the_spacing() -> None:
+    found = Solver(timestep_spacing="trailing").config({**PNDM, "_class_name": "DDIMScheduler"})
+    assert found["_class_name"] == "DDIMScheduler"
+    solver = schedulers.from_config(found)
+    solver.set_timesteps(4)
+    assert solver.timesteps.tolist() == [999, 749, 499, 249]
+
+
+def test_what_another_class_only_assumed_is_dropped() -> None:
+    own = {**PNDM, "_use_default_values": ["set_alpha_to_one"]}
+    assert "set_alpha_to_one" not in Solver("lcm").config(own)
+
+
+@pytest.mark.parametrize(
+    ("solver", "says"),
+    [
+        ({"name": "quick"}, "no scheduler is named 'quick': choose one of ddim"),
+        ({"timestep_spacing": "even"}, "choose from: leading, linspace, trailing"),
+    ],
+)
+def test_an_unknown_one_is_refused_before_any_work(solver: dict[str, str], says: str) -> None:
+    with pytest.raises(SchedulerError, match=says):
+        Solver(**solver)
+
+
+def test_a_controlnet_has_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = tiny_controlnet(tmp_path / "net")
+    words = [str(source), str(tmp_path / "out"), "--scheduler", "lcm", "--quiet"]
+    assert cli.main(words) == 2
+    assert "is a ControlNet, which takes no LoRA and has no scheduler" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

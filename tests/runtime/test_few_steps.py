@@ -1,0 +1,136 @@
+"""Models of few steps: an LCM-LoRA and a Lightning LoRA merged at export, no unguided half."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from test_kinds import paint_reference
+from test_parity import PROMPT, differ
+
+import loras
+from checkpoints_xl import tiny_lcm, tiny_stable_diffusion_xl
+from evaluations import watched
+from pleinair.export import export_model
+from pleinair.runtime import StableDiffusionPipeline, catalog
+from pleinair.runtime.bundle import Bundle
+
+SIZE = {"width": 64, "height": 64}
+ENGINES = pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
+BOTH = ("openvino", "onnx")
+
+
+def opened(folder: Path, engine: str = "openvino", **options: Any) -> StableDiffusionPipeline:
+    return StableDiffusionPipeline.from_pretrained(folder, engine=engine, device="cpu", **options)
+
+
+@pytest.fixture(scope="module")
+def lcm_lora(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file as latent-consistency/lcm-lora-sdv1-5 is: kohya's names, the UNet alone."""
+    from diffusers import UNet2DConditionModel
+
+    unet = UNet2DConditionModel.from_pretrained(tiny_checkpoint / "unet")
+    folder = tmp_path_factory.mktemp("lcm-lora")
+    return loras.kohya(folder / "pytorch_lora_weights.safetensors", loras.factors(unet, 5))
+
+
+@pytest.fixture(scope="module")
+def merged(tiny_checkpoint: Path, lcm_lora: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("merged") / "model"
+    options: dict[str, Any] = {"loras": [(lcm_lora, 0.5)], "scheduler": "lcm"}
+    return export_model(tiny_checkpoint, folder, BOTH, "fp32", **options)
+
+
+@pytest.fixture(scope="module")
+def expected(tiny_checkpoint: Path, lcm_lora: Path) -> np.ndarray:
+    """As diffusers documents LCM-LoRA: its scheduler from the model's, fused, four steps."""
+    from diffusers import LCMScheduler
+    from diffusers import StableDiffusionPipeline as Diffusers
+
+    reference = Diffusers.from_pretrained(tiny_checkpoint, safety_checker=None)
+    reference.scheduler = LCMScheduler.from_config(reference.scheduler.config)
+    few = {"num_inference_steps": 4, "guidance_scale": 1.0, **SIZE}
+    plain = paint_reference(reference, 2, **few)
+    reference.load_lora_weights(lcm_lora)
+    reference.fuse_lora(lora_scale=0.5)
+    found = paint_reference(reference, 2, **few)
+    assert np.abs(found.astype(int) - plain).max() > 5
+    return found
+
+
+@ENGINES
+def test_a_merged_lcm_lora_is_diffusers_fused(
+    merged: Path, expected: np.ndarray, engine: str
+) -> None:
+    """Nothing has to be said: four steps without guidance are such a folder's own."""
+    ours = opened(merged, engine)(PROMPT, seed=2, **SIZE)
+    assert len(ours.timings.steps) == 4
+    assert differ(ours.images, expected) <= 1
+
+
+@ENGINES
+def test_so_is_one_put_on_at_the_start(
+    exported_openvino: Path, exported_onnx: Path, lcm_lora: Path, expected: np.ndarray, engine: str
+) -> None:
+    folder = exported_openvino if engine == "openvino" else exported_onnx
+    pipe = opened(folder, engine, loras=[(lcm_lora, 0.5)])
+    few: dict[str, Any] = {"num_inference_steps": 4, "guidance_scale": 1.0, "scheduler": "lcm"}
+    assert differ(pipe(PROMPT, seed=2, **few, **SIZE).images, expected) <= 1
+
+
+def test_the_folder_names_the_solver(merged: Path) -> None:
+    bundle = Bundle.open(merged)
+    assert bundle.scheduler["_class_name"] == "LCMScheduler"
+    assert bundle.scheduler["beta_schedule"] == "scaled_linear"
+    assert catalog.defaults(bundle) == catalog.Defaults(64, 4, 1.0, "lcm")
+
+
+@pytest.mark.parametrize("scale", [0.0, 1.0])
+def test_without_guidance_the_unet_is_asked_for_the_prompt_alone(
+    merged: Path, monkeypatch: pytest.MonkeyPatch, scale: float
+) -> None:
+    pipe = opened(merged)
+    seen = watched(pipe, monkeypatch)
+    pipe(PROMPT, "a boat", seed=2, guidance_scale=scale, **SIZE)
+    assert [one.batch for one in seen] == [1] * 4
+    seen.clear()
+    pipe(PROMPT, "a boat", seed=2, guidance_scale=1.5, **SIZE)
+    assert [one.batch for one in seen] == [2] * 4
+
+
+def test_a_unet_that_is_told_its_guidance_is_asked_once(
+    both: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipe = opened(both("tiny-lcm", tiny_lcm)[1])
+    seen = watched(pipe, monkeypatch)
+    pipe(PROMPT, "a boat", seed=2, guidance_scale=8.5, **SIZE)
+    assert [one.batch for one in seen] == [1] * 4
+
+
+def test_a_merged_lightning_lora_is_diffusers_fused(both: Any, tmp_path: Path) -> None:
+    """As ByteDance documents SDXL-Lightning: Euler from the very end of the noise, no guidance."""
+    from diffusers import EulerDiscreteScheduler, StableDiffusionXLPipeline
+
+    checkpoint, _ = both("tiny-xl", tiny_stable_diffusion_xl)
+    reference = StableDiffusionXLPipeline.from_pretrained(checkpoint, add_watermarker=False)
+    # PEFT's names in diffusers' own files; theirs has the UNet alone as well.
+    weights = {
+        key: value
+        for key, value in loras.factors(reference.unet, 4).items()
+        if not key.startswith("add_embedding")
+    }
+    file = loras.diffusers(tmp_path / "lightning.safetensors", weights)
+    reference.scheduler = EulerDiscreteScheduler.from_config(
+        reference.scheduler.config, timestep_spacing="trailing"
+    )
+    few = {"num_inference_steps": 4, "guidance_scale": 0.0, **SIZE}
+    reference.load_lora_weights(file)
+    reference.fuse_lora(lora_scale=0.1)
+    expected = paint_reference(reference, 2, **few)
+    solver: dict[str, Any] = {"scheduler": "euler", "timestep_spacing": "trailing"}
+    folder = export_model(
+        checkpoint, tmp_path / "model", precision="fp32", loras=[(file, 0.1)], **solver
+    )
+    assert differ(opened(folder)(PROMPT, seed=2, **few).images, expected) <= 1
+    leading = {**few, "num_inference_steps": 3}
+    assert differ(opened(folder)(PROMPT, seed=2, **leading).images, expected) > 1

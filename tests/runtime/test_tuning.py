@@ -1,0 +1,385 @@
+"""`pleinair tune`: what it measures and writes, who follows that, and when nobody does."""
+
+import json
+import logging
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import loras
+from pleinair.runtime import StableDiffusionPipeline, catalog, tuning
+from pleinair.runtime.bundle import Bundle
+from pleinair.runtime.cli import candidates, main
+from pleinair.runtime.cli.candidates import Candidate
+from pleinair.runtime.cli.contest import Contest
+from pleinair.runtime.cli.cost import Cost
+from pleinair.runtime.cli.trial import Trial
+from pleinair.runtime.engines.choice import choose
+from pleinair.runtime.errors import EngineError, SettingError
+from pleinair.runtime.tuning import Setup, Tuning
+
+DEFAULT, ONE, TWO = (Candidate("exact", Setup("openvino", n)) for n in (None, 1, 2))
+TUNED = Tuning("balanced", {"exact": Setup("openvino", 1), "balanced": Setup("openvino", 2)})
+
+
+@pytest.fixture(autouse=True)
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A user's settings, empty, on a machine that has said nothing yet."""
+    folder = tmp_path / "settings"
+    monkeypatch.setattr(tuning, "user_folder", lambda: folder)
+    tuning._tell.cache_clear()
+    return folder
+
+
+@pytest.fixture
+def bundle(exported_openvino: Path, tmp_path: Path) -> Bundle:
+    """A folder of one's own, of links, with graphs under the names of the 8-bit ones."""
+    folder = shutil.copytree(exported_openvino, tmp_path / "model", copy_function=os.link)
+    for part in ("unet", "vae_decoder"):
+        shutil.copytree(folder / part, folder / f"{part}_int8", copy_function=os.link)
+    return Bundle.open(folder)
+
+
+def changed(file: Path, *path: Any, to: Any) -> None:
+    content = json.loads(file.read_text(encoding="utf-8"))
+    place = content
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = to
+    file.write_text(json.dumps(content), encoding="utf-8")
+
+
+def threads(pipe: StableDiffusionPipeline) -> Any:
+    return pipe.engine._config.get("INFERENCE_NUM_THREADS")
+
+
+def test_what_is_written_is_followed(bundle: Bundle) -> None:
+    assert TUNED.write(bundle) == bundle.path / "tuning.json"
+    found = Tuning.of(bundle)
+    assert (found.profile, found.setups) == (TUNED.profile, TUNED.setups)
+    opened = StableDiffusionPipeline.from_pretrained
+    assert threads(opened(bundle.path)) == 1
+    assert threads(opened(bundle.path, profile="auto")) == 2
+    assert opened(bundle.path, profile="auto").profile.name == "balanced"
+    # The profile is exact all the same, where nobody asks for another, and what is said wins.
+    assert opened(bundle.path).profile.name == "exact"
+    assert threads(opened(bundle.path, threads=3)) == 3
+    assert threads(opened(bundle.path, engine="openvino")) is None
+
+
+def test_untuned_auto_is_exact(bundle: Bundle) -> None:
+    pipe = StableDiffusionPipeline.from_pretrained(bundle.path, profile="auto")
+    assert pipe.profile.name == "exact"
+    assert threads(pipe) is None
+
+
+def test_lora_files_are_painted_exactly(
+    bundle: Bundle, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    from diffusers import UNet2DConditionModel
+
+    TUNED.write(bundle)
+    unet = UNet2DConditionModel.from_pretrained(tiny_checkpoint / "unet")
+    file = loras.diffusers(tmp_path / "lora.safetensors", loras.factors(unet, 1))
+    pipe = StableDiffusionPipeline.from_pretrained(bundle.path, profile="auto", loras=[file])
+    assert (pipe.profile.name, threads(pipe)) == ("exact", 1)
+
+
+def test_on_other_devices_nothing_is_followed(bundle: Bundle) -> None:
+    tuned = Setup("onnxruntime", 1)
+    with pytest.raises(EngineError, match="no device 'npu9'"):
+        choose(bundle, device="npu9", tuned=tuned)
+    assert choose(bundle, "openvino", "cpu", tuned=tuned).name == "openvino"
+    with pytest.raises(EngineError, match="no ONNX graphs"):
+        choose(bundle, tuned=tuned)
+
+
+@pytest.mark.parametrize(
+    ("path", "to"),
+    [
+        (("machine", "cpu"), "Another CPU"),
+        (("machine", "cores"), 1000),
+        (("engines", "openvino"), "1999.1"),
+        (("engines",), {"openvino": "1999.1"}),
+        (("model",), "0123456789ab"),
+        (("machine",), None),
+    ],
+    ids=str,
+)
+def test_another_machine_s_is_left_aside_and_that_is_said_once(
+    bundle: Bundle, caplog: pytest.LogCaptureFixture, path: tuple[str, ...], to: Any
+) -> None:
+    changed(TUNED.write(bundle), "tunings", 0, "for", *path, to=to)
+    with caplog.at_level(logging.INFO, "pleinair"):
+        for _ in range(2):
+            assert Tuning.of(bundle) == Tuning()
+    [line] = [record.getMessage() for record in caplog.records]
+    assert "made on another machine, or for other versions" in line
+    assert line.endswith(f"make it anew: pleinair tune {bundle.path}")
+
+
+def test_a_model_that_changed_is_another(bundle: Bundle) -> None:
+    TUNED.write(bundle)
+    graph = bundle.path / "unet" / "openvino_model.xml"
+    longer = graph.read_text(encoding="utf-8") + "\n"
+    graph.unlink()  # it is a link
+    graph.write_text(longer, encoding="utf-8")
+    assert Tuning.of(bundle) == Tuning()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"tunings": 1}', '{"tunings": [1, {}]}'])
+def test_what_is_no_tuning_does_no_harm(bundle: Bundle, text: str) -> None:
+    (bundle.path / "tuning.json").write_text(text, encoding="utf-8")
+    assert Tuning.of(bundle) == Tuning()
+
+
+@pytest.mark.parametrize(("name", "to"), [("profiles", []), ("profile", "quick"), ("profile", {})])
+def test_a_mangled_one_is_left_aside(bundle: Bundle, name: str, to: Any) -> None:
+    changed(TUNED.write(bundle), "tunings", 0, name, to=to)
+    assert Tuning.of(bundle) == Tuning()
+
+
+@pytest.mark.parametrize("setup", [{"engine": "abacus"}, {"threads": 0}, {"threads": "two"}])
+def test_a_setup_that_is_none(bundle: Bundle, setup: dict[str, Any]) -> None:
+    own = {"engine": "openvino", "threads": None, **setup}
+    changed(TUNED.write(bundle), "tunings", 0, "profiles", "exact", to=own)
+    assert Tuning.of(bundle) == Tuning()
+
+
+def test_machines_that_share_a_folder_keep_one_each(bundle: Bundle) -> None:
+    file = TUNED.write(bundle)
+    changed(file, "tunings", 0, "for", "machine", "cpu", to="Another CPU")
+    Tuning("exact", {"exact": Setup("openvino", 2)}).write(bundle)
+    again = Tuning("exact", {"exact": Setup("openvino", 1)})
+    again.write(bundle)
+    assert Tuning.of(bundle).setups == again.setups
+    known = json.loads(file.read_text(encoding="utf-8"))["tunings"]
+    assert [one["for"]["machine"]["cpu"] == "Another CPU" for one in known] == [True, False]
+
+
+def test_what_cannot_be_written_to_is_tuned_in_the_user_s_settings(
+    bundle: Bundle, own: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(tuning, "_writable", lambda folder: False)
+        file = TUNED.write(bundle)
+    assert file.parent == own / "tuning"
+    assert file.name.startswith("model-")
+    assert Tuning.of(bundle).setups == TUNED.setups
+    assert not (bundle.path / "tuning.json").exists()
+    # Written beside the model later, that one counts.
+    Tuning().write(bundle)
+    assert Tuning.of(bundle) == Tuning()
+    assert not file.exists()
+
+
+def test_the_bundled_model_is_left_as_it_is(own: Path) -> None:
+    assert tuning.place(Bundle.open(catalog.bundled())).parent == own / "tuning"
+
+
+def test_a_disk_that_refuses_leaves_what_was_there(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = TUNED.write(bundle).read_bytes()
+
+    def refuse(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(SettingError, match=r"tuning\.json: cannot be written: No space left"):
+        Tuning().write(bundle)
+    assert [file.name for file in bundle.path.glob("*tuning*")] == ["tuning.json"]
+    assert (bundle.path / "tuning.json").read_bytes() == before
+
+
+def contest(*measured: list[float]) -> Contest:
+    """Of candidates that take so long in their rounds."""
+    given = dict(zip((DEFAULT, ONE, TWO), map(iter, measured), strict=False))
+    race = Contest(list(given), len(measured[0]))
+    turns: list[None] = []
+    race.run(lambda one, best: next(given[one]), lambda: turns.append(None))
+    assert len(turns) == race.rounds * len(given)
+    return race
+
+
+def test_faster_in_every_round_than_the_default_in_any_wins() -> None:
+    race = contest([1.0, 1.1, 1.2], [0.9, 0.95, 0.99], [0.8, 0.85, 0.98])
+    assert race.best == TWO
+    assert str(race.ratio(TWO)) == "1.25 (1.22 to 1.29)"
+
+
+def test_a_tie_within_the_spread_is_the_default_s() -> None:
+    assert contest([1.0, 1.1, 1.2], [0.9, 0.95, 1.01], [1.0, 0.8, 0.8]).best == DEFAULT
+
+
+def test_the_slow_ones_leave_after_a_round_and_the_default_never() -> None:
+    race = contest([1.0, 1.0, 1.0], [9.0], [0.3, 0.3, 0.3])
+    assert race.out == {ONE: "too slow in the first round"}
+    assert race.best == TWO
+
+
+def test_alone_the_default_is_not_measured_again() -> None:
+    race = contest([1.0, 1.0, 1.0], [9.0], [9.0])
+    assert race.seconds[DEFAULT] == [1.0]
+    assert race.best == DEFAULT
+
+
+def test_a_candidate_that_fails_is_out_but_not_the_default() -> None:
+    race = Contest([DEFAULT, ONE], 2)
+
+    def failing(which: Candidate) -> Any:
+        def measure(one: Candidate, best: float) -> float:
+            if one == which:
+                raise EngineError("out of memory")
+            return 1.0
+
+        return measure
+
+    race.run(failing(ONE), lambda: None)
+    assert (race.out, race.best) == ({ONE: "out of memory"}, DEFAULT)
+    with pytest.raises(EngineError, match="out of memory"):
+        Contest([DEFAULT, ONE], 2).run(failing(DEFAULT), lambda: None)
+
+
+def cost(**figures: tuple[list[float], int]) -> Cost:
+    """Profile -> seconds, and by how much its pictures differ from the exact ones."""
+    found = Cost()
+    for name, (seconds, off) in figures.items():
+        for one in seconds:
+            found.add(name, one, np.full((8, 8, 3), 100 + off, np.uint8))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("figures", "profile"),
+    [
+        ({"balanced": ([2.0, 3.0], 5), "fast": ([1.0, 1.5], 6)}, "fast"),
+        ({"balanced": ([2.0, 3.0], 5), "fast": ([1.0, 1.5], 60)}, "balanced"),  # 12 dB
+        ({"balanced": ([2.0, 4.5], 5), "fast": ([1.0, 1.5], 60)}, "exact"),  # not always faster
+        ({"balanced": ([2.0, 3.0], 0)}, "balanced"),  # the same picture
+    ],
+)
+def test_the_fastest_profile_that_is_like_enough(figures: Any, profile: str) -> None:
+    assert cost(exact=([4.0, 5.0], 0), **figures).recommended(28.0) == profile
+
+
+def test_only_what_the_folder_holds(
+    bundle: Bundle, exported_openvino: Path, exported_onnx: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(candidates, "physical_cores", lambda: 6)
+    monkeypatch.setattr(candidates, "hardware_threads", lambda: 12)
+    found = candidates.candidates(bundle)
+    assert list(found) == ["exact", "balanced", "fast"]
+    assert [one.setup.threads for one in found["fast"]] == [None, 12, 6, 3, 1]
+    assert {one.setup.engine for one in found["exact"]} == {"openvino"}
+    assert list(candidates.candidates(Bundle.open(exported_openvino))) == ["exact"]
+    onnx = candidates.candidates(Bundle.open(exported_onnx))["exact"]
+    assert [one.setup.engine for one in onnx[::5]] == ["openvino", "onnxruntime"]
+    assert onnx[0].setup == Setup("openvino")
+
+
+@pytest.fixture
+def simulated(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """Measurements without a model: two threads are fast, and the others' order is kept."""
+    order: list[str] = []
+
+    def seconds(self: Trial, candidate: Candidate, best: float) -> float:
+        order.append(str(candidate))
+        return 1.0 if candidate.setup.threads == 2 else 1.4
+
+    def picture(self: Trial, candidate: Candidate, prompt: str, seed: int) -> tuple[float, Any]:
+        order.append(f"{candidate}: {prompt} {seed}")
+        off = {"exact": 0, "balanced": 5, "fast": 60}[candidate.profile]
+        return {"exact": 9.0, "balanced": 3.0, "fast": 1.0}[candidate.profile], np.full(
+            (8, 8, 3), off, np.uint8
+        )
+
+    monkeypatch.setattr(Trial, "seconds_a_step", seconds)
+    monkeypatch.setattr(Trial, "picture", picture)
+    monkeypatch.setattr(candidates, "_thread_counts", lambda: [None, 2])
+    return order
+
+
+def test_the_command(
+    bundle: Bundle, simulated: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--rounds", "2", "--pictures", "2"]
+    assert main(["tune", str(bundle.path), *words]) == 0
+    untuned = [f"{name}, openvino, its own threads" for name in ("exact", "balanced")]
+    tuned = [f"{name}, openvino, 2 threads" for name in ("exact", "balanced", "fast")]
+    assert simulated[:4] == [untuned[0], tuned[0]] * 2
+    assert simulated[4:8] == [untuned[1], tuned[1]] * 2
+    prompts = ("a red apple 0", "a lighthouse on a cliff in a storm, oil painting 1")
+    assert simulated[8:] == [f"{name}: {prompt}" for prompt in prompts for name in tuned]
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[-1] == str(bundle.path / "tuning.json")
+    assert shown[-2] == "profile auto: balanced (the fastest of 28 dB or more)"
+    assert any(line.split()[:3] == ["openvino,", "2", "threads"] for line in shown)
+    found = Tuning.of(bundle)
+    assert found.profile == "balanced"
+    assert set(found.setups.values()) == {Setup("openvino", 2)}
+    assert found.figures["balanced"]["psnr_db"] == 34.15
+    assert found.figures["exact"]["seconds_a_step"] == 1.0
+
+
+def test_stopped_it_writes_nothing(
+    bundle: Bundle,
+    simulated: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def stop(*_: Any, **__: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Trial, "picture", stop)
+    before = sorted(bundle.path.rglob("*"))
+    assert main(["tune", str(bundle.path)]) == 130
+    assert "nothing was written" in capsys.readouterr().err
+    assert sorted(bundle.path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--rounds", "0"], "rounds is 0; give 1 or more"),
+        (["--pictures", "-1"], "pictures is -1; give 0 or more"),
+        (["--prompts", "nowhere.txt"], "nowhere.txt: cannot be read"),
+        (["--size", "63"], "give a multiple of 8"),
+    ],
+)
+def test_mistakes_are_one_line(
+    bundle: Bundle, words: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["tune", str(bundle.path), *words]) == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line]
+    assert says in lines[-1]
+    assert not (bundle.path / "tuning.json").exists()
+
+
+def test_for_real_and_then_painted_with(
+    bundle: Bundle,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The 8-bit graphs are the exact ones here: balanced is as like as can be."""
+    monkeypatch.setattr(candidates, "_thread_counts", lambda: [None, 1])
+    monkeypatch.setattr(Cost, "recommended", lambda self, least: "balanced")
+    words = ["--size", "32", "--rounds", "1", "--pictures", "1"]
+    assert main(["tune", str(bundle.path), *words]) == 0
+    shown = capsys.readouterr().out
+    assert "the same" in shown
+    assert "exact  " in shown
+    written = json.loads((bundle.path / "tuning.json").read_text(encoding="utf-8"))
+    assert written["tunings"][0]["profiles"]["balanced"]["psnr_db"] is None
+    target = tmp_path / "a.png"
+    paint = ["--model", str(bundle.path), "--profile", "auto", "--steps", "2", "--W", "32"]
+    assert main([*paint, "--H", "32", "--output", str(target)]) == 0
+    assert "; profile balanced" in capsys.readouterr().err
+    assert json.loads(Image.open(target).text["pleinair"])["profile"] == "balanced"
