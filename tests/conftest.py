@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -37,6 +37,14 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Make], Path
         return folder
 
     return get
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Compiled models are kept in the run's own folder, not among the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PLEINAIR_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="session")
