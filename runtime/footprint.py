@@ -6,7 +6,7 @@ to err by a little too much.
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,13 @@ from .bundle import Bundle
 from .engines.protocol import Shapes
 from .errors import SettingError
 
-# Beside its weights: the graph itself, generated code, what the allocator leaves in between.
-_SHARE, _GRAPH = 1.1, 32 << 20
+# In weights, while it is compiled (by ONNX Runtime they are there as stored and widened), and then.
+_COMPILING, _COMPILED = {"openvino": 1.0, "onnxruntime": 1.7}, 1.1
+_GRAPH = 32 << 20  # the graph itself, generated code
 # How many feature maps as large as the largest are held at once: engine -> UNet, VAE.
 _HELD = {"openvino": (24, 3), "onnxruntime": (24, 4)}
+# And how many matrices of attention's scores, of a head each; OpenVINO computes them in blocks.
+_SCORES = {"openvino": 0, "onnxruntime": 16}
 _OTHER = 16 << 20  # of text encoders and the safety checker, whose pictures are small
 
 _UNITS = {"": 1, **{f"{prefix}b": 1000**i for i, prefix in enumerate("kmg", 1)}}
@@ -39,7 +42,7 @@ def bytes_of(text: str | int | None) -> int | None:
 def footprint(
     path: Path, engine: str, bundle: Bundle, part: str, shapes: Shapes, cut: Cut | None = None
 ) -> int:
-    """Bytes that the graph of a part in the file at `path` takes when it works.
+    """Bytes that the graph of a part in the file at `path` takes at most.
 
     part: as in `Bundle.graphs`, or a ControlNet's. shapes: of its inputs, by our names.
     cut: of a UNet's shallow part there are the weights above the cut alone.
@@ -48,7 +51,8 @@ def footprint(
     if cut and cut.shallow:
         levels = bundle.skip_connections or 1
         packed = packed * (cut.branch + 1) // levels  # the uppermost are the smallest
-    return int(_SHARE * packed) + _GRAPH + _working(engine, bundle, part, shapes)
+    working = _working(engine, bundle, part, shapes)
+    return _GRAPH + int(max(_COMPILING[engine] * packed, _COMPILED * packed + working))
 
 
 def weights(path: Path) -> int:
@@ -64,7 +68,8 @@ def _working(engine: str, bundle: Bundle, part: str, shapes: Shapes) -> int:
     of_unet, of_vae = _HELD[engine]
     cells = {name: math.prod((shape[0], *shape[2:])) for name, shape in shapes.items()}
     if part.startswith(("unet", "controlnet")):
-        return 4 * of_unet * cells["sample"] * _width(bundle.unet_config, 0, 320)
+        maps = of_unet * cells["sample"] * _width(bundle.unet_config, 0, 320)
+        return 4 * (maps + _SCORES[engine] * _attention(bundle.unet_config, shapes["sample"]))
     if part == "vae_encoder":
         return 4 * of_vae * cells["sample"] * _width(bundle.vae_config, 0, 128)
     if part == "vae_decoder":
@@ -73,6 +78,13 @@ def _working(engine: str, bundle: Bundle, part: str, shapes: Shapes) -> int:
     if part == "vae_decoder_tiny":
         return 4 * of_vae * cells["latent_sample"] * bundle.vae_scale_factor**2 * 64
     return _OTHER
+
+
+def _attention(config: Mapping[str, Any], sample: Sequence[int]) -> int:
+    """Scores of one head where attention is largest: each cell's with each."""
+    blocks = config.get("down_block_types", ())
+    level = next((i for i, block in enumerate(blocks) if "CrossAttn" in block), 0)
+    return int(sample[0]) * (math.prod(sample[2:]) // 4**level) ** 2
 
 
 def _width(config: Mapping[str, Any], level: int, default: int) -> int:

@@ -66,7 +66,8 @@ class Pipelines:
             own = [lora.read(path, weight) for path, weight in picture.loras]
             pipe = StableDiffusionPipeline(
                 *(self.bundle, self._engine, [*self._loras, *own]),
-                *(self._embeddings, self._controlnets, picture.profile, self._options.max_memory),
+                *(self._embeddings, self._controlnets, picture.profile),
+                max_memory=self._options.max_memory,
             )
             self._last = wanted, pipe
         return self._last[1]

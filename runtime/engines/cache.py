@@ -3,6 +3,7 @@
 OpenVINO has a cache of its own, its CACHE_DIR; docs/decisions/0024 says why this is another.
 """
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -48,7 +49,8 @@ class Cache:
             os.replace(part, file)
             self._remove_oldest()
         except OSError as error:
-            part.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                part.unlink()
             log.warning(
                 "%s: compiled models cannot be kept there (%s); name another folder as cache_dir, "
                 "or None for no cache",
@@ -88,13 +90,20 @@ def identity(file: Path) -> list[Any]:
     return [str(file.resolve()), facts.st_size, facts.st_mtime_ns]
 
 
-def user_folder() -> Path:
-    """Where this user's programs keep what they can make again; $PLEINAIR_CACHE is another."""
+def user_folder() -> Path | None:
+    """Where this user's programs keep what they can make again; None for one without a home.
+
+    The environment's PLEINAIR_CACHE is another.
+    """
     named = os.environ.get("PLEINAIR_CACHE")
     if named:
         return Path(named)
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData/Local") / "pleinair"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "pleinair"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pleinair"
+    system, own = {
+        "win32": ("LOCALAPPDATA", "AppData/Local"),
+        "darwin": ("", "Library/Caches"),
+    }.get(sys.platform, ("XDG_CACHE_HOME", ".cache"))
+    if given := os.environ.get(system):
+        return Path(given) / "pleinair"
+    with contextlib.suppress(RuntimeError):
+        return Path.home() / own / "pleinair"
+    return None
