@@ -17,10 +17,10 @@ from .engines.protocol import Shapes
 from .errors import SettingError
 
 # In weights, while it is compiled (by ONNX Runtime they are there as stored and widened), and then.
-_COMPILING, _COMPILED = {"openvino": 1.0, "onnxruntime": 1.7}, 1.1
-_GRAPH = 32 << 20  # the graph itself, generated code
+_COMPILING, _COMPILED = {"openvino": 1.0, "onnxruntime": 1.8}, 1.1
+_GRAPH = 64 << 20  # the graph itself, generated code
 # How many feature maps as large as the largest are held at once: engine -> UNet, VAE.
-_HELD = {"openvino": (24, 3), "onnxruntime": (24, 4)}
+_HELD = {"openvino": (30, 3), "onnxruntime": (30, 4)}
 # And how many matrices of attention's scores, of a head each; OpenVINO computes them in blocks.
 _SCORES = {"openvino": 0, "onnxruntime": 16}
 _OTHER = 16 << 20  # of text encoders and the safety checker, whose pictures are small
