@@ -40,17 +40,26 @@ def bytes_of(text: str | int | None) -> int | None:
 
 
 def footprint(
-    path: Path, engine: str, bundle: Bundle, part: str, shapes: Shapes, cut: Cut | None = None
+    path: Path,
+    engine: str,
+    bundle: Bundle,
+    part: str,
+    shapes: Shapes,
+    cut: Cut | None = None,
+    changed: bool = False,
 ) -> int:
     """Bytes that the graph of a part in the file at `path` takes at most.
 
     part: as in `Bundle.graphs`, or a ControlNet's. shapes: of its inputs, by our names.
     cut: of a UNet's shallow part there are the weights above the cut alone.
+    changed: by LoRA files: the new ones are held as they would be stored, and as they are packed.
     """
     packed = weights(path)
     if cut and cut.shallow:
         levels = bundle.skip_connections or 1
         packed = packed * (cut.branch + 1) // levels  # the uppermost are the smallest
+    if changed:
+        packed += packed // 2
     working = _working(engine, bundle, part, shapes)
     return _GRAPH + int(max(_COMPILING[engine] * packed, _COMPILED * packed + working))
 
@@ -72,11 +81,10 @@ def _working(engine: str, bundle: Bundle, part: str, shapes: Shapes) -> int:
         return 4 * (maps + _SCORES[engine] * _attention(bundle.unet_config, shapes["sample"]))
     if part == "vae_encoder":
         return 4 * of_vae * cells["sample"] * _width(bundle.vae_config, 0, 128)
-    if part == "vae_decoder":
-        pixels = cells["latent_sample"] * bundle.vae_scale_factor**2
-        return 4 * of_vae * pixels * _width(bundle.vae_config, 1, 256)
-    if part == "vae_decoder_tiny":
-        return 4 * of_vae * cells["latent_sample"] * bundle.vae_scale_factor**2 * 64
+    if part.startswith("vae_decoder"):
+        pixels = cells["latent_sample"] * bundle.vae_scale_factor * bundle.vae_scale_factor
+        tiny = part == "vae_decoder_tiny"
+        return 4 * of_vae * pixels * (64 if tiny else _width(bundle.vae_config, 1, 256))
     return _OTHER
 
 

@@ -476,7 +476,8 @@ class StableDiffusionPipeline:
 
         needs = 0
         if self._shelf.most is not None:
-            needs = footprint(path, self.engine.name, self.bundle, part, shapes, cut)
+            how = part, shapes, cut, bool(changes)
+            needs = footprint(path, self.engine.name, self.bundle, *how)
         place = part, cut is not None and cut.shallow
         return self._shelf.graph(place, (shapes, cut), needs, compile)
 

@@ -77,8 +77,11 @@ def shapes(path: Path) -> Shapes:
 
 def weights(path: Path) -> int:
     """Bytes of all initializers, those in half precision as float32; none is loaded."""
-    graph = _message(_mapped(path), _GRAPH)
-    tensors = [_Tensor.parse(v) for n, _, v, _ in protobuf.fields(graph) if n == _INITIALIZER]
+    try:
+        graph = _message(_mapped(path), _GRAPH)
+        tensors = [_Tensor.parse(v) for n, _, v, _ in protobuf.fields(graph) if n == _INITIALIZER]
+    except (OSError, ValueError, IndexError) as error:
+        raise AdapterError(f"{path}: not a whole ONNX graph ({error}); export it anew") from error
     widths = {kind: np.dtype(name).itemsize for kind, name in _TYPES.items()} | {_HALF: 4}
     # What is of no kind that weights are of is an index or a shape: a few numbers.
     return sum(math.prod(tensor.dims) * widths.get(tensor.type, 8) for tensor in tensors)

@@ -188,3 +188,5 @@ def test_a_shallow_part_is_counted_as_the_small_one(exported_openvino: Path) -> 
         for cut in (Cut(0, shallow=True), Cut(3, shallow=True), Cut(3, shallow=False), None)
     ]
     assert needs[0] < needs[1] < needs[2] == needs[3]
+    changed = footprint(file, "openvino", pipe.bundle, "unet", shapes, changed=True)
+    assert changed > needs[3]
