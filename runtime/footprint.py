@@ -92,7 +92,8 @@ def _attention(config: Mapping[str, Any], sample: Sequence[int]) -> int:
     """Scores of one head where attention is largest: each cell's with each."""
     blocks = config.get("down_block_types", ())
     level = next((i for i, block in enumerate(blocks) if "CrossAttn" in block), 0)
-    return int(sample[0]) * (math.prod(sample[2:]) // 4**level) ** 2
+    cells = math.prod(sample[2:]) >> 2 * level
+    return sample[0] * cells * cells
 
 
 def _width(config: Mapping[str, Any], level: int, default: int) -> int:
