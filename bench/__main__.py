@@ -7,7 +7,7 @@ from typing import NoReturn
 
 from pleinair.runtime.exits import exit_code
 
-from . import environments, fixture, peers, quality, single_file, soak, speed, unet
+from . import environments, fixture, peers, quality, single_file, soak, speed, start, unet
 
 
 class _Parser(argparse.ArgumentParser):
@@ -23,7 +23,8 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m pleinair.bench", description="Measure Pleinair, alone and beside others."
     )
     commands = made.add_subparsers(metavar="COMMAND", required=True)
-    for command in (fixture, single_file, environments, speed, peers, quality, soak, unet):
+    commands_of = (fixture, single_file, environments, speed, peers, quality, soak, start, unet)
+    for command in commands_of:
         command.add_to(commands)
     return made
 

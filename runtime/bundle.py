@@ -155,6 +155,11 @@ class Bundle:
         return read_json(self.path / "unet" / "config.json", optional=True)
 
     @property
+    def vae_config(self) -> Mapping[str, Any]:
+        """The VAE's, as the UNet's."""
+        return read_json(self.path / "vae_decoder" / "config.json", optional=True)
+
+    @property
     def skip_connections(self) -> int | None:
         """How many the UNet has; None for the layouts that do not say."""
         config = self.unet_config

@@ -1,7 +1,6 @@
 """Text, or text and a picture, to latents to picture."""
 
 import logging
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from .engines.protocol import Engine, Graph, Renamed, Shapes
 from .enlarging import Enlargement
 from .errors import SettingError
 from .feature_cache import Caching
+from .footprint import bytes_of, footprint, weights
 from .guidance_interval import GuidanceInterval
 from .images.original import Canvas, Original
 from .images.pixels import as_picture, from_decoder
@@ -36,6 +36,7 @@ from .run import Job, Run, StageCallback, StepCallback
 from .safety import tell_of_unused
 from .schedulers.lcm import LCM
 from .settings import Settings, consecutive, repeated, seeds_of
+from .shelf import Shelf
 from .sizes import Pair, Sizes
 from .span import Span
 from .text.tokenizer import ClipTokenizer
@@ -65,6 +66,7 @@ class StableDiffusionPipeline:
         embeddings: Sequence[Embedding] = (),
         controlnets: Sequence[ControlNet] = (),
         profile: str = "exact",
+        max_memory: str | int | None = None,
     ) -> None:
         self.bundle = bundle
         self.engine = engine
@@ -85,8 +87,10 @@ class StableDiffusionPipeline:
         }
         self._changes = adapted(bundle.graphs[engine.format], loras, words)
         self.profile.check(bundle, engine.format, loras="unet" in self._changes)
-        self._compiled: dict[tuple[str, bool], tuple[Any, Graph]] = {}
-        self._compiling = threading.Lock()
+        self._shelf = Shelf(bytes_of(max_memory))
+        for part in ("unet", "vae_decoder") if max_memory is not None else ():
+            path = bundle.graph(self.profile.part(part), engine.format)
+            self._shelf.check(part, weights(path))  # at any size
         self._colours: LatentColours | None = None
 
     @classmethod
@@ -98,7 +102,8 @@ class StableDiffusionPipeline:
         device: str = "auto",
         profile: str = "exact",
         threads: int | None = None,
-        cache_dir: str | Path | None = None,
+        max_memory: str | int | None = None,
+        cache_dir: str | Path | None = "auto",
         inference_precision: str | None = "f32",
         tokenizer: str | Path | None = None,
         loras: Sequence[lora.Named] = (),
@@ -115,7 +120,12 @@ class StableDiffusionPipeline:
             `pleinair tune` recommends, else exact, as it is with LoRA files.
         threads: CPU threads; None leaves it to the engine. On the CPU engine "auto", and then
             these too, follow `pleinair tune` where it has measured the model on this machine.
-        cache_dir: where OpenVINO keeps compiled models.
+        max_memory: "2GB", or bytes that the process may take: parts of the model are then loaded
+            when they work, and dropped where others need their room. It changes no picture. None
+            keeps all of them.
+        cache_dir: where compiled models are kept for the next start, without their weights (a few
+            megabytes each, by OpenVINO on CPUs); "auto" is the user's cache folder, or the
+            environment's PLEINAIR_CACHE; None keeps none.
         inference_precision: OpenVINO's precision hint; "f32" is exact.
         tokenizer: a folder with the tokenizer's files, for models that come without.
         loras: LoRA, LoHa or LoKr files; each a path, (path, weight) or "path:0.8".
@@ -136,6 +146,7 @@ class StableDiffusionPipeline:
             [inversion.opened(named) for named in embeddings],
             opened(controlnet),
             profile,
+            max_memory,
         )
 
     def __call__(
@@ -457,23 +468,24 @@ class StableDiffusionPipeline:
 
         residuals: inputs that the UNet takes from ControlNets, which depend on its shapes alone.
         cut: the UNet handing out its deep features, or its part above them, kept beside it.
-        Only one size is kept, so that a server that is asked for many holds the weights once.
+        Only one size is kept, so that a server that is asked for many holds the weights once. With
+        max_memory it is compiled when it is called: see `shelf.Shelf`.
         """
-        with self._compiling:
-            place, wanted = (part, cut is not None and cut.shallow), (shapes, cut)
-            kept, graph = self._compiled.get(place, (None, None))
-            if graph is None or kept != wanted:
-                self._compiled.pop(place, None)
-                net = self.controlnets.get(part)
-                form = self.engine.format
-                path = net.graph(form) if net else self.bundle.graph(self.profile.part(part), form)
-                names = self.bundle.input_names.get(part, {})
-                named = {names.get(name, name): shape for name, shape in shapes.items()}
-                changes = self._changes.get(part)
-                compiled = self.engine.compile(path, named, changes, residuals, cut)
-                graph = Renamed(compiled, names)
-                self._compiled[place] = wanted, graph
-            return graph
+        net, form = self.controlnets.get(part), self.engine.format
+        path = net.graph(form) if net else self.bundle.graph(self.profile.part(part), form)
+        names = self.bundle.input_names.get(part, {})
+        named = {names.get(name, name): shape for name, shape in shapes.items()}
+        changes = self._changes.get(part)
+
+        def compile() -> Graph:
+            return Renamed(self.engine.compile(path, named, changes, residuals, cut), names)
+
+        needs = 0
+        if self._shelf.most is not None:
+            how = part, shapes, cut, bool(changes)
+            needs = footprint(path, self.engine.name, self.bundle, *how)
+        place = part, cut is not None and cut.shallow
+        return self._shelf.graph(place, (shapes, cut), needs, compile)
 
     def scheduler(self, settings: Settings) -> schedulers.Scheduler:
         """A fresh scheduler for one picture, its timesteps set."""

@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
+from pleinair.runtime.shelf import Shelf
+
 
 class Evaluation(NamedTuple):
     """kind: "plain", "whole" (hands its deep features out) or "shallow"; file: the graph's."""
@@ -39,7 +41,7 @@ def watched(pipe: Any, monkeypatch: pytest.MonkeyPatch) -> list[Evaluation]:
         return _Watched(graph, kind, path, seen)
 
     monkeypatch.setattr(pipe.engine, "compile", compiled)
-    monkeypatch.setattr(pipe, "_compiled", {})
+    monkeypatch.setattr(pipe, "_shelf", Shelf())
     return seen
 
 

@@ -7,6 +7,7 @@ A replaced weight becomes a stub that says "my data lie elsewhere", and the data
 Runtime beside the graph. So a weight may change its shape, and no graph grows past protobuf's 2 GB.
 """
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,7 +27,8 @@ _INPUT, _OUTPUT, _NODE_NAME, _OPERATOR = 1, 2, 3, 4  # of NodeProto
 _DIMS, _TYPE, _FLOATS, _NAME, _RAW, _EXTERNAL, _LOCATION = 1, 2, 4, 8, 9, 13, 14  # of TensorProto
 _KEY, _VALUE = 1, 2  # of StringStringEntryProto
 
-_TYPES = {1: "<f4", 10: "<f2", 11: "<f8", 2: "u1", 3: "i1"}  # TensorProto.DataType
+_HALF = 10
+_TYPES = {1: "<f4", _HALF: "<f2", 11: "<f8", 2: "u1", 3: "i1"}  # TensorProto.DataType
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,18 @@ def shapes(path: Path) -> Shapes:
         name: tuple(tensor.dims[::-1] if transposed else tensor.dims)
         for name, (tensor, transposed) in found.items()
     }
+
+
+def weights(path: Path) -> int:
+    """Bytes of all initializers, those in half precision as float32; none is loaded."""
+    try:
+        graph = _message(_mapped(path), _GRAPH)
+        tensors = [_Tensor.parse(v) for n, _, v, _ in protobuf.fields(graph) if n == _INITIALIZER]
+    except (OSError, ValueError, IndexError) as error:
+        raise AdapterError(f"{path}: not a whole ONNX graph ({error}); export it anew") from error
+    widths = {kind: np.dtype(name).itemsize for kind, name in _TYPES.items()} | {_HALF: 4}
+    # What is of no kind that weights are of is an index or a shape: a few numbers.
+    return sum(math.prod(tensor.dims) * widths.get(tensor.type, 8) for tensor in tensors)
 
 
 def patch(path: Path, changes: Changes) -> PatchedGraph:

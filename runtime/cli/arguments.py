@@ -555,5 +555,19 @@ def _model(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument("--threads", type=int, metavar="N", help="default: the physical cores")
     group.add_argument(
-        "--cache-dir", type=Path, metavar="FOLDER", help="keep compiled models for a faster start"
+        "--max-memory",
+        metavar="SIZE",
+        help="such as 2GB: load the model's parts when they work, and drop them where others need "
+        "room; the picture is the same, and the next one waits for them again",
+    )
+    cache = group.add_mutually_exclusive_group()
+    cache.add_argument(
+        "--cache-dir",
+        default="auto",
+        metavar="FOLDER",
+        help="where compiled models, a few megabytes each, are kept for a faster start (default: "
+        "the user's cache folder)",
+    )
+    cache.add_argument(
+        "--no-cache", action="store_const", const=None, dest="cache_dir", help="keep none"
     )

@@ -23,6 +23,7 @@ _ELSEWHERE = {
     "params_from",
     "threads",
     "cache_dir",
+    "max_memory",
     "model",
     "tokenizer",
     "lora_dir",

@@ -69,6 +69,7 @@ class Pipelines:
             pipe = StableDiffusionPipeline(
                 *(self.bundle, self._engine(wanted[1]), [*self._loras, *own]),
                 *(self._embeddings, self._controlnets, wanted[1]),
+                max_memory=self._options.max_memory,
             )
             self._last = wanted, pipe
         return self._last[1]

@@ -7,6 +7,7 @@ from pathlib import Path
 from ..bundle import EXPORT_HINT, Bundle
 from ..errors import EngineError, SettingError
 from ..tuning import Setup
+from .cache import user_folder
 from .onnxruntime import OnnxRuntimeEngine
 from .openvino import OpenVinoEngine
 from .protocol import Engine
@@ -21,7 +22,7 @@ def choose(
     engine: str = "auto",
     device: str = "auto",
     threads: int | None = None,
-    cache_dir: str | Path | None = None,
+    cache_dir: str | Path | None = "auto",
     inference_precision: str | None = "f32",
     tuned: Setup | None = None,
 ) -> Engine:
@@ -30,6 +31,7 @@ def choose(
     engine: "openvino", "onnxruntime", or "auto".
     device: "cpu", "cuda", any name that the engine itself knows, or "auto": CUDA where its
         provider really opens a session, else the CPU.
+    cache_dir: "auto" is this user's cache folder, None no cache.
     tuned: what "auto" is on the CPU; `threads` wins over its own.
     Raises EngineError where what was asked for is not there; "auto" falls back, and logs why.
     """
@@ -37,6 +39,9 @@ def choose(
         raise SettingError(f"engine {engine!r} is unknown; choose from: {', '.join(ENGINES)}")
     if threads is not None and threads < 1:
         raise SettingError(f"threads is {threads}; give 1 or more")
+
+    if cache_dir == "auto":
+        cache_dir = user_folder()
 
     def openvino(device: str) -> Engine:
         format = "openvino" if "openvino" in bundle.graphs else "onnx"

@@ -12,6 +12,7 @@ from ..adapters.changes import Changes
 from ..adapters.deep_features import Cut, cut_onnx
 from ..adapters.residuals import add_to_onnx
 from ..errors import EngineError
+from .heap import give_back
 from .protocol import Feeds, Shapes, conform, first_line
 
 _PROVIDERS = {"CPU": "CPUExecutionProvider", "CUDA": "CUDAExecutionProvider"}
@@ -79,6 +80,7 @@ class OnnxRuntimeEngine:
                 "its CUDA and cuDNN libraries or the driver are missing"
             )
         _check_inputs(path, session, shapes)
+        give_back()  # what widening and packing the weights took
         return OnnxRuntimeGraph(session, patched.weights if patched else None)
 
 

@@ -1,6 +1,7 @@
 """OpenVINO: the CPU's own engine here, and Intel's GPUs and NPUs by the same names."""
 
 import threading
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from ..adapters.deep_features import Cut, cut_openvino
 from ..adapters.residuals import add_to_openvino
 from ..errors import EngineError
 from . import telemetry
+from .cache import Cache, identity, key_of
+from .mapped import read_once
 from .protocol import Feeds, Shapes, conform, first_line
 
 _importing = threading.Lock()
@@ -24,7 +27,7 @@ class OpenVinoEngine:
 
     device: an OpenVINO device name; any case.
     threads: CPU threads; None leaves it to OpenVINO (one a physical core).
-    cache_dir: compiled models are kept there and found again.
+    cache_dir: compiled models are kept there and found again; None keeps none.
     inference_precision: "f32" computes in full precision; "bf16", "f16" or None (the device's own
         choice) may trade digits for time where the hardware has them.
     """
@@ -46,16 +49,21 @@ class OpenVinoEngine:
         self._config: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
         if threads is not None:
             self._config["INFERENCE_NUM_THREADS"] = threads
-        if cache_dir is not None:
-            self._config["CACHE_DIR"] = str(cache_dir)
         if inference_precision is not None:
             self._config["INFERENCE_PRECISION_HINT"] = inference_precision
+        self._cache: Cache | None = None
         family = self.device.partition(":")[0].partition(".")[0]
         present = {name.partition(".")[0] for name in self._core.available_devices}
         if family not in present | {"AUTO", "HETERO", "MULTI", "BATCH"}:
             raise EngineError(
                 f"OpenVINO finds no device {device!r} here; it finds: {', '.join(sorted(present))}"
             )
+        if cache_dir is not None and family != "CPU":
+            self._config["CACHE_DIR"] = str(cache_dir)  # theirs: kernels are in it too
+        elif cache_dir is not None and "WEIGHTS_PATH" in self._core.get_property(
+            self.device, "SUPPORTED_PROPERTIES"
+        ):
+            self._cache = Cache(Path(cache_dir))
 
     def compile(
         self,
@@ -65,21 +73,77 @@ class OpenVinoEngine:
         residuals: Shapes | None = None,
         cut: Cut | None = None,
     ) -> "OpenVinoGraph":
+        def compiled(config: Mapping[str, Any]) -> Any:
+            model = self._model(path, shapes, changes, residuals, cut)
+            return self._core.compile_model(model, self.device, {**self._config, **config})
+
+        weights = path.with_suffix(".bin")
         try:
-            model = self._core.read_model(path)
-            if changes:
-                openvino_model.patch(model, changes)
-            if residuals:
-                add_to_openvino(model, residuals)
-            _take_fractions(model)
-            _reshape(model, shapes)
-            if cut:
-                cut_openvino(model, cut)
-            return OpenVinoGraph(self._core.compile_model(model, self.device, self._config))
+            with read_once(weights):
+                # What is kept says where in the file its weights are: changed ones are in none.
+                if self._cache is None or changes or path.suffix != ".xml":
+                    return OpenVinoGraph(compiled({}))
+                key = self._key([path, weights], shapes, residuals, cut)
+                config = {"CACHE_MODE": "OPTIMIZE_SIZE", "WEIGHTS_PATH": str(weights)}
+                model = self._kept(self._cache, key, config)
+                if model is None:
+                    model = compiled(config)
+                    self._cache.write(key, model.export_model().getvalue())
+                return OpenVinoGraph(model)
         except RuntimeError as error:
             raise EngineError(
                 f"{path}: OpenVINO cannot compile it for {self.device}: {first_line(error)}"
             ) from error
+
+    def _model(
+        self,
+        path: Path,
+        shapes: Shapes,
+        changes: Changes | None,
+        residuals: Shapes | None,
+        cut: Cut | None,
+    ) -> Any:
+        """The openvino.Model as it is to be compiled."""
+        model = self._core.read_model(path)
+        if changes:
+            openvino_model.patch(model, changes)
+        if residuals:
+            add_to_openvino(model, residuals)
+        _take_fractions(model)
+        _reshape(model, shapes)
+        if cut:
+            cut_openvino(model, cut)
+        return model
+
+    def _key(
+        self, files: Sequence[Path], shapes: Shapes, residuals: Shapes | None, cut: Cut | None
+    ) -> str:
+        import openvino
+
+        device = "FULL_DEVICE_NAME", "OPTIMIZATION_CAPABILITIES"
+        ends = [
+            sorted((name, [*map(int, shape)]) for name, shape in (each or {}).items())
+            for each in (shapes, residuals)
+        ]
+        return key_of(
+            {
+                "engine": openvino.get_version(),
+                "device": [str(self._core.get_property(self.device, name)) for name in device],
+                "precision": self._config.get("INFERENCE_PRECISION_HINT"),
+                "files": [identity(file) for file in files],
+                "graph": [ends, cut and [cut.branch, cut.shallow]],
+            }
+        )
+
+    def _kept(self, cache: Cache, key: str, config: Mapping[str, Any]) -> Any:
+        """The compiled model of an earlier run; None where there is none of use."""
+        content = cache.read(key)
+        if content is None:
+            return None
+        try:
+            return self._core.import_model(content, self.device, {**self._config, **config})
+        except RuntimeError:  # it is compiled anew then, and kept in its place
+            return None
 
 
 class OpenVinoGraph:

@@ -1,0 +1,261 @@
+"""Compiled models kept on disk: found again, kept apart, and never trusted blindly."""
+
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pleinair.runtime import StableDiffusionPipeline, catalog
+from pleinair.runtime.adapters.deep_features import DEEP_FEATURES, Cut
+from pleinair.runtime.bundle import Bundle
+from pleinair.runtime.controlnet import ControlNet
+from pleinair.runtime.engines import cache
+from pleinair.runtime.engines.cache import Cache, user_folder
+from pleinair.runtime.engines.choice import choose
+from pleinair.runtime.engines.openvino import OpenVinoEngine
+
+BUNDLE = Bundle.open(catalog.bundled())
+FILE = BUNDLE.graph("unet", "openvino")
+WIDTH = BUNDLE.unet_config["cross_attention_dim"]
+SHAPES = {"sample": (1, BUNDLE.latent_channels, 8, 8), "encoder_hidden_states": (1, 77, WIDTH)}
+DECODER = BUNDLE.graph("vae_decoder", "openvino")
+LATENTS = {"latent_sample": (1, BUNDLE.latent_channels, 4, 4)}
+
+
+class Counting:
+    """An openvino.Core that notes what it is asked to do."""
+
+    def __init__(self, core: Any) -> None:
+        self.core, self.asked = core, []
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("compile_model", "import_model"):
+            self.asked.append(name.partition("_")[0])
+        return getattr(self.core, name)
+
+
+def engine(folder: Path | None, **options: Any) -> OpenVinoEngine:
+    made = OpenVinoEngine(cache_dir=folder, **options)
+    made._core = Counting(made._core)
+    return made
+
+
+def made_of(shapes: dict[str, Any], seed: int = 0) -> dict[str, np.ndarray]:
+    random = np.random.default_rng(seed)
+    return {name: random.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+
+
+def decoded(engine: OpenVinoEngine) -> np.ndarray:
+    return next(iter(engine.compile(DECODER, LATENTS)(made_of(LATENTS)).values()))
+
+
+@pytest.fixture(scope="module")
+def right() -> np.ndarray:
+    return decoded(engine(None))
+
+
+def test_the_second_time_nothing_is_compiled(tmp_path: Path, right: np.ndarray) -> None:
+    asked = []
+    for options in ({}, {}, {"threads": 1}):
+        again = engine(tmp_path, **options)
+        assert np.array_equal(decoded(again), right)
+        asked += again._core.asked
+    assert asked == ["compile", "import", "import"]
+    (file,) = tmp_path.iterdir()
+    # A few bytes for each operation: the weights stay where they are.
+    assert file.stat().st_size < DECODER.stat().st_size * 3
+
+
+def kinds() -> Iterator[tuple[str, dict[str, Any], dict[str, np.ndarray]]]:
+    """All ways in which one file becomes different graphs: name, how it is compiled, its feeds."""
+    config = {name: BUNDLE.unet_config[name] for name in ("block_out_channels", "layers_per_block")}
+    ends = ControlNet(Path(), {}, config).residuals(1, 8, 8)
+    larger = {**SHAPES, "sample": (1, BUNDLE.latent_channels, 8, 16)}
+    tripled = {"mid_block.resnets.0.conv1.weight": lambda weight: weight * 3}
+    yield "plain", {"shapes": SHAPES}, {}
+    yield "larger", {"shapes": larger}, {}
+    yield "steered", {"shapes": SHAPES, "residuals": ends}, made_of(ends, 1)
+    yield "changed", {"shapes": SHAPES, "changes": tripled}, {}
+    for branch in (0, 1):
+        yield f"whole {branch}", {"shapes": SHAPES, "cut": Cut(branch, shallow=False)}, {}
+
+
+def answers(folder: Path) -> tuple[dict[str, np.ndarray], set[str]]:
+    """Graph -> what it says, and those that were compiled."""
+    said: dict[str, np.ndarray] = {}
+    compiled = set()
+
+    def ask(name: str, how: dict[str, Any], feeds: dict[str, np.ndarray]) -> None:
+        runner = engine(folder)
+        found = runner.compile(FILE, **how)(feeds)
+        said[name] = found.pop("out_sample")
+        compiled.update({name} if "compile" in runner._core.asked else ())
+        for features in found.values():
+            shallow = {**how, "cut": Cut(how["cut"].branch, shallow=True)}
+            ask(name.replace("whole", "shallow"), shallow, {**feeds, DEEP_FEATURES: features * 2})
+
+    for name, how, more in kinds():
+        ask(name, how, {**made_of(how["shapes"]), "timestep": np.array(501.5), **more})
+    return said, compiled
+
+
+def test_one_file_opened_in_many_ways(tmp_path: Path) -> None:
+    """No two of them are taken for each other, and each says again what it said at first."""
+    expected, compiled = answers(tmp_path)
+    assert compiled == expected.keys()
+    assert len(expected) == 8
+    found, compiled = answers(tmp_path)
+    assert compiled == {"changed"}  # its weights are in no file
+    for name, said in found.items():
+        assert np.array_equal(said, expected[name]), name
+    same = {"larger", "whole 0", "whole 1"}  # another shape, or what the plain one says
+    alike = [said for name, said in expected.items() if name not in same]
+    for i, one in enumerate(alike):
+        assert all(np.abs(one - other).max() > 1e-4 for other in alike[:i])
+
+
+def test_precisions_are_kept_apart(tmp_path: Path) -> None:
+    for precision in ("f32", "bf16", "f32", "bf16"):
+        decoded(engine(tmp_path, inference_precision=precision))
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_another_version_s_is_not_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import openvino
+
+    decoded(engine(tmp_path))
+    monkeypatch.setattr(openvino, "get_version", lambda: "2031.1")
+    later = engine(tmp_path)
+    decoded(later)
+    assert later._core.asked == ["compile"]
+
+
+def test_a_model_put_in_its_place_is_another(tmp_path: Path, right: np.ndarray) -> None:
+    file = tmp_path / "model" / DECODER.name
+    file.parent.mkdir()
+    for part in (DECODER, DECODER.with_suffix(".bin")):
+        (file.parent / part.name).write_bytes(part.read_bytes())
+    runner = engine(tmp_path / "cache")
+    feeds = made_of(LATENTS)
+    before = runner.compile(file, LATENTS)(feeds)
+    weights = file.with_suffix(".bin")
+    numbers = np.frombuffer(weights.read_bytes(), np.uint8).copy()
+    numbers[:2000] = 0
+    time = weights.stat().st_mtime_ns + 1
+    weights.unlink()
+    weights.write_bytes(numbers.tobytes())
+    os.utime(weights, ns=(time, time))
+    after = runner.compile(file, LATENTS)(feeds)
+    assert runner._core.asked == ["compile", "compile"]
+    (one,), (other,) = before.values(), after.values()
+    assert np.array_equal(one, right)
+    assert not np.array_equal(one, other)
+
+
+def shorter(content: bytes) -> bytes:
+    return content[: len(content) // 2]
+
+
+def garbled(content: bytes) -> bytes:
+    middle = len(content) // 2
+    return (
+        content[:middle]
+        + bytes(255 - byte for byte in content[middle:][:64])
+        + content[middle + 64 :]
+    )
+
+
+@pytest.mark.parametrize(
+    "spoil", [shorter, garbled, lambda _: b"", lambda content: os.urandom(len(content))]
+)
+def test_a_spoilt_one_is_made_anew(tmp_path: Path, right: np.ndarray, spoil: Any) -> None:
+    decoded(engine(tmp_path))
+    (file,) = tmp_path.iterdir()
+    file.write_bytes(spoil(file.read_bytes()))
+    for expected in ("compile", "import"):
+        runner = engine(tmp_path)
+        assert np.array_equal(decoded(runner), right)
+        assert runner._core.asked == [expected]
+
+
+def test_one_that_the_engine_refuses_is_made_anew(tmp_path: Path, right: np.ndarray) -> None:
+    """Whole, but of no use: a driver or a plugin was changed without its version."""
+    decoded(engine(tmp_path))
+    (file,) = tmp_path.iterdir()
+    Cache(tmp_path).write(file.stem, b"\0" * 4096)
+    runner = engine(tmp_path)
+    assert np.array_equal(decoded(runner), right)
+    assert runner._core.asked == ["import", "compile"]
+
+
+def test_a_folder_that_cannot_be_written(
+    tmp_path: Path, right: np.ndarray, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with caplog.at_level(logging.WARNING, logger="pleinair"):
+        assert np.array_equal(decoded(engine(tmp_path / "file" / "cache")), right)
+    (record,) = caplog.records
+    assert "cache_dir" in record.getMessage()
+    assert "\n" not in record.getMessage()
+
+
+def test_two_processes_at_once(tmp_path: Path, right: np.ndarray) -> None:
+    """They fill the same cache while they read from it, round after round."""
+    program = (
+        "import sys, test_cache\nfrom pathlib import Path\n"
+        "folder, right = Path(sys.argv[1]), test_cache.decoded(test_cache.engine(None))\n"
+        "for _ in range(4):\n"
+        "    for file in folder.glob('*.blob'): file.unlink(missing_ok=True)\n"
+        "    assert (test_cache.decoded(test_cache.engine(folder)) == right).all()\n"
+    )
+    paths = [str(Path(__file__).parent), *sys.path]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    both = [subprocess.Popen(command, env=environment) for _ in range(2)]
+    assert [one.wait(timeout=300) for one in both] == [0, 0]
+    assert [file.suffix for file in tmp_path.iterdir()] == [".blob"]
+    assert np.array_equal(decoded(engine(tmp_path)), right)
+
+
+def test_the_oldest_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "_MOST", 3200)
+    kept = Cache(tmp_path)
+    for age, key in enumerate("abc"):
+        kept.write(key, bytes(1000))
+        os.utime(tmp_path / f"{key}.blob", (age, age))
+    assert kept.read("a") == bytes(1000)  # used just now
+    kept.write("d", bytes(1000))
+    assert {file.stem for file in tmp_path.iterdir()} == {"a", "c", "d"}
+
+
+def test_where_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PLEINAIR_CACHE", str(tmp_path / "own"))
+    assert user_folder() == tmp_path / "own"
+    assert choose(BUNDLE, "openvino")._cache.folder == tmp_path / "own"
+    assert choose(BUNDLE, "openvino", cache_dir=tmp_path)._cache.folder == tmp_path
+    assert choose(BUNDLE, "openvino", cache_dir=None)._cache is None
+    monkeypatch.delenv("PLEINAIR_CACHE")
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert user_folder() == tmp_path / "pleinair"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(Path, "home", lambda: tmp_path)
+    assert user_folder() == tmp_path / ".cache" / "pleinair"
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert user_folder() == tmp_path / "Library" / "Caches" / "pleinair"
+
+
+def test_a_picture_is_the_same(tmp_path: Path) -> None:
+    pictures = [
+        StableDiffusionPipeline.from_pretrained(BUNDLE.path, engine="openvino", cache_dir=folder)(
+            "boat", seed=1, num_inference_steps=2
+        ).images[0]
+        for folder in (None, tmp_path, tmp_path)
+    ]
+    assert all(np.array_equal(pictures[0], picture) for picture in pictures)
