@@ -19,7 +19,7 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional
 
-from pleinair.bench.spread import table
+from pleinair.bench.markdown import table
 from pleinair.runtime.errors import SettingError
 
 from . import WORK
