@@ -8,11 +8,12 @@ Run from the repository root, in this order:
     python -m models.pocket.training.autoencoder --minutes 68
     python -m models.pocket.training.latents
     python -m models.pocket.training.diffusion --minutes 232 --lr 1e-3
+    python -m models.pocket.training.diffusion --minutes 275 --lr 3e-3 --singles 0.4
     python -m models.pocket.training.decoder --minutes 6
     python -m models.pocket.training.few_step --minutes 13
     python -m models.pocket.training.tiny_decoder --minutes 5
     python -m models.pocket.training.bundle
-    python -m models.pocket.training.classifier --minutes 48
+    python -m models.pocket.training.classifier --minutes 41
     python -m models.pocket.training.evaluate
     python -m models.pocket.training.sheets
     python -m models.pocket.training.curves

@@ -130,14 +130,17 @@ def wrapped(heading: str) -> str:
 def main() -> None:
     pocket = Path(__file__).parents[1]
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("sheets", nargs="*", choices=SHEETS, help="default: all of them")
+    names = ", ".join(SHEETS)
+    parser.add_argument("sheets", nargs="*", default=SHEETS, metavar="SHEET", help=f"of: {names}")
     parser.add_argument("--model", type=Path, default=pocket, help="a converted folder")
     parser.add_argument("--out", type=Path, default=WORK / "sheets", help="folder for the PNGs")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
+    if unknown := [name for name in args.sheets if name not in SHEETS]:
+        parser.error(f"there is no sheet {unknown[0]!r}; choose from: {names}")
     args.out.mkdir(parents=True, exist_ok=True)
     pipe = StableDiffusionPipeline.from_pretrained(args.model)
-    for name in args.sheets or SHEETS:
+    for name in args.sheets:
         paint(pipe, SHEETS[name](), args.seed).save(args.out / f"{name}.png")
         print(args.out / f"{name}.png")
 
