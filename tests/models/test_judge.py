@@ -24,6 +24,7 @@ from pleinair.models.pocket.training.classifier import (
     Examples,
     load_classifier,
     report,
+    write_classifier,
 )
 from pleinair.models.pocket.training.evaluate import (
     Evaluation,
@@ -54,6 +55,7 @@ from pleinair.models.pocket.training.metrics import (
 from pleinair.models.pocket.training.pictures import place, render
 from pleinair.models.pocket.training.scenes import Scene
 from pleinair.models.pocket.training.vocabulary import BACKGROUNDS
+from pleinair.runtime import StableDiffusionPipeline
 from pleinair.runtime.errors import SettingError
 
 THINGS = HEADS["thing"]
@@ -432,16 +434,26 @@ def test_the_classifier_reads_pictures_of_any_size_and_number() -> None:
 def test_a_classifier_of_other_words_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(classifier_module, "WORK", tmp_path)
-    with pytest.raises(SettingError, match=r"classifier\.pt is missing"):
+    monkeypatch.setattr(classifier_module, "JUDGE", tmp_path / "judge.safetensors")
+    with pytest.raises(SettingError, match=r"judge\.safetensors is missing"):
         load_classifier()
-    state = Classifier().state_dict()
-    torch.save({"module": state}, tmp_path / "classifier.pt")
+    model = Classifier()
+    write_classifier(model)
     assert not load_classifier().training
-    state["_extra_state"] = {**HEADS, "thing": THINGS[::-1]}
-    torch.save({"module": state}, tmp_path / "classifier.pt")
+    monkeypatch.setattr(model, "get_extra_state", lambda: {**HEADS, "thing": THINGS[::-1]})
+    write_classifier(model)
     with pytest.raises(SettingError, match="other words"):
         load_classifier()
+
+
+def test_the_shipped_classifier_tells_painted_things_apart() -> None:
+    """The judge's own weights, on the bundled model's pictures."""
+    pipe = StableDiffusionPipeline.from_pretrained(command.POCKET)
+    things = ["rocket", "panda", "pizza", "guitar", "sunflower", "bicycle", "crab", "anchor"]
+    pictures = [np.asarray(pipe(f"a {thing}", seed=3).images[0]) for thing in things]
+    reading = load_classifier().read(pictures)
+    named = [reading.best("thing", row)[0] for row in range(len(things))]
+    assert sum(a == b for a, b in zip(named, things, strict=True)) >= 7, named
 
 
 def test_the_report_is_of_fresh_renders_of_each_kind() -> None:

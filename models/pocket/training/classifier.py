@@ -5,24 +5,27 @@ than `pictures.place`, grounds of any colour as well as the named ones, squares 
 things of pairs and counts, a little blur, noise and change of colour, so that the softness of
 painted pictures does not decide. Held-out scenes are among them: it must know what it is to find.
 
-Writes `work/classifier.pt` and `work/classifier.csv`, then prints how often it is right on fresh
-renders in the very layout that the generative model is trained to paint.
+Writes `judge.safetensors` beside this file, and in `work/` its curves and state; then prints how
+often it is right on fresh renders in the very layout that the generative model is trained to paint.
 """
 
+import json
 from collections.abc import Sequence
 from itertools import pairwise
+from pathlib import Path
 from random import Random
 
 import numpy as np
 import torch
 from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional
 
 from pleinair.bench.markdown import table
 from pleinair.runtime.errors import SettingError
 
-from . import WORK
 from .judge import HEADS, SQUARE, Reading, judge, shares, square
 from .loop import autocast, parse_options, pick_device, train
 from .pictures import CENTRES, SIZE, Icons, as_tensor, render
@@ -30,6 +33,7 @@ from .scenes import Scene, draw_scene
 from .vocabulary import BACKGROUNDS
 from .workers import is_first_worker
 
+JUDGE = Path(__file__).with_name("judge.safetensors")
 INPUT = 64
 UNKNOWN = -100  # a label that cross_entropy passes over
 WEIGHTS = {"thing": 1.0, "style": 0.5, "background": 0.3, "number": 0.3}
@@ -85,7 +89,7 @@ class Classifier(nn.Module):
         # Weights fit any vocabulary of the same length; only the words tell that it changed.
         if state != HEADS:
             raise SettingError(
-                "work/classifier.pt knows other words than subjects.json; train it anew with: "
+                "the classifier knows other words than subjects.json; train it anew with: "
                 "python -m models.pocket.training.classifier --no-resume"
             )
 
@@ -105,13 +109,26 @@ class Classifier(nn.Module):
         return Reading(joined, torch.cat(features).numpy())
 
 
+def write_classifier(classifier: Classifier) -> None:
+    """As `JUDGE`: its matrices in half precision, its norms' vectors as they are."""
+    state = classifier.state_dict()
+    words = json.dumps(state.pop("_extra_state"))
+    tensors = {
+        name: (value.half() if value.ndim > 1 else value).cpu().contiguous()
+        for name, value in state.items()
+    }
+    save_file(tensors, JUDGE, {"words": words})
+
+
 def load_classifier() -> Classifier:
     """The trained classifier; SettingError where it is absent or was trained on other words."""
-    path = WORK / "classifier.pt"
-    if not path.is_file():
-        raise SettingError(f"{path} is missing; run: python -m models.pocket.training.classifier")
+    if not JUDGE.is_file():
+        raise SettingError(f"{JUDGE} is missing; run: python -m models.pocket.training.classifier")
+    with safe_open(JUDGE, "pt") as file:
+        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        state["_extra_state"] = json.loads(file.metadata()["words"])
     classifier = Classifier()
-    classifier.load_state_dict(torch.load(path, map_location="cpu")["module"])
+    classifier.load_state_dict(state)
     return classifier.to(pick_device()).eval()
 
 
@@ -247,8 +264,9 @@ def main() -> None:
     icons = Icons()
     train("classifier", classifier, Examples(icons), losses_on(classifier), options)
     if is_first_worker():
+        write_classifier(classifier)
         print("Right on fresh renders, in per cent (95 % Wilson interval):")
-        print(report(classifier.eval(), icons, number=1000))
+        print(report(load_classifier(), icons, number=1000))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
     python -m models.pocket.training.evaluate --steps 8 --scheduler dpmpp_2m --json figures.json
     python -m models.pocket.training.evaluate --against-steps 4 --against-scheduler lcm
 
-It trains nothing. `work/classifier.pt` names what is in each picture; real renders of the same
+It trains nothing. `judge.safetensors` names what is in each picture; real renders of the same
 scenes say how far the painted ones lie from them, and held-out renders what the VAE loses. With
 any `--against` option the prompts are painted a second time, from the same seeds, and the two ways
 are compared picture by picture. "Seen" and "held out" are as `scenes` defines them for training.
