@@ -41,9 +41,9 @@ def paint(job: dict[str, Any], watch: Watch) -> dict[str, Any]:
     }
 
 
-def opened(job: dict[str, Any]) -> Any:
-    """The pipeline of a job."""
-    options = {name: job[name] for name in ("engine", "device", "threads")}
+def opened(job: dict[str, Any], **more: Any) -> Any:
+    """The pipeline of a job. more: how else it is opened."""
+    options = {name: job[name] for name in ("engine", "device", "threads")} | more
     return Way.read(job["way"]).open(job["model"], inference_precision=job["precision"], **options)
 
 
