@@ -454,6 +454,7 @@ def test_pocket_without_torch(tmp_path: Path) -> None:
         "sys.exit(main(sys.argv[1:]))"
     )
     options = ["--samples", "12", "--steps", "6", "--prompts", str(tmp_path / "prompts.txt")]
+    options += ["--format", "openvino"]
     command = [sys.executable, "-c", code, str(folder), *options]
     done = subprocess.run(command, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr[-2000:]
