@@ -23,8 +23,8 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m pleinair.bench", description="Measure Pleinair, alone and beside others."
     )
     commands = made.add_subparsers(metavar="COMMAND", required=True)
-    commands_of = (fixture, single_file, environments, speed, peers, quality, soak, start, unet)
-    for command in commands_of:
+    rooms = fixture, single_file, environments, speed, peers, quality, soak, start, unet
+    for command in rooms:
         command.add_to(commands)
     return made
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 from PIL import Image, ImageDraw, ImageFont
 
+from pleinair.runtime.spread import Spread
+
 _WIDTH, _LABELS, _VALUES, _EDGE = 1400, 380, 170, 24  # pixels: all, left of bars, right of them
 _ROW, _BAR, _TITLE, _LEGEND, _AXIS = 40, 24, 52, 34, 34
 _TEXT, _HEADING = 18, 24
@@ -22,6 +24,10 @@ class Bar:
     parts: Mapping[str, float]
     low: float | None = None
     high: float | None = None
+
+    @classmethod
+    def of(cls, label: str, parts: Mapping[str, float], whole: Spread | None) -> "Bar":
+        return cls(label, parts, *((whole.low, whole.high) if whole else ()))
 
     @property
     def length(self) -> float:

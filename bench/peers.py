@@ -14,7 +14,6 @@ from pleinair.runtime import catalog
 from pleinair.runtime.bundle import Bundle
 from pleinair.runtime.errors import PleinairError, SettingError
 from pleinair.runtime.settings import Settings
-from pleinair.runtime.spread import Spread
 
 from . import chart, environments, machine, results, systems
 from .process import run_fresh
@@ -238,20 +237,15 @@ def _draw(rounds: Rounds) -> Image.Image:
             "decode": statistics.median(record["decode"] for record in records),
         }
         rest = {"the rest": max(0.0, whole.median - sum(stages.values()))} if whole else {}
-        seconds.append(_bar(name, stages | rest, whole))
+        seconds.append(chart.Bar.of(name, stages | rest, whole))
     ratios = [
-        _bar(name, {"ratio": ratio.median}, ratio)
+        chart.Bar.of(name, {"ratio": ratio.median}, ratio)
         for name, columns in rounds.ratios().items()
         if (ratio := columns[column])
     ]
     title = f"Times as fast as {rounds.baseline}, prompt to PNG"
     panels = chart.Panel("Seconds a picture", "s", seconds), chart.Panel(title, "x", ratios)
     return chart.draw(panels)
-
-
-def _bar(name: str, parts: Mapping[str, float], spread: Spread | None) -> chart.Bar:
-    ends = (spread.low, spread.high) if spread else (None, None)
-    return chart.Bar(name, parts, *ends)
 
 
 def _differing(own: Mapping[str, str], ours: Mapping[str, str]) -> str:

@@ -8,7 +8,6 @@ from typing import Any
 from PIL import Image
 
 from pleinair.runtime.errors import EngineError
-from pleinair.runtime.spread import Spread
 
 from . import chart, machine, roofline
 from .configuration import Configuration
@@ -191,9 +190,9 @@ class Report:
         for name, columns in spreads.items():
             whole = columns["s a picture"]
             records = [record for record in pictures.records if record["name"] == name]
-            seconds.append(chart.Bar(name, _by_stage(records), *_ends(whole)))
+            seconds.append(chart.Bar.of(name, _by_stage(records), whole))
         rates = [
-            chart.Bar(f"{row.name}: {row.part}", {"rate": row.rate.median}, *_ends(row.rate))
+            chart.Bar.of(f"{row.name}: {row.part}", {"rate": row.rate.median}, row.rate)
             for row in self.roofline()
             if row.rate and row.part.startswith(("unet", "vae_decoder"))
         ]
@@ -225,10 +224,6 @@ def _by_stage(records: list[Record]) -> dict[str, float]:
         )
         for name, value in stages.items()
     }
-
-
-def _ends(spread: Spread | None) -> tuple[float | None, float | None]:
-    return (spread.low, spread.high) if spread else (None, None)
 
 
 def _told(record: Record) -> str:

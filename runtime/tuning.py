@@ -21,6 +21,7 @@ from . import catalog, machine
 from .bundle import Bundle
 from .errors import SettingError
 from .profiles import AUTO, Profile
+from .replacing import replacing
 
 log = logging.getLogger("pleinair")
 
@@ -226,15 +227,12 @@ def _digest(text: str) -> str:
 
 def _replace(file: Path, content: Mapping[str, Any]) -> None:
     """Write JSON whole or not at all."""
-    partial = file.with_name(f".{file.name}.{os.getpid()}.partial")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-        os.replace(partial, file)
+        with replacing(file) as part:
+            part.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         raise SettingError(f"{file}: cannot be written: {error.strerror or error}") from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 @functools.cache

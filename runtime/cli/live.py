@@ -5,7 +5,6 @@ import base64
 import contextlib
 import io
 import os
-import secrets
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,6 +18,7 @@ from rich.segment import ControlType, Segment
 from rich.style import Style
 
 from ..errors import SettingError
+from ..replacing import replacing
 
 TERMINAL = "terminal"
 
@@ -79,14 +79,9 @@ class PreviewFile:
     def show(self, picture: Image.Image) -> None:
         info = PngInfo()
         info.add_text("Software", _MARK)
-        part = self._path.with_name(f".{self._path.name}.{secrets.token_hex(4)}.partial")
         # A full disk, or a viewer that holds the file: no reason to stop painting.
-        with contextlib.suppress(OSError):
-            try:
-                picture.save(part, format="PNG", pnginfo=info, compress_level=1)
-                os.replace(part, self._path)
-            finally:
-                part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError), replacing(self._path) as part:
+            picture.save(part, format="PNG", pnginfo=info, compress_level=1)
 
     def clear(self) -> None:
         with contextlib.suppress(OSError):

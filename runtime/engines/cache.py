@@ -9,12 +9,13 @@ import hashlib
 import json
 import logging
 import os
-import secrets
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from ..replacing import replacing
 
 log = logging.getLogger("pleinair")
 
@@ -42,15 +43,12 @@ class Cache:
     def write(self, key: str, content: bytes) -> None:
         """Keep `content`. Where that cannot be done it is said, and nothing else happens."""
         file = self._file(key)
-        part = file.with_name(f"{file.name}.{secrets.token_hex(4)}.partial")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            part.write_bytes(hashlib.sha256(content).digest() + content)
-            os.replace(part, file)
+            with replacing(file) as part:
+                part.write_bytes(hashlib.sha256(content).digest() + content)
             self._remove_oldest()
         except OSError as error:
-            with contextlib.suppress(OSError):
-                part.unlink()
             log.warning(
                 "%s: compiled models cannot be kept there (%s); name another folder as cache_dir, "
                 "or None for no cache",

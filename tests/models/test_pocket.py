@@ -9,6 +9,7 @@ from scipy import ndimage
 
 from pleinair.runtime import StableDiffusionPipeline, catalog
 from pleinair.runtime.bundle import Bundle
+from pleinair.runtime.images.similarity import psnr
 
 POCKET = Path(__file__).parents[2] / "models" / "pocket"
 LCM_LORA = POCKET / "source" / "lcm_lora" / "pytorch_lora_weights.safetensors"
@@ -57,10 +58,6 @@ def colour_at(picture: np.ndarray, x: int, y: int) -> str:
 
 def painted(pipe: StableDiffusionPipeline, prompt: Any, **settings: Any) -> list[np.ndarray]:
     return [np.asarray(image, float) for image in pipe(prompt, **settings).images]
-
-
-def psnr(first: np.ndarray, second: np.ndarray) -> float:
-    return float(10 * np.log10(255**2 / np.mean((first - second) ** 2)))
 
 
 def test_is_whole_and_small() -> None:
