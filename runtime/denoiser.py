@@ -1,7 +1,7 @@
 """The UNet as the denoising loop asks it: in tiles, with ControlNets, under guidance."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -25,8 +25,9 @@ class Denoiser:
     nets: the graphs of the ControlNets in `steering`.
     guidance: None asks the UNet once a step.
     tell: hears of ("denoise", tiles done, tiles of all steps).
-    interval: where guidance acts; the graphs are then made for a batch of one, and asked once for
-        each thing that is compared. None is in all steps, with one batch.
+    apart: the graphs are made for a batch of one, and asked once for each thing that guidance
+        compares; else for all of it at once.
+    interval: where guidance acts, if it is asked apart. None is in all steps.
     cache: deep features kept from step to step, which the UNet then hands out.
     """
 
@@ -36,9 +37,11 @@ class Denoiser:
     tiles: Tiles
     guidance: Guidance | None
     tell: Callable[[str, int, int], object]
+    apart: bool = False
     interval: GuidanceInterval | None = None
     cache: FeatureCache | None = None
     converged: bool = False
+    _added: dict[int, Array] = field(init=False, default_factory=dict)
 
     def __call__(
         self,
@@ -55,8 +58,9 @@ class Denoiser:
         told: the UNet's other inputs, which say what to paint.
         place: which step it is, of how many.
         """
-        batch, (step, steps) = len(told["encoder_hidden_states"]), place
-        asked = self._asked(batch, place)
+        embeddings, (step, steps) = told["encoder_hidden_states"], place
+        guides, batch = self._guides(place), len(embeddings)
+        asked = self._asked(batch, guides and not self._keeps_guidance(place, embeddings))
         shown = self.tiles.cut(start.shown(sample, batch))
         parts, converged = [], True
         for i, (seen, own) in enumerate(zip(shown, self.tiles.cut(sample), strict=True)):
@@ -65,17 +69,30 @@ class Denoiser:
             prediction = np.concatenate(
                 [self._predicted(inputs, rows, own, t, place, i) for rows in asked]
             )
-            parts.append(self._steered(prediction))
+            parts.append(self._steered(prediction, i) if guides else prediction)
             converged &= self._agree(prediction)
         # Compared over all tiles, so that they are one picture, and from the next step on.
         self.converged |= converged
         return self.tiles.mix(parts)
 
-    def _asked(self, batch: int, place: tuple[int, int]) -> list[slice]:
-        """Which of the batch the UNet is asked for, and how much of it at once."""
+    def _guides(self, place: tuple[int, int]) -> bool:
+        """Whether guidance acts in this step."""
         if self.guidance is None or self.interval is None:
+            return self.guidance is not None
+        return self.interval.holds(*place) and not self.converged
+
+    def _keeps_guidance(self, place: tuple[int, int], embeddings: Array) -> bool:
+        """Whether what it adds is known from an earlier step."""
+        return self.cache is not None and self.cache.keeps_guidance(place, embeddings)
+
+    def _asked(self, batch: int, compares: bool) -> list[slice]:
+        """Which of the batch the UNet is asked for, and how much of it at once.
+
+        compares: whether guidance is to be found in this step.
+        """
+        if self.guidance is None or not self.apart:
             return [slice(batch)]
-        if self.interval.holds(*place) and not self.converged:
+        if compares:
             return [slice(row, row + 1) for row in range(batch)]
         return [slice(self.guidance.prompted, self.guidance.prompted + 1)]
 
@@ -103,10 +120,15 @@ class Denoiser:
         (prediction,) = self.unet(feeds).values()
         return prediction
 
-    def _steered(self, prediction: Array) -> Array:
-        if self.guidance is None or len(prediction) == 1:
-            return prediction
-        return self.guidance.steer(prediction)
+    def _steered(self, prediction: Array, tile: int) -> Array:
+        """With what guidance adds, found in it or, where the prompted one is alone, kept."""
+        assert self.guidance is not None
+        prompted = self.guidance.prompted
+        if len(prediction) == 1:
+            return prediction + self._added[tile]
+        steered = self.guidance.steer(prediction)
+        self._added[tile] = steered - prediction[prompted : prompted + 1]
+        return steered
 
     def _agree(self, prediction: Array) -> bool:
         """Whether there is more than one prediction, and they say the same."""

@@ -22,6 +22,7 @@ from .profiles import Profile
 Array: TypeAlias = NDArray[np.float32]
 
 ORDERS = (0, 1)
+GUIDANCES = ("anew", "kept")
 # DeepCache's for Stable Diffusion: evaluation 15 of 50, and the power.
 _CENTRE, _POWER = 0.3, 1.4
 
@@ -29,6 +30,11 @@ _CENTRE, _POWER = 0.3, 1.4
 def uniform(total: int, interval: int) -> range:
     """Every interval-th evaluation, the first one among them."""
     return range(0, total, interval)
+
+
+def uniform_last(total: int, interval: int) -> list[int]:
+    """The last one as well: nothing comes after it to mend what it says of the picture."""
+    return [*uniform(total - 1, interval), total - 1]
 
 
 def quadratic(total: int, interval: int) -> list[int]:
@@ -47,6 +53,7 @@ def quadratic(total: int, interval: int) -> list[int]:
 
 SCHEDULES: Mapping[str, Callable[[int, int], Iterable[int]]] = {
     "uniform": uniform,
+    "uniform_last": uniform_last,
     "quadratic": quadratic,
 }
 
@@ -60,12 +67,16 @@ class Caching:
     schedule: which evaluations those are, a key of SCHEDULES.
     order: what the others are given: 0 the features of the last whole evaluation, 1 the line
         through the last two, over timesteps [as TaylorSeer of order 1, Liu et al. 2025].
+    guidance: "anew" is found in each evaluation, "kept" in the whole ones alone: with the depths
+        frozen, what it adds to the prediction changes little, and half of the work remains [Lv et
+        al. 2024, FasterCache, arXiv 2410.19355, keep what is between the halves].
     """
 
     interval: int
     branch: int = 0
     schedule: str = "uniform"
     order: int = 0
+    guidance: str = "anew"
 
     @classmethod
     def checked(cls, bundle: Bundle, profile: Profile) -> "Caching | None":
@@ -84,7 +95,11 @@ class Caching:
             )
         if order not in ORDERS:
             raise SettingError(f"cache_order is {order}; give 0 or 1")
-        return cls(interval, branch, schedule, order) if interval > 1 else None
+        if (guidance := profile.cache_guidance) not in GUIDANCES:
+            raise SettingError(
+                f"cache_guidance is {guidance!r}; choose from: {', '.join(GUIDANCES)}"
+            )
+        return cls(interval, branch, schedule, order, guidance) if interval > 1 else None
 
     @property
     def whole(self) -> Cut:
@@ -139,9 +154,7 @@ class FeatureCache:
         asked.
         """
         t, embedding = float(feeds["timestep"]), feeds["encoder_hidden_states"]
-        kept = self._kept.get(of)
-        if kept is not None and not np.array_equal(kept.embedding, embedding):
-            kept = None
+        kept = self._for(of, embedding)
         if kept is None or self.caching.computes(*place):
             found = dict(full(feeds))
             features = found.pop(DEEP_FEATURES)
@@ -151,3 +164,17 @@ class FeatureCache:
             found = self.shallow({**feeds, DEEP_FEATURES: kept.at(t)})
         (prediction,) = found.values()
         return prediction
+
+    def keeps_guidance(self, place: tuple[int, int], embeddings: Array) -> bool:
+        """Whether the guidance of the last whole evaluation stands in this one, too.
+
+        embeddings: of what guidance compares, a batch; kept apart, by their numbers in it.
+        """
+        if self.caching.guidance != "kept" or self.caching.computes(*place):
+            return False
+        return all(self._for((0, row), embeddings[row : row + 1]) for row in range(len(embeddings)))
+
+    def _for(self, of: Hashable, embedding: Array) -> _Kept | None:
+        """What is kept, if it was for this prompt."""
+        kept = self._kept.get(of)
+        return kept if kept and np.array_equal(kept.embedding, embedding) else None

@@ -116,7 +116,7 @@ class StableDiffusionPipeline:
         device: "auto", "cpu", "cuda", "gpu", or any name the engine knows.
         profile: what is given up for speed, where a call does not say otherwise (see `profiles`):
             "exact" nothing; "balanced" takes the graphs in 8 bits that pleinair-quantize makes;
-            "fast" also keeps deep features and stops guidance early; "auto" is what
+            "fast" also keeps deep features from step to step; "auto" is what
             `pleinair tune` recommends, else exact, as it is with LoRA files.
         threads: CPU threads; None leaves it to the engine. On the CPU engine "auto", and then
             these too, follow `pleinair tune` where it has measured the model on this machine.
@@ -179,6 +179,7 @@ class StableDiffusionPipeline:
         cache_branch: int | None = None,
         cache_schedule: str | None = None,
         cache_order: int | None = None,
+        cache_guidance: str | None = None,
         num_images_per_prompt: int = 1,
         eta: float = 0.0,
         seed: int | None = None,
@@ -245,10 +246,12 @@ class StableDiffusionPipeline:
             are as close, a cosine up to 1, it stays off. See `guidance_interval`.
         cache_interval: compute the whole UNet in every so many steps, and in between only what
             stands above its deep features, which are kept; 1 keeps nothing. cache_branch: how far
-            up those end, 0 the uppermost. cache_schedule: "uniform", or "quadratic": closer
-            around 0.3 of the way. cache_order: 0 freezes the features, 1 takes the line through
-            the last two. See `feature_cache`. None, here and for guidance_…: as the profile says.
-            Steps of solvers that ask the UNet twice count twice.
+            up those end, 0 the uppermost. cache_schedule: "uniform"; "uniform_last" with the last
+            step besides; or "quadratic": closer around 0.3 of the way. cache_order: 0 freezes the
+            features, 1 takes the line through the last two. cache_guidance: "kept" keeps what
+            guidance adds as well, so that only the half with the prompt is computed in between;
+            "anew" computes both. See `feature_cache`. None, here and for guidance_…: as the
+            profile says. Steps of solvers that ask the UNet twice count twice.
         eta: DDIM's noise (Song et al. 2021, eq. 16), 0 to 1; other schedulers ignore it.
         seed: image i is painted from `seed + i`; None draws one.
         variation_strength: 0 to 1, how far the start noise is turned to that of variation_seed
@@ -363,6 +366,7 @@ class StableDiffusionPipeline:
             cache_branch=cache_branch,
             cache_schedule=cache_schedule,
             cache_order=cache_order,
+            cache_guidance=cache_guidance,
         )
         caching, interval = Caching.checked(self.bundle, trade), GuidanceInterval.checked(trade)
         prompts = repeated(prompt, num_images_per_prompt)

@@ -25,6 +25,7 @@ class Profile:
     cache_branch: int = 0
     cache_schedule: str = "uniform"
     cache_order: int = 0
+    cache_guidance: str = "anew"
     guidance_start: float = 0.0
     guidance_stop: float = 1.0
     guidance_similarity: float = 1.0
@@ -76,7 +77,11 @@ PROFILES: Mapping[str, Profile] = {
         Profile("exact"),
         _BALANCED,
         replace(
-            _BALANCED, name="fast", cache_interval=3, cache_schedule="quadratic", guidance_stop=0.7
+            _BALANCED,
+            name="fast",
+            cache_interval=4,
+            cache_schedule="uniform_last",
+            cache_guidance="kept",
         ),
     )
 }

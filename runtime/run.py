@@ -207,15 +207,23 @@ class Run:
         nets = []
         if steering:
             nets = [graph(part, steering.inputs(embedding)) for part in self.pipe.controlnets]
-        how = settings.tiles, settings.guidance, self.tell
-        return Denoiser(unet, nets, steering, *how, interval=self.interval, cache=cache)
+        how = settings.tiles, settings.guidance, self.tell, self.apart, self.interval
+        return Denoiser(unet, nets, steering, *how, cache)
+
+    @property
+    def apart(self) -> bool:
+        """Whether what guidance compares is asked one by one.
+
+        Now all of it is asked, now the prompted half: one graph of a batch of one serves both.
+        """
+        keeps = self.caching is not None and self.caching.guidance == "kept"
+        return self.settings.guidance is not None and (self.interval is not None or keeps)
 
     def unet_shapes(self, conditioning: Conditioning) -> Shapes:
         channels, tile = self.pipe.bundle.unet_channels, self.settings.tiles.tile
         shapes = {"sample": (conditioning.shape[0], channels, *tile), **conditioning.shapes}
-        if self.interval is None:
+        if not self.apart:
             return shapes
-        # Of what guidance compares now all is asked, now one: one graph of a batch of one serves.
         return {name: (1, *shape[1:]) for name, shape in shapes.items()}
 
     def half(self, part: str, name: str, given: int, made: int) -> Half:

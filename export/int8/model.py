@@ -50,7 +50,7 @@ def quantize_model(
         steps: of each picture painted for it.
         size: of those pictures, in pixels a side; None is what the model was made for.
         calibration_prompts: painted in turn.
-        keep: groups of layers that stay in floating point, beside `layers.ENDS`; as
+        keep: groups of layers that stay in floating point, beside `layers.always_kept`; as
             `measure_sensitivity` names them.
         overwrite: replace int8 graphs of these formats that are there.
         on_progress: called with what is being done and the share done, from 0 to 1.
@@ -71,7 +71,7 @@ def quantize_model(
         steps=steps,
         size=size,
         prompts=prompts.checked(calibration_prompts),
-        keep=keep,
+        keep=tuple(keep),
     )
     post_training.load()
     names = [f"{part}_int8" for part in plan.parts]

@@ -2,9 +2,9 @@
 
 import gc
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -81,8 +81,7 @@ class Plan:
     steps: int = 8
     size: int | None = None
     prompts: Sequence[str] = ()
-    keep: Iterable[str] = ()
-    kept: list[str] = field(init=False)
+    keep: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         for name in ("attention_stride", "attention_levels", "samples", "steps"):
@@ -95,7 +94,6 @@ class Plan:
         for form in self.formats:
             for part in self.parts:
                 self.bundle.graph(part, form)
-        self.kept = [*layers.ENDS, *self.keep]
         self._check_groups()
         self.clock.total = self._painting() + self._quantizing()
 
@@ -105,10 +103,10 @@ class Plan:
         return set(_backend(form).groups(self.bundle.graph(part, form)).values())
 
     def _check_groups(self) -> None:
-        if len(self.kept) == len(layers.ENDS):
+        if not self.keep:
             return
         known = {group for part in self.parts for group in self._groups(part)}
-        for group in self.kept:
+        for group in self.keep:
             if group not in {*known, *layers.ENDS}:
                 raise ExportError(
                     f"there are no layers {group!r} to keep; there are: {', '.join(sorted(known))}"
@@ -143,7 +141,9 @@ class Plan:
         """Write one graph in 8 bits, and say how far it is from the one it was made of."""
         backend = _backend(form)
         with self._prepared(part, form, target.parent) as (source, graph, strided):
-            ignored = self._ignored(backend.groups(graph))
+            groups = backend.groups(graph)
+            kept = [*layers.always_kept(groups.values()), *self.keep]
+            ignored = [name for name, group in groups.items() if group in kept]
             self.clock.says(f"quantizing {part} for {form}")
             if self.weights_only:
                 model = backend.compressed(graph, ignored)
@@ -167,6 +167,7 @@ class Plan:
         samples = 0 if self.weights_only else len(getattr(seen, part))
         return {
             **self.settings(),
+            "kept_in_floating_point": kept,
             "attention_stride": self.attention_stride if strided else 1,
             "strided_attentions": strided,
             "samples": samples,
@@ -214,16 +215,12 @@ class Plan:
         side = self.bundle.sample_size
         return lambda model: highest(model, self_attentions(model), side, self.attention_levels)
 
-    def _ignored(self, groups: dict[str, str]) -> list[str]:
-        return [name for name, group in groups.items() if group in self.kept]
-
     def _pass(self, part: str) -> Callable[[], None]:
         return lambda: self.clock.did(_COST[part])
 
     def settings(self) -> dict[str, Any]:
         return {
             "weights_only": self.weights_only,
-            "kept_in_floating_point": self.kept,
             "steps": self.steps,
             "size": self.size or catalog.defaults(self.bundle).size,
             "prompts": list(self.prompts[: pictures(self.samples, self.steps)]),

@@ -8,7 +8,7 @@ from typing import Any
 
 from .. import schedulers
 from ..engines.choice import ENGINES
-from ..feature_cache import SCHEDULES
+from ..feature_cache import GUIDANCES, SCHEDULES
 from ..images.fitting import WAYS
 from ..images.metadata import TYPES
 from ..images.watermark import COMPVIS
@@ -274,6 +274,12 @@ SPEED = (
         ("--cache-order",),
         "N",
         "deep features between them: 0 frozen, 1 extrapolated from the last two",
+    ),
+    Setting(
+        "cache_guidance",
+        ("--cache-guidance",),
+        "NAME",
+        f"and guidance: {', '.join(GUIDANCES)}, which computes half as much",
     ),
 )
 VARIATION = (

@@ -22,7 +22,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from .. import schedulers
 from ..errors import SettingError
-from ..feature_cache import SCHEDULES
+from ..feature_cache import GUIDANCES, SCHEDULES
 from ..profiles import PROFILES
 from ..settings import DECODERS
 from ..text import LONG_PROMPTS, SYNTAXES
@@ -79,6 +79,7 @@ TYPES: Mapping[str, type] = {
     "cache_branch": int,
     "cache_schedule": str,
     "cache_order": int,
+    "cache_guidance": str,
     "loras": list,
     "embeddings": list,
     "watermark": str,
@@ -100,6 +101,7 @@ _CHOICES: Mapping[str, Callable[[], Sequence[str]]] = {
     "vae": lambda: DECODERS,
     "profile": lambda: tuple(PROFILES),
     "cache_schedule": lambda: tuple(SCHEDULES),
+    "cache_guidance": lambda: GUIDANCES,
 }
 # What an entry of a list must say, and what it may.
 _ENTRIES: Mapping[str, tuple[Mapping[str, type], Mapping[str, type]]] = {

@@ -25,22 +25,32 @@ Array = np.ndarray
 
 # Channels of the skip connections of the tiny UNet, from the uppermost down.
 SKIPS = (32, 32, 32, 64, 64, 64)
+KEPT = {"cache_interval": 2, "cache_guidance": "kept", "scheduler": "ddim"}
 QUICK: dict[str, Any] = {"seed": 3, "num_inference_steps": 5, "width": 64, "height": 64}
 
 
 class DeepCache:
     """diffusers' UNet with the deep features of an earlier evaluation; all of it is computed."""
 
-    def __init__(self, unet: Any, whole: set[int], branch: int = 0, order: int = 0, skips=SKIPS):
+    def __init__(
+        self,
+        unet: Any,
+        whole: set[int],
+        branch: int = 0,
+        order: int = 0,
+        skips: tuple[int, ...] = SKIPS,
+        guidance: str = "anew",
+    ):
         resnets = [resnet for block in unet.up_blocks for resnet in block.resnets]
         self.unet, self.resnet, self.skip = unet, resnets[-1 - branch], skips[branch]
-        self.whole, self.order = whole, order
+        self.whole, self.order, self.keeps_guidance = whole, order, guidance == "kept"
         self.evaluation, self.kept = -1, []
 
     def __enter__(self) -> None:
         self.hooks = [
             self.unet.register_forward_pre_hook(self.begin),
             self.resnet.register_forward_pre_hook(self.replace),
+            self.unet.register_forward_hook(self.guide),
         ]
 
     def __exit__(self, *_: Any) -> None:
@@ -62,6 +72,16 @@ class DeepCache:
             deep = deep + (self.t - t) / (t - before) * (deep - older)
         return (torch.cat([deep, skip], dim=1), *rest)
 
+    def guide(self, unet: Any, arguments: Any, output: Any) -> Any:
+        """Where guidance is kept, the halves differ as they did in the last whole evaluation."""
+        (prediction,) = output
+        unguided, guided = prediction.chunk(2)
+        if self.evaluation in self.whole:
+            self.difference = guided - unguided
+        if self.evaluation in self.whole or not self.keeps_guidance:
+            return None
+        return (torch.cat([guided - self.difference, guided]),)
+
 
 CASES: dict[str, tuple[str, dict[str, Any], set[int]]] = {
     "frozen": ("ddim", {"cache_interval": 2}, {0, 2, 4}),
@@ -72,6 +92,12 @@ CASES: dict[str, tuple[str, dict[str, Any], set[int]]] = {
         {"cache_interval": 2, "cache_order": 1, "cache_branch": 5},
         {0, 2, 4},
     ),
+    "the last whole": (
+        "dpmpp_2m",
+        {"cache_interval": 3, "cache_schedule": "uniform_last"},
+        {0, 3, 4},
+    ),
+    "guidance kept": ("euler", {"cache_interval": 3, "cache_guidance": "kept"}, {0, 3}),
     # Nine evaluations, of five timesteps; of plms six.
     "twice a step": ("heun", {"cache_interval": 3, "cache_order": 1}, {0, 3, 6}),
     "twice at the second": ("plms", {"cache_interval": 2, "cache_order": 1}, {0, 2, 4}),
@@ -85,8 +111,9 @@ def test_pictures_are_deep_caches(
     scheduler, caching, whole = CASES[case]
     reference.scheduler = reference_scheduler(scheduler, config)
     arguments = {name: value for name, value in QUICK.items() if name != "seed"}
-    branch, order = caching.get("cache_branch", 0), caching.get("cache_order", 0)
-    with DeepCache(reference.unet, whole, branch, order):
+    own = {name.removeprefix("cache_"): value for name, value in caching.items()}
+    own = {name: value for name, value in own.items() if name not in ("interval", "schedule")}
+    with DeepCache(reference.unet, whole, **own):
         theirs = paint_reference(reference, [3], negative_prompt=NEGATIVE, **arguments)
     ours = pipe(PROMPT, NEGATIVE, scheduler=scheduler, **QUICK, **caching)
     assert differ(ours.images, theirs) <= 1
@@ -101,6 +128,7 @@ def test_the_settings_matter(pipe: StableDiffusionPipeline) -> None:
         {"cache_interval": 2, "cache_branch": 2},
         {"cache_interval": 3},
         {"cache_interval": 2, "cache_schedule": "quadratic"},
+        {"cache_interval": 2, "cache_guidance": "kept"},
     ]
     latents = [
         pipe("boat", scheduler="ddim", **{**QUICK, **case}, output_type="latent").images[0]
@@ -141,6 +169,15 @@ def test_an_interval_of_one_is_exact(
         # The unguided half comes in at a shallow evaluation, and has nothing kept yet.
         ({"cache_interval": 2, "scheduler": "ddim", "guidance_start": 0.2}, "w" + "ws" + "wwssww"),
         ({"cache_interval": 2, "scheduler": "ddim", "image": painting(), "strength": 0.6}, "wsw"),
+        # Guidance is kept as well: in between the prompted half is asked alone,
+        (KEPT, "ww" + "s" + "ww" + "s" + "ww"),
+        ({**KEPT, "guidance_scale": 1.0}, "wswsw"),
+        ({**KEPT, "width": 96, "tile": 64}, "wwww" + "ss" + "wwww" + "ss" + "wwww"),
+        ({**KEPT, "num_images_per_prompt": 2}, ("ww" + "s" + "ww" + "s" + "ww") * 2),
+        ({**KEPT, "guidance_stop": 0.6}, "ww" + "s" + "ww" + "s" + "w"),
+        # but for a new prompt, and where the unguided half has not been asked yet.
+        ({**KEPT, "cache_interval": 5, "prompt": "[apple:boat:0.6]"}, "ww" + "ss" + "sw" + "s"),
+        ({**KEPT, "guidance_start": 0.2}, "w" + "ws" + "ww" + "s" + "ww"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -243,9 +280,12 @@ def test_features_of_other_parts_are_kept_apart() -> None:
 
 @pytest.mark.parametrize("total", [1, 2, 3, 7, 20, 50])
 @pytest.mark.parametrize("interval", [2, 3, 5, 10])
-def test_schedules_cost_the_same(total: int, interval: int) -> None:
-    uniform, quadratic = (list(SCHEDULES[name](total, interval)) for name in SCHEDULES)
+def test_schedules_begin_whole_and_stay_within(total: int, interval: int) -> None:
+    uniform, last, quadratic = (
+        list(SCHEDULES[name](total, interval)) for name in ("uniform", "uniform_last", "quadratic")
+    )
     assert uniform == list(range(0, total, interval))
+    assert last == sorted({*uniform, total - 1})
     assert len(quadratic) == len(uniform)
     assert quadratic[0] == 0
     assert quadratic == sorted(set(quadratic))
@@ -268,6 +308,7 @@ def test_the_quadratic_schedule_is_dense_around_its_centre() -> None:
         ({"cache_branch": 6}, "cache_branch is 6; give 0 to 5"),
         ({"cache_schedule": "even"}, "choose from: uniform, quadratic"),
         ({"cache_order": 2}, "cache_order is 2; give 0 or 1"),
+        ({"cache_guidance": "no"}, "cache_guidance is 'no'; choose from: anew, kept"),
     ],
     ids=str,
 )

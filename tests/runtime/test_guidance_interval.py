@@ -167,6 +167,11 @@ def test_by_instruction(engine: str, both: Any, monkeypatch: pytest.MonkeyPatch)
     seen.clear()
     pipe(**common, guidance_stop=0.5, cache_interval=2)
     assert [one.kind[0] for one in seen] == list("www" + "sss" + "ws")
+    seen.clear()
+    kept = pipe(**common, cache_interval=2, cache_guidance="kept").images
+    assert [one.kind[0] for one in seen] == list("www" + "s" + "www" + "s")
+    anew = pipe(**common, cache_interval=2).images
+    assert 0 < differ(kept, np.asarray(anew[0])[None]) < differ(kept, np.asarray(unguided[0])[None])
 
 
 @pytest.mark.parametrize("guess_mode", [False, True])
