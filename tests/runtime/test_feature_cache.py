@@ -174,6 +174,7 @@ def test_an_interval_of_one_is_exact(
         ({**KEPT, "guidance_scale": 1.0}, "wswsw"),
         ({**KEPT, "width": 96, "tile": 64}, "wwww" + "ss" + "wwww" + "ss" + "wwww"),
         ({**KEPT, "num_images_per_prompt": 2}, ("ww" + "s" + "ww" + "s" + "ww") * 2),
+        ({**KEPT, "cache_interval": 3, "cache_schedule": "uniform_last"}, "ww" + "ss" + "ww" + "w"),
         ({**KEPT, "guidance_stop": 0.6}, "ww" + "s" + "ww" + "s" + "w"),
         # but for a new prompt, and where the unguided half has not been asked yet.
         ({**KEPT, "cache_interval": 5, "prompt": "[apple:boat:0.6]"}, "ww" + "ss" + "sw" + "s"),
