@@ -113,14 +113,6 @@ class Caching:
         """Whether the whole UNet is asked in this evaluation of so many."""
         return evaluation in SCHEDULES[self.schedule](total, self.interval)
 
-    def guides_anew(self, evaluation: int, total: int) -> bool:
-        """Whether guidance is found in this evaluation, where it is kept in others.
-
-        In whole ones, but for a last one that comes out of turn: detail needs the depths there.
-        """
-        turns = "uniform" if self.schedule == "uniform_last" else self.schedule
-        return evaluation in SCHEDULES[turns](total, self.interval)
-
 
 @dataclass(frozen=True)
 class _Kept:
@@ -178,7 +170,7 @@ class FeatureCache:
 
         embeddings: of what guidance compares, a batch; kept apart, by their numbers in it.
         """
-        if self.caching.guidance != "kept" or self.caching.guides_anew(*place):
+        if self.caching.guidance != "kept" or self.caching.computes(*place):
             return False
         return all(self._for((0, row), embeddings[row : row + 1]) for row in range(len(embeddings)))
 

@@ -24,7 +24,7 @@ from pleinair.runtime.images.pixels import as_picture
 pytest.importorskip("nncf")
 
 KEPT = {
-    "unet": [*layers.ENDS, "up_blocks.1 shortcuts"],
+    "unet": [*layers.ENDS, "up_blocks.2 shortcuts"],
     "vae_decoder": list(layers.ENDS),
 }
 BACKENDS = {"openvino": openvino_graph, "onnx": onnx_graph}

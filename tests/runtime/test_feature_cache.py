@@ -174,7 +174,7 @@ def test_an_interval_of_one_is_exact(
         ({**KEPT, "guidance_scale": 1.0}, "wswsw"),
         ({**KEPT, "width": 96, "tile": 64}, "wwww" + "ss" + "wwww" + "ss" + "wwww"),
         ({**KEPT, "num_images_per_prompt": 2}, ("ww" + "s" + "ww" + "s" + "ww") * 2),
-        ({**KEPT, "cache_interval": 3, "cache_schedule": "uniform_last"}, "ww" + "ss" + "ww" + "w"),
+        ({**KEPT, "cache_interval": 3, "cache_schedule": "uniform_last"}, "ww" + "ss" + "wwww"),
         ({**KEPT, "guidance_stop": 0.6}, "ww" + "s" + "ww" + "s" + "w"),
         # but for a new prompt, and where the unguided half has not been asked yet.
         ({**KEPT, "cache_interval": 5, "prompt": "[apple:boat:0.6]"}, "ww" + "ss" + "sw" + "s"),
@@ -307,7 +307,7 @@ def test_the_quadratic_schedule_is_dense_around_its_centre() -> None:
         ({"cache_interval": 2.5}, "cache_interval is 2.5"),
         ({"cache_branch": -1}, "cache_branch is -1; give 0 to 5"),
         ({"cache_branch": 6}, "cache_branch is 6; give 0 to 5"),
-        ({"cache_schedule": "even"}, "choose from: uniform, quadratic"),
+        ({"cache_schedule": "even"}, "choose from: uniform, uniform_last, quadratic"),
         ({"cache_order": 2}, "cache_order is 2; give 0 or 1"),
         ({"cache_guidance": "no"}, "cache_guidance is 'no'; choose from: anew, kept"),
     ],
