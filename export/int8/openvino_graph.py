@@ -11,7 +11,9 @@ from pleinair.runtime.engines.protocol import conform
 
 from . import layers, post_training
 from .attention import SelfAttention, stride_openvino
+from .gated import split_projections
 from .post_training import Calibration, Inputs
+from .upsampling import sign_inputs, transpose_upsamplers
 
 FILE = "openvino_model.xml"
 
@@ -26,13 +28,14 @@ def prepare(
 ) -> tuple[Path, int]:
     """The graph to quantize, and how many of its attentions take fewer keys; written to `folder`.
 
-    chosen: says which attentions of an openvino.Model do.
+    What the engine computes in a roundabout way is put to it otherwise, with the same result.
+    chosen: says which attentions of an openvino.Model take fewer.
     """
     model = openvino.Core().read_model(source)
     attentions = chosen(model)
-    if not attentions:
-        return source, 0
     stride_openvino(model, attentions, stride)
+    split_projections(model)
+    transpose_upsamplers(model)
     openvino.save_model(model, folder / FILE, compress_to_fp16=False)
     return folder / FILE, len(attentions)
 
@@ -57,7 +60,9 @@ def quantized(
         for name in port.get_names()
     }
     inputs = [{name: conform(one[name], *types[name]) for name in one} for one in samples]
-    return post_training.quantize(model, Calibration(inputs, tell), ignored, quick=quick)
+    made = post_training.quantize(model, Calibration(inputs, tell), ignored, quick=quick)
+    sign_inputs(made)
+    return made
 
 
 def compressed(graph: Path, ignored: Iterable[str]) -> Any:
