@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from .stored import stored
+
 
 def split_projections(model: Any) -> int:
     """Give each half of a gated projection in an openvino.Model a product of its own; how many."""
@@ -42,14 +44,6 @@ def _widths(node: Any) -> list[int]:
     """The last dimension of each of its outputs; -1 where that is free."""
     shapes = [output.get_partial_shape() for output in node.outputs()]
     return [shape[-1].get_length() if shape[-1].is_static else -1 for shape in shapes]
-
-
-def stored(node: Any) -> Any | None:
-    """Weight or bias of a node, its second input, as it is stored; None where it is computed."""
-    source = node.input(1).get_source_output().get_node()
-    while source.get_type_name() == "Convert":
-        source = source.input(0).get_source_output().get_node()
-    return source if source.get_type_name() == "Constant" else None
 
 
 def _half(added: Any, product: Any, which: int) -> Any:

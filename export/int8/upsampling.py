@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .gated import stored
+from .stored import stored
 
 # Along one dimension pixel i becomes 2i and 2i + 1. Of a row of three weights, the first is of what
 # comes before a new pixel: tap k of the four reaches from old pixel i to new pixel 2i + k - 1.
@@ -79,15 +79,14 @@ def _upsamplers(model: Any) -> Iterator[tuple[Any, Any]]:
 
 
 def _doubles(node: Any) -> bool:
-    if node.get_type_name() != "Interpolate":
+    """Whether it always does, by copying; older kinds of the operation say less and are left."""
+    plain = {
+        "mode": "nearest",
+        "shape_calculation_mode": "scales",
+        "coordinate_transformation_mode": "asymmetric",
+        "nearest_mode": "floor",
+    }
+    if node.get_type_name() != "Interpolate" or not plain.items() <= node.get_attributes().items():
         return False
-    attributes, scales = node.get_attributes(), stored(node)
-    return (
-        attributes["mode"] == "nearest"
-        and attributes["shape_calculation_mode"] == "scales"
-        and attributes["coordinate_transformation_mode"] == "asymmetric"
-        and attributes["nearest_mode"] == "floor"
-        and scales is not None
-        and list(scales.data[-2:]) == [2, 2]
-        and all(scale == 1 for scale in scales.data[:-2])
-    )
+    scales = stored(node)
+    return scales is not None and scales.data.tolist() in ([2, 2], [1, 1, 2, 2])
