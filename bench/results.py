@@ -2,8 +2,6 @@
 
 import argparse
 import json
-import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ from PIL import Image
 
 from pleinair.runtime.errors import SettingError
 from pleinair.runtime.images.saving import check_target, save
+from pleinair.runtime.replacing import replacing
 
 
 def add_arguments(parser: argparse.ArgumentParser, picture: str | None = None) -> None:
@@ -54,12 +53,5 @@ def publish(
 
 
 def _write(file: Path, text: str) -> None:
-    """Whole or not at all."""
-    handle, partial = tempfile.mkstemp(dir=file.absolute().parent, prefix=f".{file.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as opened:
-            opened.write(text)
-        os.replace(partial, file)
-    except BaseException:
-        Path(partial).unlink(missing_ok=True)
-        raise
+    with replacing(file) as part:
+        part.write_text(text, encoding="utf-8", newline="\n")

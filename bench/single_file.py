@@ -6,6 +6,7 @@ from typing import Any
 
 from pleinair.runtime.bundle import read_json
 from pleinair.runtime.errors import ExportError, SettingError
+from pleinair.runtime.replacing import replacing
 
 
 def add_to(commands: Any) -> None:
@@ -39,12 +40,8 @@ def write(checkpoint: Path, file: Path) -> None:
         raise ExportError(f"{checkpoint}: a {kind}; only Stable Diffusion 1 is written as one file")
     weights = state(checkpoint)
     file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(f".{file.name}.partial")
-    try:
-        save_file(weights, partial, metadata={"format": "pt"})
-        partial.replace(file)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replacing(file) as part:
+        save_file(weights, part, metadata={"format": "pt"})
 
 
 def state(checkpoint: Path) -> dict[str, Any]:

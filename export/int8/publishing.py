@@ -12,6 +12,7 @@ from typing import Any
 from pleinair.runtime.bundle import GRAPH_FILES, Bundle
 from pleinair.runtime.errors import ExportError
 from pleinair.runtime.hub.folders import alone, require_space, sync, sync_directory
+from pleinair.runtime.replacing import replacing
 
 from .. import manifest
 
@@ -127,10 +128,8 @@ def _restore(folder: Path, made: Path, names: Sequence[str]) -> None:
 
 def write_whole(path: Path, text: str) -> None:
     """Write a small file so that a reader sees the old one or the new one, never a part."""
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w", encoding="utf-8", newline="\n") as opened:
+    with replacing(path) as part, part.open("w", encoding="utf-8", newline="\n") as opened:
         opened.write(text)
         opened.flush()
         os.fsync(opened.fileno())
-    partial.replace(path)
     sync_directory(path.parent)

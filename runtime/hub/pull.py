@@ -13,6 +13,7 @@ from typing import Any
 
 from ..bundle import Bundle, check_kind
 from ..errors import BundleError, ExportError, SourceError
+from ..replacing import replacing
 from . import selection, transfer
 from .folders import alone, require_space, sync, sync_directory
 from .repository import File, Repository, look
@@ -242,6 +243,5 @@ def _rename(folder: Path, target: Path) -> None:
 
 def _write_json(path: Path, content: Any) -> None:
     text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(text, encoding="utf-8", newline="\n")
-    partial.replace(path)
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8", newline="\n")
