@@ -134,9 +134,9 @@ class Steering:
         """Of a ControlNet's graph, for embeddings (batch, tokens, width)."""
         batch = 1 if self._controls.guess else embedding[0]
         return {
-            "sample": (batch, *self._sample),
+            "sample": (1, *self._sample),
             "encoder_hidden_states": (batch, *embedding[1:]),
-            "controlnet_cond": (batch, *self._pixels[0][0].shape[1:]),
+            "controlnet_cond": self._pixels[0][0].shape,
         }
 
     def ends(self, batch: int) -> Shapes:
@@ -167,10 +167,10 @@ class Steering:
             if not control.acts(*step):
                 continue
             feeds = {
-                "sample": np.repeat(sample, len(asked), axis=0),
+                "sample": sample,
                 "timestep": np.asarray(t),
                 "encoder_hidden_states": asked,
-                "controlnet_cond": np.repeat(pixels[tile], len(asked), axis=0),
+                "controlnet_cond": pixels[tile],
             }
             scales = control.scales(len(ends), self._controls.guess)
             for name, scale, found in zip(ends, scales, graph(feeds).values(), strict=True):

@@ -12,6 +12,7 @@ from typing import Any
 
 from .adapters import onnx_graph
 from .adapters.deep_features import Cut
+from .adapters.halves import in_rows, rows_of
 from .bundle import Bundle
 from .engines.protocol import Shapes
 from .errors import SettingError
@@ -75,6 +76,7 @@ def weights(path: Path) -> int:
 
 def _working(engine: str, bundle: Bundle, part: str, shapes: Shapes) -> int:
     of_unet, of_vae = _HELD[engine]
+    shapes = in_rows(shapes, rows_of(shapes))
     cells = {name: math.prod((shape[0], *shape[2:])) for name, shape in shapes.items()}
     if part.startswith(("unet", "controlnet")):
         maps = of_unet * cells["sample"] * _width(bundle.unet_config, 0, 320)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .adapters.deep_features import Cut
+from .adapters.halves import in_rows
 from .autoencoder import Half
 from .bundle import UPSCALING
 from .control import Steering
@@ -221,10 +222,10 @@ class Run:
 
     def unet_shapes(self, conditioning: Conditioning) -> Shapes:
         channels, tile = self.pipe.bundle.unet_channels, self.settings.tiles.tile
-        shapes = {"sample": (conditioning.shape[0], channels, *tile), **conditioning.shapes}
-        if not self.apart:
-            return shapes
-        return {name: (1, *shape[1:]) for name, shape in shapes.items()}
+        guidance = self.settings.guidance
+        seen = 1 if guidance and guidance.alike else conditioning.shape[0]
+        shapes = {"sample": (seen, channels, *tile), **conditioning.shapes}
+        return in_rows(shapes, 1) if self.apart else shapes
 
     def half(self, part: str, name: str, given: int, made: int) -> Half:
         """The VAE's encoder or decoder, in tiles where it is asked for: see `Half`."""

@@ -23,7 +23,7 @@ class _Watched:
         self.graph, self.kind, self.file, self.seen = graph, kind, file, seen
 
     def __call__(self, feeds: Any) -> dict[str, np.ndarray]:
-        batch, t = len(feeds["sample"]), float(feeds["timestep"])
+        batch, t = len(feeds["encoder_hidden_states"]), float(feeds["timestep"])
         self.seen.append(Evaluation(self.kind, batch, t, self.file))
         return self.graph(feeds)
 

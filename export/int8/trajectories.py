@@ -47,7 +47,7 @@ class Recorder:
 
     def record(self, feeds: Sample) -> None:
         current = self.trajectories[-1]
-        batch = len(feeds["sample"])
+        batch = len(feeds["encoder_hidden_states"])
         half = (len(current) + len(self.trajectories)) % batch
         current.append({name: _half(value, half, batch) for name, value in feeds.items()})
 

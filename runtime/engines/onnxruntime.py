@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from ..adapters import onnx_graph
 from ..adapters.changes import Changes
 from ..adapters.deep_features import Cut, cut_onnx
+from ..adapters.halves import in_rows, rows_of
 from ..adapters.residuals import add_to_onnx
 from ..errors import EngineError
 from .heap import give_back
@@ -79,7 +80,7 @@ class OnnxRuntimeEngine:
                 f"{self._provider[0]} is installed but does not start; "
                 "its CUDA and cuDNN libraries or the driver are missing"
             )
-        _check_inputs(path, session, shapes)
+        _check_inputs(path, session, in_rows(shapes, rows_of(shapes)))
         give_back()  # what widening and packing the weights took
         return OnnxRuntimeGraph(session, patched.weights if patched else None)
 
@@ -94,9 +95,11 @@ class OnnxRuntimeGraph:
         self._outputs = [port.name for port in session.get_outputs()]
 
     def __call__(self, feeds: Feeds) -> dict[str, NDArray[np.float32]]:
-        inputs = {}
+        inputs, batch = {}, max(value.shape[0] for value in feeds.values() if value.ndim)
         for name, value in feeds.items():
             port = self._inputs[name]
+            if value.ndim > 1 and len(value) < batch:
+                value = np.repeat(value, batch // len(value), axis=0)
             inputs[name] = conform(value, _dtype(port.type), len(port.shape))
         results = self._session.run(None, inputs)
         return {

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from ..adapters import openvino_model
 from ..adapters.changes import Changes
-from ..adapters.deep_features import Cut, cut_openvino
+from ..adapters.deep_features import DEEP_FEATURES, Cut, cut_openvino
+from ..adapters.halves import in_rows, rows_of, share_openvino
 from ..adapters.residuals import add_to_openvino
 from ..errors import EngineError
 from . import telemetry
@@ -104,6 +105,24 @@ class OpenVinoEngine:
         cut: Cut | None,
     ) -> Any:
         """The openvino.Model as it is to be compiled."""
+        rows = rows_of(shapes)
+        told = [name for name, shape in shapes.items() if shape[0] == rows]
+        if len(told) == len(shapes):
+            return self._opened(path, shapes, changes, residuals, cut)
+        several = self._opened(path, in_rows(shapes, rows), changes, residuals, cut)
+        ends = residuals and in_rows(residuals, 1)
+        one = self._opened(path, in_rows(shapes, 1), changes, ends, cut)
+        return share_openvino(several, one, [*told, *(residuals or {}), DEEP_FEATURES])
+
+    def _opened(
+        self,
+        path: Path,
+        shapes: Shapes,
+        changes: Changes | None,
+        residuals: Shapes | None,
+        cut: Cut | None,
+    ) -> Any:
+        """The openvino.Model for these very shapes."""
         model = self._core.read_model(path)
         if changes:
             openvino_model.patch(model, changes)

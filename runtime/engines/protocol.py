@@ -48,6 +48,7 @@ class Engine(Protocol):
     ) -> Graph:
         """The graph at `path`, made for just these input shapes, with these weights changed.
 
+        shapes: an input of one row, where others have several, is the same for all of those.
         residuals: inputs to add to a UNet, for ControlNets: see `adapters.residuals`.
         cut: open a UNet whole, handing out its deep features, or its part above them: see
             `adapters.deep_features`.

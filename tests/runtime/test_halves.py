@@ -1,0 +1,96 @@
+"""What guidance compares is computed once up to where the prompt is read, and is the same."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pleinair.bench.flops import count
+from pleinair.runtime.adapters.deep_features import DEEP_FEATURES, Cut
+from pleinair.runtime.adapters.halves import in_rows, share_openvino
+from pleinair.runtime.controlnet import ControlNet
+from pleinair.runtime.engines.onnxruntime import OnnxRuntimeEngine
+from pleinair.runtime.engines.openvino import OpenVinoEngine
+
+ENGINES = {
+    "openvino": lambda: OpenVinoEngine(),
+    "onnxruntime": lambda: OnnxRuntimeEngine(),
+    "openvino of onnx": lambda: OpenVinoEngine(format="onnx"),
+}
+SHAPES = {"sample": (1, 4, 9, 13), "encoder_hidden_states": (2, 7, 128)}
+CONFIG = {"block_out_channels": [32, 64, 64], "layers_per_block": 1}
+ENDS = ControlNet(Path(), {}, CONFIG).residuals(2, 9, 13)
+
+
+@pytest.fixture
+def engine(request: pytest.FixtureRequest) -> Any:
+    return ENGINES[request.param]()
+
+
+@pytest.fixture
+def file(engine: Any, request: pytest.FixtureRequest) -> Path:
+    name = {"openvino": "openvino_model.xml", "onnx": "model.onnx"}[engine.format]
+    return request.getfixturevalue(f"exported_{engine.format}") / "unet" / name
+
+
+def check(engine: Any, file: Path, more: dict[str, Any], **how: Any) -> dict[str, np.ndarray]:
+    """Of one row of sample the graph says what it says of two like it; returns that.
+
+    more: what it is given besides, each for itself.
+    """
+    random = np.random.default_rng(0)
+    feeds = {name: random.normal(size=shape).astype(np.float32) for name, shape in SHAPES.items()}
+    feeds |= {**more, "timestep": np.array(501)}
+    twice = {**feeds, "sample": np.repeat(feeds["sample"], 2, axis=0)}
+    found = engine.compile(file, SHAPES, **how)(feeds)
+    expected = engine.compile(file, in_rows(SHAPES, 2), **how)(twice)
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, atol=2e-6)
+    assert np.abs(found["out_sample"][0] - found["out_sample"][1]).max() > 1e-3
+    return found
+
+
+@pytest.mark.parametrize("engine", ENGINES, indirect=True)
+def test_one_sample_for_two_prompts(engine: Any, file: Path) -> None:
+    check(engine, file, {})
+
+
+@pytest.mark.parametrize("engine", ["openvino", "onnxruntime"], indirect=True)
+def test_steered_apart_by_controlnets(engine: Any, file: Path) -> None:
+    random = np.random.default_rng(1)
+    added = {name: random.normal(size=shape).astype(np.float32) for name, shape in ENDS.items()}
+    check(engine, file, added, residuals=ENDS)
+
+
+@pytest.mark.parametrize("engine", ["openvino", "onnxruntime"], indirect=True)
+@pytest.mark.parametrize("branch", [0, 5])
+def test_cut(engine: Any, file: Path, branch: int) -> None:
+    features = check(engine, file, {}, cut=Cut(branch, shallow=False))[DEEP_FEATURES]
+    assert len(features) == 2
+    check(engine, file, {DEEP_FEATURES: features}, cut=Cut(branch, shallow=True))
+
+
+def test_what_is_computed_once(exported_openvino: Path) -> None:
+    """What no prompt has reached: in this layout all before the first attention to it."""
+    import openvino
+
+    def model(rows: int) -> Any:
+        read = openvino.Core().read_model(exported_openvino / "unet" / "openvino_model.xml")
+        read.reshape({**{k: list(v) for k, v in in_rows(SHAPES, rows).items()}, "timestep": [1]})
+        return read
+
+    twice = count(model(2))
+    shared = share_openvino(model(2), model(1), ["encoder_hidden_states"])
+    single = {
+        node.get_friendly_name().removeprefix("__module.model.").partition("/")[0]
+        for node in shared.get_ordered_ops()
+        if node.get_type_name() == "Convolution" and node.get_output_shape(0)[0] == 1
+    }
+    resnet = "down_blocks.0.resnets.0"
+    projected = "down_blocks.0.attentions.0.proj_in"
+    assert single == {"conv_in", f"{resnet}.conv1", f"{resnet}.conv2", projected}
+    cells, width = 9 * 13, 32
+    assert twice.attention - count(shared).attention == 4 * cells**2 * width  # one self-attention
+    assert {end.any_name: tuple(end.shape) for end in shared.inputs}.items() >= SHAPES.items()
