@@ -19,6 +19,7 @@ _CHAIN = 4  # products in a graph: more than its ends cost
 _SIDE = {"cpu": 2048}  # of the matrices; on other devices larger ones
 _LARGE_SIDE = 8192
 _RUNS = 8
+_ROWS = 32  # of the feature maps that stand for a matrix's columns
 # Activations of these graphs are standard normal; this step holds what lies within four deviations.
 _STEP = 4 / 127
 
@@ -64,7 +65,10 @@ def _compiled(job: dict[str, Any], side: int, folder: Path) -> Any:
 
 
 def openvino_chain(side: int, int8: bool) -> Any:
-    """x @ w @ w …, an openvino.Model; quantized as NNCF does it, by FakeQuantize."""
+    """w @ w … @ x, an openvino.Model; quantized as NNCF does it, by FakeQuantize.
+
+    As 1x1 convolutions, which OpenVINO computes a fifth faster than products in floating point.
+    """
     import openvino
     from openvino import opset13 as opset
 
@@ -74,14 +78,16 @@ def openvino_chain(side: int, int8: bool) -> Any:
 
     x = opset.parameter([side, side], np.float32, "x")
     x.output(0).set_names({"x"})
-    weights, product = opset.constant(_weights(side)), x
+    weights = opset.constant(_weights(side).reshape(side, side, 1, 1))
+    product = opset.reshape(x, [1, side, _ROWS, side // _ROWS], False)
     for _ in range(_CHAIN):
         operands = product, weights
         if int8:
             operands = quantized(product, _STEP, 256), quantized(weights, _step(side), 255)
-        product = opset.matmul(*operands, False, False)
-    product.output(0).set_names({"y"})
-    return openvino.Model([opset.result(product)], [x], "peak")
+        product = opset.convolution(*operands, [1, 1], [0, 0], [0, 0], [1, 1])
+    chain = opset.reshape(product, [side, side], False)
+    chain.output(0).set_names({"y"})
+    return openvino.Model([opset.result(chain)], [x], "peak")
 
 
 def _weights(side: int) -> np.ndarray:
