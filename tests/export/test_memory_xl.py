@@ -3,7 +3,7 @@
 python -m pytest -m slow -s tests/export/test_memory_xl.py
 
 The tiny shape takes half a minute, in processes of its own; what it would find otherwise,
-test_export_xl.py finds. The true shape is large in memory and on the disk.
+test_export_xl.py finds. The true shape takes six minutes, 20 GB of memory and 15 on the disk.
 """
 
 import json
@@ -46,7 +46,7 @@ def _measured(code: str, *arguments: Path) -> dict[str, float]:
 
 @pytest.mark.parametrize(
     ("shape", "side", "limit"),
-    [("tiny-xl", 64, 4e9), ("sdxl", 1024, 32e9)],
+    [("tiny-xl", 64, 4e9), ("sdxl", 1024, 22e9)],
 )
 @pytest.mark.skipif(memory.peak() is None, reason="this system does not tell the peak memory")
 def test_export_and_one_step(tmp_path: Path, shape: str, side: int, limit: float) -> None:
