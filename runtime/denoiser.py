@@ -61,7 +61,8 @@ class Denoiser:
         embeddings, (step, steps) = told["encoder_hidden_states"], place
         guides, batch = self._guides(place), len(embeddings)
         asked = self._asked(batch, guides and not self._keeps_guidance(place, embeddings))
-        shown = self.tiles.cut(start.shown(sample, 1 if self._alike else batch))
+        rows = self.guidance.shown if self.guidance else 1
+        shown = self.tiles.cut(start.shown(sample, rows))
         parts, converged = [], True
         for i, (seen, own) in enumerate(zip(shown, self.tiles.cut(sample), strict=True)):
             self.tell("denoise", step * len(shown) + i, steps * len(shown))
@@ -84,11 +85,6 @@ class Denoiser:
     def _keeps_guidance(self, place: tuple[int, int], embeddings: Array) -> bool:
         """Whether what it adds is known from an earlier step."""
         return self.cache is not None and self.cache.keeps_guidance(place, embeddings)
-
-    @property
-    def _alike(self) -> bool:
-        """Whether one row is shown for all that guidance compares."""
-        return self.guidance is not None and self.guidance.alike
 
     def _asked(self, batch: int, compares: bool) -> list[slice]:
         """Which of the batch the UNet is asked for, and how much of it at once.

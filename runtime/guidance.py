@@ -14,14 +14,14 @@ class Guidance(Protocol):
 
     Embeddings are (1, tokens, width) each, predictions (batch, channels, rows, columns).
     prompted: which of the batch is asked all there is, and is the prediction where nothing guides.
-    alike: whether all of the batch are shown the same, and only told otherwise.
+    shown: rows of what the batch sees: 1 where all see the same, and are only told otherwise.
     """
 
     @property
     def prompted(self) -> int: ...
 
     @property
-    def alike(self) -> bool: ...
+    def shown(self) -> int: ...
 
     def embeddings(self, prompt: Array, negative: Array) -> Array: ...
 
@@ -35,7 +35,7 @@ class ClassifierFree:
     scale: float
 
     prompted: ClassVar[int] = 1
-    alike: ClassVar[bool] = True
+    shown: ClassVar[int] = 1
 
     def embeddings(self, prompt: Array, negative: Array) -> Array:
         return np.concatenate([negative, prompt])
@@ -71,7 +71,7 @@ class Instructed:
     image_scale: float
 
     prompted: ClassVar[int] = 0
-    alike: ClassVar[bool] = False
+    shown: ClassVar[int] = 3
 
     def embeddings(self, prompt: Array, negative: Array) -> Array:
         return np.concatenate([prompt, negative, negative])

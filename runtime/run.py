@@ -223,8 +223,8 @@ class Run:
     def unet_shapes(self, conditioning: Conditioning) -> Shapes:
         channels, tile = self.pipe.bundle.unet_channels, self.settings.tiles.tile
         guidance = self.settings.guidance
-        seen = 1 if guidance and guidance.alike else conditioning.shape[0]
-        shapes = {"sample": (seen, channels, *tile), **conditioning.shapes}
+        shown = guidance.shown if guidance else 1
+        shapes = {"sample": (shown, channels, *tile), **conditioning.shapes}
         return in_rows(shapes, 1) if self.apart else shapes
 
     def half(self, part: str, name: str, given: int, made: int) -> Half:

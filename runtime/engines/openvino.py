@@ -105,34 +105,24 @@ class OpenVinoEngine:
         cut: Cut | None,
     ) -> Any:
         """The openvino.Model as it is to be compiled."""
+
+        def opened(rows: int) -> Any:
+            model = self._core.read_model(path)
+            if changes:
+                openvino_model.patch(model, changes)
+            if residuals:
+                add_to_openvino(model, in_rows(residuals, rows))
+            _take_fractions(model)
+            _reshape(model, in_rows(shapes, rows))
+            if cut:
+                cut_openvino(model, cut)
+            return model
+
         rows = rows_of(shapes)
         told = [name for name, shape in shapes.items() if shape[0] == rows]
         if len(told) == len(shapes):
-            return self._opened(path, shapes, changes, residuals, cut)
-        several = self._opened(path, in_rows(shapes, rows), changes, residuals, cut)
-        ends = residuals and in_rows(residuals, 1)
-        one = self._opened(path, in_rows(shapes, 1), changes, ends, cut)
-        return share_openvino(several, one, [*told, *(residuals or {}), DEEP_FEATURES])
-
-    def _opened(
-        self,
-        path: Path,
-        shapes: Shapes,
-        changes: Changes | None,
-        residuals: Shapes | None,
-        cut: Cut | None,
-    ) -> Any:
-        """The openvino.Model for these very shapes."""
-        model = self._core.read_model(path)
-        if changes:
-            openvino_model.patch(model, changes)
-        if residuals:
-            add_to_openvino(model, residuals)
-        _take_fractions(model)
-        _reshape(model, shapes)
-        if cut:
-            cut_openvino(model, cut)
-        return model
+            return opened(rows)
+        return share_openvino(opened(rows), opened(1), [*told, *(residuals or {}), DEEP_FEATURES])
 
     def _key(
         self, files: Sequence[Path], shapes: Shapes, residuals: Shapes | None, cut: Cut | None
