@@ -7,7 +7,18 @@ from typing import NoReturn
 
 from pleinair.runtime.exits import exit_code
 
-from . import environments, fixture, peers, quality, single_file, soak, speed, start, unet
+from . import (
+    environments,
+    fixture,
+    operations,
+    peers,
+    quality,
+    single_file,
+    soak,
+    speed,
+    start,
+    unet,
+)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -23,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m pleinair.bench", description="Measure Pleinair, alone and beside others."
     )
     commands = made.add_subparsers(metavar="COMMAND", required=True)
-    rooms = fixture, single_file, environments, speed, peers, quality, soak, start, unet
+    rooms = fixture, single_file, environments, speed, operations, peers, quality, soak, start, unet
     for command in rooms:
         command.add_to(commands)
     return made

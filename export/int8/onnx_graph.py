@@ -15,6 +15,7 @@ from pleinair.runtime.engines.protocol import conform
 from .. import onnx_file
 from . import layers, post_training
 from .attention import SelfAttention, stride_onnx
+from .onnx_convolutions import output_ranges, round_outputs
 from .post_training import Calibration, Inputs
 
 FILE = onnx_file.FILE
@@ -78,7 +79,7 @@ def quantized(
     ignored: Iterable[str],
     quick: bool = False,
 ) -> Any:
-    """As `openvino_graph.quantized`."""
+    """As `openvino_graph.quantized`; convolutions give rounded numbers, as they take them."""
     model = onnx.load(graph, load_external_data=False)
     types = {}
     for port in model.graph.input:
@@ -86,8 +87,11 @@ def quantized(
         dtype = helper.tensor_dtype_to_np_dtype(declared.elem_type)
         types[port.name] = dtype, len(declared.shape.dim)
     inputs = [{name: conform(one[name], *types[name]) for name in one} for one in samples]
+    ranges = output_ranges(graph, inputs, tell)
     calibration = Calibration(inputs, tell)
-    return post_training.quantize(model, calibration, ignored, graph.parent, quick)
+    made = post_training.quantize(model, calibration, ignored, graph.parent, quick)
+    round_outputs(made, ranges)
+    return made
 
 
 def compressed(graph: Path, ignored: Iterable[str]) -> Any:

@@ -1,9 +1,10 @@
-"""PSNR and SSIM, by hand, by their definition, and against scikit-image where it is."""
+"""PSNR and SSIM, by hand, by their definition, and against scikit-image."""
 
 import math
 
 import numpy as np
 import pytest
+from skimage.metrics import structural_similarity
 
 from pleinair.bench.similarity import ssim
 from pleinair.runtime.images.similarity import psnr
@@ -49,9 +50,8 @@ def test_ssim_is_that_of_its_definition() -> None:
 
 
 def test_ssim_is_that_of_scikit_image() -> None:
-    metrics = pytest.importorskip("skimage.metrics")
     first, second = two_pictures()
-    reference = metrics.structural_similarity(
+    reference = structural_similarity(
         first,
         second,
         channel_axis=2,
