@@ -10,7 +10,8 @@ import openvino
 from onnx import TensorProto, helper, numpy_helper
 
 from pleinair.runtime.engines.onnxruntime import OnnxRuntimeEngine
-from pleinair.runtime.engines.protocol import conform
+from pleinair.runtime.engines.protocol import conform, first_line
+from pleinair.runtime.errors import ExportError
 
 from .. import onnx_file
 from . import layers, post_training
@@ -34,7 +35,10 @@ def prepare(
     Where they are stored as float16 a Cast stands before each, and NNCF knows no weight behind it.
     """
     attentions = chosen(openvino.Core().read_model(source))
-    model = onnx.load(source)
+    try:
+        model = onnx.load(source)
+    except onnx.checker.ValidationError as error:  # a link that onnx does not follow
+        raise ExportError(f"{source}: onnx does not read it: {first_line(error)}") from error
     _widen(model)
     stride_onnx(model, attentions, stride)
     return onnx_file.save(model, folder, external=True), len(attentions)

@@ -12,6 +12,7 @@ from pleinair.runtime.engines.protocol import conform
 from . import layers, post_training
 from .attention import SelfAttention, stride_openvino
 from .gated import split_projections
+from .norms import norm_by_moments
 from .post_training import Calibration, Inputs
 from .upsampling import sign_inputs, transpose_upsamplers
 
@@ -62,12 +63,15 @@ def quantized(
     inputs = [{name: conform(one[name], *types[name]) for name in one} for one in samples]
     made = post_training.quantize(model, Calibration(inputs, tell), ignored, quick=quick)
     sign_inputs(made)
+    norm_by_moments(made)
     return made
 
 
 def compressed(graph: Path, ignored: Iterable[str]) -> Any:
     """The graph with 8-bit weights alone."""
-    return post_training.compress_weights(openvino.Core().read_model(graph), ignored)
+    made = post_training.compress_weights(openvino.Core().read_model(graph), ignored)
+    norm_by_moments(made)
+    return made
 
 
 def write(model: Any, folder: Path) -> Path:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from pleinair.export.int8.gated import split_projections
+from pleinair.export.int8.norms import norm_by_moments
 from pleinair.export.int8.upsampling import sign_inputs, transpose_upsamplers
 
 openvino = pytest.importorskip("openvino")
@@ -101,3 +102,50 @@ def test_what_is_transposed_is_rounded_to_signed_numbers() -> None:
     assert ends == pytest.approx([-4 * 128 / 127, 4, -4 * 128 / 127, 4])
     # Zero, of which there is much around a feature map, stays zero.
     assert not said(model, {"pixels": np.zeros((1, 4, 6, 6), np.float32)}).any()
+
+
+@pytest.mark.parametrize("side", [8, 9])
+@pytest.mark.parametrize("part", ["unet", "vae_decoder"])
+def test_group_norms_by_their_moments(exported_openvino: Path, part: str, side: int) -> None:
+    model = openvino.Core().read_model(exported_openvino / part / "openvino_model.xml")
+    feeds = {"latent_sample": normal(1, 4, side, 7)}
+    if part == "unet":
+        width = model.input("encoder_hidden_states").get_partial_shape()[2].get_length()
+        feeds = {
+            "sample": normal(2, 4, side, 7),
+            "timestep": np.array(500, np.int64),
+            "encoder_hidden_states": normal(2, 7, width),
+        }
+    before, norms = said(model, feeds), kinds(model).count("GroupNormalization")
+    done = norm_by_moments(model)
+    assert done > 10
+    assert kinds(model).count("GroupNormalization") == norms - done <= 1  # that of tokens
+    assert np.abs(said(model, feeds) - before).max() < 2e-5 * np.abs(before).max()
+
+
+def group_norm(channels: int, groups: int) -> openvino.Model:
+    opset = openvino.opset13
+    x = opset.parameter([-1, channels, -1, -1], np.float32)
+    x.output(0).set_names({"x"})
+    gain, bias = (opset.constant(normal(channels) + shift) for shift in (2, 0))
+    norm = opset.group_normalization(x, gain, bias, groups, 1e-6)
+    return openvino.Model([opset.result(norm)], [x], "norm")
+
+
+@pytest.mark.parametrize("mean", [0, 30])
+def test_a_group_norm_far_from_zero(mean: float) -> None:
+    """Farther than activations are: digits are lost then, but not those of 8 bits."""
+    model = group_norm(8, 4)
+    x = normal(2, 8, 33, 31) + np.float32(mean)
+    before = said(model, {"x": x})
+    norm_by_moments(model)
+    assert np.abs(said(model, {"x": x}) - before).max() < 2e-4 * np.abs(before).max()
+
+
+def test_a_group_norm_of_what_is_all_the_same() -> None:
+    model = group_norm(8, 4)
+    x = np.full((1, 8, 5, 5), 3, np.float32)
+    norm_by_moments(model)
+    after = said(model, {"x": x})
+    assert np.isfinite(after).all()
+    assert np.abs(after - normal(8).reshape(1, 8, 1, 1)).max() < 0.05

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
-from pleinair.export import measure_sensitivity, quantize, quantize_model
+from pleinair.export import measure_sensitivity, onnx_file, quantize, quantize_model
 from pleinair.export.int8 import distance, layers, onnx_graph, openvino_graph, trajectories
 from pleinair.runtime import StableDiffusionPipeline
 from pleinair.runtime.bundle import Bundle
@@ -337,6 +338,24 @@ def test_a_model_that_needs_more_than_words_is_refused(
     config = json.loads((folder / "unet" / "config.json").read_text())
     (folder / "unet" / "config.json").write_text(json.dumps(config | {"in_channels": 9}))
     assert "made for inpainting" in refused([str(folder)], capsys)
+
+
+def test_weights_that_onnx_does_not_read_are_named(exported_onnx: Path, tmp_path: Path) -> None:
+    """It follows no links, symbolic or hard, as a folder made by `cp -l` is full of."""
+    folder = tmp_path / "tiny"
+    shutil.copytree(exported_onnx, folder)
+    (folder / "pleinair.json").unlink()
+    graph = folder / "unet" / onnx_graph.FILE
+    model = onnx.load(graph)
+    graph.unlink()
+    onnx_file.save(model, graph.parent, external=True)
+    os.link(graph.with_name(onnx_file.DATA), tmp_path / "linked")
+    before = contents(folder)
+    with pytest.raises(ExportError, match="onnx does not read it") as caught:
+        quantize_model(folder, parts=["unet"], samples=1, steps=1)
+    assert str(graph) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert contents(folder) == before
 
 
 STOPS: dict[str, Callable[[str], bool]] = {

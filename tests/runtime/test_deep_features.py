@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from engines import ENGINES
 
 from pleinair.runtime.adapters import onnx_graph
 from pleinair.runtime.adapters.deep_features import DEEP_FEATURES, Cut, cut_onnx, cut_openvino
@@ -17,11 +18,6 @@ from pleinair.runtime.errors import AdapterError
 pytestmark = pytest.mark.usefixtures("compiled_once")
 
 BRANCHES = range(6)
-ENGINES = {
-    "openvino": lambda: OpenVinoEngine(),
-    "onnxruntime": lambda: OnnxRuntimeEngine(),
-    "openvino of onnx": lambda: OpenVinoEngine(format="onnx"),
-}
 SHAPES = {"sample": (2, 4, 9, 13), "encoder_hidden_states": (2, 7, 128)}  # odd: rounded up
 CONFIG = {"block_out_channels": [32, 64, 64], "layers_per_block": 1}
 Feeds = dict[str, np.ndarray]
@@ -31,17 +27,6 @@ def feeds_of(seed: int, shapes: dict[str, Any] = SHAPES) -> Feeds:
     random = np.random.default_rng(seed)
     made = {name: random.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
     return {**made, "timestep": np.array(501 - 40 * seed)}
-
-
-@pytest.fixture
-def engine(request: pytest.FixtureRequest) -> Any:
-    return ENGINES[request.param]()
-
-
-@pytest.fixture
-def file(engine: Any, request: pytest.FixtureRequest) -> Path:
-    name = {"openvino": "openvino_model.xml", "onnx": "model.onnx"}[engine.format]
-    return request.getfixturevalue(f"exported_{engine.format}") / "unet" / name
 
 
 def check(engine: Any, file: Path, branch: int, plain: Any, feeds: Feeds, **how: Any) -> None:

@@ -5,33 +5,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from engines import ENGINES
 
 from pleinair.bench.flops import count
 from pleinair.runtime.adapters.deep_features import DEEP_FEATURES, Cut
 from pleinair.runtime.adapters.halves import in_rows, share_openvino
 from pleinair.runtime.controlnet import ControlNet
-from pleinair.runtime.engines.onnxruntime import OnnxRuntimeEngine
-from pleinair.runtime.engines.openvino import OpenVinoEngine
 
-ENGINES = {
-    "openvino": lambda: OpenVinoEngine(),
-    "onnxruntime": lambda: OnnxRuntimeEngine(),
-    "openvino of onnx": lambda: OpenVinoEngine(format="onnx"),
-}
 SHAPES = {"sample": (1, 4, 9, 13), "encoder_hidden_states": (2, 7, 128)}
 CONFIG = {"block_out_channels": [32, 64, 64], "layers_per_block": 1}
 ENDS = ControlNet(Path(), {}, CONFIG).residuals(2, 9, 13)
-
-
-@pytest.fixture
-def engine(request: pytest.FixtureRequest) -> Any:
-    return ENGINES[request.param]()
-
-
-@pytest.fixture
-def file(engine: Any, request: pytest.FixtureRequest) -> Path:
-    name = {"openvino": "openvino_model.xml", "onnx": "model.onnx"}[engine.format]
-    return request.getfixturevalue(f"exported_{engine.format}") / "unet" / name
 
 
 def check(engine: Any, file: Path, more: dict[str, Any], **how: Any) -> dict[str, np.ndarray]:

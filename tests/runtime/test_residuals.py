@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from engines import ENGINES
 
 from pleinair.runtime.adapters.residuals import MIDDLE
 from pleinair.runtime.controlnet import ControlNet
 from pleinair.runtime.engines.onnxruntime import OnnxRuntimeEngine
-from pleinair.runtime.engines.openvino import OpenVinoEngine
 from pleinair.runtime.errors import AdapterError
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
@@ -18,11 +18,6 @@ torch = pytest.importorskip("torch")
 
 CONFIG = {"block_out_channels": [32, 64, 64], "layers_per_block": 1}
 SAMPLE = (2, 4, 9, 13)  # odd sizes: halved, they are rounded up
-ENGINES = {
-    "openvino": lambda: OpenVinoEngine(),
-    "onnxruntime": lambda: OnnxRuntimeEngine(),
-    "openvino of onnx": lambda: OpenVinoEngine(format="onnx"),
-}
 
 
 @pytest.fixture(scope="module")
@@ -63,17 +58,6 @@ def found(engine: Any, file: Path, feeds: dict[str, np.ndarray], changes: Any = 
     own, ends = ({k: v.shape for k, v in part.items()} for part in split(feeds))
     del own["timestep"]
     return engine.compile(file, own, changes, ends)(feeds)["out_sample"]
-
-
-@pytest.fixture
-def engine(request: pytest.FixtureRequest) -> Any:
-    return ENGINES[request.param]()
-
-
-@pytest.fixture
-def file(engine: Any, request: pytest.FixtureRequest) -> Path:
-    name = {"openvino": "openvino_model.xml", "onnx": "model.onnx"}[engine.format]
-    return request.getfixturevalue(f"exported_{engine.format}") / "unet" / name
 
 
 @pytest.mark.parametrize("engine", ENGINES, indirect=True)
