@@ -13,7 +13,6 @@ from typing import Any
 
 from pleinair.runtime import catalog
 from pleinair.runtime.bundle import Bundle
-from pleinair.runtime.errors import SettingError
 from pleinair.runtime.settings import Settings
 from pleinair.runtime.spread import Spread
 
@@ -32,7 +31,7 @@ _KINDS = {
     "convolution": {"Convolution", "Deconvolution"},
     "linear": {"FullyConnected", "FullyConnectedQuantizedLegacy"},
     "attention": {"MatMul", "Softmax", "ScaledDotProductAttention"},
-    "norms": {"MVN", "GroupNormalization", "NormalizeL2", "RMSNorm"},
+    "norms": {"MVN", "GroupNormalization", "RMSNorm", "Reduce"},  # by their moments, too
     "layout": {"Reorder", "Transpose", "Concatenation", "Concat", "Slice", "StridedSlice", "Split"}
     | {"Interpolate", "Gather", "Tile", "Pad"},
 }
@@ -58,10 +57,7 @@ def add_to(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    results.check(options)
-    for name in ("rounds", "threads"):
-        if getattr(options, name) < 1:
-            raise SettingError(f"{name} is {getattr(options, name)}; give 1 or more")
+    results.check(options, "rounds", "threads")
     job = _job(options)
     measured, facts, code = Turns(Rounds(options.profile, {})), machine.facts(), 0
     try:

@@ -110,9 +110,7 @@ def _system(text: str) -> str:
 
 
 def run(options: argparse.Namespace) -> int:
-    results.check(options)
-    if options.rounds < 1:
-        raise SettingError(f"rounds is {options.rounds}; give 1 or more")
+    results.check(options, "rounds", "threads")
     job = _job(options)
     pythons = environments.interpreters(options.environments, options.environment)
     jobs = {name: _job_of(name, job) for name in dict.fromkeys(options.systems)}
@@ -173,8 +171,6 @@ def _job(options: argparse.Namespace) -> systems.Job:
         guidance_scale=options.guidance,
         scheduler=options.scheduler,
     )
-    if options.threads < 1:
-        raise SettingError(f"threads is {options.threads}; give 1 or more")
     return systems.Job(
         model=str(options.model),
         checkpoint=options.checkpoint and str(options.checkpoint),

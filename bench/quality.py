@@ -82,7 +82,7 @@ def add_to(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    results.check(options)
+    results.check(options, "number")
     ways = [Way.read(text) for text in dict.fromkeys(options.ways)]
     called = _called(options)
     score = ClipScore.open(options.clip) if options.clip else None
@@ -120,8 +120,6 @@ def _called(options: argparse.Namespace) -> dict[str, Any]:
         "scheduler": options.scheduler,
     }
     Settings.checked(bundle, catalog.defaults(bundle), **called)
-    if options.number < 1:
-        raise SettingError(f"number is {options.number}; give 1 or more")
     return called
 
 

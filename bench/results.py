@@ -25,8 +25,14 @@ def add_arguments(parser: argparse.ArgumentParser, picture: str | None = None) -
     parser.set_defaults(picture=None)
 
 
-def check(options: argparse.Namespace) -> None:
-    """Refuse, before hours of measuring, files that cannot be written after them."""
+def check(options: argparse.Namespace, *counts: str) -> None:
+    """Refuse, before hours of measuring, files that cannot be written after them.
+
+    counts: options of which there must be one or more.
+    """
+    for name in counts:
+        if getattr(options, name) < 1:
+            raise SettingError(f"{name} is {getattr(options, name)}; give 1 or more")
     for file in (options.json, options.markdown, options.picture):
         if file is not None and file.exists():
             raise SettingError(f"{file} exists; remove it or choose another file")

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from pleinair.runtime.errors import EngineError, SettingError
+from pleinair.runtime.errors import EngineError
 
 from . import machine, memory, results
 from .markdown import table
@@ -33,10 +33,7 @@ def add_to(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    results.check(options)
-    for name in ("pictures", "every", "workers"):
-        if getattr(options, name) < 1:
-            raise SettingError(f"{name} is {getattr(options, name)}; give 1 or more")
+    results.check(options, "pictures", "every", "workers")
     if memory.resident() is None:
         raise EngineError("this system does not say what is resident; pip install psutil")
     readings: list[dict[str, int]] = []

@@ -92,10 +92,9 @@ def _size(text: str) -> tuple[int, int]:
 
 
 def run(options: argparse.Namespace) -> int:
-    results.check(options)
-    for name, least in (("rounds", 1), ("repeats", 1), ("threads", 1), ("warm_up", 0)):
-        if getattr(options, name) < least:
-            raise SettingError(f"{name} is {getattr(options, name)}; give {least} or more")
+    results.check(options, "rounds", "repeats", "threads")
+    if options.warm_up < 0:
+        raise SettingError(f"warm_up is {options.warm_up}; give 0 or more")
     report = Report(_configurations(options), machine.facts(), vars(options))
     code = 0
     try:

@@ -10,8 +10,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-from pleinair.runtime.errors import SettingError
-
 from . import machine, results
 from .rounds import Measure, Rounds
 from .turns import Turn, Turns
@@ -42,9 +40,7 @@ def add_to(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    results.check(options)
-    if options.rounds < 1:
-        raise SettingError(f"rounds is {options.rounds}; give 1 or more")
+    results.check(options, "rounds")
     Way.read(options.profile)
     measured = Turns(Rounds("no cache", MEASURES))
     facts, code = machine.facts(), 0

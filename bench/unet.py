@@ -69,10 +69,7 @@ def add_to(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    results.check(options)
-    for name in ("evaluations", "rounds", "threads"):
-        if getattr(options, name) < 1:
-            raise SettingError(f"{name} is {getattr(options, name)}; give 1 or more")
+    results.check(options, "evaluations", "rounds", "threads")
     bundle = Bundle.open(options.model)
     variants = [variant for variant in VARIANTS if variant.format in bundle.graphs]
     turns = {

@@ -49,6 +49,7 @@ def test_command(tmp_path: Path, capsys: Any) -> None:
         ("Subgraph", {"Softmax", ""}, "attention"),
         ("Subgraph", {"Add", "FakeQuantize"}, "element by element"),
         ("MVN", {"GroupNormalization"}, "norms"),
+        ("Reduce", {"ReduceL2"}, "norms"),
         ("Reorder", set(), "layout"),
         ("Math", {"Sin"}, "element by element"),
     ],
