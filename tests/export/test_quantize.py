@@ -263,6 +263,7 @@ def test_float16_weights_of_onnx_are_seen(exported_onnx: Path, tmp_path: Path) -
     assert np.abs(right - found).max() < 1e-5
 
 
+@pytest.mark.slow
 def test_sensitivity_names_every_group(
     exported_openvino: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -463,6 +464,7 @@ def test_ctrl_c(exported_openvino: Path, tmp_path: Path) -> None:
     assert contents(folder) == before
 
 
+@pytest.mark.slow
 def test_pocket_without_torch(tmp_path: Path) -> None:
     """The bundled model, by the command, in a process that has no torch; its own words."""
     folder = tmp_path / "pocket"

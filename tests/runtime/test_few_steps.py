@@ -107,6 +107,7 @@ def test_a_unet_that_is_told_its_guidance_is_asked_once(
     assert [one.batch for one in seen] == [1] * 4
 
 
+@pytest.mark.slow
 def test_a_merged_lightning_lora_is_diffusers_fused(both: Any, tmp_path: Path) -> None:
     """As ByteDance documents SDXL-Lightning: Euler from the very end of the noise, no guidance."""
     from diffusers import EulerDiscreteScheduler, StableDiffusionXLPipeline

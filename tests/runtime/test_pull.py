@@ -308,7 +308,7 @@ def _convert_here(source: str, target: Path, *options: str) -> int:
         return cli.main([source, str(target), "--precision", "fp32", *options])
 
 
-@pytest.mark.parametrize("form", ["folder", "file"])
+@pytest.mark.parametrize("form", ["folder", pytest.param("file", marks=pytest.mark.slow)])
 def test_a_checkpoint_is_fetched_and_converted(
     hub: Hub,
     tmp_path: Path,

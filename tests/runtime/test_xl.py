@@ -140,6 +140,7 @@ def test_inpainting(pipe: StableDiffusionPipeline, reference: Any, strength: flo
     assert differ(ours.images, expected) <= 1
 
 
+@pytest.mark.slow
 def test_a_unet_made_for_inpainting(tmp_path: Path, traced_once: None) -> None:
     from diffusers import StableDiffusionXLInpaintPipeline
 
