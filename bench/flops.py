@@ -53,6 +53,14 @@ def count(model: Any) -> Flops:
     return Flops(**sums)
 
 
+def counted(model: Any) -> Flops | None:
+    """The same, None where a product's shape is not fixed."""
+    try:
+        return count(model)
+    except ValueError:
+        return None
+
+
 def _convolution(node: Any) -> int:
     """Multiplications: each output value is a sum over the kernel and its input channels.
 

@@ -17,7 +17,7 @@ from pleinair.runtime.settings import Settings
 from pleinair.runtime.spread import Spread
 
 from . import machine, results
-from .flops import Flops, count
+from .flops import counted
 from .gauge import Gauge
 from .markdown import table
 from .painting import arguments, opened
@@ -149,7 +149,7 @@ class Counting:
 
     def __init__(self, model: Any, compiled: Any) -> None:
         self.inputs, self.outputs = compiled.inputs, compiled.outputs
-        self._flops = _counted(model)
+        self._flops = counted(model)
         self._classes = dict(_classes(model, compiled.get_runtime_model()))
         self._request = compiled.create_infer_request()
         self._evaluations: list[Counter[str]] = []
@@ -176,13 +176,6 @@ class Counting:
         }
 
 
-def _counted(model: Any) -> Flops | None:
-    try:
-        return count(model)
-    except ValueError:  # a shape that is not fixed
-        return None
-
-
 def _classes(model: Any, compiled: Any) -> Iterator[tuple[str, str]]:
     """Each operation of the compiled graph, and its class."""
     kinds = {node.get_friendly_name(): node.get_type_name() for node in model.get_ordered_ops()}
@@ -202,12 +195,8 @@ def class_of(kind: str, taken_in: Collection[str]) -> str:
 
 def markdown(records: Sequence[Record]) -> str:
     header = ("graph", "operations", "ms an evaluation", "share", "GFLOP", "GFLOP/s")
-    return table(header, (row for group in _grouped(records) for row in _rows(group)))
-
-
-def _grouped(records: Sequence[Record]) -> Iterator[tuple[dict[str, Any], ...]]:
-    """Each graph, as the rounds found it."""
-    return zip(*(record["graphs"] for record in records), strict=True)
+    graphs = zip(*(record["graphs"] for record in records), strict=True)  # each, by rounds
+    return table(header, (row for rounds in graphs for row in _rows(rounds)))
 
 
 def _rows(rounds: Sequence[dict[str, Any]]) -> Iterator[list[Any]]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from pleinair.runtime.errors import EngineError
 
-from .flops import Flops, count
+from .flops import Flops, counted
 from .gauge import Gauge
 from .painting import arguments, opened
 from .worker import Watch
@@ -52,10 +52,7 @@ class Core:
         return getattr(self._core, name)
 
     def compile_model(self, model: Any, *_: Any) -> "Uncompiled":
-        try:
-            self.counted.append(count(model))
-        except ValueError:
-            self.counted.append(None)
+        self.counted.append(counted(model))
         return Uncompiled(model)
 
 

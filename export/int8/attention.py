@@ -16,6 +16,8 @@ from typing import Any
 
 from pleinair.runtime.errors import ExportError
 
+from .onnx_nodes import exchange
+
 # Below as many keys a softmax costs next to nothing, and each of them says something of its own.
 FEWEST_TOKENS = 1024
 
@@ -148,9 +150,7 @@ def stride_onnx(model: Any, attentions: Sequence[SelfAttention], stride: int) ->
     ordered = []
     for node in model.graph.node:
         ordered += [*added.get(node.output[0], ()), node]
-    copies = [type(node).FromString(node.SerializeToString()) for node in ordered]
-    del model.graph.node[:]
-    model.graph.node.extend(copies)
+    exchange(model, ordered)
 
 
 def _node(operator: str, inputs: Sequence[str], name: str) -> Any:

@@ -15,6 +15,7 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
+from .onnx_nodes import exchange
 from .post_training import Inputs
 
 Range = tuple[float, float]
@@ -70,7 +71,8 @@ def round_outputs(model: onnx.ModelProto, ranges: Mapping[str, Range]) -> int:
                 count += 1
                 continue
         nodes.append(node)
-    _replace(model, nodes)
+    exchange(model, nodes)
+    _leave_out_unread(model)
     return count
 
 
@@ -119,12 +121,9 @@ def _rounded(
     yield helper.make_node("DequantizeLinear", [rounded, *ends], [name], f"{name}/widened")
 
 
-def _replace(model: onnx.ModelProto, nodes: Sequence[onnx.NodeProto]) -> None:
-    """Give a model these nodes, and leave out weights that none of them reads."""
-    copies = [type(node).FromString(node.SerializeToString()) for node in nodes]
-    del model.graph.node[:]
-    model.graph.node.extend(copies)
-    read = {name for node in copies for name in node.input}
+def _leave_out_unread(model: onnx.ModelProto) -> None:
+    """Drop weights that no node reads any more."""
+    read = {name for node in model.graph.node for name in node.input}
     for i in reversed(range(len(model.graph.initializer))):
         if model.graph.initializer[i].name not in read:
             del model.graph.initializer[i]
