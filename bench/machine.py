@@ -1,5 +1,6 @@
 """Where a measurement was made: without it a figure means nothing."""
 
+import argparse
 import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
@@ -21,6 +22,13 @@ _LIBRARIES = (
     "optimum-onnx",
     "stable-diffusion-cpp-python",
 )
+
+
+def add_threads(parser: argparse.ArgumentParser) -> None:
+    """--threads, by default as many as the machine has physical cores."""
+    parser.add_argument(
+        "--threads", type=int, default=physical_cores(), help="default: physical cores"
+    )
 
 
 def facts() -> dict[str, Any]:

@@ -49,9 +49,7 @@ def add_to(commands: Any) -> None:
     parser.add_argument("--size", type=int, help="both sides (default: the model's own)")
     parser.add_argument("--steps", type=int, default=4, help="of the picture (default: 4)")
     parser.add_argument("--rounds", type=int, default=2, help="processes (default: 2)")
-    parser.add_argument(
-        "--threads", type=int, default=machine.physical_cores(), help="default: physical cores"
-    )
+    machine.add_threads(parser)
     results.add_arguments(parser)
     parser.set_defaults(run=run)
 

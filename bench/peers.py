@@ -91,9 +91,7 @@ def add_to(commands: Any) -> None:
     parser.add_argument("--guidance", type=float, default=7.5, help="default: 7.5")
     parser.add_argument("--scheduler", choices=systems.SCHEDULERS, help="default: the model's own")
     parser.add_argument("--rounds", type=int, default=2, help="pictures a system (default: 2)")
-    parser.add_argument(
-        "--threads", type=int, default=machine.physical_cores(), help="default: physical cores"
-    )
+    machine.add_threads(parser)
     results.add_arguments(parser, picture="chart")
     parser.set_defaults(run=run)
 

@@ -77,9 +77,7 @@ def add_to(commands: Any) -> None:
     )
     parser.add_argument("--repeats", type=int, default=1, help="calls a process (default: 1)")
     parser.add_argument("--rounds", type=int, default=3, help="processes each (default: 3)")
-    parser.add_argument(
-        "--threads", type=int, default=machine.physical_cores(), help="default: physical cores"
-    )
+    machine.add_threads(parser)
     results.add_arguments(parser, picture="chart")
     parser.set_defaults(run=run)
 

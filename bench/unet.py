@@ -61,9 +61,7 @@ def add_to(commands: Any) -> None:
     parser.add_argument("--size", type=int, default=512, help="both sides (default: 512)")
     parser.add_argument("--evaluations", type=int, default=5, help="a process (default: 5)")
     parser.add_argument("--rounds", type=int, default=2, help="processes a variant (default: 2)")
-    parser.add_argument(
-        "--threads", type=int, default=machine.physical_cores(), help="default: physical cores"
-    )
+    machine.add_threads(parser)
     results.add_arguments(parser)
     parser.set_defaults(run=run)
 
