@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from PIL import Image, ImageDraw, ImageFont
 
-from pleinair.runtime.spread import Spread
+from pleinair.runtime.speed.spread import Spread
 
 _WIDTH, _LABELS, _VALUES, _EDGE = 1400, 380, 170, 24  # pixels: all, left of bars, right of them
 _ROW, _BAR, _TITLE, _LEGEND, _AXIS = 40, 24, 52, 34, 34

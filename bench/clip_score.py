@@ -7,9 +7,9 @@ from typing import Any
 
 from PIL import Image
 
-from pleinair.runtime.bundle import read_json
 from pleinair.runtime.errors import SettingError
 from pleinair.runtime.images.clip import ClipPreprocessor
+from pleinair.runtime.model.bundle import read_json
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from pleinair.runtime.machine import cpu_name, physical_cores
+from pleinair.runtime.speed.machine import cpu_name, physical_cores
 
 _LIBRARIES = (
     "pleinair",

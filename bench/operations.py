@@ -11,10 +11,10 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from pleinair.runtime import catalog
-from pleinair.runtime.bundle import Bundle
-from pleinair.runtime.settings import Settings
-from pleinair.runtime.spread import Spread
+from pleinair.runtime.model import catalog
+from pleinair.runtime.model.bundle import Bundle
+from pleinair.runtime.request import Settings
+from pleinair.runtime.speed.spread import Spread
 
 from . import machine, results
 from .flops import counted

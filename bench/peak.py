@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from pleinair.runtime.adapters import protobuf
+from pleinair.runtime.graphs import protobuf
 
 from .worker import Watch
 

@@ -10,10 +10,10 @@ from typing import Any
 
 from PIL import Image
 
-from pleinair.runtime import catalog
-from pleinair.runtime.bundle import Bundle
 from pleinair.runtime.errors import PleinairError, SettingError
-from pleinair.runtime.settings import Settings
+from pleinair.runtime.model import catalog
+from pleinair.runtime.model.bundle import Bundle
+from pleinair.runtime.request import Settings
 
 from . import chart, environments, machine, results, systems
 from .process import run_fresh

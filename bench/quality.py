@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from pleinair.runtime import catalog
-from pleinair.runtime.bundle import Bundle
 from pleinair.runtime.engines.choice import ENGINES
 from pleinair.runtime.errors import PleinairError, SettingError
 from pleinair.runtime.images.sheets import sheet
 from pleinair.runtime.images.similarity import psnr
-from pleinair.runtime.profiles import PROFILES
-from pleinair.runtime.settings import Settings
+from pleinair.runtime.model import catalog
+from pleinair.runtime.model.bundle import Bundle
+from pleinair.runtime.request import Settings
+from pleinair.runtime.speed.profiles import PROFILES
 
 from . import machine, results
 from .clip_score import ClipScore

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pleinair.runtime.spread import Spread
+from pleinair.runtime.speed.spread import Spread
 
 from .markdown import table
 from .rounds import Record

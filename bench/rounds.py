@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from pleinair.runtime.spread import Spread
+from pleinair.runtime.speed.spread import Spread
 
 from .markdown import table
 

@@ -4,8 +4,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from pleinair.runtime.bundle import read_json
 from pleinair.runtime.errors import ExportError, SettingError
+from pleinair.runtime.model.bundle import read_json
 from pleinair.runtime.replacing import replacing
 
 

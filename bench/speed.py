@@ -3,12 +3,12 @@
 import argparse
 from typing import Any
 
-from pleinair.runtime import catalog
-from pleinair.runtime.bundle import Bundle
 from pleinair.runtime.engines.choice import ENGINES
 from pleinair.runtime.errors import SettingError
-from pleinair.runtime.profiles import PROFILES
-from pleinair.runtime.settings import Settings
+from pleinair.runtime.model import catalog
+from pleinair.runtime.model.bundle import Bundle
+from pleinair.runtime.request import Settings
+from pleinair.runtime.speed.profiles import PROFILES
 
 from . import configuration, machine, results
 from .configuration import Configuration

@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pleinair.runtime.bundle import Bundle, read_json
 from pleinair.runtime.errors import SettingError
+from pleinair.runtime.model.bundle import Bundle, read_json
 from pleinair.runtime.text.tokenizer import ClipTokenizer
 
 from . import machine, results

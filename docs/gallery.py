@@ -14,8 +14,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from pleinair.runtime.catalog import bundled
 from pleinair.runtime.cli import main as pleinair
+from pleinair.runtime.model.catalog import bundled
 
 DOCS = Path(__file__).parent
 SIDE = 128  # of a picture as it is shown; the model paints 64

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from .safety import Verdict
+from .model.safety import Verdict
 
 
 @dataclass

@@ -9,39 +9,40 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from . import catalog, schedulers
+from . import schedulers
 from .adapters import inversion, lora
-from .adapters.deep_features import Cut
 from .adapters.inversion import Embedding
 from .adapters.lora import Lora
 from .adapters.model import changes as adapted
-from .bundle import TEXT, UPSCALING, Bundle
-from .control import Controls, Numbers, Steering
-from .controlnet import ControlNet, Named, opened
+from .denoise.control import Controls, Numbers, Steering
+from .denoise.feature_cache import Caching
+from .denoise.guidance_interval import GuidanceInterval
+from .denoise.noise import TorchNoise
+from .denoise.span import Span
 from .engines.choice import choose
 from .engines.protocol import Engine, Graph, Renamed, Shapes
-from .enlarging import Enlargement
+from .engines.shelf import Shelf
 from .errors import SettingError
-from .feature_cache import Caching
-from .footprint import bytes_of, footprint, weights
-from .guidance_interval import GuidanceInterval
+from .families.sizes import Pair, Sizes
+from .graphs.cut import Cut
+from .images.enlarging import Enlargement
 from .images.original import Canvas, Original
 from .images.pixels import as_picture, from_decoder
 from .images.preview import LatentColours
 from .images.reading import PictureSource
-from .noise import TorchNoise
+from .model import catalog
+from .model.bundle import TEXT, UPSCALING, Bundle
+from .model.controlnet import ControlNet, Named, opened
+from .model.footprint import bytes_of, footprint, weights
+from .model.safety import tell_of_unused
 from .output import PipelineOutput
-from .profiles import Profile
+from .request import Settings, consecutive, repeated, seeds_of
 from .run import Job, Run, StageCallback, StepCallback
-from .safety import tell_of_unused
 from .schedulers.lcm import LCM
-from .settings import Settings, consecutive, repeated, seeds_of
-from .shelf import Shelf
-from .sizes import Pair, Sizes
-from .span import Span
+from .speed.profiles import Profile
+from .speed.tuning import Tuning
 from .text.tokenizer import ClipTokenizer
 from .text.xl import repadding
-from .tuning import Tuning
 
 __all__ = ["PipelineOutput", "StableDiffusionPipeline"]
 

@@ -10,32 +10,32 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from .adapters.deep_features import Cut
-from .adapters.halves import in_rows
-from .autoencoder import Half
-from .bundle import UPSCALING
-from .control import Steering
-from .denoiser import Denoiser
+from .denoise.control import Steering
+from .denoise.denoiser import Denoiser
+from .denoise.feature_cache import Caching, FeatureCache
+from .denoise.guidance import scale_embedding
+from .denoise.guidance_interval import GuidanceInterval
+from .denoise.noise import TorchNoise
+from .denoise.posterior import Posterior
+from .denoise.span import Continued, Span
+from .denoise.start import Blank, Draws
+from .denoise.variation import Variation
 from .engines.protocol import Graph, Shapes
 from .errors import EngineError
-from .feature_cache import Caching, FeatureCache
-from .guidance import scale_embedding
-from .guidance_interval import GuidanceInterval
+from .families.origin import Origin, origin_of
+from .families.sizes import Sizes
+from .graphs.cut import Cut
+from .graphs.halves import in_rows
 from .images.original import Canvas, Original
 from .images.pixels import as_picture, from_decoder
-from .noise import TorchNoise
-from .origin import Origin, origin_of
+from .model.autoencoder import Half
+from .model.bundle import UPSCALING
+from .model.safety import SafetyChecker, Verdict, blurred
 from .output import PipelineOutput, Timings
-from .posterior import Posterior
-from .safety import SafetyChecker, Verdict, blurred
-from .settings import Settings
-from .sizes import Sizes
-from .span import Continued, Span
-from .start import Blank, Draws
+from .request import Settings
 from .text.conditioning import Conditioning, TokenizedPrompt, condition, tokenized
 from .text.encoder import Encoder, TextEncoder
 from .text.xl import XLTextEncoder
-from .variation import Variation
 
 if TYPE_CHECKING:
     from .pipeline import StableDiffusionPipeline

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from pleinair.runtime.shelf import Shelf
+from pleinair.runtime.engines.shelf import Shelf
 
 
 class Evaluation(NamedTuple):

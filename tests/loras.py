@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
-from pleinair.runtime.adapters import onnx_graph, openvino_model
-from pleinair.runtime.adapters.changes import Changes
+from pleinair.runtime.graphs import onnx_weights, openvino_weights
+from pleinair.runtime.graphs.weights import Changes
 
 Weights = dict[str, np.ndarray]
 
@@ -93,13 +93,13 @@ def run(engine: str, file: Path, changes: Changes, feeds: Mapping[str, Any]) -> 
 
         core = openvino.Core()
         graph = core.read_model(file)
-        openvino_model.patch(graph, changes)
+        openvino_weights.patch(graph, changes)
         compiled = core.compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
         return compiled(dict(feeds))[0]
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    patched = onnx_graph.patch(file, changes)
+    patched = onnx_weights.patch(file, changes)
     patched.hand_to(options)
     session = onnxruntime.InferenceSession(patched.content, options)
     if "timestep" in feeds:  # one for the batch, and a float

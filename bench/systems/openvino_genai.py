@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from pleinair.runtime.bundle import Bundle
+from pleinair.runtime.model.bundle import Bundle
 
 from ..worker import Watch
 from . import Job, Times, missing

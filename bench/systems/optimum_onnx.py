@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pleinair.runtime.bundle import Bundle
+from pleinair.runtime.model.bundle import Bundle
 
 from ..worker import Watch
 from . import Job, Times, missing

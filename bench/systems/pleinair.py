@@ -1,6 +1,6 @@
 """Pleinair's runtime on OpenVINO, profile exact or as the job's way says."""
 
-from pleinair.runtime.bundle import Bundle
+from pleinair.runtime.model.bundle import Bundle
 
 from ..way import Way
 from ..worker import Watch

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from pleinair.runtime.bundle import GRAPH_FILES, Bundle
 from pleinair.runtime.errors import ExportError
+from pleinair.runtime.model.bundle import GRAPH_FILES, Bundle
 
 from . import post_training, prompts, publishing
 from .plan import Clock, Plan, Progress, opened

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pleinair.runtime import catalog
-from pleinair.runtime.bundle import TEXT, Bundle
 from pleinair.runtime.errors import ExportError
+from pleinair.runtime.model import catalog
+from pleinair.runtime.model.bundle import TEXT, Bundle
 
 from .. import manifest
 from . import layers

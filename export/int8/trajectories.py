@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pleinair.runtime import StableDiffusionPipeline
-from pleinair.runtime.bundle import Bundle
 from pleinair.runtime.engines.choice import choose
 from pleinair.runtime.engines.protocol import Engine, Graph
+from pleinair.runtime.model.bundle import Bundle
 
 Sample: TypeAlias = Mapping[str, NDArray[Any]]
 

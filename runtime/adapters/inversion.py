@@ -14,8 +14,8 @@ import numpy as np
 from tokenizers import AddedToken, Tokenizer
 
 from ..errors import AdapterError
+from ..graphs.weights import Array, Changes, Shapes
 from . import pickles, safetensors
-from .changes import Array, Changes, Shapes
 
 _MATRIX = "embeddings.token_embedding.weight"
 # Stable Diffusion XL's two encoders, as kohya and webui call them in a file.

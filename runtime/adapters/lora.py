@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import AdapterError
+from ..graphs.weights import Array, Changes, Shapes
 from . import naming, safetensors
-from .changes import Array, Changes, Shapes
 from .merging import Layer, complete
 
 # What a UNet attends to, by the width of a token's embedding: it tells the model's kind.

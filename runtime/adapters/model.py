@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from . import lora, onnx_graph, openvino_model
-from .changes import Array, Change, Changes, Shapes
+from ..graphs import onnx_weights, openvino_weights
+from ..graphs.weights import Array, Change, Changes, Shapes
+from . import lora
 from .inversion import Words
 
 _PARTS = ("text_encoder", "text_encoder_2", "unet")
@@ -30,7 +31,7 @@ def changes(
 
 
 def _shapes(path: Path) -> Shapes:
-    return onnx_graph.shapes(path) if path.suffix == ".onnx" else openvino_model.shapes(path)
+    return onnx_weights.shapes(path) if path.suffix == ".onnx" else openvino_weights.shapes(path)
 
 
 def _both(added: Changes, taught: Changes) -> Changes:

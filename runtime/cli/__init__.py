@@ -30,7 +30,7 @@ def _run(arguments: list[str]) -> int:
 
         return tune(arguments[1:])
     options = parser().parse_args(arguments)
-    from .paint import paint  # after the options: --help needs no engine
+    from .paint import paint
 
     return paint(options)
 

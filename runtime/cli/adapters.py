@@ -8,11 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .. import catalog
 from ..adapters.inversion import Embedding
 from ..adapters.lora import Lora
 from ..errors import PromptError
 from ..images.metadata import shown
+from ..model import catalog
 from ..text.networks import loras_named
 
 _FOLDERS = ("loras", "embeddings")

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from .. import schedulers
+from ..denoise.feature_cache import GUIDANCES, SCHEDULES
 from ..engines.choice import ENGINES
-from ..feature_cache import GUIDANCES, SCHEDULES
 from ..images.fitting import WAYS
 from ..images.metadata import TYPES
 from ..images.watermark import COMPVIS
-from ..profiles import PROFILES
-from ..safety import SAFETY
-from ..vae_tiling import WHEN
+from ..model.safety import SAFETY
+from ..model.vae_tiling import WHEN
+from ..speed.profiles import PROFILES
 
 DEFAULT_PROMPT = "a red apple"
 DEFAULT_OUTDIR = Path("outputs/txt2img-samples")

@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ..bundle import Bundle
 from ..errors import BundleError
-from ..machine import hardware_threads, physical_cores
-from ..profiles import PROFILES, Profile
-from ..tuning import Setup, installed
+from ..model.bundle import Bundle
+from ..speed.machine import hardware_threads, physical_cores
+from ..speed.profiles import PROFILES, Profile
+from ..speed.tuning import Setup, installed
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from ..errors import EngineError
-from ..spread import Spread
+from ..speed.spread import Spread
 from .candidates import Candidate
 
 # Times the best of the first round: what is slower takes no further part.

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..images.similarity import psnr
-from ..spread import Spread
+from ..speed.spread import Spread
 
 
 @dataclass

@@ -7,8 +7,8 @@ from typing import Any
 
 from PIL import Image
 
-from ..enlarging import enlarged
 from ..errors import SettingError
+from ..images.enlarging import enlarged
 from ..images.fitting import Fit, Size
 from ..images.reading import over, read
 from ..pipeline import PipelineOutput, StableDiffusionPipeline

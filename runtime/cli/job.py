@@ -7,10 +7,10 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from ..bundle import Bundle
-from ..controlnet import weighed
 from ..errors import PromptError
 from ..images.condition import split
+from ..model.bundle import Bundle
+from ..model.controlnet import weighed
 from ..text.networks import loras_named
 from .adapters import find
 from .journal import Journal

@@ -5,9 +5,9 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from .. import catalog
-from ..bundle import Bundle
 from ..errors import BundleError
+from ..model import catalog
+from ..model.bundle import Bundle
 
 
 def models(argv: Sequence[str]) -> int:

@@ -10,16 +10,16 @@ from typing import Any, TypeVar
 
 from PIL import Image
 
-from .. import catalog
-from ..bundle import Bundle
-from ..enlarging import enlarged
 from ..errors import PleinairError, PromptError, SettingError
 from ..exits import MISTAKE
 from ..images import watermark
+from ..images.enlarging import enlarged
 from ..images.grid import grid
 from ..images.saving import check_target, next_numbered, save, save_numbered
 from ..images.sheets import placard
-from ..settings import consecutive
+from ..model import catalog
+from ..model.bundle import Bundle
+from ..request import consecutive
 from . import enlarging
 from .arguments import CALL, DEFAULT_PROMPT, given, picture_input
 from .compare import Comparison

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import SettingError
-from ..settings import seeds_of
+from ..request import seeds_of
 from ..text import styles
 from ..text.wildcards import drawn
 from .adapters import Weighed, named_in

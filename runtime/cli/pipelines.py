@@ -7,16 +7,16 @@ import logging
 import sys
 from collections.abc import Iterator
 
-from .. import catalog
 from ..adapters import inversion, lora
-from ..bundle import Bundle
-from ..controlnet import opened
 from ..engines.choice import choose
 from ..engines.protocol import Engine
 from ..errors import PleinairError, SettingError
+from ..model import catalog
+from ..model.bundle import Bundle
+from ..model.controlnet import opened
 from ..pipeline import StableDiffusionPipeline
-from ..profiles import AUTO
-from ..tuning import Setup, Tuning
+from ..speed.profiles import AUTO
+from ..speed.tuning import Setup, Tuning
 from . import enlarging
 from .adapters import Weighed
 from .arguments import BETAS, given

@@ -5,11 +5,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from .. import catalog
-from ..bundle import Bundle
 from ..errors import SourceError
 from ..hub import pull as hub
 from ..hub.repository import UnreachableError
+from ..model import catalog
+from ..model.bundle import Bundle
 from .progress import TransferBar
 
 EPILOG = """\

@@ -8,11 +8,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from .. import catalog
-from ..bundle import Bundle
 from ..images import metadata
 from ..images.metadata import shown
-from ..profiles import SETTINGS
+from ..model import catalog
+from ..model.bundle import Bundle
+from ..speed.profiles import SETTINGS
 from . import adapters
 from .arguments import BETAS, CALL
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..bundle import INPAINTING, TEXT, UPSCALING, Bundle
 from ..engines.choice import choose
+from ..model.bundle import INPAINTING, TEXT, UPSCALING, Bundle
 from ..pipeline import StableDiffusionPipeline
 from .candidates import Candidate
 

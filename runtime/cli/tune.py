@@ -8,13 +8,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .. import catalog, machine
-from ..bundle import Bundle
 from ..engines.choice import ENGINES
 from ..errors import SettingError
-from ..profiles import PROFILES
-from ..spread import Spread
-from ..tuning import Tuning, installed, place
+from ..model import catalog
+from ..model.bundle import Bundle
+from ..speed import machine
+from ..speed.profiles import PROFILES
+from ..speed.spread import Spread
+from ..speed.tuning import Tuning, installed, place
 from .candidates import Candidate, candidates, described
 from .contest import Contest
 from .cost import Cost

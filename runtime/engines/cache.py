@@ -77,7 +77,7 @@ def key_of(facts: Mapping[str, Any]) -> str:
 
 @functools.cache
 def _code() -> str:
-    rooms = Path(__file__).parent, Path(__file__).parent.parent / "adapters"
+    rooms = Path(__file__).parent, Path(__file__).parent.parent / "graphs"
     files = sorted(file for room in rooms for file in room.glob("*.py"))
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 

@@ -4,9 +4,9 @@ import importlib.util
 import logging
 from pathlib import Path
 
-from ..bundle import EXPORT_HINT, Bundle
 from ..errors import EngineError, SettingError
-from ..tuning import Setup
+from ..model.bundle import EXPORT_HINT, Bundle
+from ..speed.tuning import Setup
 from .cache import user_folder
 from .onnxruntime import OnnxRuntimeEngine
 from .openvino import OpenVinoEngine

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..adapters import onnx_graph
-from ..adapters.changes import Changes
-from ..adapters.deep_features import Cut, cut_onnx
-from ..adapters.halves import in_rows, rows_of
-from ..adapters.residuals import add_to_onnx
 from ..errors import EngineError
+from ..graphs import onnx_weights
+from ..graphs.cut import Cut, cut_onnx
+from ..graphs.halves import in_rows, rows_of
+from ..graphs.residuals import add_to_onnx
+from ..graphs.weights import Changes
 from .heap import give_back
 from .protocol import Feeds, Shapes, conform, first_line
 
@@ -56,7 +56,7 @@ class OnnxRuntimeEngine:
         options.log_severity_level = 4  # failures reach the user as one line, below
         if self._threads is not None:
             options.intra_op_num_threads = self._threads
-        patched = onnx_graph.patch(path, changes or {}) if changes or residuals or cut else None
+        patched = onnx_weights.patch(path, changes or {}) if changes or residuals or cut else None
         if patched and residuals:
             patched = patched.rewritten(add_to_onnx(patched.content, residuals))
         if patched and cut:

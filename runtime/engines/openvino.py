@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..adapters import openvino_model
-from ..adapters.changes import Changes
-from ..adapters.deep_features import DEEP_FEATURES, Cut, cut_openvino
-from ..adapters.halves import in_rows, rows_of, share_openvino
-from ..adapters.residuals import add_to_openvino
 from ..errors import EngineError
+from ..graphs import openvino_weights
+from ..graphs.cut import DEEP_FEATURES, Cut, cut_openvino
+from ..graphs.halves import in_rows, rows_of, share_openvino
+from ..graphs.residuals import add_to_openvino
+from ..graphs.weights import Changes
 from . import telemetry
 from .cache import Cache, identity, key_of
 from .mapped import read_once
@@ -109,7 +109,7 @@ class OpenVinoEngine:
         def opened(rows: int) -> Any:
             model = self._core.read_model(path)
             if changes:
-                openvino_model.patch(model, changes)
+                openvino_weights.patch(model, changes)
             if residuals:
                 add_to_openvino(model, in_rows(residuals, rows))
             _take_fractions(model)

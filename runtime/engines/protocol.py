@@ -8,8 +8,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..adapters.changes import Changes
-from ..adapters.deep_features import Cut
+from ..graphs.cut import Cut
+from ..graphs.weights import Changes
 
 Array = NDArray[Any]
 Feeds = Mapping[str, Array]
@@ -49,9 +49,9 @@ class Engine(Protocol):
         """The graph at `path`, made for just these input shapes, with these weights changed.
 
         shapes: an input of one row, where others have several, is the same for all of those.
-        residuals: inputs to add to a UNet, for ControlNets: see `adapters.residuals`.
+        residuals: inputs to add to a UNet, for ControlNets: see `graphs.residuals`.
         cut: open a UNet whole, handing out its deep features, or its part above them: see
-            `adapters.deep_features`.
+            `graphs.cut`.
         Raises EngineError where the file cannot be read or the device refuses it.
         """
         ...

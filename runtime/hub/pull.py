@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..bundle import Bundle, check_kind
 from ..errors import BundleError, ExportError, SourceError
+from ..model.bundle import Bundle, check_kind
 from ..replacing import replacing
 from . import selection, transfer
 from .folders import alone, require_space, sync, sync_directory

@@ -21,12 +21,12 @@ from PIL import ExifTags, Image
 from PIL.PngImagePlugin import PngInfo
 
 from .. import schedulers
+from ..denoise.feature_cache import GUIDANCES, SCHEDULES
 from ..errors import SettingError
-from ..feature_cache import GUIDANCES, SCHEDULES
-from ..profiles import PROFILES
-from ..settings import DECODERS
+from ..model.vae_tiling import WHEN
+from ..request import DECODERS
+from ..speed.profiles import PROFILES
 from ..text import LONG_PROMPTS, SYNTAXES
-from ..vae_tiling import WHEN
 from . import infotext
 from .fitting import WAYS
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ..bundle import Bundle
+from ..model.bundle import Bundle
 from .pixels import as_picture
 
 Array: TypeAlias = NDArray[np.float32]

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
 from ..adapters.inversion import Embedding, Words, teach
-from ..bundle import read_json
 from ..errors import BundleError
+from ..model.bundle import read_json
 
 # CLIP cuts text into contractions, runs of letters, single digits and runs of anything else
 # (Radford et al. 2021, the pattern of the reference implementation).

@@ -8,7 +8,7 @@ import pytest
 
 from pleinair.bench.__main__ import main
 from pleinair.bench.operations import class_of
-from pleinair.runtime import catalog
+from pleinair.runtime.model import catalog
 
 
 def test_command(tmp_path: Path, capsys: Any) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from pleinair.bench import roofline
-from pleinair.runtime.spread import Spread
+from pleinair.runtime.speed.spread import Spread
 
 
 def _record(number: int, **seconds: list[float]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import pytest
 
 from pleinair.bench.rounds import Rounds
-from pleinair.runtime.spread import Spread
+from pleinair.runtime.speed.spread import Spread
 
 
 def _record(name: str, number: int, seconds: float, memory: float | None = 1.0) -> dict:

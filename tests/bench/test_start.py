@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from pleinair.bench.__main__ import main
-from pleinair.runtime import catalog
+from pleinair.runtime.model import catalog
 
 
 def test_command(tmp_path: Path, capsys: Any) -> None:

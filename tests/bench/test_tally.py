@@ -10,7 +10,7 @@ import pytest
 
 from pleinair.bench import flops, painting, tally
 from pleinair.bench.worker import Watch
-from pleinair.runtime.adapters.halves import share_openvino
+from pleinair.runtime.graphs.halves import share_openvino
 
 
 def job(model: Path, **changes: Any) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import pytest
 from pleinair.bench import turns, unet
 from pleinair.bench.__main__ import main
 from pleinair.bench.worker import Watch
-from pleinair.runtime.bundle import Bundle
+from pleinair.runtime.model.bundle import Bundle
 
 
 def _job(variant: unet.Variant, model: Path, size: int = 64) -> dict[str, Any]:

@@ -9,9 +9,9 @@ from safetensors.torch import load_file, save_file
 
 from checkpoints import tiny_controlnet
 from pleinair.export import export_model
-from pleinair.runtime.controlnet import ControlNet
 from pleinair.runtime.errors import ExportError, SourceError
 from pleinair.runtime.hub import selection
+from pleinair.runtime.model.controlnet import ControlNet
 
 
 @pytest.fixture

@@ -18,9 +18,9 @@ import pytest
 from pleinair.export import measure_sensitivity, onnx_file, quantize, quantize_model
 from pleinair.export.int8 import distance, layers, onnx_graph, openvino_graph, trajectories
 from pleinair.runtime import StableDiffusionPipeline
-from pleinair.runtime.bundle import Bundle
 from pleinair.runtime.errors import ExportError
 from pleinair.runtime.images.pixels import as_picture
+from pleinair.runtime.model.bundle import Bundle
 
 pytest.importorskip("nncf")
 

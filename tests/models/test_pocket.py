@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from pleinair.runtime import StableDiffusionPipeline, catalog
-from pleinair.runtime.bundle import Bundle
+from pleinair.runtime import StableDiffusionPipeline
 from pleinair.runtime.images.similarity import psnr
+from pleinair.runtime.model import catalog
+from pleinair.runtime.model.bundle import Bundle
 
 POCKET = Path(__file__).parents[2] / "models" / "pocket"
 LCM_LORA = POCKET / "source" / "lcm_lora" / "pytorch_lora_weights.safetensors"

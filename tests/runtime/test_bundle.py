@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from pleinair.runtime import StableDiffusionPipeline
-from pleinair.runtime.bundle import Bundle
 from pleinair.runtime.errors import BundleError, PleinairError
+from pleinair.runtime.model.bundle import Bundle
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
 

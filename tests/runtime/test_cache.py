@@ -11,14 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pleinair.runtime import StableDiffusionPipeline, catalog
-from pleinair.runtime.adapters.deep_features import DEEP_FEATURES, Cut
-from pleinair.runtime.bundle import Bundle
-from pleinair.runtime.controlnet import ControlNet
+from pleinair.runtime import StableDiffusionPipeline
 from pleinair.runtime.engines import cache
 from pleinair.runtime.engines.cache import Cache, user_folder
 from pleinair.runtime.engines.choice import choose
 from pleinair.runtime.engines.openvino import OpenVinoEngine
+from pleinair.runtime.graphs.cut import DEEP_FEATURES, Cut
+from pleinair.runtime.model import catalog
+from pleinair.runtime.model.bundle import Bundle
+from pleinair.runtime.model.controlnet import ControlNet
 
 BUNDLE = Bundle.open(catalog.bundled())
 FILE = BUNDLE.graph("unet", "openvino")

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from pleinair.runtime import catalog, schedulers
-from pleinair.runtime.bundle import Bundle
+from pleinair.runtime import schedulers
 from pleinair.runtime.errors import BundleError
+from pleinair.runtime.model import catalog
+from pleinair.runtime.model.bundle import Bundle
 
 
 @pytest.fixture

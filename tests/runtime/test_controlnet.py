@@ -17,9 +17,9 @@ from pictures import hole, painting
 from pleinair.export import export_model
 from pleinair.runtime import StableDiffusionPipeline
 from pleinair.runtime.cli import main
-from pleinair.runtime.controlnet import weighed
 from pleinair.runtime.errors import BundleError, SettingError
 from pleinair.runtime.images.canny import canny
+from pleinair.runtime.model.controlnet import weighed
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
 

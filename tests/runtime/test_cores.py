@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from pleinair.runtime import machine
+from pleinair.runtime.speed import machine
 
 # Two cores with two hardware threads each, as /proc/cpuinfo puts it.
 CPUINFO = "\n\n".join(

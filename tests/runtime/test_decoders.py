@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pleinair.runtime import StableDiffusionPipeline
-from pleinair.runtime.profiles import PROFILES
+from pleinair.runtime.speed.profiles import PROFILES
 
 QUICK: dict[str, Any] = {"seed": 3, "num_inference_steps": 2, "scheduler": "ddim", "safety": "off"}
 

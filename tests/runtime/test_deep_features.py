@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from engines import ENGINES
 
-from pleinair.runtime.adapters import onnx_graph
-from pleinair.runtime.adapters.deep_features import DEEP_FEATURES, Cut, cut_onnx, cut_openvino
-from pleinair.runtime.controlnet import ControlNet
 from pleinair.runtime.engines.onnxruntime import OnnxRuntimeEngine
 from pleinair.runtime.engines.openvino import OpenVinoEngine
 from pleinair.runtime.errors import AdapterError
+from pleinair.runtime.graphs import onnx_weights
+from pleinair.runtime.graphs.cut import DEEP_FEATURES, Cut, cut_onnx, cut_openvino
+from pleinair.runtime.model.controlnet import ControlNet
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
 
@@ -189,7 +189,7 @@ def test_a_cut_that_is_too_deep(engine: Any, file: Path) -> None:
 def test_weights_that_are_gone_are_not_handed_over(exported_onnx: Path) -> None:
     file = exported_onnx / "unet" / "model.onnx"
     changes = {"mid_block.resnets.0.conv1.weight": lambda weight: weight}
-    patched = onnx_graph.patch(file, changes)
+    patched = onnx_weights.patch(file, changes)
     assert len(patched.weights) == 1
     content = cut_onnx(patched.content, Cut(0, shallow=True))
     assert not patched.rewritten(content).weights

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from pleinair.runtime import StableDiffusionPipeline
-from pleinair.runtime.bundle import Bundle
 from pleinair.runtime.engines.choice import choose
 from pleinair.runtime.engines.onnxruntime import OnnxRuntimeEngine
 from pleinair.runtime.engines.openvino import OpenVinoEngine
 from pleinair.runtime.errors import EngineError, SettingError
+from pleinair.runtime.model.bundle import Bundle
 
 
 @pytest.fixture(scope="module")

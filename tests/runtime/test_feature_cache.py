@@ -12,9 +12,9 @@ from checkpoints_xl import tiny_stable_diffusion_xl
 from evaluations import kinds, watched
 from pictures import hole, painting
 from pleinair.runtime import StableDiffusionPipeline
-from pleinair.runtime.adapters.deep_features import DEEP_FEATURES
+from pleinair.runtime.denoise.feature_cache import SCHEDULES, Caching, FeatureCache
 from pleinair.runtime.errors import SettingError
-from pleinair.runtime.feature_cache import SCHEDULES, Caching, FeatureCache
+from pleinair.runtime.graphs.cut import DEEP_FEATURES
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
 

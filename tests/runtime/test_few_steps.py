@@ -12,8 +12,9 @@ import loras
 from checkpoints_xl import tiny_lcm, tiny_stable_diffusion_xl
 from evaluations import watched
 from pleinair.export import export_model
-from pleinair.runtime import StableDiffusionPipeline, catalog
-from pleinair.runtime.bundle import Bundle
+from pleinair.runtime import StableDiffusionPipeline
+from pleinair.runtime.model import catalog
+from pleinair.runtime.model.bundle import Bundle
 
 SIZE = {"width": 64, "height": 64}
 ENGINES = pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])

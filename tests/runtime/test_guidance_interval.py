@@ -14,9 +14,9 @@ from checkpoints_xl import tiny_lcm
 from evaluations import watched
 from pictures import painting
 from pleinair.runtime import StableDiffusionPipeline
+from pleinair.runtime.denoise.guidance_interval import GuidanceInterval
 from pleinair.runtime.errors import SettingError
-from pleinair.runtime.guidance_interval import GuidanceInterval
-from pleinair.runtime.profiles import PROFILES
+from pleinair.runtime.speed.profiles import PROFILES
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
 

@@ -8,9 +8,9 @@ import pytest
 from engines import ENGINES
 
 from pleinair.bench.flops import count
-from pleinair.runtime.adapters.deep_features import DEEP_FEATURES, Cut
-from pleinair.runtime.adapters.halves import in_rows, share_openvino
-from pleinair.runtime.controlnet import ControlNet
+from pleinair.runtime.graphs.cut import DEEP_FEATURES, Cut
+from pleinair.runtime.graphs.halves import in_rows, share_openvino
+from pleinair.runtime.model.controlnet import ControlNet
 
 SHAPES = {"sample": (1, 4, 9, 13), "encoder_hidden_states": (2, 7, 128)}
 CONFIG = {"block_out_channels": [32, 64, 64], "layers_per_block": 1}

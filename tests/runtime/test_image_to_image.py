@@ -11,9 +11,9 @@ from test_parity import NEGATIVE, PROMPT, differ, reference_scheduler
 
 from pictures import hole, painting
 from pleinair.runtime import StableDiffusionPipeline, schedulers
+from pleinair.runtime.denoise.noise import TorchNoise
+from pleinair.runtime.denoise.posterior import Posterior
 from pleinair.runtime.errors import BundleError, SettingError
-from pleinair.runtime.noise import TorchNoise
-from pleinair.runtime.posterior import Posterior
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
 

@@ -13,8 +13,8 @@ from test_parity import NEGATIVE, PROMPT, differ, reference_scheduler
 from checkpoints import tiny_inpainting
 from pictures import hole, painting
 from pleinair.runtime import StableDiffusionPipeline
-from pleinair.runtime.bundle import INPAINTING, Bundle
 from pleinair.runtime.errors import SettingError
+from pleinair.runtime.model.bundle import INPAINTING, Bundle
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
 

@@ -10,8 +10,8 @@ from test_parity import NEGATIVE, PROMPT, differ
 from checkpoints_xl import rewrite, tiny_lcm, tiny_stable_diffusion_2, tiny_turbo
 from pictures import painting
 from pleinair.runtime import StableDiffusionPipeline
+from pleinair.runtime.denoise.guidance import scale_embedding
 from pleinair.runtime.errors import SchedulerError
-from pleinair.runtime.guidance import scale_embedding
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
 

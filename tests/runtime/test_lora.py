@@ -14,10 +14,11 @@ import pytest
 
 import loras
 from loras import run
-from pleinair.runtime.adapters import lora, model, openvino_model
-from pleinair.runtime.adapters.changes import Changes, changed
+from pleinair.runtime.adapters import lora, model
 from pleinair.runtime.adapters.compvis import Nesting
 from pleinair.runtime.errors import AdapterError
+from pleinair.runtime.graphs import openvino_weights
+from pleinair.runtime.graphs.weights import Changes, changed
 
 torch = pytest.importorskip("torch")
 
@@ -387,7 +388,7 @@ def test_openvino_caches_each_combination_apart(
     def compiled(*weights: float) -> tuple[int, np.ndarray]:
         read = [lora.read(files["kohya"], weight) for weight in weights]
         graph = core.read_model(path)
-        openvino_model.patch(graph, planned(exported_openvino, *read).get("text_encoder", {}))
+        openvino_weights.patch(graph, planned(exported_openvino, *read).get("text_encoder", {}))
         made = core.compile_model(graph, "CPU", {"CACHE_DIR": str(tmp_path)})
         return len(list(tmp_path.glob("*.blob"))), made({"input_ids": IDS})[0]
 

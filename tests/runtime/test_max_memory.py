@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pleinair.runtime import StableDiffusionPipeline, shelf
-from pleinair.runtime.adapters.deep_features import Cut
+from pleinair.runtime import StableDiffusionPipeline
 from pleinair.runtime.cli import main
+from pleinair.runtime.engines import shelf
+from pleinair.runtime.engines.shelf import Shelf
 from pleinair.runtime.errors import SettingError
-from pleinair.runtime.footprint import bytes_of, footprint, weights
-from pleinair.runtime.shelf import Shelf
+from pleinair.runtime.graphs.cut import Cut
+from pleinair.runtime.model.footprint import bytes_of, footprint, weights
 
 QUICK: dict[str, Any] = {"seed": 7, "num_inference_steps": 3, "width": 64, "height": 64}
 MB = 1 << 20

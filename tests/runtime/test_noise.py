@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from pleinair.runtime.denoise.noise import TorchNoise
 from pleinair.runtime.errors import SettingError
-from pleinair.runtime.noise import TorchNoise
 
 
 def both(seed: int, shapes: list[tuple[int, ...]]) -> list[tuple[np.ndarray, np.ndarray]]:

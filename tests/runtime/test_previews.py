@@ -12,12 +12,12 @@ from rich.console import Console
 
 from pictures import painting
 from pleinair.runtime import StableDiffusionPipeline, schedulers
-from pleinair.runtime.bundle import Bundle
 from pleinair.runtime.cli import main
 from pleinair.runtime.cli.live import PreviewFile, PreviewTerminal
 from pleinair.runtime.cli.progress import StageBars
 from pleinair.runtime.errors import SettingError
 from pleinair.runtime.images.preview import LatentColours
+from pleinair.runtime.model.bundle import Bundle
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
 

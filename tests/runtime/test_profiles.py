@@ -14,7 +14,7 @@ from evaluations import kinds, watched
 from pleinair.runtime import StableDiffusionPipeline
 from pleinair.runtime.cli import main
 from pleinair.runtime.errors import BundleError, SettingError
-from pleinair.runtime.profiles import PROFILES, Profile
+from pleinair.runtime.speed.profiles import PROFILES, Profile
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
 

@@ -19,11 +19,11 @@ from hub_server import COMMIT, Hub
 from safetensors.torch import save_file
 
 from checkpoints import compvis_state, tiny_stable_diffusion
-from pleinair.runtime import catalog
-from pleinair.runtime.bundle import Bundle
 from pleinair.runtime.cli import main
 from pleinair.runtime.hub import selection
 from pleinair.runtime.hub.folders import alone
+from pleinair.runtime.model import catalog
+from pleinair.runtime.model.bundle import Bundle
 
 _REPO = "artist/tiny-ov"
 _UNET = "unet/openvino_model.bin"

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from engines import ENGINES
 
-from pleinair.runtime.adapters.residuals import MIDDLE
-from pleinair.runtime.controlnet import ControlNet
 from pleinair.runtime.engines.onnxruntime import OnnxRuntimeEngine
 from pleinair.runtime.errors import AdapterError
+from pleinair.runtime.graphs.residuals import MIDDLE
+from pleinair.runtime.model.controlnet import ControlNet
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
 

@@ -17,7 +17,7 @@ from pleinair.runtime import StableDiffusionPipeline
 from pleinair.runtime.cli import main
 from pleinair.runtime.errors import SettingError
 from pleinair.runtime.images.clip import ClipPreprocessor
-from pleinair.runtime.safety import SafetyChecker, Thresholds
+from pleinair.runtime.model.safety import SafetyChecker, Thresholds
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
 

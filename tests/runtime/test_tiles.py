@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from checkpoints import tiny_vae
-from pleinair.runtime.tiles import Tiles
-from pleinair.runtime.vae_tiling import VaeTiling
+from pleinair.runtime.model.tiles import Tiles
+from pleinair.runtime.model.vae_tiling import VaeTiling
 
 SIZES = [(8, 8), (8, 9), (9, 31), (64, 17), (5, 40), (100, 3)]
 

@@ -13,8 +13,7 @@ import pytest
 from PIL import Image
 
 import loras
-from pleinair.runtime import StableDiffusionPipeline, catalog, tuning
-from pleinair.runtime.bundle import Bundle
+from pleinair.runtime import StableDiffusionPipeline
 from pleinair.runtime.cli import candidates, main
 from pleinair.runtime.cli.candidates import Candidate
 from pleinair.runtime.cli.contest import Contest
@@ -22,7 +21,10 @@ from pleinair.runtime.cli.cost import Cost
 from pleinair.runtime.cli.trial import Trial
 from pleinair.runtime.engines.choice import choose
 from pleinair.runtime.errors import EngineError, SettingError
-from pleinair.runtime.tuning import Setup, Tuning
+from pleinair.runtime.model import catalog
+from pleinair.runtime.model.bundle import Bundle
+from pleinair.runtime.speed import tuning
+from pleinair.runtime.speed.tuning import Setup, Tuning
 
 DEFAULT, ONE, TWO = (Candidate("exact", Setup("openvino", n)) for n in (None, 1, 2))
 TUNED = Tuning("balanced", {"exact": Setup("openvino", 1), "balanced": Setup("openvino", 2)})

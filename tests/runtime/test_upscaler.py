@@ -14,9 +14,9 @@ from checkpoints import tiny_upscaler
 from pictures import hole, painting
 from pleinair.export import export_model
 from pleinair.runtime import StableDiffusionPipeline
-from pleinair.runtime.bundle import UPSCALING, Bundle
 from pleinair.runtime.cli import main
 from pleinair.runtime.errors import BundleError, SettingError, SourceError
+from pleinair.runtime.model.bundle import UPSCALING, Bundle
 from side_by_side import side_by_side
 
 pytestmark = pytest.mark.usefixtures("compiled_once")

@@ -9,9 +9,9 @@ import pytest
 
 from pictures import painting
 from pleinair.runtime import StableDiffusionPipeline
+from pleinair.runtime.denoise.noise import TorchNoise
+from pleinair.runtime.denoise.variation import Variation, slerp
 from pleinair.runtime.errors import SettingError
-from pleinair.runtime.noise import TorchNoise
-from pleinair.runtime.variation import Variation, slerp
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
 

@@ -13,8 +13,8 @@ from checkpoints_xl import rewrite, tiny_refiner, tiny_stable_diffusion_xl
 from pictures import hole, painting
 from pleinair.export import export_model
 from pleinair.runtime import StableDiffusionPipeline
-from pleinair.runtime.bundle import Bundle
 from pleinair.runtime.errors import BundleError, SettingError
+from pleinair.runtime.model.bundle import Bundle
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
 

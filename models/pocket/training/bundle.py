@@ -14,7 +14,7 @@ import torch
 from diffusers import AutoencoderTiny, StableDiffusionPipeline
 
 from pleinair.export import export_model
-from pleinair.runtime.bundle import Bundle
+from pleinair.runtime.model.bundle import Bundle
 
 from . import WORK
 from .checkpoint import forget_origin, save_pipeline

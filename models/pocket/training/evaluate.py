@@ -27,11 +27,11 @@ from pleinair.bench.markdown import table
 from pleinair.bench.progress import bars
 from pleinair.bench.similarity import ssim
 from pleinair.runtime import StableDiffusionPipeline
-from pleinair.runtime.bundle import PARTS
 from pleinair.runtime.engines.choice import ENGINES
 from pleinair.runtime.errors import SettingError
 from pleinair.runtime.exits import exit_code
 from pleinair.runtime.images.similarity import psnr
+from pleinair.runtime.model.bundle import PARTS
 
 from .captions import in_chinese, in_english
 from .classifier import load_classifier

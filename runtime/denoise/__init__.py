@@ -1,0 +1,1 @@
+"""What the denoising loop works with: denoiser, guidance, kept features, starts, noise."""

@@ -1,0 +1,109 @@
+"""Where the denoising of one image begins: in noise, or in a picture with noise on it."""
+
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..schedulers import Scheduler
+from .noise import TorchNoise
+from .posterior import Posterior
+from .variation import Variation
+
+Array: TypeAlias = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Draws:
+    """The random numbers of one image: `stream`, read in the order in which diffusers draws.
+
+    given: the start noise, where it is not drawn.
+    """
+
+    stream: TorchNoise
+    given: Array | None = None
+    variation: Variation | None = None
+
+    def start(self, shape: tuple[int, ...]) -> Array:
+        """The noise that an image begins with, of deviation 1."""
+        noise = self.stream.normal(shape) if self.given is None else self.given
+        return noise if self.variation is None else self.variation.of(noise)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Latents of a picture that show wherever the mask, (1, 1, rows, columns), is 0."""
+
+    picture: Array
+    noise: Array
+    mask: Array
+
+    def around(self, latents: Array, scheduler: Scheduler, t: Any) -> Array:
+        """The masked part of `latents` in the picture as noisy as they are before timestep t.
+
+        t None: after the last step. [Avrahami et al. 2023, Blended Latent Diffusion, alg. 1]
+        """
+        known = self.picture if t is None else scheduler.add_noise(self.picture, self.noise, t)
+        return (1 - self.mask) * known + self.mask * latents
+
+
+@dataclass(frozen=True)
+class Start:
+    """One image, before its first step.
+
+    latents: (1, channels, rows, columns), as noisy as the scheduler has them at that step.
+    first: which of the scheduler's timesteps it is.
+    beside: more channels that the UNet sees beside the latents: (1 or batch, more, rows, columns).
+    kept: what a mask leaves alone, put back after every step.
+    """
+
+    latents: Array
+    first: int = 0
+    beside: Array | None = None
+    kept: Kept | None = None
+
+    def shown(self, sample: Array, batch: int) -> Array:
+        """What the UNet sees of a sample, once for each of the batch that guidance compares."""
+        rows = np.repeat(sample, batch, axis=0)
+        if self.beside is None:
+            return rows
+        beside = np.broadcast_to(self.beside, (batch, *self.beside.shape[1:]))
+        return np.concatenate([rows, beside], axis=1)
+
+
+@dataclass(frozen=True)
+class Blank:
+    """Text to image: nothing but noise."""
+
+    shape: tuple[int, int, int, int]
+
+    def begin(self, scheduler: Scheduler, draws: Draws) -> Start:
+        return Start(draws.start(self.shape) * np.float32(scheduler.init_noise_sigma))
+
+
+@dataclass(frozen=True)
+class FromPicture:
+    """Image to image [Meng et al. 2022, SDEdit]: the picture, noised to where the steps begin."""
+
+    picture: Posterior
+    steps: int
+    strength: float
+
+    def begin(self, scheduler: Scheduler, draws: Draws) -> Start:
+        first = set_first(scheduler, self.steps, self.strength)
+        picture = self.picture.latents(draws.stream)
+        noise = draws.start(picture.shape)
+        return Start(scheduler.add_noise(picture, noise, scheduler.timesteps[first]), first)
+
+
+def steps_taken(steps: int, strength: float) -> int:
+    """How many of the steps a picture goes through: the last ones, a share of `strength`."""
+    return int(steps * strength)
+
+
+def set_first(scheduler: Scheduler, steps: int, strength: float) -> int:
+    """Tell the scheduler where among its timesteps the run begins; returns that index."""
+    first = (steps - steps_taken(steps, strength)) * scheduler.order
+    scheduler.set_begin_index(first)
+    return first

@@ -1,0 +1,5 @@
+"""Edits to a graph before it is compiled, each for OpenVINO and for ONNX.
+
+`weights.py` changes weights, `residuals.py` adds the inputs that ControlNets need, `cut.py` cuts a
+UNet in two, `halves.py` computes once what the rows of a batch share.
+"""

@@ -1,0 +1,1 @@
+"""A model on disk: its folder, the known models, their settings, encoding and decoding."""

@@ -1,0 +1,137 @@
+"""A converted ControlNet: a folder of its own, which serves every model of its kind."""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import BundleError, SettingError
+from ..graphs.residuals import names
+from .bundle import EXPORT_HINT, GRAPH_FILES, INSTRUCTION, Bundle, check_files, read_json
+
+Shape = tuple[int, int, int, int]
+Named = str | Path | tuple[str | Path, float]
+"""A folder, a folder with its weight, or both in one text: "FOLDER:0.8"."""
+
+_WEIGHTED = re.compile(r"(.+):(-?\d*\.?\d+)")
+_PART = "controlnet"
+# What a ControlNet has in common with the UNet that it was copied from.
+_SHARED = ("block_out_channels", "layers_per_block", "cross_attention_dim")
+
+
+@dataclass(frozen=True)
+class ControlNet:
+    """What the pipeline needs to know of a ControlNet [Zhang et al. 2023].
+
+    graphs: format ("openvino", "onnx") -> file.
+    weight: how much of it is added, times a call's controlnet_conditioning_scale.
+    """
+
+    path: Path
+    graphs: Mapping[str, Path]
+    config: Mapping[str, Any]
+    weight: float = 1.0
+
+    @classmethod
+    def open(cls, path: str | Path, weight: float = 1.0) -> "ControlNet":
+        """Read and check the folder at `path`; BundleError says what of it is wrong."""
+        path = Path(path)
+        if not math.isfinite(weight):
+            raise SettingError(f"{path}: a weight of {weight} is no number; give one like 0.8")
+        if not path.is_dir():
+            raise BundleError(
+                f"{path}: no such ControlNet folder; make one with: pleinair-export SOURCE {path}"
+            )
+        config = read_json(path / "config.json", "this is no ControlNet's folder")
+        if config.get("_class_name") != "ControlNetModel":
+            kind = config.get("_class_name", "nameless model")
+            raise BundleError(f"{path}: a {kind}; only a ControlNetModel can be used here")
+        graphs = {
+            form: path / file for form, file in GRAPH_FILES.items() if (path / file).is_file()
+        }
+        if not graphs:
+            raise BundleError(
+                f"{path}: a checkpoint, not a converted ControlNet; convert it with: "
+                f"pleinair-export {path} FOLDER"
+            )
+        if "openvino" in graphs and not graphs["openvino"].with_suffix(".bin").is_file():
+            raise BundleError(f"{graphs['openvino'].with_suffix('.bin')}: missing; copy it there")
+        manifest = read_json(path / "pleinair.json", optional=True)
+        check_files(path, manifest, {form: {_PART: file} for form, file in graphs.items()})
+        missing = [name for name in _SHARED if name not in config]
+        if missing:
+            raise BundleError(f"{path / 'config.json'}: lacks {', '.join(missing)}; convert anew")
+        if config.get("conditioning_channels", 3) != 3:
+            raise BundleError(
+                f"{path}: wants pictures of {config['conditioning_channels']} channels; "
+                "only ControlNets for RGB pictures can be used"
+            )
+        return cls(path, graphs, config, float(weight))
+
+    @property
+    def pooled(self) -> bool:
+        """It speaks of the picture as a whole: its residuals are one number a channel."""
+        return bool(self.config.get("global_pool_conditions"))
+
+    def graph(self, format: str) -> Path:
+        """The file in one format; raises BundleError where the folder lacks it."""
+        if format not in self.graphs:
+            raise BundleError(
+                f"{self.path}: holds no ControlNet as {format}; {EXPORT_HINT.format(format=format)}"
+            )
+        return self.graphs[format]
+
+    def check_fits(self, bundle: Bundle) -> None:
+        """Raises BundleError where it was made for another kind of model than this one."""
+        if bundle.task == INSTRUCTION:
+            raise BundleError(
+                f"{bundle.name} edits pictures by instruction, which knows no ControlNets"
+            )
+        unet = dict(bundle.unet_config)
+        differences = [
+            f"{name} {self.config[name]} instead of {unet[name]}"
+            for name in _SHARED
+            if name in unet and self.config[name] != unet[name]
+        ]
+        if self.config.get("in_channels", 4) != bundle.latent_channels:
+            differences.append(
+                f"{self.config['in_channels']} channels instead of {bundle.latent_channels}"
+            )
+        if differences:
+            raise BundleError(
+                f"{self.path}: made for another kind of model than {bundle.name}: "
+                + ", ".join(differences)
+            )
+
+    def residuals(self, batch: int, rows: int, columns: int) -> dict[str, Shape]:
+        """The UNet's ends for what it adds, and their shapes, for latents of that size."""
+        widths = self.config["block_out_channels"]
+        shapes: list[Shape] = [(batch, widths[0], rows, columns)]
+        for level, width in enumerate(widths):
+            shapes += [(batch, width, rows, columns)] * self.config["layers_per_block"]
+            if level < len(widths) - 1:
+                rows, columns = math.ceil(rows / 2), math.ceil(columns / 2)
+                shapes.append((batch, width, rows, columns))
+        ends = names(len(shapes))
+        return dict(zip(ends, [*shapes, shapes[-1]], strict=True))
+
+
+def opened(named: Named | Sequence[Named] | None) -> list[ControlNet]:
+    """One, several or none that a user names; errors as in `ControlNet.open`."""
+    if named is None:
+        return []
+    several = [named] if isinstance(named, str | Path | tuple) else named
+    return [ControlNet.open(*weighed(one)) for one in several]
+
+
+def weighed(named: Named) -> tuple[Path, float]:
+    """The folder and its weight."""
+    if isinstance(named, tuple):
+        return Path(named[0]), named[1]
+    found = _WEIGHTED.fullmatch(str(named))
+    # A colon may be the folder's own.
+    if found is None or Path(named).is_dir():
+        return Path(named), 1.0
+    return Path(found[1]), float(found[2])

@@ -1,0 +1,155 @@
+"""The safety checker: which pictures are withheld, and why.
+
+CompVis's model [Rando et al. 2022, Red-Teaming the Stable Diffusion Safety Filter, describe it]: a
+picture's CLIP embedding is compared with those of seventeen concepts, which nobody names, and
+counts as unsafe when its cosine to one of them passes that concept's threshold. Three more
+concepts, of special care, lower all thresholds by 0.01.
+"""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageFilter
+
+from ..engines.protocol import Graph, Shapes
+from ..errors import SettingError
+from ..images.clip import ClipPreprocessor
+from ..images.pixels import as_picture
+from .bundle import Bundle
+
+log = logging.getLogger("pleinair")
+
+Array: TypeAlias = NDArray[np.float32]
+
+SAFETY = ("on", "blur", "off")
+
+_LOWERED = np.float32(0.01)
+# A blur's deviation is this part of the longer side: shapes smaller than a third of it are gone.
+_BLUR = 12
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One concept that a picture is too near to: cosine and threshold, as compared."""
+
+    concept: int
+    score: float
+    threshold: float
+
+    def __str__(self) -> str:
+        return f"concept {self.concept} scores {self.score:.3f} over {self.threshold:.3f}"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the checker says of one picture; no findings is no objection.
+
+    special_care: concepts for which all thresholds were lowered.
+    """
+
+    findings: tuple[Finding, ...] = ()
+    special_care: tuple[int, ...] = ()
+
+    @property
+    def nsfw(self) -> bool:
+        return bool(self.findings)
+
+    def __str__(self) -> str:
+        told = "; ".join(map(str, self.findings))
+        if told and self.special_care:
+            told += f" (lowered by {_LOWERED:g} for special care {self.special_care[0]})"
+        return told
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """Cosines from which on a picture is too near, float32: of concepts, and of special care."""
+
+    concepts: Array
+    special_care: Array
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> "Thresholds":
+        """From the config.json of an exported checker."""
+        names = "concept_embeds_weights", "special_care_embeds_weights"
+        return cls(*(np.asarray(config[name], np.float32) for name in names))
+
+    def verdict(self, cosines: Array, special_cosines: Array) -> Verdict:
+        """What diffusers decides of one picture, its rounding to three digits included."""
+        cared = _over(special_cosines - self.special_care)
+        lowered = _LOWERED if cared else np.float32(0)
+        findings = (
+            Finding(i, float(cosines[i]), float(self.concepts[i] - lowered))
+            for i in _over(cosines - self.concepts + lowered)
+        )
+        return Verdict(tuple(findings), cared)
+
+
+def _over(scores: Array) -> tuple[int, ...]:
+    return tuple(int(i) for i in np.flatnonzero(scores.round(3) > 0))
+
+
+@dataclass(frozen=True)
+class SafetyChecker:
+    """A model folder's checker; pictures are of any size, mode RGB."""
+
+    graph: Graph
+    preprocess: ClipPreprocessor
+    thresholds: Thresholds
+
+    @classmethod
+    def of(cls, bundle: Bundle, compiled: Callable[[str, Shapes], Graph]) -> "SafetyChecker":
+        """compiled: gives a part's graph for the shapes of its inputs."""
+        preprocess = ClipPreprocessor.of(bundle.preprocessor)
+        graph = compiled("safety_checker", {"clip_input": (1, 3, *preprocess.crop)})
+        return cls(graph, preprocess, Thresholds.of(bundle.safety_checker))
+
+    def __call__(self, picture: Image.Image) -> Verdict:
+        outputs = self.graph({"clip_input": self.preprocess(picture)})
+        return self.thresholds.verdict(outputs["cos_dist"][0], outputs["special_cos_dist"][0])
+
+
+def chosen(bundle: Bundle, safety: str | None) -> str:
+    """What is done with unsafe pictures: None is "on" where the model has a checker, else "off".
+
+    Raises SettingError for another word, and where a checker is asked for that is not there.
+    """
+    if safety not in (None, *SAFETY):
+        raise SettingError(f"safety is {safety!r}; choose from: {', '.join(SAFETY)}")
+    if safety == "off":
+        return "off"
+    if _usable(bundle):
+        return safety or "on"
+    if safety:
+        raise SettingError(
+            f"{bundle.name} has no safety checker, so safety cannot be {safety}; export a "
+            "checkpoint that has one, or choose off"
+        )
+    return "off"
+
+
+def tell_of_unused(bundle: Bundle) -> None:
+    """One line where a folder's checker is there, and no picture will be shown to it."""
+    if bundle.has("safety_checker") and not _usable(bundle):
+        log.warning(
+            "%s: its safety checker decides inside its graph and cannot say why: pictures are not "
+            "checked; export the checkpoint anew for one that can",
+            bundle.name,
+        )
+
+
+def _usable(bundle: Bundle) -> bool:
+    """One of ours. Those of older ONNX folders have no thresholds outside the graph."""
+    return bundle.has("safety_checker") and "concept_embeds_weights" in bundle.safety_checker
+
+
+def blurred(pixels: Array) -> Array:
+    """Pixels 0 to 1, (height, width, 3), of which only the colours are left."""
+    radius = max(pixels.shape[:2]) / _BLUR
+    picture = as_picture(pixels).filter(ImageFilter.GaussianBlur(radius))
+    colours: Array = (np.asarray(picture) / 255).astype(np.float32)
+    return colours
