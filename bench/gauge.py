@@ -31,9 +31,9 @@ class Gauge:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._engine, name)
 
-    def compile(self, path: Path, shapes: Any, *more: Any, **named: Any) -> Any:
-        graph = self._engine.compile(path, shapes, *more, **named)
-        done = Evaluations(_part(path), _key(shapes, [*more, *named.values()]))
+    def compile(self, path: Path, shapes: Any, edits: Sequence[Any] = ()) -> Any:
+        graph = self._engine.compile(path, shapes, edits)
+        done = Evaluations(_part(path), _key(shapes, edits))
         self.graphs.append(done)
 
         def evaluate(feeds: Any) -> Any:
@@ -54,6 +54,6 @@ def _part(path: Path) -> str:
     return path.parent.name if path.stem in ("openvino_model", "model") else path.stem
 
 
-def _key(shapes: Any, more: Sequence[Any]) -> str:
+def _key(shapes: Any, edits: Sequence[Any]) -> str:
     sizes = (f"{name} {'x'.join(map(str, shape))}" for name, shape in sorted(shapes.items()))
-    return "; ".join([*sizes, *(repr(one) for one in more if one)])
+    return "; ".join([*sizes, *map(repr, edits)])

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from pleinair.runtime.adapters import lora
-from pleinair.runtime.graphs.weights import Changes, Shapes
+from pleinair.runtime.graphs.changes import Changes, Shapes
 
 from .manifest import sha256
 

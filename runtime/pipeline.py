@@ -25,6 +25,10 @@ from .engines.shelf import Shelf
 from .errors import SettingError
 from .families.sizes import Pair, Sizes
 from .graphs.cut import Cut
+from .graphs.edit import Edit
+from .graphs.residuals import Residuals
+from .graphs.shared_rows import SharedRows
+from .graphs.weights import ChangedWeights
 from .images.enlarging import Enlargement
 from .images.original import Canvas, Original
 from .images.pixels import as_picture, from_decoder
@@ -481,13 +485,20 @@ class StableDiffusionPipeline:
         names = self.bundle.input_names.get(part, {})
         named = {names.get(name, name): shape for name, shape in shapes.items()}
         changes = self._changes.get(part)
+        rows = max(shape[0] for shape in named.values())
+        same = [name for name, shape in named.items() if shape[0] < rows]
+        named = {name: (rows, *shape[1:]) for name, shape in named.items()}
+        edits: list[Edit] = [ChangedWeights(changes)] if changes else []
+        edits += [Residuals(residuals)] if residuals else []
+        edits += [cut] if cut else []
+        edits += [SharedRows((*same, "timestep", "t"))] if same else []
 
         def compile() -> Graph:
-            return Renamed(self.engine.compile(path, named, changes, residuals, cut), names)
+            return Renamed(self.engine.compile(path, named, edits), names)
 
         needs = 0
         if self._shelf.most is not None:
-            how = part, shapes, cut, bool(changes)
+            how = part, named, cut, bool(changes)
             needs = footprint(path, self.engine.name, self.bundle, *how)
         place = part, cut is not None and cut.shallow
         return self._shelf.graph(place, (shapes, cut), needs, compile)

@@ -25,7 +25,6 @@ from .errors import EngineError
 from .families.origin import Origin, origin_of
 from .families.sizes import Sizes
 from .graphs.cut import Cut
-from .graphs.halves import in_rows
 from .images.original import Canvas, Original
 from .images.pixels import as_picture, from_decoder
 from .model.autoencoder import Half
@@ -225,7 +224,7 @@ class Run:
         guidance = self.settings.guidance
         shown = guidance.shown if guidance else 1
         shapes = {"sample": (shown, channels, *tile), **conditioning.shapes}
-        return in_rows(shapes, 1) if self.apart else shapes
+        return {name: (1, *shape[1:]) for name, shape in shapes.items()} if self.apart else shapes
 
     def half(self, part: str, name: str, given: int, made: int) -> Half:
         """The VAE's encoder or decoder, in tiles where it is asked for: see `Half`."""

@@ -18,23 +18,14 @@ class Compilations:
     def once(self, compile: Callable[..., Any]) -> Callable[..., Any]:
         """An engine's `compile`, which gives the graph it has to whoever asks for the same."""
 
-        def compiled(
-            engine: Any,
-            path: Path,
-            shapes: Any,
-            changes: Any = None,
-            residuals: Any = None,
-            cut: Any = None,
-        ) -> Any:
-            if changes or self.folders.isdisjoint(path.parents):
-                return compile(engine, path, shapes, changes, residuals, cut)
-            ends = [
-                sorted((name, *size) for name, size in (s or {}).items())
-                for s in (shapes, residuals)
-            ]
-            key = repr((_settings(engine), path, ends, cut))
+        def compiled(engine: Any, path: Path, shapes: Any, edits: Any = ()) -> Any:
+            keys = [edit.key for edit in edits]
+            if None in keys or self.folders.isdisjoint(path.parents):
+                return compile(engine, path, shapes, edits)
+            sizes = sorted((name, *size) for name, size in shapes.items())
+            key = repr((_settings(engine), path, sizes, keys))
             if key not in self.kept:
-                self.kept[key] = compile(engine, path, shapes, changes, residuals, cut)
+                self.kept[key] = compile(engine, path, shapes, edits)
             self.kept.move_to_end(key)
             if len(self.kept) > _MOST:
                 self.kept.popitem(last=False)

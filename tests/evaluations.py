@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from pleinair.runtime.engines.shelf import Shelf
+from pleinair.runtime.graphs.cut import Cut
 
 
 class Evaluation(NamedTuple):
@@ -33,10 +34,11 @@ def watched(pipe: Any, monkeypatch: pytest.MonkeyPatch) -> list[Evaluation]:
     seen: list[Evaluation] = []
     compile = pipe.engine.compile
 
-    def compiled(path: Path, shapes: Any, changes: Any = None, residuals: Any = None, cut=None):
-        graph = compile(path, shapes, changes, residuals, cut)
+    def compiled(path: Path, shapes: Any, edits: Any = ()):
+        graph = compile(path, shapes, edits)
         if not path.parent.name.startswith("unet"):
             return graph
+        cut = next((edit for edit in edits if isinstance(edit, Cut)), None)
         kind = "plain" if cut is None else "shallow" if cut.shallow else "whole"
         return _Watched(graph, kind, path, seen)
 

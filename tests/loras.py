@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
-from pleinair.runtime.graphs import onnx_weights, openvino_weights
-from pleinair.runtime.graphs.weights import Changes
+from pleinair.runtime.graphs.changes import Changes
+from pleinair.runtime.graphs.onnx_graph import OnnxGraph
+from pleinair.runtime.graphs.weights import ChangedWeights
 
 Weights = dict[str, np.ndarray]
 
@@ -93,15 +94,15 @@ def run(engine: str, file: Path, changes: Changes, feeds: Mapping[str, Any]) -> 
 
         core = openvino.Core()
         graph = core.read_model(file)
-        openvino_weights.patch(graph, changes)
+        ChangedWeights(changes).openvino(graph)
         compiled = core.compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
         return compiled(dict(feeds))[0]
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    patched = onnx_weights.patch(file, changes)
-    patched.hand_to(options)
-    session = onnxruntime.InferenceSession(patched.content, options)
+    changed = ChangedWeights(changes).onnx(OnnxGraph.open(file))
+    changed.hand_to(options)
+    session = onnxruntime.InferenceSession(changed.content, options)
     if "timestep" in feeds:  # one for the batch, and a float
         feeds = {**feeds, "timestep": np.array(feeds["timestep"][0], np.float32)}
     return session.run(None, dict(feeds))[0]

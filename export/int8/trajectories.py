@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from pleinair.runtime import StableDiffusionPipeline
 from pleinair.runtime.engines.choice import choose
-from pleinair.runtime.engines.protocol import Engine, Graph
+from pleinair.runtime.engines.protocol import Engine, Graph, Shapes
+from pleinair.runtime.graphs.edit import Edit
 from pleinair.runtime.model.bundle import Bundle
 
 Sample: TypeAlias = Mapping[str, NDArray[Any]]
@@ -41,8 +42,8 @@ class Recorder:
     def format(self) -> str:
         return self.engine.format
 
-    def compile(self, path: Path, *arguments: Any, **options: Any) -> Graph:
-        graph = self.engine.compile(path, *arguments, **options)
+    def compile(self, path: Path, shapes: Shapes, edits: Sequence[Edit] = ()) -> Graph:
+        graph = self.engine.compile(path, shapes, edits)
         return _Recorded(graph, self.record) if path == self.unet else graph
 
     def record(self, feeds: Sample) -> None:

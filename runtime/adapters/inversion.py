@@ -14,7 +14,7 @@ import numpy as np
 from tokenizers import AddedToken, Tokenizer
 
 from ..errors import AdapterError
-from ..graphs.weights import Array, Changes, Shapes
+from ..graphs.changes import Array, Changes, Shapes
 from . import pickles, safetensors
 
 _MATRIX = "embeddings.token_embedding.weight"

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import AdapterError
-from ..graphs.weights import Array, Changes, Shapes
+from ..graphs.changes import Array, Changes, Shapes
 from . import naming, safetensors
 from .merging import Layer, complete
 

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from ..graphs import onnx_weights, openvino_weights
-from ..graphs.weights import Array, Change, Changes, Shapes
+from ..graphs.changes import Array, Change, Changes
+from ..graphs.weights import shapes
 from . import lora
 from .inversion import Words
 
@@ -24,14 +24,10 @@ def changes(
     taught = words if words is not None and words.embeddings else None
     if not loras and taught is None:
         return {}
-    shapes = {part: _shapes(graphs[part]) for part in _PARTS if part in graphs}
-    added = lora.changes(loras, shapes)
-    rows = taught.changes(shapes) if taught else {}
+    weights = {part: shapes(graphs[part]) for part in _PARTS if part in graphs}
+    added = lora.changes(loras, weights)
+    rows = taught.changes(weights) if taught else {}
     return {part: _both(added.get(part, {}), rows.get(part, {})) for part in {*added, *rows}}
-
-
-def _shapes(path: Path) -> Shapes:
-    return onnx_weights.shapes(path) if path.suffix == ".onnx" else openvino_weights.shapes(path)
 
 
 def _both(added: Changes, taught: Changes) -> Changes:

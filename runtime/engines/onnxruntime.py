@@ -1,6 +1,6 @@
 """ONNX Runtime: any CPU, and NVIDIA's GPUs through its CUDA provider."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import EngineError
-from ..graphs import onnx_weights
-from ..graphs.cut import Cut, cut_onnx
-from ..graphs.halves import in_rows, rows_of
-from ..graphs.residuals import add_to_onnx
-from ..graphs.weights import Changes
+from ..graphs.edit import Edit
+from ..graphs.onnx_graph import OnnxGraph
 from .heap import give_back
 from .protocol import Feeds, Shapes, conform, first_line
 
@@ -44,31 +41,22 @@ class OnnxRuntimeEngine:
         self._provider = (provider, {"device_id": number} if number else {})
         self._threads = threads
 
-    def compile(
-        self,
-        path: Path,
-        shapes: Shapes,
-        changes: Changes | None = None,
-        residuals: Shapes | None = None,
-        cut: Cut | None = None,
-    ) -> "OnnxRuntimeGraph":
+    def compile(self, path: Path, shapes: Shapes, edits: Sequence[Edit] = ()) -> "OnnxRuntimeGraph":
         options = self._runtime.SessionOptions()
         options.log_severity_level = 4  # failures reach the user as one line, below
         if self._threads is not None:
             options.intra_op_num_threads = self._threads
-        patched = onnx_weights.patch(path, changes or {}) if changes or residuals or cut else None
-        if patched and residuals:
-            patched = patched.rewritten(add_to_onnx(patched.content, residuals))
-        if patched and cut:
-            patched = patched.rewritten(cut_onnx(patched.content, cut))
-        if patched:
-            patched.hand_to(options)
+        edited = OnnxGraph.open(path) if edits else None
+        if edited:
+            for edit in edits:
+                edited = edit.onnx(edited)
+            edited.hand_to(options)
         providers = [self._provider]
         if self._provider[0] != _PROVIDERS["CPU"]:
             providers.append((_PROVIDERS["CPU"], {}))  # for the odd operator CUDA lacks
         try:
             session = self._runtime.InferenceSession(
-                patched.content if patched else str(path), options, providers
+                bytes(edited.content) if edited else str(path), options, providers
             )
         except Exception as error:  # ONNX Runtime's errors share no base class
             raise EngineError(
@@ -80,9 +68,9 @@ class OnnxRuntimeEngine:
                 f"{self._provider[0]} is installed but does not start; "
                 "its CUDA and cuDNN libraries or the driver are missing"
             )
-        _check_inputs(path, session, in_rows(shapes, rows_of(shapes)))
+        _check_inputs(path, session, shapes)
         give_back()  # what widening and packing the weights took
-        return OnnxRuntimeGraph(session, patched.weights if patched else None)
+        return OnnxRuntimeGraph(session, edited.weights if edited else None)
 
 
 class OnnxRuntimeGraph:

@@ -9,11 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import EngineError
-from ..graphs import openvino_weights
-from ..graphs.cut import DEEP_FEATURES, Cut, cut_openvino
-from ..graphs.halves import in_rows, rows_of, share_openvino
-from ..graphs.residuals import add_to_openvino
-from ..graphs.weights import Changes
+from ..graphs.edit import Edit
 from . import telemetry
 from .cache import Cache, identity, key_of
 from .mapped import read_once
@@ -66,25 +62,17 @@ class OpenVinoEngine:
         ):
             self._cache = Cache(Path(cache_dir))
 
-    def compile(
-        self,
-        path: Path,
-        shapes: Shapes,
-        changes: Changes | None = None,
-        residuals: Shapes | None = None,
-        cut: Cut | None = None,
-    ) -> "OpenVinoGraph":
+    def compile(self, path: Path, shapes: Shapes, edits: Sequence[Edit] = ()) -> "OpenVinoGraph":
         def compiled(config: Mapping[str, Any]) -> Any:
-            model = self._model(path, shapes, changes, residuals, cut)
+            model = self.model(path, shapes, edits)
             return self._core.compile_model(model, self.device, {**self._config, **config})
 
         weights = path.with_suffix(".bin")
         try:
             with read_once(weights):
-                # What is kept says where in the file its weights are: changed ones are in none.
-                if self._cache is None or changes or path.suffix != ".xml":
+                key = self._key([path, weights], shapes, edits) if path.suffix == ".xml" else None
+                if self._cache is None or key is None:
                     return OpenVinoGraph(compiled({}))
-                key = self._key([path, weights], shapes, residuals, cut)
                 config = {"CACHE_MODE": "OPTIMIZE_SIZE", "WEIGHTS_PATH": str(weights)}
                 model = self._kept(self._cache, key, config)
                 if model is None:
@@ -96,51 +84,31 @@ class OpenVinoEngine:
                 f"{path}: OpenVINO cannot compile it for {self.device}: {first_line(error)}"
             ) from error
 
-    def _model(
-        self,
-        path: Path,
-        shapes: Shapes,
-        changes: Changes | None,
-        residuals: Shapes | None,
-        cut: Cut | None,
-    ) -> Any:
-        """The openvino.Model as it is to be compiled."""
+    def model(self, path: Path, shapes: Shapes, edits: Sequence[Edit] = ()) -> Any:
+        """The openvino.Model that `compile` compiles, for those who only look at it."""
+        model = self._core.read_model(path)
+        _take_fractions(model)
+        _reshape(model, shapes)
+        for edit in edits:
+            model = edit.openvino(model)
+        return model
 
-        def opened(rows: int) -> Any:
-            model = self._core.read_model(path)
-            if changes:
-                openvino_weights.patch(model, changes)
-            if residuals:
-                add_to_openvino(model, in_rows(residuals, rows))
-            _take_fractions(model)
-            _reshape(model, in_rows(shapes, rows))
-            if cut:
-                cut_openvino(model, cut)
-            return model
-
-        rows = rows_of(shapes)
-        told = [name for name, shape in shapes.items() if shape[0] == rows]
-        if len(told) == len(shapes):
-            return opened(rows)
-        return share_openvino(opened(rows), opened(1), [*told, *(residuals or {}), DEEP_FEATURES])
-
-    def _key(
-        self, files: Sequence[Path], shapes: Shapes, residuals: Shapes | None, cut: Cut | None
-    ) -> str:
+    def _key(self, files: Sequence[Path], shapes: Shapes, edits: Sequence[Edit]) -> str | None:
+        """What a compiled graph is kept under; None where one of the edits allows no keeping."""
         import openvino
 
+        keys = [edit.key for edit in edits]
+        if self._cache is None or None in keys:
+            return None
         device = "FULL_DEVICE_NAME", "OPTIMIZATION_CAPABILITIES"
-        ends = [
-            sorted((name, [*map(int, shape)]) for name, shape in (each or {}).items())
-            for each in (shapes, residuals)
-        ]
         return key_of(
             {
                 "engine": openvino.get_version(),
                 "device": [str(self._core.get_property(self.device, name)) for name in device],
                 "precision": self._config.get("INFERENCE_PRECISION_HINT"),
                 "files": [identity(file) for file in files],
-                "graph": [ends, cut and [cut.branch, cut.shallow]],
+                "shapes": sorted([name, *map(int, shape)] for name, shape in shapes.items()),
+                "edits": keys,
             }
         )
 

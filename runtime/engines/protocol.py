@@ -8,8 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..graphs.cut import Cut
-from ..graphs.weights import Changes
+from ..graphs.edit import Edit
 
 Array = NDArray[Any]
 Feeds = Mapping[str, Array]
@@ -19,8 +18,8 @@ Shapes = Mapping[str, Sequence[int]]
 class Graph(Protocol):
     """A compiled graph: named arrays in, named arrays out. Safe to call from several threads.
 
-    Inputs are cast to the graph's own number types. Outputs are float32 copies, in the graph's
-    order, under its names.
+    Inputs are cast to the graph's own number types; one row, where others have several, stands for
+    all of them. Outputs are float32 copies, in the graph's order, under its names.
     """
 
     def __call__(self, feeds: Feeds) -> dict[str, NDArray[np.float32]]: ...
@@ -38,20 +37,9 @@ class Engine(Protocol):
     device: str
     format: str
 
-    def compile(
-        self,
-        path: Path,
-        shapes: Shapes,
-        changes: Changes | None = None,
-        residuals: Shapes | None = None,
-        cut: Cut | None = None,
-    ) -> Graph:
-        """The graph at `path`, made for just these input shapes, with these weights changed.
+    def compile(self, path: Path, shapes: Shapes, edits: Sequence[Edit] = ()) -> Graph:
+        """The graph at `path`, made for just these input shapes, with these edits in their order.
 
-        shapes: an input of one row, where others have several, is the same for all of those.
-        residuals: inputs to add to a UNet, for ControlNets: see `graphs.residuals`.
-        cut: open a UNet whole, handing out its deep features, or its part above them: see
-            `graphs.cut`.
         Raises EngineError where the file cannot be read or the device refuses it.
         """
         ...

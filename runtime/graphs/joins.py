@@ -9,13 +9,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from . import protobuf
-from .onnx_weights import Node
+from .onnx_graph import INPUT, NODE, Node
 
 QUANTIZING = ("FakeQuantize", "QuantizeLinear", "DequantizeLinear")
 
 _CHANNELS = 1  # the axis that two feature maps are joined on
 
-_NODE, _INPUT = 1, 11  # of GraphProto
 _ATTRIBUTE = 5  # of NodeProto
 _INTEGER = 3  # of AttributeProto; Concat has no attribute but its axis
 _NAME, _TYPE = 1, 2  # of ValueInfoProto
@@ -42,7 +41,7 @@ def onnx_joins(graph: memoryview) -> Iterator[Node]:
     ONNX states no ranks; but what else is joined in pairs, sines with cosines, goes into no
     convolution.
     """
-    nodes = [value for number, _, value, _ in protobuf.fields(graph) if number == _NODE]
+    nodes = [value for number, _, value, _ in protobuf.fields(graph) if number == NODE]
     parsed = [Node.parse(value) for value in nodes]
     makers = makers_of(parsed)
     convolved = {
@@ -89,7 +88,7 @@ def declared(name: str, shape: tuple[int | None, ...], element: int) -> bytes:
 
 def element_type(graph: memoryview) -> int:
     """The number type of the first input, the sample: what the graph computes in."""
-    found = next(value for number, _, value, _ in protobuf.fields(graph) if number == _INPUT)
+    found = next(value for number, _, value, _ in protobuf.fields(graph) if number == INPUT)
     for wanted in (_TYPE, _TENSOR, _ELEMENT):
         found = next(value for number, _, value, _ in protobuf.fields(found) if number == wanted)
     return int(found)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import AdapterError
-from .weights import Changes, Shapes, changed, parameter_name
+from .changes import Changes, Shapes, changed, parameter_name
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ def shapes(path: Path) -> Shapes:
     return {name: weight.shape for name, weight in _weights(model)}
 
 
-def patch(model: Any, changes: Changes) -> None:
+def change(model: Any, changes: Changes) -> None:
     """Replace weights of an openvino.Model that is not compiled yet.
 
     A weight keeps the number type it is stored in. The constants are new ones, so OpenVINO's
@@ -41,11 +41,11 @@ def patch(model: Any, changes: Changes) -> None:
     from openvino import opset13 as opset
 
     weights = dict(_weights(model))
-    for name, change in changes.items():
+    for name, made in changes.items():
         if name not in weights:
             raise AdapterError(f"the graph has no weight {name}; export the model anew")
         old, transposed = weights[name].constant, weights[name].transposed
-        new = opset.constant(changed(name, old.data, transposed, change))
+        new = opset.constant(changed(name, old.data, transposed, made))
         new.friendly_name = old.friendly_name
         old.output(0).replace(new.output(0))
     model.validate_nodes_and_infer_types()

@@ -14,7 +14,6 @@ from ..engines.protocol import Shapes
 from ..errors import SettingError
 from ..graphs import onnx_weights
 from ..graphs.cut import Cut
-from ..graphs.halves import in_rows, rows_of
 from .bundle import Bundle
 
 # In weights, while it is compiled (by ONNX Runtime they are there as stored and widened), and then.
@@ -68,7 +67,7 @@ def footprint(
 def weights(path: Path) -> int:
     """Bytes of a graph's weights as CPUs compute with them: half precision is widened."""
     if path.suffix == ".onnx":
-        return onnx_weights.weights(path)
+        return onnx_weights.widened_bytes(path)
     text = path.read_text(encoding="utf-8", errors="replace")
     found = re.findall(r'<data\b[^>]*?element_type="(\w+)"[^>]*?\bsize="(\d+)"', text)
     return sum(int(size) * (2 if kind in ("f16", "bf16") else 1) for kind, size in found)
@@ -76,7 +75,6 @@ def weights(path: Path) -> int:
 
 def _working(engine: str, bundle: Bundle, part: str, shapes: Shapes) -> int:
     of_unet, of_vae = _HELD[engine]
-    shapes = in_rows(shapes, rows_of(shapes))
     cells = {name: math.prod((shape[0], *shape[2:])) for name, shape in shapes.items()}
     if part.startswith(("unet", "controlnet")):
         maps = of_unet * cells["sample"] * _width(bundle.unet_config, 0, 320)

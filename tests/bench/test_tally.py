@@ -10,7 +10,7 @@ import pytest
 
 from pleinair.bench import flops, painting, tally
 from pleinair.bench.worker import Watch
-from pleinair.runtime.graphs.halves import share_openvino
+from pleinair.runtime.graphs.shared_rows import SharedRows
 
 
 def job(model: Path, **changes: Any) -> dict[str, Any]:
@@ -68,7 +68,7 @@ def test_it_counts_the_graphs_that_a_picture_takes(exported_openvino: Path, coun
         "vae_decoder": 1,
     }
     file = exported_openvino / "unet" / "openvino_model.xml"
-    shared = share_openvino(unet(file, 2), unet(file, 1), ["encoder_hidden_states"])
+    shared = SharedRows(("sample", "timestep")).openvino(unet(file, 2))
     assert graphs["unet"]["flops"]["total"] == flops.count(shared).total
     assert graphs["vae_decoder"]["flops"]["convolution"] > 0
 

@@ -17,6 +17,8 @@ from pleinair.runtime.engines.cache import Cache, user_folder
 from pleinair.runtime.engines.choice import choose
 from pleinair.runtime.engines.openvino import OpenVinoEngine
 from pleinair.runtime.graphs.cut import DEEP_FEATURES, Cut
+from pleinair.runtime.graphs.residuals import Residuals
+from pleinair.runtime.graphs.weights import ChangedWeights
 from pleinair.runtime.model import catalog
 from pleinair.runtime.model.bundle import Bundle
 from pleinair.runtime.model.controlnet import ControlNet
@@ -81,10 +83,10 @@ def kinds() -> Iterator[tuple[str, dict[str, Any], dict[str, np.ndarray]]]:
     tripled = {"mid_block.resnets.0.conv1.weight": lambda weight: weight * 3}
     yield "plain", {"shapes": SHAPES}, {}
     yield "larger", {"shapes": larger}, {}
-    yield "steered", {"shapes": SHAPES, "residuals": ends}, made_of(ends, 1)
-    yield "changed", {"shapes": SHAPES, "changes": tripled}, {}
+    yield "steered", {"shapes": SHAPES, "edits": [Residuals(ends)]}, made_of(ends, 1)
+    yield "changed", {"shapes": SHAPES, "edits": [ChangedWeights(tripled)]}, {}
     for branch in (0, 1):
-        yield f"whole {branch}", {"shapes": SHAPES, "cut": Cut(branch, shallow=False)}, {}
+        yield f"whole {branch}", {"shapes": SHAPES, "edits": [Cut(branch, shallow=False)]}, {}
 
 
 def answers(folder: Path) -> tuple[dict[str, np.ndarray], set[str]]:
@@ -98,7 +100,7 @@ def answers(folder: Path) -> tuple[dict[str, np.ndarray], set[str]]:
         said[name] = found.pop("out_sample")
         compiled.update({name} if "compile" in runner._core.asked else ())
         for features in found.values():
-            shallow = {**how, "cut": Cut(how["cut"].branch, shallow=True)}
+            shallow = {**how, "edits": [Cut(how["edits"][0].branch, shallow=True)]}
             ask(name.replace("whole", "shallow"), shallow, {**feeds, DEEP_FEATURES: features * 2})
 
     for name, how, more in kinds():

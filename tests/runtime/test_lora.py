@@ -17,8 +17,8 @@ from loras import run
 from pleinair.runtime.adapters import lora, model
 from pleinair.runtime.adapters.compvis import Nesting
 from pleinair.runtime.errors import AdapterError
-from pleinair.runtime.graphs import openvino_weights
-from pleinair.runtime.graphs.weights import Changes, changed
+from pleinair.runtime.graphs.changes import Changes, changed
+from pleinair.runtime.graphs.weights import ChangedWeights
 
 torch = pytest.importorskip("torch")
 
@@ -388,7 +388,8 @@ def test_openvino_caches_each_combination_apart(
     def compiled(*weights: float) -> tuple[int, np.ndarray]:
         read = [lora.read(files["kohya"], weight) for weight in weights]
         graph = core.read_model(path)
-        openvino_weights.patch(graph, planned(exported_openvino, *read).get("text_encoder", {}))
+        changes = planned(exported_openvino, *read).get("text_encoder", {})
+        ChangedWeights(changes).openvino(graph)
         made = core.compile_model(graph, "CPU", {"CACHE_DIR": str(tmp_path)})
         return len(list(tmp_path.glob("*.blob"))), made({"input_ids": IDS})[0]
 

@@ -9,7 +9,9 @@ from engines import ENGINES
 
 from pleinair.runtime.engines.onnxruntime import OnnxRuntimeEngine
 from pleinair.runtime.errors import AdapterError
-from pleinair.runtime.graphs.residuals import MIDDLE
+from pleinair.runtime.graphs.edit import Edit
+from pleinair.runtime.graphs.residuals import MIDDLE, Residuals
+from pleinair.runtime.graphs.weights import ChangedWeights
 from pleinair.runtime.model.controlnet import ControlNet
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
@@ -54,10 +56,10 @@ def right(unet: Any, feeds: dict[str, np.ndarray]) -> np.ndarray:
         )[0].numpy()
 
 
-def found(engine: Any, file: Path, feeds: dict[str, np.ndarray], changes: Any = None) -> np.ndarray:
+def found(engine: Any, file: Path, feeds: dict[str, np.ndarray], *edits: Edit) -> np.ndarray:
     own, ends = ({k: v.shape for k, v in part.items()} for part in split(feeds))
     del own["timestep"]
-    return engine.compile(file, own, changes, ends)(feeds)["out_sample"]
+    return engine.compile(file, own, [*edits, Residuals(ends)])(feeds)["out_sample"]
 
 
 @pytest.mark.parametrize("engine", ENGINES, indirect=True)
@@ -83,8 +85,8 @@ def test_with_changed_weights(
         expected = right(unet, feeds)
     finally:
         layer.weight.data = kept
-    changes = {"mid_block.resnets.0.conv1.weight": lambda weight: weight * 3}
-    np.testing.assert_allclose(found(engine, file, feeds, changes), expected, atol=3e-5)
+    changed = ChangedWeights({"mid_block.resnets.0.conv1.weight": lambda weight: weight * 3})
+    np.testing.assert_allclose(found(engine, file, feeds, changed), expected, atol=3e-5)
 
 
 def test_weights_beside_the_graph(
@@ -105,5 +107,5 @@ def test_a_controlnet_of_another_shape(engine: Any, file: Path) -> None:
     ends = ControlNet(Path(), {}, {**CONFIG, "layers_per_block": 2}).residuals(1, 8, 8)
     shapes = {"sample": (1, 4, 8, 8), "encoder_hidden_states": (1, 77, 128)}
     with pytest.raises(AdapterError, match=r"has 6 skip connections .* adds to 9") as caught:
-        engine.compile(file, shapes, residuals=ends)
+        engine.compile(file, shapes, [Residuals(ends)])
     assert "\n" not in str(caught.value)

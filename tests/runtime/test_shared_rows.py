@@ -9,15 +9,18 @@ from engines import ENGINES
 
 from pleinair.bench.flops import count
 from pleinair.runtime.graphs.cut import DEEP_FEATURES, Cut
-from pleinair.runtime.graphs.halves import in_rows, share_openvino
+from pleinair.runtime.graphs.edit import Edit
+from pleinair.runtime.graphs.residuals import Residuals
+from pleinair.runtime.graphs.shared_rows import SharedRows
 from pleinair.runtime.model.controlnet import ControlNet
 
-SHAPES = {"sample": (1, 4, 9, 13), "encoder_hidden_states": (2, 7, 128)}
+SHAPES = {"sample": (2, 4, 9, 13), "encoder_hidden_states": (2, 7, 128)}
+SHARED = SharedRows(("sample", "timestep"))
 CONFIG = {"block_out_channels": [32, 64, 64], "layers_per_block": 1}
 ENDS = ControlNet(Path(), {}, CONFIG).residuals(2, 9, 13)
 
 
-def check(engine: Any, file: Path, more: dict[str, Any], **how: Any) -> dict[str, np.ndarray]:
+def check(engine: Any, file: Path, more: dict[str, Any], *edits: Edit) -> dict[str, np.ndarray]:
     """Of one row of sample the graph says what it says of two like it; returns that.
 
     more: what it is given besides, each for itself.
@@ -25,9 +28,10 @@ def check(engine: Any, file: Path, more: dict[str, Any], **how: Any) -> dict[str
     random = np.random.default_rng(0)
     feeds = {name: random.normal(size=shape).astype(np.float32) for name, shape in SHAPES.items()}
     feeds |= {**more, "timestep": np.array(501)}
+    feeds["sample"] = feeds["sample"][:1]
     twice = {**feeds, "sample": np.repeat(feeds["sample"], 2, axis=0)}
-    found = engine.compile(file, SHAPES, **how)(feeds)
-    expected = engine.compile(file, in_rows(SHAPES, 2), **how)(twice)
+    found = engine.compile(file, SHAPES, [*edits, SHARED])(feeds)
+    expected = engine.compile(file, SHAPES, edits)(twice)
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         np.testing.assert_allclose(found[name], value, atol=2e-6)
@@ -44,28 +48,25 @@ def test_one_sample_for_two_prompts(engine: Any, file: Path) -> None:
 def test_steered_apart_by_controlnets(engine: Any, file: Path) -> None:
     random = np.random.default_rng(1)
     added = {name: random.normal(size=shape).astype(np.float32) for name, shape in ENDS.items()}
-    check(engine, file, added, residuals=ENDS)
+    check(engine, file, added, Residuals(ENDS))
 
 
 @pytest.mark.parametrize("engine", ["openvino", "onnxruntime"], indirect=True)
 @pytest.mark.parametrize("branch", [0, 5])
 def test_cut(engine: Any, file: Path, branch: int) -> None:
-    features = check(engine, file, {}, cut=Cut(branch, shallow=False))[DEEP_FEATURES]
+    features = check(engine, file, {}, Cut(branch, shallow=False))[DEEP_FEATURES]
     assert len(features) == 2
-    check(engine, file, {DEEP_FEATURES: features}, cut=Cut(branch, shallow=True))
+    check(engine, file, {DEEP_FEATURES: features}, Cut(branch, shallow=True))
 
 
 def test_what_is_computed_once(exported_openvino: Path) -> None:
     """What no prompt has reached: in this layout all before the first attention to it."""
     import openvino
 
-    def model(rows: int) -> Any:
-        read = openvino.Core().read_model(exported_openvino / "unet" / "openvino_model.xml")
-        read.reshape({**{k: list(v) for k, v in in_rows(SHAPES, rows).items()}, "timestep": [1]})
-        return read
-
-    twice = count(model(2))
-    shared = share_openvino(model(2), model(1), ["encoder_hidden_states"])
+    model = openvino.Core().read_model(exported_openvino / "unet" / "openvino_model.xml")
+    model.reshape({**{name: list(shape) for name, shape in SHAPES.items()}, "timestep": [1]})
+    twice = count(model)
+    shared = SHARED.openvino(model)
     single = {
         node.get_friendly_name().removeprefix("__module.model.").partition("/")[0]
         for node in shared.get_ordered_ops()
@@ -76,4 +77,5 @@ def test_what_is_computed_once(exported_openvino: Path) -> None:
     assert single == {"conv_in", f"{resnet}.conv1", f"{resnet}.conv2", projected}
     cells, width = 9 * 13, 32
     assert twice.attention - count(shared).attention == 4 * cells**2 * width  # one self-attention
-    assert {end.any_name: tuple(end.shape) for end in shared.inputs}.items() >= SHAPES.items()
+    shapes = {end.any_name: tuple(end.shape) for end in shared.inputs}
+    assert shapes == {**SHAPES, "sample": (1, 4, 9, 13), "timestep": (1,)}

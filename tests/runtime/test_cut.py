@@ -11,8 +11,11 @@ from engines import ENGINES
 from pleinair.runtime.engines.onnxruntime import OnnxRuntimeEngine
 from pleinair.runtime.engines.openvino import OpenVinoEngine
 from pleinair.runtime.errors import AdapterError
-from pleinair.runtime.graphs import onnx_weights
-from pleinair.runtime.graphs.cut import DEEP_FEATURES, Cut, cut_onnx, cut_openvino
+from pleinair.runtime.graphs.cut import DEEP_FEATURES, Cut
+from pleinair.runtime.graphs.edit import Edit
+from pleinair.runtime.graphs.onnx_graph import OnnxGraph
+from pleinair.runtime.graphs.residuals import Residuals
+from pleinair.runtime.graphs.weights import ChangedWeights
 from pleinair.runtime.model.controlnet import ControlNet
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
@@ -29,14 +32,14 @@ def feeds_of(seed: int, shapes: dict[str, Any] = SHAPES) -> Feeds:
     return {**made, "timestep": np.array(501 - 40 * seed)}
 
 
-def check(engine: Any, file: Path, branch: int, plain: Any, feeds: Feeds, **how: Any) -> None:
+def check(engine: Any, file: Path, branch: int, plain: Any, feeds: Feeds, *edits: Edit) -> None:
     """The whole says what the plain graph says, and the shallow part goes on where it is cut.
 
-    how: what all three are compiled with.
+    edits: what all three are compiled with.
     """
     shapes = {name: value.shape for name, value in feeds.items() if name in SHAPES}
-    whole = engine.compile(file, shapes, cut=Cut(branch, shallow=False), **how)
-    shallow = engine.compile(file, shapes, cut=Cut(branch, shallow=True), **how)
+    whole = engine.compile(file, shapes, [*edits, Cut(branch, shallow=False)])
+    shallow = engine.compile(file, shapes, [*edits, Cut(branch, shallow=True)])
     expected, features = whole(feeds).values()
     np.testing.assert_allclose(expected, plain(feeds)["out_sample"], atol=1e-6)
     (found,) = shallow({**feeds, DEEP_FEATURES: features}).values()
@@ -56,22 +59,24 @@ def test_steered_by_controlnets(engine: Any, file: Path) -> None:
     """The deepest cut has the middle block's residual below it, all others have some above."""
     ends = ControlNet(Path(), {}, CONFIG).residuals(2, 9, 13)
     feeds = feeds_of(0, {**SHAPES, **ends})
-    plain = engine.compile(file, SHAPES, residuals=ends)
+    plain = engine.compile(file, SHAPES, [Residuals(ends)])
     for branch in (1, 5):
-        check(engine, file, branch, plain, feeds, residuals=ends)
+        check(engine, file, branch, plain, feeds, Residuals(ends))
 
 
 @pytest.mark.parametrize("engine", ["openvino", "onnxruntime"], indirect=True)
 def test_changed_as_by_lora(engine: Any, file: Path) -> None:
     """Of a changed weight above the cut, and of one that the shallow part does not have."""
-    changes = {
-        f"{layer}.conv1.weight": lambda weight: weight * 3
-        for layer in ("mid_block.resnets.0", "up_blocks.2.resnets.1")
-    }
-    plain = engine.compile(file, SHAPES, changes)
+    changed = ChangedWeights(
+        {
+            f"{layer}.conv1.weight": lambda weight: weight * 3
+            for layer in ("mid_block.resnets.0", "up_blocks.2.resnets.1")
+        }
+    )
+    plain = engine.compile(file, SHAPES, [changed])
     unchanged = engine.compile(file, SHAPES)(feeds_of(0))["out_sample"]
     assert np.abs(plain(feeds_of(0))["out_sample"] - unchanged).max() > 1e-3
-    check(engine, file, 0, plain, feeds_of(0), changes=changes)
+    check(engine, file, 0, plain, feeds_of(0), changed)
 
 
 @pytest.mark.parametrize("engine", ["onnxruntime", "openvino of onnx"], indirect=True)
@@ -138,7 +143,7 @@ def test_quantized_for_openvino(exported_openvino: Path, tmp_path: Path) -> None
         check(engine, file, branch, engine.compile(file, SHAPES), feeds_of(0))
         # What is cut is not yet quantized: the shallow part does that itself.
         model = openvino.Core().read_model(file)
-        cut_openvino(model, Cut(branch, shallow=True))
+        Cut(branch, shallow=True).openvino(model)
         (reader,) = model.input(DEEP_FEATURES).get_target_inputs()
         assert reader.get_node().get_type_name() == "FakeQuantize"
 
@@ -146,16 +151,16 @@ def test_quantized_for_openvino(exported_openvino: Path, tmp_path: Path) -> None
 def sizes(file: Path) -> Iterator[int]:
     """Numbers in the weights of the whole UNet, then of its shallow parts, the deepest last."""
     if file.suffix == ".onnx":
-        whole = bytes(file.read_bytes())
-        yield len(whole)
-        yield from (len(cut_onnx(whole, Cut(branch, shallow=True))) for branch in BRANCHES)
+        whole = OnnxGraph.open(file)
+        yield len(whole.content)
+        yield from (len(Cut(branch, shallow=True).onnx(whole).content) for branch in BRANCHES)
         return
     import openvino
 
     for branch in (None, *BRANCHES):
         model = openvino.Core().read_model(file)
         if branch is not None:
-            cut_openvino(model, Cut(branch, shallow=True))
+            Cut(branch, shallow=True).openvino(model)
         constants = [op for op in model.get_ops() if op.get_type_name() == "Constant"]
         yield sum(int(np.prod(op.shape)) for op in constants)
 
@@ -182,14 +187,13 @@ def test_weights_beside_the_graph(exported_onnx: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("engine", ENGINES, indirect=True)
 def test_a_cut_that_is_too_deep(engine: Any, file: Path) -> None:
     with pytest.raises(AdapterError, match=r"cache_branch is 6; .* give 0 to 5") as caught:
-        engine.compile(file, SHAPES, cut=Cut(6, shallow=False))
+        engine.compile(file, SHAPES, [Cut(6, shallow=False)])
     assert "\n" not in str(caught.value)
 
 
 def test_weights_that_are_gone_are_not_handed_over(exported_onnx: Path) -> None:
     file = exported_onnx / "unet" / "model.onnx"
-    changes = {"mid_block.resnets.0.conv1.weight": lambda weight: weight}
-    patched = onnx_weights.patch(file, changes)
-    assert len(patched.weights) == 1
-    content = cut_onnx(patched.content, Cut(0, shallow=True))
-    assert not patched.rewritten(content).weights
+    changed = ChangedWeights({"mid_block.resnets.0.conv1.weight": lambda weight: weight})
+    graph = changed.onnx(OnnxGraph.open(file))
+    assert len(graph.weights) == 1
+    assert not Cut(0, shallow=True).onnx(graph).weights
