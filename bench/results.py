@@ -9,8 +9,8 @@ from typing import Any
 from PIL import Image
 
 from pleinair.runtime.errors import SettingError
-from pleinair.runtime.images.saving import check_target, save
-from pleinair.runtime.replacing import replacing
+from pleinair.runtime.files import replacing
+from pleinair.runtime.record.saving import check_target, save
 
 
 def add_arguments(parser: argparse.ArgumentParser, picture: str | None = None) -> None:

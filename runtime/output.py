@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from .denoise.variation import Variation
 from .model.safety import Verdict
 
 
@@ -20,12 +21,32 @@ class Timings:
     steps: list[float] = field(default_factory=list)
     decode: float = 0.0
     total: float = 0.0
+    _inner: list[float] = field(default_factory=list, repr=False, compare=False)
 
     @contextlib.contextmanager
     def measure(self, stage: str) -> Iterator[None]:
+        """Count a block's time for a stage; what a block inside it counts is that one's alone.
+
+        "total" counts all that is inside it.
+        """
+        self._inner.append(0.0)
         begun = time.perf_counter()
-        yield
-        setattr(self, stage, getattr(self, stage) + time.perf_counter() - begun)
+        try:
+            yield
+        finally:
+            spent, inner = time.perf_counter() - begun, self._inner.pop()
+            counted = spent if stage == "total" else spent - inner
+            setattr(self, stage, getattr(self, stage) + counted)
+            if self._inner:
+                self._inner[-1] += spent
+
+    def add(self, later: "Timings") -> None:
+        """Count those of a later pass as well."""
+        self.load += later.load
+        self.encode += later.encode
+        self.steps += later.steps
+        self.decode += later.decode
+        self.total += later.total
 
 
 @dataclass
@@ -46,6 +67,22 @@ class PipelineOutput:
     stopped: bool = False
     variation_seeds: list[int] = field(default_factory=list)
     verdicts: list[Verdict] = field(default_factory=list)
+
+    def add(self, image: Any, seed: int, variation: Variation | None) -> None:
+        """One image more."""
+        self.images.append(image)
+        self.seeds.append(seed)
+        if variation:
+            self.variation_seeds.append(variation.seed)
+
+    def replace(self, index: int, later: "PipelineOutput") -> None:
+        """Put what a later pass has made of an image in its place, and count its time."""
+        self.stopped = later.stopped
+        if later.images:
+            self.images[index] = later.images[0]
+        if later.verdicts:
+            self.verdicts[index] = later.verdicts[0]
+        self.timings.add(later.timings)
 
     @property
     def nsfw_content_detected(self) -> list[bool] | None:

@@ -1,48 +1,42 @@
-"""One call of the pipeline: prompts to conditioning, noise to latents, latents to pictures."""
+"""A plan carried out: text to conditioning, noise to latents, latents to pictures."""
 
 import functools
 import logging
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .denoise.conditioning import Schedule
 from .denoise.control import Steering
-from .denoise.denoiser import Denoiser
-from .denoise.feature_cache import Caching, FeatureCache
-from .denoise.guidance import scale_embedding
-from .denoise.guidance_interval import GuidanceInterval
+from .denoise.denoiser import Denoiser, Network
+from .denoise.feature_cache import Evaluation, FeatureCache
 from .denoise.noise import TorchNoise
 from .denoise.posterior import Posterior
-from .denoise.span import Continued, Span
-from .denoise.start import Blank, Draws
-from .denoise.variation import Variation
+from .denoise.span import Continued
+from .denoise.start import Draws, Origin
 from .engines.protocol import Graph, Shapes
+from .engines.shelf import Together
 from .errors import EngineError
-from .families.origin import Origin, origin_of
-from .families.sizes import Sizes
-from .graphs.cut import Cut
-from .images.original import Canvas, Original
+from .families.family import Family
+from .families.prompts import conditioned
+from .graphs.edit import Edit
+from .graphs.shared_rows import SharedRows
 from .images.pixels import as_picture, from_decoder
-from .model.autoencoder import Half
-from .model.bundle import UPSCALING
-from .model.safety import SafetyChecker, Verdict, blurred
-from .output import PipelineOutput, Timings
-from .request import Settings
-from .text.conditioning import Conditioning, TokenizedPrompt, condition, tokenized
-from .text.encoder import Encoder, TextEncoder
-from .text.xl import XLTextEncoder
-
-if TYPE_CHECKING:
-    from .pipeline import StableDiffusionPipeline
+from .model.autoencoder import Coder
+from .model.parts import Parts
+from .model.safety import SafetyChecker, blurred
+from .output import PipelineOutput
+from .plan import Plan
+from .request import Job
 
 log = logging.getLogger("pleinair")
 
 Array: TypeAlias = NDArray[np.float32]
-StepCallback: TypeAlias = Callable[["StableDiffusionPipeline", int, Any, dict[str, Any]], Any]
+StepCallback: TypeAlias = Callable[[int, Any, dict[str, Any]], Any]
 StageCallback: TypeAlias = Callable[[str, int, int], object]
 
 
@@ -59,249 +53,173 @@ class Step:
     clean: Array
 
 
-@dataclass(frozen=True)
-class Job:
-    """One image."""
-
-    prompt: str
-    seed: int
-    variation: Variation | None
-
-
 @dataclass
 class Run:
-    """One call: its settings and picture, whom it tells, and its clock."""
+    """One plan, carried out with the parts of a model.
 
-    pipe: "StableDiffusionPipeline"
-    settings: Settings
-    sizes: Sizes
-    span: Span
-    original: Original | None
-    canvas: Canvas | None
-    steering: Steering | None
-    latents: Array | None
-    caching: Caching | None
-    interval: GuidanceInterval | None
+    on_step: sees every step and may end the run. on_stage: hears how far each stage is.
+    """
+
+    plan: Plan
+    family: Family
+    parts: Parts
     on_step: StepCallback | None
-    tell: StageCallback
-    timings: Timings = field(default_factory=Timings)
+    on_stage: StageCallback
+    output: PipelineOutput = field(default_factory=PipelineOutput)
+    together: Together = field(default_factory=Together)
     loaded: set[str] = field(default_factory=set)
-    checker: SafetyChecker | None = None
-    verdicts: list[Verdict] = field(default_factory=list)
 
-    def paint(self, jobs: list[Job], negative_prompt: str | None) -> PipelineOutput:
-        output = PipelineOutput(timings=self.timings, verdicts=self.verdicts)
-        negative_prompt = negative_prompt if self.settings.guidance else ""
-        prompts = self.read([*(job.prompt for job in jobs), negative_prompt or ""])
-        if self.encodes:
-            self.pipe.bundle.graph("vae_encoder", self.pipe.engine.format)
-        with self.timings.measure("total"):
-            conditionings = self.encode(prompts, negative_prompt, [job.prompt for job in jobs])
+    def paint(self) -> PipelineOutput:
+        """The pictures of all jobs, or those that were finished before a callback ended it."""
+        output, plan = self.output, self.plan
+        if self.encodes_picture:
+            _ = self.parts.files["vae_encoder"]
+        with output.timings.measure("total"):
+            schedules = self.encode()
             origin = self.origin()
-            decoder = self.load(conditionings[jobs[0].prompt])
-            for number, job in enumerate(jobs):
-                conditioning = conditionings[job.prompt]
+            self.network(schedules[plan.jobs[0].prompt])
+            decoder, checker = self.decoder(), self.checker()
+            for number, job in enumerate(plan.jobs):
                 # A prompt of more chunks than the last one's needs another shape.
-                denoiser = self.denoiser(conditioning, self.pipe.graph)
-                step = None
-                for step in self.denoise(denoiser, conditioning, origin, job):
+                network, steering = self.network(schedules[job.prompt], told=False)
+                latents = None
+                for step in self.denoise(network, steering, schedules[job.prompt], origin, job):
                     if not self.consult(step, number):
                         output.stopped = True
                         return output
-                assert step is not None  # a schedule has at least one step
-                output.images.append(self.decode(decoder, step.latents, job))
-                output.seeds.append(job.seed)
-                if job.variation:
-                    output.variation_seeds.append(job.variation.seed)
+                    latents = step.latents
+                assert latents is not None  # a schedule has at least one step
+                output.add(self.decode(decoder, checker, latents, job), job.seed, job.variation)
         return output
 
-    def read(self, texts: list[str]) -> dict[str, TokenizedPrompt]:
-        """Text -> its tokens, for as many steps as there are; refuses before anything is loaded."""
-        scheduler = self.pipe.scheduler(self.settings)
-        self.span.steps(scheduler)  # that there are any
-        steps = len(scheduler.timesteps)
-        syntax, long_prompt = self.settings.syntax, self.settings.long_prompt
-        return {
-            text: tokenized(self.pipe.tokenizer, text, steps, syntax, long_prompt)
-            for text in dict.fromkeys(texts)
-        }
+    # Text to conditioning.
 
-    def encode(
-        self, read: dict[str, TokenizedPrompt], negative_prompt: str | None, prompts: list[str]
-    ) -> dict[str, Conditioning]:
-        """Prompt -> what the UNet attends to; guided the batch that the guidance asks for."""
-        texts, xl = list(dict.fromkeys(prompts)), self.pipe.bundle.xl
-        encoder, guidance = self.text_encoder(), self.settings.guidance
-        join = guidance.embeddings if guidance else None
-        zero = xl is not None and xl.zero_negative and negative_prompt is None
-        negative = None if zero else read[negative_prompt or ""]
-        constants = self.constants()
-        conditionings = {}
-        with self.timings.measure("encode"):
+    def encode(self) -> dict[str, Schedule]:
+        """Prompt -> what the denoiser is told of it, step by step."""
+        plan, family = self.plan, self.family
+        texts = list(dict.fromkeys(job.prompt for job in plan.jobs))
+        with self.output.timings.measure("encode"):
+            encoder = family.encoder(self.graph)
+            zeros = family.zero_negative and plan.negative is None
+            schedules = {}
             for i, text in enumerate(texts):
-                self.tell("encode", i, len(texts))
-                found = condition(encoder, read[text], negative, join, self.settings.clip_skip)
-                conditionings[text] = replace(found, constants=constants)
-        self.tell("encode", len(texts), len(texts))
-        return conditionings
+                self.on_stage("encode", i, len(texts))
+                schedules[text] = conditioned(
+                    encoder,
+                    plan.prompts[text],
+                    None if zeros else plan.prompts[plan.negative or ""],
+                    guidance=plan.settings.guidance,
+                    told=functools.partial(family.told, plan.settings),
+                    clip_skip=plan.request.prompting.clip_skip,
+                )
+        self.on_stage("encode", len(texts), len(texts))
+        return schedules
 
-    def text_encoder(self) -> Encoder:
-        """The model's one, or Stable Diffusion XL's two; the refiner has the second of them."""
-        shapes = {"input_ids": (1, self.pipe.tokenizer.max_length)}
-        if self.pipe.bundle.xl is None:
-            return TextEncoder(self.graph("text_encoder", shapes))
-        second, padded = self.graph("text_encoder_2", shapes), self.pipe.second_padding
-        if padded is None:
-            return XLTextEncoder(second)
-        return XLTextEncoder(second, self.graph("text_encoder", shapes), padded)
-
-    def constants(self) -> dict[str, Array]:
-        """What the UNet is told beside the prompt, the same in all steps.
-
-        Sizes; its guidance; of an upscaler how noisy the small picture is.
-        """
-        bundle, settings = self.pipe.bundle, self.settings
-        join = settings.guidance.embeddings if settings.guidance else lambda own, _: own
-        told = {}
-        if bundle.xl is not None:
-            ids = self.sizes.time_ids(settings.width, settings.height, bundle.xl.aesthetic)
-            told["time_ids"] = join(*ids)
-        if bundle.guidance_width is not None:
-            told["timestep_cond"] = scale_embedding(settings.guidance_scale, bundle.guidance_width)
-        if settings.noise_level is not None:
-            level = np.array([settings.noise_level], np.float32)
-            told["class_labels"] = join(level, level)
-        return told
+    # Noise to latents.
 
     @property
-    def encodes(self) -> bool:
-        """Whether a picture goes through the VAE's encoder; an upscaler sees its pixels."""
-        return self.canvas is not None and self.pipe.bundle.task != UPSCALING
-
-    def load(self, conditioning: Conditioning) -> Half:
-        """Compile UNet and VAE for the size asked, or for its tiles; returns the decoder."""
-        bundle = self.pipe.bundle
-        self.denoiser(conditioning, self.graph)
-        part = "vae_decoder_tiny" if self.settings.vae == "tiny" else "vae_decoder"
-        decoder = self.half(part, "latent_sample", 1, bundle.vae_scale_factor)
-        decoder.prepare(1, bundle.latent_channels)
-        if self.checks:
-            self.checker = SafetyChecker.of(bundle, self.graph)
-        return decoder
-
-    @property
-    def checks(self) -> bool:
-        """Whether pictures are shown to the safety checker."""
-        return self.settings.safety != "off" and self.settings.output_type != "latent"
-
-    def denoiser(self, conditioning: Conditioning, graph: Callable[..., Graph]) -> Denoiser:
-        """The UNet, and the ControlNets that add to it; `graph` compiles them."""
-        steering, settings, caching = self.steering, self.settings, self.caching
-        shapes = self.unet_shapes(conditioning)
-        embedding = shapes["encoder_hidden_states"]
-        ends = steering.ends(embedding[0]) if steering else None
-        unet = graph("unet", shapes, ends, caching.whole if caching else None)
-        cache = None
-        if caching:
-            cache = FeatureCache(caching, graph("unet", shapes, ends, caching.shallow))
-        nets = []
-        if steering:
-            nets = [graph(part, steering.inputs(embedding)) for part in self.pipe.controlnets]
-        how = settings.tiles, settings.guidance, self.tell, self.apart, self.interval
-        return Denoiser(unet, nets, steering, *how, cache)
-
-    @property
-    def apart(self) -> bool:
-        """Whether what guidance compares is asked one by one.
-
-        Now all of it is asked, now the prompted half: one graph of a batch of one serves both.
-        """
-        keeps = self.caching is not None and self.caching.guidance == "kept"
-        return self.settings.guidance is not None and (self.interval is not None or keeps)
-
-    def unet_shapes(self, conditioning: Conditioning) -> Shapes:
-        channels, tile = self.pipe.bundle.unet_channels, self.settings.tiles.tile
-        guidance = self.settings.guidance
-        shown = guidance.shown if guidance else 1
-        shapes = {"sample": (shown, channels, *tile), **conditioning.shapes}
-        return {name: (1, *shape[1:]) for name, shape in shapes.items()} if self.apart else shapes
-
-    def half(self, part: str, name: str, given: int, made: int) -> Half:
-        """The VAE's encoder or decoder, in tiles where it is asked for: see `Half`."""
-        return Half(
-            name,
-            given,
-            made,
-            self.settings.vae_tiles,
-            lambda shape: self.graph(part, {name: shape}),
-        )
+    def encodes_picture(self) -> bool:
+        return self.plan.settings.canvas is not None and self.family.encodes_pictures
 
     def origin(self) -> Origin:
-        """What the images begin with; a picture goes through the VAE encoder here."""
-        bundle, canvas = self.pipe.bundle, self.canvas
-        if self.span.start:
-            return Continued(self.span)
-        if canvas is None:
-            return Blank(bundle.latent_shape(self.settings.width, self.settings.height))
-        encoder = self.half("vae_encoder", "sample", bundle.vae_scale_factor, 1)
-        if self.encodes:
-            encoder.prepare(*canvas.pixels.shape[:2])
-
-        tiled = len(encoder.tiling.windows()) > 1
-        tell = functools.partial(self.tell, "encode") if tiled else None
+        """What the images begin with; a picture goes through the VAE's encoder here."""
+        plan, space = self.plan, self.family.space
+        if plan.span.start:
+            return Continued(plan.span)
+        encoder = Coder.encoder(
+            space.factor,
+            plan.vae_tiles,
+            lambda shape: self.graph("vae_encoder", {"sample": shape}),
+        )
+        tell = functools.partial(self.on_stage, "encode")
+        tiled = len(plan.vae_tiles.windows) > 1
 
         def encode(pixels: Array) -> Posterior:
-            encoded = encoder(pixels, tell)
-            return Posterior.of(encoded, bundle.latent_channels, bundle.encoding_factor)
+            return Posterior.of(encoder(pixels, tell if tiled else None), space)
 
-        with self.timings.measure("encode"):
-            return origin_of(canvas, bundle, self.settings, encode)
+        with self.output.timings.measure("encode"):
+            return self.family.origin(plan.settings, encode)
 
-    def graph(
-        self,
-        part: str,
-        shapes: Shapes,
-        residuals: Shapes | None = None,
-        cut: Cut | None = None,
-    ) -> Graph:
-        """A part of the model, compiled, and the caller told how many of them are."""
-        parts = (4 if self.encodes else 3) + len(self.pipe.controlnets) + self.checks
-        parts += self.caching is not None
-        parts += self.pipe.second_padding is not None
-        self.tell("load", len(self.loaded), parts)
-        with self.timings.measure("load"):
-            graph = self.pipe.graph(part, shapes, residuals, cut)
-        self.loaded.add(f"{part}, shallow" if cut and cut.shallow else part)
-        self.tell("load", len(self.loaded), parts)
-        return graph
+    def network(self, schedule: Schedule, told: bool = True) -> tuple[Network, Steering | None]:
+        """The denoiser's graphs, and the ControlNets that add to it, for the size asked for.
+
+        told: whether `on_stage` is to hear of them.
+        """
+        plan, family = self.plan, self.family
+        graph = self.graph if told else self.parts.graph
+        branches, conditioning = plan.settings.guidance.batches[0], schedule.each[0]
+        part = family.denoiser
+        shapes: Shapes = {
+            family.sample: (len(branches), family.in_channels, *plan.tiles.tile),
+            **conditioning.shapes(branches),
+        }
+        edits: list[Edit] = []
+        steering = None
+        if plan.controls:
+            resize = plan.request.picture.resize
+            steering = Steering(plan.controls, family.space, plan.tiles, resize)
+            edits.append(steering.residuals_of(branches))
+        shared: list[Edit] = []
+        if plan.settings.guidance.shares_sample:
+            shared.append(SharedRows(self.parts.inputs(part, family.sample, family.timestep)))
+        full, cache = None, None
+        if plan.caching:
+            whole = graph(part, shapes, [*edits, plan.caching.full, *shared], self.together)
+            above = graph(part, shapes, [*edits, plan.caching.shallow, *shared], self.together)
+            cache = FeatureCache(plan.caching, whole, above)
+        else:
+            full = graph(part, shapes, [*edits, *shared], self.together)
+        if steering:
+            inputs = steering.shapes(conditioning, branches)
+            steering.graphs = [graph(net, inputs, (), self.together) for net in self.controlnets]
+        return Network(full, cache, family.sample, family.timestep), steering
+
+    @property
+    def controlnets(self) -> Sequence[str]:
+        """The parts that are ControlNets, as diffusers names the folders of several."""
+        return [part for part in self.parts.files if part.startswith("controlnet")]
 
     def denoise(
-        self, denoiser: Denoiser, conditioning: Conditioning, origin: Origin, job: Job
+        self,
+        network: Network,
+        steering: Steering | None,
+        schedule: Schedule,
+        origin: Origin,
+        job: Job,
     ) -> Iterator[Step]:
         """From where the image begins to its latents, a step at a time."""
-        scheduler = self.pipe.scheduler(self.settings)
+        plan = self.plan
+        scheduler = self.family.scheduler(plan.settings)
         noise = TorchNoise(job.seed)
-        start = origin.begin(scheduler, Draws(noise, self.latents, job.variation))
-        last = self.span.steps(scheduler).stop
-        latents, timesteps = start.latents, scheduler.timesteps[start.first : last]
-        total = len(timesteps)
+        start = origin.begin(scheduler, Draws(noise, plan.latents, job.variation))
+        denoiser = Denoiser(
+            network=network,
+            guidance=plan.settings.guidance,
+            tiles=plan.tiles,
+            beside=start.beside,
+            steering=steering,
+            tell=self.on_stage,
+        )
+        latents = start.latents
+        timesteps = scheduler.timesteps[start.first : plan.timesteps.stop]
         for i, t in enumerate(timesteps):
             begun = time.perf_counter()
-            sample, told = scheduler.scale_model_input(latents, t), conditioning.inputs(i)
-            prediction = denoiser(sample, start, t, told, (i, total))
+            sample = scheduler.scale_model_input(latents, t)
+            evaluation = Evaluation(i, len(timesteps))
+            prediction = denoiser(sample, t, evaluation, schedule.at(i))
             clean = scheduler.pred_original_sample(prediction, t, latents)
             drawn = noise.normal(latents.shape) if scheduler.needs_noise(t) else None
             latents = scheduler.step(prediction, t, latents, drawn)
             if start.kept:
-                after = timesteps[i + 1] if i + 1 < total else None
+                after = timesteps[i + 1] if i + 1 < len(timesteps) else None
                 latents = start.kept.around(latents, scheduler, after)
                 clean = start.kept.around(clean, scheduler, None)
-            self.timings.steps.append(time.perf_counter() - begun)
+            self.output.timings.steps.append(time.perf_counter() - begun)
             step = Step(i, t, latents, clean)
             yield step
             latents = step.latents
-        calls = total * len(self.settings.tiles.windows())
-        self.tell("denoise", calls, calls)
+        calls = len(timesteps) * len(plan.tiles.windows)
+        self.on_stage("denoise", calls, calls)
 
     def consult(self, step: Step, image: int) -> bool:
         """Show a step to the caller; False where it ends the run."""
@@ -312,35 +230,56 @@ class Run:
             "pred_original_sample": step.clean,
             "image": image,
         }
-        answer = self.on_step(self.pipe, step.index, step.timestep, shown)
+        answer = self.on_step(step.index, step.timestep, shown)
         if isinstance(answer, dict):
             step.latents = answer.get("latents", step.latents)
         return answer is not False
 
-    def decode(self, decoder: Half, latents: Array, job: Job) -> Any:
+    # Latents to pictures.
+
+    def decoder(self) -> Coder:
+        space, part = self.family.space, self.plan.decoder
+        decoder = Coder.decoder(
+            space.factor,
+            self.plan.vae_tiles,
+            lambda shape: self.graph(part, {"latent_sample": shape}),
+        )
+        decoder.prepare(1, space.channels)
+        return decoder
+
+    @property
+    def checks(self) -> bool:
+        """Whether pictures are shown to the safety checker; latents are not."""
+        return self.plan.safety != "off" and self.plan.request.answer.output_type != "latent"
+
+    def checker(self) -> SafetyChecker | None:
+        return SafetyChecker.of(self.family.bundle, self.graph) if self.checks else None
+
+    def decode(
+        self, decoder: Coder, checker: SafetyChecker | None, latents: Array, job: Job
+    ) -> Any:
         """Latents to a picture of the kind asked for; None where it is withheld."""
-        if self.settings.output_type == "latent":
+        if self.plan.request.answer.output_type == "latent":
             return latents
-        bundle, tiny = self.pipe.bundle, self.settings.vae == "tiny"
-        with self.timings.measure("decode"):
-            factor = bundle.tiny_scaling_factor if tiny else bundle.scaling_factor
-            sample = latents / np.float32(factor)
-            pixels = from_decoder(decoder(sample, functools.partial(self.tell, "decode")))
+        space = self.family.decoder_spaces[self.plan.decoder]
+        with self.output.timings.measure("decode"):
+            tell = functools.partial(self.on_stage, "decode")
+            pixels = from_decoder(decoder(space.to_decoder(latents), tell))
             if not np.isfinite(pixels).all():
                 raise EngineError(
                     "the model gave values that are no numbers, which would be a black picture; "
                     "compute in full precision (inference_precision f32), or use another scheduler"
                 )
-            shown = self.judged(self.checker, pixels, job) if self.checker else pixels
+            shown = self.judged(checker, pixels, job) if checker else pixels
         return None if shown is None else self.finish(shown)
 
     def judged(self, checker: SafetyChecker, pixels: Array, job: Job) -> Array | None:
         """The pixels, or what is left of them where the safety checker finds them unsafe."""
         verdict = checker(as_picture(pixels))
-        self.verdicts.append(verdict)
+        self.output.verdicts.append(verdict)
         if not verdict.nsfw:
             return pixels
-        blurs = self.settings.safety == "blur"
+        blurs = self.plan.safety == "blur"
         log.warning(
             "the picture of seed %d is %s: the safety checker finds it unsafe: %s",
             *(job.seed, "blurred" if blurs else "withheld", verdict),
@@ -349,12 +288,33 @@ class Run:
 
     def finish(self, pixels: Array) -> Any:
         """Pixels 0 to 1 as the kind of picture asked for, in the original where it is kept."""
-        kept = self.original if self.original and self.original.keep_unmasked else None
-        if self.settings.output_type == "np" and not kept:
+        plan, width, height = self.plan, *self.plan.visible
+        as_array = plan.request.answer.output_type == "np"
+        if plan.enlargement:
+            pixels = pixels[:height, :width]
+        kept = plan.original if plan.original and plan.original.keep_unmasked else None
+        if as_array and not kept:
             return pixels
         picture = as_picture(pixels)
         if kept:
             picture = kept.around(picture)
-        if self.settings.output_type == "np":
-            return np.asarray(picture, np.float32) / 255
-        return picture
+        return np.asarray(picture, np.float32) / 255 if as_array else picture
+
+    def graph(
+        self,
+        part: str,
+        shapes: Shapes,
+        edits: Sequence[Edit] = (),
+        together: Together | None = None,
+    ) -> Graph:
+        """A part of the model, compiled, and the caller told how many of them are."""
+        plan = self.plan
+        parts = len(self.family.text_encoders) + 2 + self.encodes_picture + self.checks
+        parts += len(self.controlnets) + (plan.caching is not None)
+        self.on_stage("load", len(self.loaded), parts)
+        with self.output.timings.measure("load"):
+            graph = self.parts.graph(part, shapes, edits, together)
+        shallow = plan.caching is not None and plan.caching.shallow in edits
+        self.loaded.add(f"{part}, shallow" if shallow else part)
+        self.on_stage("load", len(self.loaded), parts)
+        return graph

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from pleinair.runtime.errors import ExportError
+from pleinair.runtime.files import replacing
 from pleinair.runtime.hub.folders import alone, require_space, sync, sync_directory
 from pleinair.runtime.model.bundle import GRAPH_FILES, Bundle
-from pleinair.runtime.replacing import replacing
 
 from .. import manifest
 

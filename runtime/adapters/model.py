@@ -9,22 +9,20 @@ from ..graphs.weights import shapes
 from . import lora
 from .inversion import Words
 
-_PARTS = ("text_encoder", "text_encoder_2", "unet")
-
 
 def changes(
     graphs: Mapping[str, Path], loras: Sequence[lora.Lora] = (), words: Words | None = None
 ) -> dict[str, Changes]:
     """Part -> changes, for the graphs of one model that the files touch.
 
-    graphs: part -> its `.xml` or `.onnx`; other parts than text encoders and UNet are ignored.
+    graphs: part -> its `.xml` or `.onnx`, of the text encoders and the denoiser.
     Nothing is compiled and no weight is loaded. Raises AdapterError, naming layers and the kinds
     of model, where a file does not fit.
     """
     taught = words if words is not None and words.embeddings else None
     if not loras and taught is None:
         return {}
-    weights = {part: shapes(graphs[part]) for part in _PARTS if part in graphs}
+    weights = {part: shapes(path) for part, path in graphs.items()}
     added = lora.changes(loras, weights)
     rows = taught.changes(weights) if taught else {}
     return {part: _both(added.get(part, {}), rows.get(part, {})) for part in {*added, *rows}}

@@ -11,8 +11,8 @@ from typing import Any
 from ..adapters.inversion import Embedding
 from ..adapters.lora import Lora
 from ..errors import PromptError
-from ..images.metadata import shown
 from ..model import catalog
+from ..record.metadata import shown
 from ..text.networks import loras_named
 
 _FOLDERS = ("loras", "embeddings")

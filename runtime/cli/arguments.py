@@ -2,21 +2,25 @@
 
 import argparse
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .. import schedulers
-from ..denoise.feature_cache import GUIDANCES, SCHEDULES
 from ..engines.choice import ENGINES
-from ..images.fitting import WAYS
-from ..images.metadata import TYPES
+from ..families import FAMILIES, GROUPS
 from ..images.watermark import COMPVIS
-from ..model.safety import SAFETY
-from ..model.vae_tiling import WHEN
-from ..speed.profiles import PROFILES
+from ..options.groups import (
+    Control,
+    Enlarging,
+    Noise,
+    Opening,
+    Picture,
+    Prompting,
+    Reuse,
+    Sampling,
+    Size,
+)
+from ..options.option import Option, declared
 
-DEFAULT_PROMPT = "a red apple"
 DEFAULT_OUTDIR = Path("outputs/txt2img-samples")
 
 EPILOG = """\
@@ -34,300 +38,67 @@ examples:
   pleinair tune models/NAME                    find what paints it fastest on this machine
 """
 
-
-@dataclass(frozen=True)
-class Setting:
-    """An option that decides what a picture looks like.
-
-    It is recorded in the picture's file, restored by --params-from, and an axis of --compare.
-    Its default is None, "not given"; `images.metadata.TYPES` says of which type its values are.
-
-    argument: the pipeline's argument that it sets.
-    """
-
-    argument: str
-    flags: tuple[str, ...]
-    metavar: str
-    help: str
-
-    @property
-    def type(self) -> type:
-        return TYPES[self.argument]
-
-    def add_to(self, group: argparse._ActionsContainer) -> None:
-        group.add_argument(
-            *self.flags, dest=self.argument, type=self.type, metavar=self.metavar, help=self.help
-        )
+_OPTIONS: Mapping[str, Option] = {
+    name: one for group in (*GROUPS, Opening) for name, one in declared(group).items() if one.flags
+}
+BETAS = tuple(name for name in declared(Opening) if name.startswith("beta"))
+"""Options of the model's scheduler, set before any call."""
+CALL = tuple(name for name, one in _OPTIONS.items() if one.recorded and name not in BETAS)
+"""What a picture's file says, `--params-from` takes over, a prompt's line and `--compare` set."""
+PICTURES = tuple(
+    name
+    for group in (Picture, Control)
+    for name, one in declared(group).items()
+    if not one.recorded
+)
+"""Never restored by --params-from: a stranger's picture must not make us open files."""
 
 
-PROMPT = Setting("prompt", ("--prompt",), "TEXT", f"the text (default: {DEFAULT_PROMPT})")
-NEGATIVE_PROMPT = Setting(
-    "negative_prompt", ("--negative-prompt", "--negative_prompt", "--neg"), "TEXT", "what to avoid"
-)
-SCHEDULER = Setting(
-    "scheduler",
-    ("--scheduler",),
-    "NAME",
-    f"one of: {', '.join(schedulers.names())} (default: the model's)",
-)
-SEED = Setting("seed", ("--seed",), "N", "picture i is painted from N + i (default: drawn)")
-NUMBERS = (
-    Setting(
-        "num_inference_steps",
-        ("--steps", "--ddim_steps", "--num-inference-steps"),
-        "N",
-        "denoising steps (default: what the model's authors recommend, or 20)",
-    ),
-    Setting(
-        "guidance_scale",
-        ("--scale", "--guidance-scale"),
-        "X",
-        "guidance scale; 1 is none (default: the model's, or 7.5)",
-    ),
-    Setting("width", ("--W", "--width"), "PIXELS", "a multiple of 8"),
-    Setting("height", ("--H", "--height"), "PIXELS", "a multiple of 8"),
-    Setting("eta", ("--eta", "--ddim_eta"), "X", "DDIM's noise, 0 to 1 (default: 0)"),
-    Setting("clip_skip", ("--clip-skip",), "N", "text layers left out, from the end"),
-    Setting("vae", ("--vae",), "NAME", "full, or tiny: the model's tiny decoder, where it has one"),
-)
-XL = (
-    Setting(
-        "original_size",
-        ("--original-size",),
-        "HEIGHTxWIDTH",
-        "Stable Diffusion XL: paint as from a picture that was so large (default: as painted)",
-    ),
-    Setting(
-        "crops_coords_top_left",
-        ("--crops-coords-top-left",),
-        "TOPxLEFT",
-        "and that was cut there (default: 0x0)",
-    ),
-    Setting(
-        "target_size", ("--target-size",), "HEIGHTxWIDTH", "and then so large (default: as painted)"
-    ),
-    Setting(
-        "aesthetic_score",
-        ("--aesthetic-score",),
-        "X",
-        "XL's refiner: how well the picture is liked (default: 6)",
-    ),
-    Setting(
-        "negative_aesthetic_score",
-        ("--negative-aesthetic-score",),
-        "X",
-        "and what it is steered away from (default: 2.5)",
-    ),
-)
-READING = (
-    Setting(
-        "syntax",
-        ("--prompt-syntax",),
-        "NAME",
-        "webui: weights (word:1.3), BREAK, [from:to:0.5], [a|b]; plain: all is text, as diffusers "
-        "reads it (default: webui)",
-    ),
-    Setting(
-        "long_prompt",
-        ("--long-prompt",),
-        "HOW",
-        "over 75 tokens: chunk reads all of it, stop is an error before any work, truncate cuts it "
-        "(default: chunk)",
-    ),
-)
-PICTURE = (
-    Setting(
-        "strength",
-        ("--strength",),
-        "X",
-        "how far --init-img is changed, above 0 to 1 (default: 0.8, with --mask 1)",
-    ),
-    Setting(
-        "image_guidance_scale",
-        ("--image-guidance-scale",),
-        "X",
-        "editing by instruction: how close to --init-img (default: 1.5)",
-    ),
-    Setting(
-        "resize",
-        ("--resize",),
-        "WAY",
-        f"how --init-img comes to another size: {', '.join(WAYS)} (default: stretch)",
-    ),
-    Setting("mask_blur", ("--mask-blur",), "PIXELS", "soft edge of the mask (default: 0)"),
-    Setting(
-        "noise_level",
-        ("--noise-level",),
-        "N",
-        "x4 upscalers: how much noise on --init-img is painted over anew (default: 20)",
-    ),
-)
-SIZES = (
-    Setting(
-        "enlarge",
-        ("--enlarge",),
-        "TIMES",
-        "make the picture so many times as large in a second pass, in tiles, by any model; "
-        "--init-img is enlarged as it is, unless --strength or --mask say to change it first",
-    ),
-    Setting(
-        "enlarge_strength",
-        ("--enlarge-strength",),
-        "X",
-        "how far that changes it, above 0 to 1 (default: 0.3)",
-    ),
-    Setting(
-        "enlarge_guidance_scale",
-        ("--enlarge-guidance",),
-        "X",
-        "the second pass's guidance scale; 1 is none, and takes half the time (default: 1)",
-    ),
-    Setting(
-        "tile",
-        ("--tile",),
-        "PIXELS",
-        "paint in tiles of this side, so that the memory is a tile's (default: none; with "
-        "--enlarge what the model was trained on)",
-    ),
-    Setting(
-        "tile_overlap",
-        ("--tile-overlap",),
-        "PIXELS",
-        "how far tiles overlap (default: a quarter)",
-    ),
-    Setting(
-        "vae_tiling",
-        ("--vae-tiling",),
-        "WHEN",
-        f"the last step in tiles: {', '.join(WHEN)} (default: auto, above 1024x1024)",
-    ),
-)
-CONTROL = (
-    Setting(
-        "controlnet_conditioning_scale",
-        ("--control-scale", "--controlnet-conditioning-scale"),
-        "X",
-        "how much the ControlNets add, times their weights (default: 1, with --init-img 0.8, with "
-        "--mask 0.5)",
-    ),
-    Setting(
-        "control_guidance_start",
-        ("--control-start", "--control-guidance-start"),
-        "X",
-        "share of the steps before they add anything (default: 0)",
-    ),
-    Setting(
-        "control_guidance_end",
-        ("--control-end", "--control-guidance-end"),
-        "X",
-        "share of the steps after which they add no more (default: 1)",
-    ),
-)
-# Of the pipeline and not of a call, but a picture has its own all the same.
-PROFILE = Setting(
-    "profile",
-    ("--profile",),
-    "NAME",
-    f"what is given up for speed: one of {', '.join(PROFILES)}, or auto, what pleinair tune "
-    "recommends (default: exact, which is nothing)",
-)
-SPEED = (
-    Setting(
-        "guidance_start",
-        ("--guidance-start",),
-        "X",
-        "share of the steps before guidance acts, 0 to 1; steps without take half the time "
-        "(default, as below: the profile's)",
-    ),
-    Setting(
-        "guidance_stop",
-        ("--guidance-stop",),
-        "X",
-        "share of the steps after which it acts no more",
-    ),
-    Setting(
-        "guidance_similarity",
-        ("--guidance-similarity",),
-        "X",
-        "no guidance once what it compares is so similar, such as 0.999; 1 is never",
-    ),
-    Setting(
-        "cache_interval",
-        ("--cache-interval",),
-        "N",
-        "the whole U-Net in every N-th step only, its uppermost part in the others; 1: in all",
-    ),
-    Setting(
-        "cache_branch",
-        ("--cache-branch",),
-        "N",
-        "how much that part is: the blocks over so many more skip connections than one",
-    ),
-    Setting(
-        "cache_schedule",
-        ("--cache-schedule",),
-        "NAME",
-        f"which steps are whole: {', '.join(SCHEDULES)} (more of them early)",
-    ),
-    Setting(
-        "cache_order",
-        ("--cache-order",),
-        "N",
-        "deep features between them: 0 frozen, 1 extrapolated from the last two",
-    ),
-    Setting(
-        "cache_guidance",
-        ("--cache-guidance",),
-        "NAME",
-        f"and guidance: {', '.join(GUIDANCES)}, which computes half as much",
-    ),
-)
-VARIATION = (
-    Setting(
-        "variation_strength",
-        ("--variation-strength",),
-        "X",
-        "turn the start noise towards that of --variation-seed, 0 to 1 (default: 0)",
-    ),
-    Setting("variation_seed", ("--variation-seed",), "N", "(default: drawn)"),
-)
-# The pipeline's arguments; a new one is in the call, the record and --compare by being listed here.
-CALL = (
-    *(PROMPT, NEGATIVE_PROMPT, *READING, SCHEDULER, SEED),
-    *(*VARIATION, *NUMBERS, *PICTURE, *SIZES, *CONTROL, *XL, PROFILE, *SPEED),
-)
-# Never restored by --params-from: a stranger's picture must not make us open files.
-PICTURE_INPUT = (
-    *("image", "mask_image", "mask_invert", "keep_unmasked"),
-    *("control_image", "guess_mode"),
-)
-# These set options of the model's scheduler, before any call.
-BETAS = (
-    Setting("beta_start", ("--beta-start",), "X", "override the model's"),
-    Setting("beta_end", ("--beta-end",), "X", "override the model's"),
-    Setting("beta_schedule", ("--beta-schedule",), "NAME", "override the model's"),
-)
-
-
-def given(options: argparse.Namespace, settings: Iterable[Setting]) -> dict[str, Any]:
-    """Those of the settings that have a value, by the pipeline's names."""
-    values = {setting.argument: getattr(options, setting.argument) for setting in settings}
+def given(options: argparse.Namespace, names: Iterable[str]) -> dict[str, Any]:
+    """Those options that have a value, by the names of a call's arguments."""
+    values = {name: getattr(options, name) for name in names}
     return {name: value for name, value in values.items() if value is not None}
 
 
-def picture_input(options: argparse.Namespace) -> dict[str, Any]:
-    """The pictures to start from and to follow, by the pipeline's names."""
-    return {name: value for name in PICTURE_INPUT if (value := getattr(options, name))}
+def pictures(options: argparse.Namespace) -> dict[str, Any]:
+    """The pictures to start from and to follow, by the names of a call's arguments."""
+    return {name: value for name in PICTURES if (value := getattr(options, name))}
 
 
-def by_name(settings: Iterable[Setting]) -> Mapping[str, Setting]:
-    """Every way to type a setting's name, without its dashes: steps, ddim_steps, …"""
+def by_flag(names: Iterable[str]) -> Mapping[str, Option]:
+    """Every way to type an option, without its dashes: steps, ddim_steps, …"""
     return {
-        name: setting
-        for setting in settings
-        for flag in (*setting.flags, setting.argument)
-        for name in {flag.lstrip("-"), flag.lstrip("-").replace("-", "_")}
+        word: _OPTIONS[name]
+        for name in names
+        for flag in (*_OPTIONS[name].flags, name)
+        for word in {flag.lstrip("-"), flag.lstrip("-").replace("-", "_")}
     }
+
+
+def add(group: argparse._ActionsContainer, *names: str) -> None:
+    """Add options as they are declared; None, their default, is not given."""
+    for name in names:
+        one = _OPTIONS[name]
+        words = one.help
+        if one.choices and not all(choice in words for choice in one.choices()):
+            words = f"{words}; one of: {', '.join(one.choices())}"
+        if one.type is bool:
+            group.add_argument(*one.flags, dest=name, action="store_true", help=words)
+            continue
+        group.add_argument(
+            *one.flags,
+            dest=name,
+            type=one.type if one.type in (int, float) else str,
+            action="append" if name == "control_image" else "store",
+            metavar=one.metavar,
+            help=words,
+        )
+
+
+def _flagged(*groups: Any, without: Iterable[str] = ()) -> list[str]:
+    """The options of groups that have flags, by name."""
+    names = (name for group in groups for name, one in declared(group).items() if one.flags)
+    return [name for name in names if name not in set(without)]
 
 
 def parser() -> argparse.ArgumentParser:
@@ -342,8 +113,9 @@ def parser() -> argparse.ArgumentParser:
     _picture(top.add_argument_group("a picture to start from"))
     _control(top.add_argument_group("a picture to follow"))
     _how(top.add_argument_group("how to paint it"))
+    _kinds(top.add_argument_group("for some kinds of models"))
     _fast(top.add_argument_group("how fast"))
-    _large(top.add_argument_group("large pictures"))
+    _large(top.add_argument_group("size, and large pictures"))
     _where(top.add_argument_group("where it goes"))
     _model(top.add_argument_group("model and machine"))
     # No options: --params-from fills them in.
@@ -353,7 +125,7 @@ def parser() -> argparse.ArgumentParser:
 
 def _what(group: argparse._ArgumentGroup) -> None:
     source = group.add_mutually_exclusive_group()
-    PROMPT.add_to(source)
+    add(source, "prompt")
     source.add_argument(
         "--from-file",
         "--from_file",
@@ -362,8 +134,7 @@ def _what(group: argparse._ArgumentGroup) -> None:
         help="one prompt a line, UTF-8, with options of its own behind it: a cat --seed 7; a job "
         "that was stopped goes on where it was",
     )
-    for setting in (NEGATIVE_PROMPT, *READING):
-        setting.add_to(group)
+    add(group, *_flagged(Prompting, without=["prompt"]))
     group.add_argument(
         "--style",
         action="append",
@@ -402,28 +173,7 @@ def _what(group: argparse._ArgumentGroup) -> None:
 
 
 def _picture(group: argparse._ArgumentGroup) -> None:
-    group.add_argument(
-        "--init-img",
-        "--init-image",
-        "--image",
-        dest="image",
-        metavar="IMAGE",
-        help="picture to change, paint in or edit, as the model does it",
-    )
-    group.add_argument(
-        "--mask",
-        dest="mask_image",
-        metavar="IMAGE",
-        help="white is painted anew, black stays; alpha: what is transparent in the picture",
-    )
-    group.add_argument("--mask-invert", action="store_true", help="paint what is black instead")
-    group.add_argument(
-        "--keep-unmasked",
-        action="store_true",
-        help="the rest comes back bit for bit, at the picture's own size",
-    )
-    for setting in PICTURE:
-        setting.add_to(group)
+    add(group, *_flagged(Picture))
 
 
 def _control(group: argparse._ArgumentGroup) -> None:
@@ -434,30 +184,16 @@ def _control(group: argparse._ArgumentGroup) -> None:
         metavar="FOLDER[:WEIGHT]",
         help="a converted ControlNet and how much of it; may be repeated",
     )
-    group.add_argument(
-        "--control-image",
-        action="append",
-        metavar="IMAGE",
-        help="the picture it follows; canny:IMAGE for the edges in one, canny:LOW,HIGH:IMAGE for "
-        "other thresholds than 100,200; one for each --controlnet, in their order",
-    )
-    for setting in CONTROL:
-        setting.add_to(group)
-    group.add_argument(
-        "--guess-mode",
-        action="store_true",
-        help="steer the prompted half of the guidance alone, for painting without a prompt",
-    )
+    add(group, *_flagged(Control))
 
 
 def _how(group: argparse._ArgumentGroup) -> None:
-    for setting in (*NUMBERS, SEED, *VARIATION, *XL):
-        setting.add_to(group)
+    add(group, *_flagged(Sampling, without=["scheduler"]), *_flagged(Noise))
     group.add_argument(
         "--fixed_code", action="store_true", help="the same start noise for all pictures"
     )
     solver = group.add_mutually_exclusive_group()
-    SCHEDULER.add_to(solver)
+    add(solver, "scheduler")
     solver.add_argument("--plms", action="store_const", const="plms", dest="scheduler", help="PLMS")
     solver.add_argument(
         "--dpm_solver",
@@ -466,18 +202,20 @@ def _how(group: argparse._ArgumentGroup) -> None:
         dest="scheduler",
         help="DPM-Solver++ (2M)",
     )
-    for setting in BETAS:
-        setting.add_to(group)
+    add(group, *BETAS)
+
+
+def _kinds(group: argparse._ArgumentGroup) -> None:
+    """What the families have for themselves."""
+    add(group, *_flagged(*dict.fromkeys(family.options for family in FAMILIES)))
 
 
 def _fast(group: argparse._ArgumentGroup) -> None:
-    for setting in (PROFILE, *SPEED):
-        setting.add_to(group)
+    add(group, "profile", *_flagged(Reuse))
 
 
 def _large(group: argparse._ArgumentGroup) -> None:
-    for setting in SIZES:
-        setting.add_to(group)
+    add(group, *_flagged(Size, Enlarging))
 
 
 def _where(group: argparse._ArgumentGroup) -> None:
@@ -497,12 +235,7 @@ def _where(group: argparse._ArgumentGroup) -> None:
         "--n_rows", type=int, default=0, metavar="N", help="pictures in a row of the sheet"
     )
     group.add_argument("--skip_save", action="store_true", help="save no pictures: for timing")
-    group.add_argument(
-        "--safety",
-        choices=SAFETY,
-        help="a picture that the model's safety checker finds unsafe: on does not save it and "
-        "says so (exit code 3), blur saves its colours (default: on where the model has one)",
-    )
+    add(group, "safety")
     group.add_argument(
         "--preview",
         metavar="FILE",

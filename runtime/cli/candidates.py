@@ -3,11 +3,12 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from ..engines.choice import Setup
 from ..errors import BundleError
-from ..model.bundle import Bundle
+from ..families.family import Family
 from ..speed.machine import hardware_threads, physical_cores
 from ..speed.profiles import PROFILES, Profile
-from ..speed.tuning import Setup, installed
+from ..speed.tuning import installed
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ def described(setup: Setup) -> str:
     return f"{setup.engine}, {words}"
 
 
-def candidates(bundle: Bundle) -> dict[str, list[Candidate]]:
+def candidates(family: Family) -> dict[str, list[Candidate]]:
     """Profile -> what can compute it here, of all profiles that the folder holds the graphs of.
 
     First comes what computes it untuned: OpenVINO, where it can, with its own choice of threads.
@@ -37,7 +38,7 @@ def candidates(bundle: Bundle) -> dict[str, list[Candidate]]:
     for name, profile in PROFILES.items():
         setups = [
             Setup(engine, threads)
-            for engine in _engines(bundle, profile)
+            for engine in _engines(family, profile)
             for threads in _thread_counts()
         ]
         if setups:
@@ -45,13 +46,13 @@ def candidates(bundle: Bundle) -> dict[str, list[Candidate]]:
     return found
 
 
-def _engines(bundle: Bundle, profile: Profile) -> Iterator[str]:
-    formats = {"openvino": "openvino" if "openvino" in bundle.graphs else "onnx"}
-    if "onnx" in bundle.graphs:
+def _engines(family: Family, profile: Profile) -> Iterator[str]:
+    formats = {"openvino": "openvino" if "openvino" in family.bundle.graphs else "onnx"}
+    if "onnx" in family.bundle.graphs:
         formats["onnxruntime"] = "onnx"
     for engine, form in formats.items():
         try:
-            profile.check(bundle, form, loras=False)
+            profile.files(family.bundle, form, family.denoiser)
         except BundleError:
             continue
         if installed(engine):

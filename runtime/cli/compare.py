@@ -10,7 +10,8 @@ from PIL import Image
 from .. import schedulers
 from ..errors import SettingError
 from ..images.sheets import sheet
-from .arguments import CALL, Setting, by_name
+from ..options.option import Option
+from .arguments import CALL, by_flag
 
 _MOST_AXES = 3
 _SIZE = "size"
@@ -65,34 +66,35 @@ class Comparison:
 
 def _axis(word: str) -> Axis:
     name, equals, text = word.partition("=")
-    settings = by_name(CALL)
-    if not equals or name not in (*settings, _SIZE):
-        known = ", ".join(sorted({setting.flags[0].lstrip("-") for setting in CALL} | {_SIZE}))
+    known_options = by_flag(CALL)
+    if not equals or name not in (*known_options, _SIZE):
+        flags = {one.flags[0].lstrip("-") for one in known_options.values()}
+        known = ", ".join(sorted(flags | {_SIZE}))
         raise SettingError(f"--compare {word}: write name=value,value with one of: {known}")
     if name == _SIZE:
         return _sizes(word, text)
-    setting = settings[name]
-    prose = setting.argument in ("prompt", "negative_prompt")
+    option = known_options[name]
+    prose = option.name in ("prompt", "negative_prompt")
     parts = _outside_brackets(text) if prose else text.split(",")
-    values = tuple(_value(word, setting, part.strip()) for part in parts)
-    labels = (str(value) if setting.type is str else f"{name} {value}" for value in values)
+    values = tuple(_value(word, option, part.strip()) for part in parts)
+    labels = (str(value) if option.type is str else f"{name} {value}" for value in values)
     return Axis(
         tuple(labels),
-        tuple({setting.argument: value} for value in values),
-        frozenset({setting.argument}),
+        tuple({option.name: value} for value in values),
+        frozenset({option.name}),
     )
 
 
-def _value(word: str, setting: Setting, text: str) -> Any:
-    if not text and setting.argument != "negative_prompt":
+def _value(word: str, option: Option, text: str) -> Any:
+    if not text and option.name != "negative_prompt":
         raise SettingError(f"--compare {word}: a value is missing")
-    if setting.argument == "scheduler" and text not in schedulers.names():
+    if option.name == "scheduler" and text not in schedulers.names():
         known = ", ".join(schedulers.names())
         raise SettingError(f"--compare {word}: no scheduler is named {text!r}: choose from {known}")
     try:
-        return setting.type(text)
+        return option.type(text)
     except ValueError:
-        kind = _KINDS[setting.type]
+        kind = _KINDS[option.type]
         raise SettingError(f"--compare {word}: {text!r} is not a {kind}") from None
 
 

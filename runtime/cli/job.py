@@ -14,7 +14,6 @@ from ..model.controlnet import weighed
 from ..text.networks import loras_named
 from .adapters import find
 from .journal import Journal
-from .repeat import bundle_digest
 
 # Content counts, wherever files stand, and the name of the model.
 _ELSEWHERE = {
@@ -39,7 +38,7 @@ def journal_of(
     if not options.from_file or options.output or options.skip_save:
         return contextlib.nullcontext()
     inputs = {
-        "model": [bundle.name, bundle_digest(bundle)],
+        "model": [bundle.name, bundle.digest],
         "lines": [
             {name: value for name, value in vars(line).items() if name not in _ELSEWHERE}
             for line in lines

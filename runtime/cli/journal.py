@@ -24,7 +24,7 @@ from types import TracebackType
 from typing import Any, BinaryIO
 
 from ..errors import SettingError
-from ..images.saving import sweep
+from ..record.saving import sweep
 
 # Far behind the end: on Windows nobody can read a locked byte, and offsets have 32 bits.
 _LOCKED_BYTE = 1 << 30

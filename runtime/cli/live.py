@@ -18,7 +18,7 @@ from rich.segment import ControlType, Segment
 from rich.style import Style
 
 from ..errors import SettingError
-from ..replacing import replacing
+from ..files import replacing
 
 TERMINAL = "terminal"
 

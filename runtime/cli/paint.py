@@ -12,25 +12,23 @@ from PIL import Image
 
 from ..errors import PleinairError, PromptError, SettingError
 from ..exits import MISTAKE
+from ..families.family import Family
 from ..images import watermark
-from ..images.enlarging import enlarged
 from ..images.grid import grid
-from ..images.saving import check_target, next_numbered, save, save_numbered
 from ..images.sheets import placard
-from ..model import catalog
-from ..model.bundle import Bundle
+from ..options.groups import DEFAULT_PROMPT
+from ..record.saving import check_target, next_numbered, save, save_numbered
 from ..request import consecutive
-from . import enlarging
-from .arguments import CALL, DEFAULT_PROMPT, given, picture_input
+from .arguments import CALL, given
 from .compare import Comparison
+from .description import description
 from .job import journal_of, painted_before
 from .journal import Journal
 from .live import Preview, PreviewTerminal, looking, preview_of
 from .picture import Picture, how_many, pictures_of
-from .pipelines import Pipelines, bundle_of
+from .pipelines import Pipelines, family_of
 from .progress import StageBars
 from .prompts import PromptFile, PromptLine, read_prompts
-from .record import record
 from .repeat import restore, tell_of_another_model
 
 # Nothing is wrong, but a file that was asked for is not there.
@@ -61,7 +59,7 @@ def paint(options: argparse.Namespace) -> int:
 
     Returns 2 where lines of the prompt file were left out, else 3 where pictures were withheld.
     """
-    said = restore(options) if options.params_from else {}
+    restored = restore(options) if options.params_from else {}
     comparison = Comparison.parsed(options.compare) if options.compare else None
     _check_options(options, comparison)
     preview = preview_of(options)
@@ -69,16 +67,16 @@ def paint(options: argparse.Namespace) -> int:
     if options.from_file:
         file = read_prompts(options.from_file, options)
     counts = _each(file, lambda line: how_many(line.options))
-    bundle = bundle_of(options)
-    tell_of_another_model(said, bundle)
+    family = family_of(options)
+    tell_of_another_model(restored, family.bundle)
     if comparison:
-        return _paint_comparison(options, bundle, comparison, preview)
+        return _paint_comparison(options, family, comparison, preview)
     seed = consecutive(options.seed, max(counts.values()))[0]
     lines = [line.options for line in file.lines]
-    with journal_of(options, bundle, lines, seed) as journal:
+    with journal_of(options, family.bundle, lines, seed) as journal:
         # A job that goes on has the seed that it began with.
-        pictures = _pictures(file, counts, bundle, journal.seed if journal else seed)
-        withheld = _paint_job(options, bundle, file, pictures, journal, preview)
+        pictures = _pictures(file, counts, journal.seed if journal else seed)
+        withheld = _paint_job(options, family, file, pictures, journal, preview)
     for number, what in sorted(file.bad):
         print(f"{options.from_file}: line {number} left out: {what}", file=sys.stderr)
     return MISTAKE if file.bad else WITHHELD if withheld else 0
@@ -105,17 +103,9 @@ def _each(file: PromptFile, make: Callable[[PromptLine], Made]) -> dict[int, Mad
     return made
 
 
-def _pictures(
-    file: PromptFile, counts: Mapping[int, int], bundle: Bundle, seed: int
-) -> dict[int, Picture]:
+def _pictures(file: PromptFile, counts: Mapping[int, int], seed: int) -> dict[int, Picture]:
     """The pictures of all lines, numbered so that a line left out moves no other's."""
-
-    def make(line: PromptLine) -> list[Picture]:
-        made = pictures_of(line.options, seed, line.number)
-        _check_watermark(line.options, bundle, made)
-        return made
-
-    made = _each(file, make)
+    made = _each(file, lambda line: pictures_of(line.options, seed, line.number))
     pictures: dict[int, Picture] = {}
     first = 0
     for number, count in counts.items():
@@ -126,7 +116,7 @@ def _pictures(
 
 def _paint_job(
     options: argparse.Namespace,
-    bundle: Bundle,
+    family: Family,
     file: PromptFile,
     pictures: dict[int, Picture],
     journal: Journal | None,
@@ -141,9 +131,8 @@ def _paint_job(
     images: dict[int, Image.Image] = {}
     try:
         if waiting := {i: picture for i, picture in pictures.items() if i not in files}:
-            pipelines = Pipelines(options, bundle)
-            if options.from_file:
-                waiting = _rehearsed(pipelines, file, waiting)
+            pipelines = Pipelines(options, family)
+            waiting = _checked(pipelines, file, waiting)
             painting = _paint_all(pipelines, options, list(waiting.values()), preview)
             for i, painted in zip(waiting, painting, strict=True):
                 images[i] = painted.shown
@@ -165,23 +154,23 @@ def _paint_job(
     return None in files.values()
 
 
-def _rehearsed(
+def _checked(
     pipelines: Pipelines, file: PromptFile, pictures: Mapping[int, Picture]
 ) -> dict[int, Picture]:
-    """Those whose calls get past their checks; a line of which one does not is left out."""
+    """Those whose calls can be planned; a line of which one cannot is left out."""
 
-    def rehearse(line: PromptLine) -> None:
+    def check(line: PromptLine) -> None:
         for picture in pictures.values():
             if picture.line == line.number:
-                pipelines.rehearse(picture)
+                pipelines.check(picture)
 
-    fine = _each(file, rehearse)
+    fine = _each(file, check)
     return {i: picture for i, picture in pictures.items() if picture.line in fine}
 
 
 def _paint_comparison(
     options: argparse.Namespace,
-    bundle: Bundle,
+    family: Family,
     comparison: Comparison,
     preview: Preview | None,
 ) -> int:
@@ -194,11 +183,10 @@ def _paint_comparison(
         Picture.of(cell, options, cell["seed"] if options.fixed_code else options.noise_seed)
         for cell in cells
     ]
-    _check_watermark(options, bundle, pictures)
     _check(options, len(pictures))
-    pipelines = Pipelines(options, bundle)
+    pipelines = Pipelines(options, family)
     for picture in pictures:
-        pipelines.rehearse(picture)
+        pipelines.check(picture)
     done: list[Painted] = []
     try:
         for painted in _paint_all(pipelines, options, pictures, preview):
@@ -229,13 +217,12 @@ def _paint_all(
     with StageBars(len(pictures), above) as bars:
         for picture in pictures:
             pipe = pipelines.of(picture)
-            output = enlarging.painted(
-                pipe,
-                picture,
-                options,
+            plan = pipe.plan(
+                **picture.call(options),
                 callback_on_step_end=looking(preview, options.preview_every) if preview else None,
                 callback_on_stage=bars,
             )
+            output = plan.paint()
             image: Image.Image | None = output.images[0]
             if preview and image:
                 preview.show(image)
@@ -245,7 +232,7 @@ def _paint_all(
                 image = watermark.embed(image, options.watermark)
             bars.picture_done()
             why = "; ".join(map(str, output.verdicts))
-            yield Painted(image, record(pipe, options, picture, image), why)
+            yield Painted(image, description(pipe, options, picture, plan), why)
 
 
 def _saved(path: Path | None, picture: Picture) -> Image.Image:
@@ -267,17 +254,6 @@ def _check_options(options: argparse.Namespace, comparison: Comparison | None) -
             "--compare paints one picture a cell; leave out --n_samples, --n_iter, --from-file "
             "and --output, or compare seed=1,2 and prompt=a cat|a dog"
         )
-
-
-def _check_watermark(
-    options: argparse.Namespace, bundle: Bundle, pictures: Sequence[Picture]
-) -> None:
-    if options.watermark is not None:
-        size = catalog.defaults(bundle).size
-        for picture in pictures:
-            first = enlarging.first_size(picture.settings, picture_input(options), size)
-            width, height = enlarged(first, picture.settings.get("enlarge", 1))
-            watermark.check(width, height, options.watermark)
 
 
 def _check(options: argparse.Namespace, pictures: int, owner: str = "") -> None:

@@ -6,18 +6,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import SettingError
+from ..options.groups import DEFAULT_PROMPT
 from ..request import seeds_of
 from ..text import styles
 from ..text.wildcards import drawn
 from .adapters import Weighed, named_in
-from .arguments import CALL, DEFAULT_PROMPT, PROFILE, given
+from .arguments import CALL, given, pictures
 
 
 @dataclass(frozen=True)
 class Picture:
     """A picture to paint.
 
-    settings: the call's arguments.
+    settings: the call's arguments, those aside that name files.
     noise_seed: the seed of its start noise, where another.
     loras: the files that its prompt names.
     line: of a prompt file; 0 is the command line itself.
@@ -49,8 +50,13 @@ class Picture:
             prompt, loras = named_in(prompt, options.lora_dir)
         words = {"prompt": prompt, **({"negative_prompt": negative} if negative else {})}
         call = {**settings, **words}
-        profile = call.pop(PROFILE.argument, "exact")
+        profile = call.pop("profile", "exact")
         return cls(call, noise_seed, loras, line, profile)
+
+    def call(self, options: argparse.Namespace) -> dict[str, Any]:
+        """The arguments of the pipeline's call."""
+        around = {"noise_seed": self.noise_seed, "safety": options.safety}
+        return {**self.settings, **pictures(options), **around}
 
 
 def pictures_of(options: argparse.Namespace, seed: int, line: int = 0) -> list[Picture]:
@@ -58,11 +64,16 @@ def pictures_of(options: argparse.Namespace, seed: int, line: int = 0) -> list[P
     settings = {"prompt": DEFAULT_PROMPT, "seed": seed, **given(options, CALL)}
     strength = settings.get("variation_strength", 0.0)
     other = settings.get("variation_seed")
-    seeds = seeds_of(settings["seed"], other, strength, how_many(options))
+    seeds = seeds_of(
+        settings["seed"],
+        variation_seed=other,
+        variation_strength=strength,
+        count=how_many(options),
+    )
     noise_seed = seeds[0][0] if options.fixed_code else options.noise_seed
     pictures = []
-    for own, variation in seeds:
-        numbers = {"seed": own, **({"variation_seed": variation.seed} if variation else {})}
+    for one, variation in seeds:
+        numbers = {"seed": one, **({"variation_seed": variation.seed} if variation else {})}
         pictures.append(Picture.of({**settings, **numbers}, options, noise_seed, line))
     return pictures
 

@@ -7,52 +7,58 @@ import logging
 import sys
 from collections.abc import Iterator
 
+from .. import families
 from ..adapters import inversion, lora
-from ..engines.choice import choose
+from ..engines.choice import Setup, choose
 from ..engines.protocol import Engine
 from ..errors import PleinairError, SettingError
+from ..families.family import Family
+from ..images import watermark
 from ..model import catalog
 from ..model.bundle import Bundle
 from ..model.controlnet import opened
 from ..pipeline import StableDiffusionPipeline
 from ..speed.profiles import AUTO
-from ..speed.tuning import Setup, Tuning
-from . import enlarging
+from ..speed.tuning import Tuning
 from .adapters import Weighed
 from .arguments import BETAS, given
 from .picture import Picture
 
 
-def bundle_of(options: argparse.Namespace) -> Bundle:
+def family_of(options: argparse.Namespace) -> Family:
+    """The model, with what the options say of its scheduler."""
     folder = catalog.find(options.model) if options.model else catalog.preferred()
     bundle = Bundle.open(folder, options.tokenizer)
-    _check_latents(options, bundle)
-    return dataclasses.replace(bundle, scheduler={**bundle.scheduler, **given(options, BETAS)})
+    scheduler = {**bundle.scheduler, **given(options, BETAS)}
+    family = families.of(dataclasses.replace(bundle, scheduler=scheduler))
+    _check_latents(options, family)
+    return family
 
 
-def _check_latents(options: argparse.Namespace, bundle: Bundle) -> None:
-    own = {"C": bundle.latent_channels, "f": bundle.vae_scale_factor}
-    for flag, value in own.items():
+def _check_latents(options: argparse.Namespace, family: Family) -> None:
+    known = {"C": family.space.channels, "f": family.space.factor}
+    for flag, value in known.items():
         if getattr(options, flag) not in (None, value):
             raise SettingError(
-                f"--{flag} is {getattr(options, flag)}; {bundle.name} has {value}: leave it out"
+                f"--{flag} is {getattr(options, flag)}; {family.bundle.name} has {value}: "
+                "leave it out"
             )
 
 
 class Pipelines:
     """One pipeline at a time: a model is large, and its weights differ with the LoRA files."""
 
-    def __init__(self, options: argparse.Namespace, bundle: Bundle) -> None:
-        self.bundle = bundle
+    def __init__(self, options: argparse.Namespace, family: Family) -> None:
+        self.family = family
         self._options = options
-        self._tuning = Tuning.of(bundle)
+        self._tuning = Tuning.of(family.bundle)
         self._engines: dict[Setup | None, Engine] = {}
         self._loras = [lora.opened(named) for named in options.lora]
         self._embeddings = [inversion.opened(named) for named in options.embedding]
         self._controlnets = opened(options.controlnet)
         self._last: tuple[tuple[Weighed, str], StableDiffusionPipeline] | None = None
         self._tell()
-        if bundle.path == catalog.bundled() and not options.model:
+        if family.bundle.path == catalog.bundled() and not options.model:
             print(
                 "this is the small bundled model; for Stable Diffusion: "
                 "pleinair pull stable-diffusion-v1-5-fp16-ov",
@@ -65,10 +71,14 @@ class Pipelines:
         wanted = picture.loras, self._tuning.named(picture.profile, loras)
         if self._last is None or self._last[0] != wanted:
             self._last = None  # its memory is needed
-            own = [lora.read(path, weight) for path, weight in picture.loras]
+            named = [lora.read(path, weight) for path, weight in picture.loras]
             pipe = StableDiffusionPipeline(
-                *(self.bundle, self._engine(wanted[1]), [*self._loras, *own]),
-                *(self._embeddings, self._controlnets, wanted[1]),
+                self.family,
+                self._engine(wanted[1]),
+                loras=[*self._loras, *named],
+                embeddings=self._embeddings,
+                controlnets=self._controlnets,
+                profile=wanted[1],
                 max_memory=self._options.max_memory,
             )
             self._last = wanted, pipe
@@ -78,7 +88,7 @@ class Pipelines:
         """As tuned for the profile; one for all that are tuned alike."""
         tuned = self._tuning.setups.get(profile)
         if tuned not in self._engines:
-            self._engines[tuned] = _engine(self._options, self.bundle, tuned)
+            self._engines[tuned] = _engine(self._options, self.family.bundle, tuned)
         return self._engines[tuned]
 
     def _tell(self) -> None:
@@ -86,26 +96,17 @@ class Pipelines:
         asked = self._options.profile or "exact"
         profile = self._tuning.named(asked, bool(self._loras))
         engine = self._engine(profile)
-        words = f"model: {self.bundle.path}; {engine.name} on {engine.device}"
+        words = f"model: {self.family.bundle.path}; {engine.name} on {engine.device}"
         if asked == AUTO:
             words += f"; profile {profile}"
         print(words, file=sys.stderr)
 
-    def rehearse(self, picture: Picture) -> None:
-        """Make a picture's call up to where its prompt is read, so that what is wrong shows now.
-
-        No graph is compiled for it, but where layers are to be skipped: only the text encoder
-        knows how many it has.
-        """
-        skips = bool(picture.settings.get("clip_skip"))
-
-        def stop(stage: str, done: int, total: int) -> None:
-            if not skips or stage == "denoise" or (stage == "encode" and done == total):
-                raise enlarging.Checked
-
-        pipe = self.of(picture)
-        with contextlib.suppress(enlarging.Checked), _silence():
-            enlarging.painted(pipe, picture, self._options, callback_on_stage=stop)
+    def check(self, picture: Picture) -> None:
+        """Plan a picture's call, so that what is wrong shows now; nothing is compiled for it."""
+        with _silence():
+            plan = self.of(picture).plan(**picture.call(self._options))
+        if self._options.watermark is not None:
+            watermark.check(*(plan.then or plan).visible, self._options.watermark)
 
 
 @contextlib.contextmanager
@@ -120,12 +121,21 @@ def _silence() -> Iterator[None]:
 
 
 def _engine(options: argparse.Namespace, bundle: Bundle, tuned: Setup | None) -> Engine:
-    precision = None if options.precision == "autocast" else "f32"
-    settings = (options.threads, options.cache_dir, precision, tuned)
+    def chosen(engine: str, device: str) -> Engine:
+        return choose(
+            bundle.graphs,
+            engine,
+            device,
+            threads=options.threads,
+            cache_dir=options.cache_dir,
+            inference_precision=None if options.precision == "autocast" else "f32",
+            tuned=tuned,
+        )
+
     try:
-        return choose(bundle, options.engine or "auto", options.device or "auto", *settings)
+        return chosen(options.engine or "auto", options.device or "auto")
     except PleinairError as error:
         if not options.machine_restored:
             raise
         print(f"painting on what is here instead: {error}", file=sys.stderr)
-        return choose(bundle, "auto", "auto", *settings)
+        return chosen("auto", "auto")

@@ -14,9 +14,7 @@ from .arguments import CALL, parser
 
 # What may differ from picture to picture. The rest chooses the model, the machine and the folder,
 # once for the whole run.
-PICTURE_OPTIONS = frozenset(
-    {setting.argument for setting in CALL} | {"n_samples", "n_iter", "style", "wildcards"}
-)
+PICTURE_OPTIONS = frozenset({*CALL, "n_samples", "n_iter", "style", "wildcards"})
 
 _FIRST_OPTION = re.compile(r"(?:^|\s)--(?=[A-Za-z])")
 

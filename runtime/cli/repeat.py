@@ -1,18 +1,17 @@
 """`--params-from IMAGE`: the options that a picture's file stands for."""
 
 import argparse
-import hashlib
-import json
 import re
 import sys
 from pathlib import Path
 from typing import Any
 
-from ..images import metadata
-from ..images.metadata import shown
 from ..model import catalog
 from ..model.bundle import Bundle
-from ..speed.profiles import SETTINGS
+from ..options.groups import Reuse
+from ..options.option import declared
+from ..record import metadata
+from ..record.metadata import shown
 from . import adapters
 from .arguments import BETAS, CALL
 
@@ -34,8 +33,8 @@ def restore(options: argparse.Namespace) -> dict[str, Any]:
     if options.seed is not None:
         said.pop("noise_seed", None)  # belongs to the picture's own seed
     if options.profile is not None:
-        said = {name: value for name, value in said.items() if name not in SETTINGS}
-    for name in (*(setting.argument for setting in (*CALL, *BETAS)), *_AROUND, "noise_seed"):
+        said = {name: value for name, value in said.items() if name not in declared(Reuse)}
+    for name in (*CALL, *BETAS, *_AROUND, "noise_seed"):
         if name in said and getattr(options, name) is None:
             setattr(options, name, said[name])
     adapters.restore(said, options)
@@ -53,19 +52,11 @@ def restore(options: argparse.Namespace) -> dict[str, Any]:
 
 def tell_of_another_model(said: dict[str, Any], bundle: Bundle) -> None:
     """One line where the picture was painted with another model than the one at hand."""
-    name, digest = said.get("model", bundle.name), said.get("model_digest", bundle_digest(bundle))
+    name, digest = said.get("model", bundle.name), said.get("model_digest", bundle.digest)
     if name != bundle.name:
         print(f"painted with {shown(name)}; now painting with {bundle.name}", file=sys.stderr)
-    elif digest != bundle_digest(bundle):
+    elif digest != bundle.digest:
         print(f"painted with another export of {bundle.name} than this one", file=sys.stderr)
-
-
-def bundle_digest(bundle: Bundle) -> str:
-    """A few digits that are the same for the same files; empty for folders without a manifest."""
-    files = bundle.manifest.get("files")
-    if not files:
-        return ""
-    return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def _device(said: dict[str, Any]) -> str | None:

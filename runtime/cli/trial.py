@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from ..engines.choice import choose
-from ..model.bundle import INPAINTING, TEXT, UPSCALING, Bundle
+from ..families.family import Family
 from ..pipeline import StableDiffusionPipeline
 from .candidates import Candidate
 
@@ -20,7 +19,6 @@ from .candidates import Candidate
 _STEPS, _ENOUGH, _SECONDS = 20, 2, 2.0
 # Times what the best one takes: a step as slow ends the turn.
 _HOPELESS = 4.0
-_GREY = (128, 128, 128)
 
 
 @dataclass
@@ -31,7 +29,7 @@ class Trial:
     tell: the pipeline's `callback_on_stage`.
     """
 
-    bundle: Bundle
+    family: Family
     size: int
     tell: Callable[[str, int, int], object] = lambda *_: None
 
@@ -67,21 +65,19 @@ class Trial:
 
     def _opened(self, candidate: Candidate) -> StableDiffusionPipeline:
         """Alone in memory: nothing keeps the one before."""
-        engine = choose(self.bundle, candidate.setup.engine, "cpu", candidate.setup.threads)
-        return StableDiffusionPipeline(self.bundle, engine, profile=candidate.profile)
+        setup, graphs = candidate.setup, self.family.bundle.graphs
+        engine = choose(graphs, setup.engine, "cpu", threads=setup.threads)
+        return StableDiffusionPipeline(self.family, engine, profile=candidate.profile)
 
     def _settings(self) -> dict[str, Any]:
         """Of every call; models that paint from a picture get a grey one."""
-        size = {"width": self.size, "height": self.size}
-        told = {**size, "safety": "off", "callback_on_stage": self.tell}
-        task = self.bundle.task
-        if task == TEXT:
-            return told
-        side = self.size // self.bundle.vae_scale_factor if task == UPSCALING else self.size
-        told["image"] = Image.new("RGB", (side, side), _GREY)
-        if task == INPAINTING:
-            told["mask_image"] = Image.new("L", (side, side), 255)
-        return told
+        return {
+            "width": self.size,
+            "height": self.size,
+            "safety": "off",
+            "callback_on_stage": self.tell,
+            **self.family.example_pictures(self.size),
+        }
 
 
 def _gaps(marks: Sequence[float]) -> list[float]:

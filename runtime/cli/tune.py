@@ -8,14 +8,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from .. import families
 from ..engines.choice import ENGINES
 from ..errors import SettingError
-from ..model import catalog
 from ..model.bundle import Bundle
 from ..speed import machine
 from ..speed.profiles import PROFILES
 from ..speed.spread import Spread
-from ..speed.tuning import Tuning, installed, place
+from ..speed.tuning import Tuning, file_for, installed
 from .candidates import Candidate, candidates, described
 from .contest import Contest
 from .cost import Cost
@@ -45,14 +45,15 @@ def tune(argv: Sequence[str]) -> int:
             raise SettingError(f"{name} is {value}; give 1 or more")
     if options.pictures < 0:
         raise SettingError(f"pictures is {options.pictures}; give 0 or more")
-    bundle = Bundle.open(catalog.find(options.model))
-    size = catalog.defaults(bundle).size if options.size is None else options.size
+    family = families.open_model(options.model)
+    bundle = family.bundle
+    size = family.recommended.size if options.size is None else options.size
     try:
         contests, cost = _measured(
-            Trial(bundle, size), options.rounds, options.pictures, _prompts(options.prompts)
+            Trial(family, size), options.rounds, options.pictures, _prompts(options.prompts)
         )
     except KeyboardInterrupt:
-        print(f"nothing was written; {place(bundle)} is as it was", file=sys.stderr)
+        print(f"nothing was written; {file_for(bundle)} is as it was", file=sys.stderr)
         raise
     profile = cost.recommended(options.psnr)
     print(_about(bundle, size), _report(contests, cost), sep="\n\n")
@@ -117,8 +118,8 @@ def _measured(
     trial: Trial, rounds: int, pictures: int, prompts: Sequence[str]
 ) -> tuple[dict[str, Contest], Cost]:
     """Profile -> its contest, the same one for profiles of the same graphs; and what they cost."""
-    held = candidates(trial.bundle)
-    of_graphs: dict[tuple[str, ...], Contest] = {}
+    held = candidates(trial.family)
+    of_graphs: dict[bool, Contest] = {}
     contests = {
         name: of_graphs.setdefault(PROFILES[name].eight_bit, Contest(own, rounds))
         for name, own in held.items()

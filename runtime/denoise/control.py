@@ -1,4 +1,4 @@
-"""What ControlNets add to the UNet [Zhang et al. 2023], for one call: whose, how much, and when."""
+"""What ControlNets add to the denoiser [Zhang et al. 2023], for one call: how much, and when."""
 
 import math
 from collections.abc import Sequence
@@ -11,19 +11,22 @@ from PIL import Image
 
 from ..engines.protocol import Graph, Shapes
 from ..errors import SettingError
+from ..graphs.residuals import Residuals
 from ..images.condition import Condition
 from ..images.fitting import Size, paintable
-from ..images.original import Original
-from ..images.reading import PictureSource
 from ..model.controlnet import ControlNet
+from ..model.latent_space import LatentSpace
 from ..model.tiles import Tiles
+from ..options.groups import Control, Numbers, PictureSource
+from .conditioning import Conditioning
+from .feature_cache import Evaluation
+from .guidance import CONDITIONAL
 
 Array: TypeAlias = NDArray[np.float32]
-Numbers: TypeAlias = float | Sequence[float]
 
 
 @dataclass(frozen=True)
-class Control:
+class ControlledBy:
     """One ControlNet with the picture that it follows, in the steps between two shares of them."""
 
     net: ControlNet
@@ -32,9 +35,11 @@ class Control:
     start: float
     end: float
 
-    def acts(self, step: int, steps: int) -> bool:
-        """Whether it adds anything in this step, by diffusers' rule: a step counts as a whole."""
-        return self.scale != 0 and step / steps >= self.start and (step + 1) / steps <= self.end
+    def acts(self, evaluation: Evaluation) -> bool:
+        """Whether it adds anything in it, by diffusers' rule: an evaluation counts as a whole."""
+        index, total = evaluation
+        begun, done = index / total, (index + 1) / total
+        return self.scale != 0 and begun >= self.start and done <= self.end
 
     def scales(self, ends: int, guess: bool) -> Array:
         """How much of each residual is added, the middle block's last.
@@ -50,37 +55,34 @@ class Control:
 class Controls:
     """What a call asks of the ControlNets at hand.
 
-    guess: the half of the batch that has no prompt is left alone.
+    guess: the branch without the prompt is left alone.
     """
 
-    each: tuple[Control, ...]
+    each: tuple[ControlledBy, ...]
     guess: bool
 
     @classmethod
-    def checked(
-        cls,
-        nets: Sequence[ControlNet],
-        control_image: PictureSource | Sequence[PictureSource] | None,
-        original: Original | None,
-        *,
-        scale: Numbers | None,
-        start: Numbers | None,
-        end: Numbers | None,
-        guess_mode: bool,
+    def of(
+        cls, nets: Sequence[ControlNet], asked: Control, usual_scale: float
     ) -> "Controls | None":
         """None without ControlNets; then there may be nothing for them either.
 
-        original: the picture that the call starts from.
+        usual_scale: how much they add where the call does not say.
         Raises SettingError, naming the argument and what it may be.
         """
         if not nets:
-            if control_image is not None or guess_mode or (scale, start, end) != (None,) * 3:
+            if any(value is not None and value is not False for value in vars(asked).values()):
                 raise SettingError(
                     "control_image, its scale, start and end, and guess_mode are for ControlNets, "
                     "and none is open; open the model with controlnet"
                 )
             return None
-        scales = _each("controlnet_conditioning_scale", scale, _scale(original), len(nets))
+        scale, start, end = (
+            asked.controlnet_conditioning_scale,
+            asked.control_guidance_start,
+            asked.control_guidance_end,
+        )
+        scales = _each("controlnet_conditioning_scale", scale, usual_scale, len(nets))
         starts = _each("control_guidance_start", start, 0.0, len(nets))
         ends = _each("control_guidance_end", end, 1.0, len(nets))
         for number in scales:
@@ -92,15 +94,15 @@ class Controls:
                     f"control_guidance_start is {begun:g} and control_guidance_end {done:g}; "
                     "give shares of the steps, 0 <= start < end <= 1"
                 )
-        conditions = [Condition.read(source) for source in _pictures(control_image, len(nets))]
+        pictures = _pictures(asked.control_image, len(nets))
+        conditions = [Condition.read(source) for source in pictures]
+        each = zip(nets, conditions, scales, starts, ends, strict=True)
         return cls(
             tuple(
-                Control(net, condition, net.weight * scale, start, end)
-                for net, condition, scale, start, end in zip(
-                    nets, conditions, scales, starts, ends, strict=True
-                )
+                ControlledBy(net, condition, scale=net.weight * scale, start=start, end=end)
+                for net, condition, scale, start, end in each
             ),
-            guess_mode or nets[0].pooled,  # as diffusers has it
+            asked.guess_mode or nets[0].pooled,  # as diffusers has it
         )
 
     @property
@@ -116,73 +118,76 @@ class Controls:
 class Steering:
     """The controls of a call at the size painted: which shapes graphs are to have, and the sums.
 
-    channels: of the latents, which `tiles` are cut from; cell: pixels that a latent's side spans.
+    resize: how a picture comes to that size, one of `fitting.WAYS`.
     """
 
-    def __init__(
-        self, controls: Controls, channels: int, tiles: Tiles, cell: int, resize: str
-    ) -> None:
+    def __init__(self, controls: Controls, space: LatentSpace, tiles: Tiles, resize: str) -> None:
         self._controls = controls
-        self._sample = (channels, *tiles.tile)
+        self._sample = (space.channels, *tiles.tile)
         rows, columns = tiles.size
-        size = columns * cell, rows * cell
+        size = columns * space.factor, rows * space.factor
         self._pixels = [
-            tiles.cut(control.condition.pixels(size, resize), cell) for control in controls.each
+            tiles.cut(control.condition.pixels(size, resize), space.factor)
+            for control in controls.each
         ]
+        self.graphs: Sequence[Graph] = ()
+        """The ControlNets', in their order; set before the first evaluation."""
 
-    def inputs(self, embedding: Sequence[int]) -> Shapes:
-        """Of a ControlNet's graph, for embeddings (batch, tokens, width)."""
-        batch = 1 if self._controls.guess else embedding[0]
+    def shapes(self, conditioning: Conditioning, branches: Sequence[str]) -> Shapes:
+        """Of the inputs of a ControlNet's graph, for a batch of branches."""
         return {
             "sample": (1, *self._sample),
-            "encoder_hidden_states": (batch, *embedding[1:]),
+            **_told(conditioning, (CONDITIONAL,) if self._controls.guess else branches),
             "controlnet_cond": self._pixels[0][0].shape,
         }
 
-    def ends(self, batch: int) -> Shapes:
-        """What the UNet takes of them; nets that fit one UNet all have the same."""
-        return self._controls.each[0].net.residuals(batch, *self._sample[1:])
+    def residuals_of(self, branches: Sequence[str]) -> Residuals:
+        """What the denoiser's graph takes of them; nets that fit one have all the same."""
+        net = self._controls.each[0].net
+        return Residuals(net.residuals(len(branches), *self._sample[1:]))
 
     def residuals(
         self,
-        graphs: Sequence[Graph],
-        step: tuple[int, int],
+        conditioning: Conditioning,
+        branches: Sequence[str],
+        *,
+        evaluation: Evaluation,
         tile: int,
         sample: Array,
         t: Any,
-        embedding: Array,
-        prompted: bool = True,
     ) -> dict[str, Array]:
-        """What the ControlNets add to the UNet in one step, by the UNet's ends.
+        """What the ControlNets add in one evaluation for a batch of branches, by the inputs' names.
 
-        step: its number, and of how many. sample: (1, channels, rows, columns) of the tile of this
-        number, scaled. prompted: whether the last of the embeddings is that of the prompt.
+        sample: (1, channels, rows, columns) of the tile of this number, scaled.
         """
-        ends = self.ends(len(embedding))
-        sums = {name: np.zeros(shape, np.float32) for name, shape in ends.items()}
-        if self._controls.guess and not prompted:
+        shapes = self.residuals_of(branches).shapes
+        sums = {name: np.zeros(tuple(shape), np.float32) for name, shape in shapes.items()}
+        asked = self._asked(branches)
+        if not asked:
             return sums
-        asked = embedding[-1:] if self._controls.guess else embedding
-        for control, graph, pixels in zip(self._controls.each, graphs, self._pixels, strict=True):
-            if not control.acts(*step):
+        rows = [branches.index(branch) for branch in asked]
+        batch = conditioning.batch(asked)
+        told = {name: batch[name] for name in _told(conditioning, asked)}
+        each = zip(self._controls.each, self.graphs, self._pixels, strict=True)
+        for control, graph, pixels in each:
+            if not control.acts(evaluation):
                 continue
-            feeds = {
-                "sample": sample,
-                "timestep": np.asarray(t),
-                "encoder_hidden_states": asked,
-                "controlnet_cond": pixels[tile],
-            }
-            scales = control.scales(len(ends), self._controls.guess)
-            for name, scale, found in zip(ends, scales, graph(feeds).values(), strict=True):
-                sums[name][-len(asked) :] += scale * found
+            feeds = {"sample": sample, "timestep": np.asarray(t), **told}
+            feeds["controlnet_cond"] = pixels[tile]
+            scales = control.scales(len(shapes), self._controls.guess)
+            for name, scale, found in zip(shapes, scales, graph(feeds).values(), strict=True):
+                sums[name][rows] += scale * found
         return sums
 
+    def _asked(self, branches: Sequence[str]) -> list[str]:
+        """The branches that the ControlNets are asked for."""
+        return [one for one in branches if one == CONDITIONAL or not self._controls.guess]
 
-def _scale(original: Original | None) -> float:
-    """Where none is given: what diffusers' three pipelines take."""
-    if original is None:
-        return 1.0
-    return 0.5 if original.mask else 0.8
+
+def _told(conditioning: Conditioning, branches: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """What a ControlNet is told of what the denoiser is: its text, not its sizes; with shapes."""
+    shapes = conditioning.shapes(branches)
+    return {name: shape for name, shape in shapes.items() if name in ControlNet.told}
 
 
 def _each(name: str, value: Numbers | None, default: float, count: int) -> list[float]:

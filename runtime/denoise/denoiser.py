@@ -1,6 +1,6 @@
-"""The UNet as the denoising loop asks it: in tiles, with ControlNets, under guidance."""
+"""The denoiser as the loop asks it: in tiles, with ControlNets, under guidance."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -9,130 +9,119 @@ from numpy.typing import NDArray
 
 from ..engines.protocol import Graph
 from ..model.tiles import Tiles
+from .conditioning import Conditioning
 from .control import Steering
-from .feature_cache import FeatureCache
-from .guidance import Guidance
-from .guidance_interval import GuidanceInterval
-from .start import Start
+from .feature_cache import Evaluation, FeatureCache
+from .guidance import CONDITIONAL, Guidance
+from .start import seen
 
 Array: TypeAlias = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Network:
+    """The graph that denoises, or with kept features two of them, and what its inputs are called.
+
+    graph: None with a cache.
+    """
+
+    graph: Graph | None
+    cache: FeatureCache | None
+    sample: str
+    timestep: str
 
 
 @dataclass
 class Denoiser:
     """Called with a sample it gives the model's prediction for it; of one image, step by step.
 
-    nets: the graphs of the ControlNets in `steering`.
-    guidance: None asks the UNet once a step.
-    tell: hears of ("denoise", tiles done, tiles of all steps).
-    apart: the graphs are made for a batch of one, and asked once for each thing that guidance
-        compares; else for all of it at once.
-    interval: where guidance acts, if it is asked apart. None is in all steps.
-    cache: deep features kept from step to step, which the UNet then hands out.
+    beside: what the network sees beside the latents, (1, channels, rows, columns).
+    tell: hears of ("denoise", tiles done, tiles of all evaluations).
     """
 
-    unet: Graph
-    nets: Sequence[Graph]
-    steering: Steering | None
+    network: Network
+    guidance: Guidance
     tiles: Tiles
-    guidance: Guidance | None
+    beside: Array | None
+    steering: Steering | None
     tell: Callable[[str, int, int], object]
-    apart: bool = False
-    interval: GuidanceInterval | None = None
-    cache: FeatureCache | None = None
-    converged: bool = False
     _added: dict[int, Array] = field(init=False, default_factory=dict)
+    """Tile -> what guidance added to the conditional branch when it was last found."""
 
     def __call__(
-        self,
-        sample: Array,
-        start: Start,
-        t: Any,
-        told: Mapping[str, Array],
-        place: tuple[int, int],
+        self, sample: Array, t: Any, evaluation: Evaluation, conditioning: Conditioning
     ) -> Array:
-        """Both (1, channels, rows, columns).
-
-        sample: the latents as the scheduler scales them for timestep t.
-        start: what the image began with, and what the UNet sees beside the latents.
-        told: the UNet's other inputs, which say what to paint.
-        place: which step it is, of how many.
+        """sample: the latents as the scheduler scales them for timestep t; as the result of shape
+        (1, channels, rows, columns).
         """
-        embeddings, (step, steps) = told["encoder_hidden_states"], place
-        guides, batch = self._guides(place), len(embeddings)
-        asked = self._asked(batch, guides and not self._keeps_guidance(place, embeddings))
-        rows = self.guidance.shown if self.guidance else 1
-        shown = self.tiles.cut(start.shown(sample, rows))
-        parts, converged = [], True
-        for i, (seen, own) in enumerate(zip(shown, self.tiles.cut(sample), strict=True)):
-            self.tell("denoise", step * len(shown) + i, steps * len(shown))
-            inputs = {"sample": seen, **told}
-            prediction = np.concatenate(
-                [self._predicted(inputs, rows, own, t, place, i) for rows in asked]
+        parts = self.tiles.cut(sample)
+        beside = [None] * len(parts) if self.beside is None else self.tiles.cut(self.beside)
+        predictions = []
+        for tile, part in enumerate(parts):
+            done = evaluation.number * len(parts) + tile
+            self.tell("denoise", done, evaluation.total * len(parts))
+            asked = _Asked(self, tile, part, beside[tile], t, evaluation, conditioning)
+            predictions.append(self._guided(asked))
+        return self.tiles.mix(predictions)
+
+    def _guided(self, asked: "_Asked") -> Array:
+        """The prediction for a tile, with what guidance adds to it, found or kept."""
+        if not self.guidance.acts(*asked.evaluation):
+            return asked.predict((CONDITIONAL,))
+        if self.guidance.kept and asked.all_kept():
+            return asked.predict((CONDITIONAL,)) + self._added[asked.tile]
+        found: dict[str, Array] = {}
+        for branches in self.guidance.batches:
+            rows = asked.predict(branches)
+            found |= {branch: rows[i : i + 1] for i, branch in enumerate(branches)}
+        combined = self.guidance.combine(found)
+        self._added[asked.tile] = combined - found[CONDITIONAL]
+        return combined
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """One tile in one evaluation."""
+
+    denoiser: Denoiser
+    tile: int
+    latents: Array
+    beside: Array | None
+    t: Any
+    evaluation: Evaluation
+    conditioning: Conditioning
+
+    def predict(self, branches: Sequence[str]) -> Array:
+        """The network's prediction for a batch of branches, (branches, channels, rows, columns)."""
+        guidance, network = self.denoiser.guidance, self.denoiser.network
+        rows = branches[:1] if guidance.shares_sample else branches
+        feeds = self.conditioning.batch(branches)
+        if self.denoiser.steering:
+            feeds |= self.denoiser.steering.residuals(
+                self.conditioning,
+                branches,
+                evaluation=self.evaluation,
+                tile=self.tile,
+                sample=self.latents,
+                t=self.t,
             )
-            parts.append(self._steered(prediction, i) if guides else prediction)
-            converged &= self._agree(prediction)
-        # Compared over all tiles, so that they are one picture, and from the next step on.
-        self.converged |= converged
-        return self.tiles.mix(parts)
-
-    def _guides(self, place: tuple[int, int]) -> bool:
-        """Whether guidance acts in this step."""
-        if self.guidance is None or self.interval is None:
-            return self.guidance is not None
-        return self.interval.holds(*place) and not self.converged
-
-    def _keeps_guidance(self, place: tuple[int, int], embeddings: Array) -> bool:
-        """Whether what it adds is known from an earlier step."""
-        return self.cache is not None and self.cache.keeps_guidance(place, embeddings)
-
-    def _asked(self, batch: int, compares: bool) -> list[slice]:
-        """Which of the batch the UNet is asked for, and how much of it at once.
-
-        compares: whether guidance is to be found in this step.
-        """
-        if self.guidance is None or not self.apart:
-            return [slice(batch)]
-        if compares:
-            return [slice(row, row + 1) for row in range(batch)]
-        return [slice(self.guidance.prompted, self.guidance.prompted + 1)]
-
-    def _predicted(
-        self,
-        inputs: Mapping[str, Array],
-        rows: slice,
-        own: Array,
-        t: Any,
-        place: tuple[int, int],
-        tile: int,
-    ) -> Array:
-        """What the UNet says of these rows of a tile's batch.
-
-        own: the tile of the sample as ControlNets see it, once, without what is beside it.
-        """
-        feeds = {name: value if len(value) == 1 else value[rows] for name, value in inputs.items()}
-        feeds["timestep"] = np.asarray(t)
-        if self.steering:
-            last = self.guidance is None or rows.start in (None, self.guidance.prompted)
-            embedding = feeds["encoder_hidden_states"]
-            feeds |= self.steering.residuals(self.nets, place, tile, own, t, embedding, last)
-        if self.cache:
-            return self.cache.predict(self.unet, feeds, place, (tile, rows.start))
-        (prediction,) = self.unet(feeds).values()
+        feeds[network.sample] = seen(self.latents, self.beside, rows, guidance.blind)
+        feeds[network.timestep] = np.asarray(self.t)
+        if network.cache:
+            of, key = self._features(branches)
+            return network.cache.predict(feeds, self.evaluation, of=of, key=key)
+        assert network.graph is not None
+        (prediction,) = network.graph(feeds).values()
         return prediction
 
-    def _steered(self, prediction: Array, tile: int) -> Array:
-        """With what guidance adds, found in it or, where the prompted one is alone, kept."""
-        assert self.guidance is not None
-        prompted = self.guidance.prompted
-        if len(prediction) == 1:
-            return prediction + self._added[tile]
-        steered = self.guidance.steer(prediction)
-        self._added[tile] = steered - prediction[prompted : prompted + 1]
-        return steered
+    def all_kept(self) -> bool:
+        """Whether the deep features of every branch stand in this evaluation."""
+        cache = self.denoiser.network.cache
+        return cache is not None and all(
+            cache.holds(self.evaluation, of=of, key=key)
+            for of, key in map(self._features, self.denoiser.guidance.batches)
+        )
 
-    def _agree(self, prediction: Array) -> bool:
-        """Whether there is more than one prediction, and they say the same."""
-        if self.guidance is None or self.interval is None or len(prediction) == 1:
-            return False
-        return self.interval.converged(prediction, self.guidance.prompted)
+    def _features(self, branches: Sequence[str]) -> tuple[Any, Any]:
+        """Whose features, and of what the network is told."""
+        return (self.tile, tuple(branches)), self.conditioning.key

@@ -1,53 +1,119 @@
-"""Guidance: how what the UNet says with and without a condition becomes one prediction."""
+"""Guidance: which branches the denoiser is asked, in which steps, and how they are combined."""
 
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Protocol, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import SettingError
+
 Array: TypeAlias = NDArray[np.float32]
+Predictions: TypeAlias = Mapping[str, Array]
+"""Branch -> the denoiser's prediction for it, (1, channels, rows, columns)."""
 
-
-class Guidance(Protocol):
-    """`embeddings` says what the UNet is asked, a batch; `steer` makes one answer of the batch's.
-
-    Embeddings are (1, tokens, width) each, predictions (batch, channels, rows, columns).
-    prompted: which of the batch is asked all there is, and is the prediction where nothing guides.
-    shown: rows of what the batch sees: 1 where all see the same, and are only told otherwise.
-    """
-
-    @property
-    def prompted(self) -> int: ...
-
-    @property
-    def shown(self) -> int: ...
-
-    def embeddings(self, prompt: Array, negative: Array) -> Array: ...
-
-    def steer(self, prediction: Array) -> Array: ...
+# Branches: what the denoiser is told. With the prompt (and all else); without it, or with the
+# negative prompt instead; with the picture that is edited, but without the instruction.
+CONDITIONAL = "conditional"
+UNCONDITIONAL = "unconditional"
+PICTURE_ALONE = "picture alone"
 
 
 @dataclass(frozen=True)
-class ClassifierFree:
-    """Away from the negative prompt, towards the prompt [Ho & Salimans 2022, eq. 6]."""
+class Guidance:
+    """How the predictions of several branches become one.
 
-    scale: float
+    branches: in the order of the batch in which they are asked.
+    combine: what is made of their predictions.
+    blind: the branches that see zeros in place of what stands beside the latents.
+    start, stop: shares of the evaluations between which guidance acts; outside, the conditional
+        branch is the prediction [Kynkäänniemi et al. 2024, arXiv 2404.07724].
+    kept: what guidance adds is found in evaluations of the whole denoiser alone, and kept for those
+        of its shallow part. With the depths frozen it changes little, and half of the work remains
+        [Lv et al. 2024, FasterCache, arXiv 2410.19355, keep what is between the branches].
+    """
 
-    prompted: ClassVar[int] = 1
-    shown: ClassVar[int] = 1
+    branches: tuple[str, ...] = (CONDITIONAL,)
+    combine: Callable[[Predictions], Array] = lambda predictions: predictions[CONDITIONAL]
+    blind: frozenset[str] = frozenset()
+    start: float = 0.0
+    stop: float = 1.0
+    kept: bool = False
 
-    def embeddings(self, prompt: Array, negative: Array) -> Array:
-        return np.concatenate([negative, prompt])
+    @property
+    def guides(self) -> bool:
+        """Whether there is more than one branch to compare."""
+        return len(self.branches) > 1
 
-    def steer(self, prediction: Array) -> Array:
-        unguided, guided = prediction[:1], prediction[1:]
-        steered: Array = unguided + self.scale * (guided - unguided)
-        return steered
+    @property
+    def apart(self) -> bool:
+        """Whether branches are asked one by one: now all of them, now the conditional one alone.
+
+        One graph for a batch of one serves both.
+        """
+        return self.guides and (self.kept or (self.start, self.stop) != (0.0, 1.0))
+
+    @property
+    def batches(self) -> tuple[tuple[str, ...], ...]:
+        """The branches as they are asked together."""
+        return tuple((branch,) for branch in self.branches) if self.apart else (self.branches,)
+
+    @property
+    def shares_sample(self) -> bool:
+        """Whether the branches of a batch see the same latents and are told different things."""
+        return self.guides and not self.apart and not self.blind
+
+    def acts(self, evaluation: int, total: int) -> bool:
+        """Whether it does in this evaluation, by diffusers' rule (guiders, `_is_cfg_enabled`)."""
+        if not self.guides:
+            return False
+        return int(self.start * total) <= evaluation < int(self.stop * total)
+
+
+def classifier_free(scale: float) -> Guidance:
+    """Away from the negative prompt, towards the prompt [Ho & Salimans 2022, eq. 6].
+
+    At a scale of 1 the unconditional branch cancels out, and below it models that are distilled to
+    need no guidance are meant: then there is none.
+    """
+    if checked(scale, "guidance_scale") <= 1:
+        return Guidance()
+
+    def combine(predictions: Predictions) -> Array:
+        without, prompted = predictions[UNCONDITIONAL], predictions[CONDITIONAL]
+        combined: Array = without + scale * (prompted - without)
+        return combined
+
+    return Guidance((UNCONDITIONAL, CONDITIONAL), combine)
+
+
+def instructed(scale: float, picture_scale: float) -> Guidance:
+    """Two scales, for the instruction and for the picture [Brooks et al. 2023, eq. 3]."""
+    checked(picture_scale, "image_guidance_scale")
+    if checked(scale, "guidance_scale") <= 1 or picture_scale < 1:
+        return Guidance()
+
+    def combine(predictions: Predictions) -> Array:
+        both, picture = predictions[CONDITIONAL], predictions[PICTURE_ALONE]
+        neither = predictions[UNCONDITIONAL]
+        combined: Array = neither + scale * (both - picture)
+        return combined + picture_scale * (picture - neither)
+
+    branches = (CONDITIONAL, PICTURE_ALONE, UNCONDITIONAL)
+    return Guidance(branches, combine, blind=frozenset({UNCONDITIONAL}))
+
+
+def checked(scale: float, name: str) -> float:
+    """The scale; SettingError, by its argument's name, where it is none."""
+    if not (math.isfinite(scale) and scale >= 0):
+        raise SettingError(f"{name} is {scale}; give 0 or more")
+    return scale
 
 
 def scale_embedding(scale: float, width: int) -> Array:
-    """A guidance scale as a UNet that was distilled with it takes it: float32, (1, width).
+    """A guidance scale as a denoiser that was distilled with it takes it: float32, (1, width).
 
     Sines and cosines of 1000 (scale - 1), as for timesteps [Meng et al. 2023; Luo et al. 2023]:
     their w is 0 where Ho & Salimans' scale, which users give, is 1.
@@ -58,25 +124,3 @@ def scale_embedding(scale: float, width: int) -> Array:
     angles = np.float32(scale - 1) * np.float32(1000) * frequencies
     waves = np.concatenate([np.sin(angles), np.cos(angles), np.zeros(width % 2, np.float32)])
     return waves[None].astype(np.float32)
-
-
-@dataclass(frozen=True)
-class Instructed:
-    """Two scales, for the picture and for the instruction [Brooks et al. 2023, eq. 3].
-
-    The batch: with both, with the picture alone, with neither.
-    """
-
-    scale: float
-    image_scale: float
-
-    prompted: ClassVar[int] = 0
-    shown: ClassVar[int] = 3
-
-    def embeddings(self, prompt: Array, negative: Array) -> Array:
-        return np.concatenate([prompt, negative, negative])
-
-    def steer(self, prediction: Array) -> Array:
-        both, picture, neither = prediction[0:1], prediction[1:2], prediction[2:3]
-        steered: Array = neither + self.scale * (both - picture)
-        return steered + self.image_scale * (picture - neither)

@@ -25,7 +25,7 @@ class Span:
     end: float = 1.0
 
     @classmethod
-    def checked(cls, start: float | None, end: float | None, latents: bool, image: bool) -> "Span":
+    def of(cls, start: float | None, end: float | None, *, latents: bool, image: bool) -> "Span":
         """Raises SettingError; `latents`, `image`: whether the call has any."""
         if start is None and end is None:
             return cls()
@@ -41,7 +41,7 @@ class Span:
             raise SettingError(f"denoising_start is {start}; give less than denoising_end, {end}")
         return span
 
-    def steps(self, scheduler: Scheduler) -> range:
+    def timesteps(self, scheduler: Scheduler) -> range:
         """Which of the scheduler's timesteps are in it; SettingError where none are."""
         timesteps, total = scheduler.timesteps, len(scheduler.timesteps)
         first, last = 0, total
@@ -73,6 +73,6 @@ class Continued:
 
     def begin(self, scheduler: Scheduler, draws: Draws) -> Start:
         assert draws.given is not None  # checked with the span
-        first = self.span.steps(scheduler).start
+        first = self.span.timesteps(scheduler).start
         scheduler.set_begin_index(first)
         return Start(draws.given, first)

@@ -1,7 +1,8 @@
 """Where the denoising of one image begins: in noise, or in a picture with noise on it."""
 
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,7 +55,7 @@ class Start:
 
     latents: (1, channels, rows, columns), as noisy as the scheduler has them at that step.
     first: which of the scheduler's timesteps it is.
-    beside: more channels that the UNet sees beside the latents: (1 or batch, more, rows, columns).
+    beside: more channels that the denoiser sees beside the latents: (1, more, rows, columns).
     kept: what a mask leaves alone, put back after every step.
     """
 
@@ -63,13 +64,13 @@ class Start:
     beside: Array | None = None
     kept: Kept | None = None
 
-    def shown(self, sample: Array, batch: int) -> Array:
-        """What the UNet sees of a sample, once for each of the batch that guidance compares."""
-        rows = np.repeat(sample, batch, axis=0)
-        if self.beside is None:
-            return rows
-        beside = np.broadcast_to(self.beside, (batch, *self.beside.shape[1:]))
-        return np.concatenate([rows, beside], axis=1)
+
+class Origin(Protocol):
+    """What all images of a call begin with."""
+
+    def begin(self, scheduler: Scheduler, draws: Draws) -> Start:
+        """Draw what is random about one image, and set where the scheduler begins."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,20 @@ class FromPicture:
         picture = self.picture.latents(draws.stream)
         noise = draws.start(picture.shape)
         return Start(scheduler.add_noise(picture, noise, scheduler.timesteps[first]), first)
+
+
+def seen(latents: Array, beside: Array | None, branches: Sequence[str], blind: Set[str]) -> Array:
+    """What the denoiser sees in a batch of branches: latents, and what stands beside them.
+
+    latents, beside: (1, channels, rows, columns). blind: the branches that see zeros beside them.
+    """
+    if beside is None:
+        return np.repeat(latents, len(branches), axis=0)
+    rows = [
+        np.concatenate([latents, np.zeros_like(beside) if branch in blind else beside], axis=1)
+        for branch in branches
+    ]
+    return np.concatenate(rows)
 
 
 def steps_taken(steps: int, strength: float) -> int:

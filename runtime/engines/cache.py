@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..replacing import replacing
+from ..files import replacing
 
 log = logging.getLogger("pleinair")
 
@@ -88,7 +88,7 @@ def identity(file: Path) -> list[Any]:
     return [str(file.resolve()), facts.st_size, facts.st_mtime_ns]
 
 
-def user_folder() -> Path | None:
+def cache_folder() -> Path | None:
     """Where this user's programs keep what they can make again; None for one without a home.
 
     The environment's PLEINAIR_CACHE is another.

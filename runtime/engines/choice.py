@@ -2,12 +2,12 @@
 
 import importlib.util
 import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import EngineError, SettingError
-from ..model.bundle import EXPORT_HINT, Bundle
-from ..speed.tuning import Setup
-from .cache import user_folder
+from .cache import cache_folder
 from .onnxruntime import OnnxRuntimeEngine
 from .openvino import OpenVinoEngine
 from .protocol import Engine
@@ -17,10 +17,19 @@ log = logging.getLogger("pleinair")
 ENGINES = ("auto", "openvino", "onnxruntime")
 
 
+@dataclass(frozen=True)
+class Setup:
+    """What computes on the CPU. threads: None leaves it to the engine."""
+
+    engine: str
+    threads: int | None = None
+
+
 def choose(
-    bundle: Bundle,
+    graphs: Mapping[str, Mapping[str, Path]],
     engine: str = "auto",
     device: str = "auto",
+    *,
     threads: int | None = None,
     cache_dir: str | Path | None = "auto",
     inference_precision: str | None = "f32",
@@ -28,6 +37,7 @@ def choose(
 ) -> Engine:
     """The engine for a model folder.
 
+    graphs: format -> part -> file, as the folder has them.
     engine: "openvino", "onnxruntime", or "auto".
     device: "cpu", "cuda", any name that the engine itself knows, or "auto": CUDA where its
         provider really opens a session, else the CPU.
@@ -41,31 +51,24 @@ def choose(
         raise SettingError(f"threads is {threads}; give 1 or more")
 
     if cache_dir == "auto":
-        cache_dir = user_folder()
+        cache_dir = cache_folder()
 
     def openvino(device: str) -> Engine:
-        format = "openvino" if "openvino" in bundle.graphs else "onnx"
+        format = "openvino" if "openvino" in graphs else "onnx"
         return OpenVinoEngine(device, format, threads, cache_dir, inference_precision)
-
-    def onnxruntime(device: str) -> Engine:
-        if "onnx" not in bundle.graphs:
-            raise EngineError(
-                f"{bundle.path}: has no ONNX graphs for ONNX Runtime; "
-                + EXPORT_HINT.format(format="onnx")
-            )
-        return OnnxRuntimeEngine(device, threads)
 
     if device == "auto":
         if engine != "openvino" and _has_cuda_provider():
             try:
-                return _cuda(bundle, threads)
+                return _cuda(graphs, threads)
             except EngineError as error:
                 log.info("painting on the CPU: %s", error)
         device = "cpu"
     if tuned and engine == "auto" and device.upper() == "CPU":
         engine, threads = tuned.engine, tuned.threads if threads is None else threads
     if engine == "onnxruntime" or (engine == "auto" and device.partition(":")[0] == "cuda"):
-        return onnxruntime(device)
+        _onnx_graphs(graphs)
+        return OnnxRuntimeEngine(device, threads)
     return openvino(device)
 
 
@@ -78,12 +81,24 @@ def _has_cuda_provider() -> bool:
     return "CUDAExecutionProvider" in onnxruntime.get_available_providers()
 
 
-def _cuda(bundle: Bundle, threads: int | None) -> Engine:
+def _cuda(graphs: Mapping[str, Mapping[str, Path]], threads: int | None) -> Engine:
     """ONNX Runtime on CUDA, tried on the smallest graph; raises EngineError where it fails."""
-    if "onnx" not in bundle.graphs:
-        hint = EXPORT_HINT.format(format="onnx")
-        raise EngineError(f"{bundle.path} has no ONNX graphs for CUDA; {hint}")
+    smallest = min(_onnx_graphs(graphs).values(), key=_size)
     engine = OnnxRuntimeEngine("cuda", threads)
-    encoder = "text_encoder" if "text_encoder" in bundle.graphs["onnx"] else "text_encoder_2"
-    engine.compile(bundle.graph(encoder, "onnx"), {})
+    engine.compile(smallest, {})
     return engine
+
+
+def _onnx_graphs(graphs: Mapping[str, Mapping[str, Path]]) -> Mapping[str, Path]:
+    if "onnx" not in graphs:
+        folder = next(iter(next(iter(graphs.values())).values())).parent.parent
+        raise EngineError(
+            f"{folder}: has no ONNX graphs for ONNX Runtime; make it with: "
+            "pleinair-export SOURCE FOLDER --format onnx"
+        )
+    return graphs["onnx"]
+
+
+def _size(graph: Path) -> int:
+    """Bytes of a graph, with those that it keeps in a file beside it."""
+    return sum(file.stat().st_size for file in graph.parent.iterdir() if file.is_file())

@@ -12,10 +12,6 @@ from ..errors import SettingError
 from .heap import give_back
 from .protocol import Feeds, Graph
 
-Place = tuple[str, bool]
-"""A part, and whether it is the shallow one of two."""
-
-_WHOLE: Place = ("unet", False)
 # Interpreter, libraries, tokenizer, pictures: what is resident beside graphs.
 _BESIDE = 200 << 20
 
@@ -28,76 +24,89 @@ class _Kept:
 
 
 @dataclass
+class Together:
+    """The graphs of one call that work in turn in every step: none makes room for another."""
+
+    needs: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass
 class Shelf:
-    """Compiled graphs, one a place.
+    """Compiled graphs, one of a name.
 
     most: bytes that the process may take, None for any. With it a graph is compiled when it is
-        called, and where all do not fit, those used longest ago make room. Graphs that work in turn
-        in every step, UNet and ControlNets, stay together. Calls from several threads take turns.
+        called, and where all do not fit, those used longest ago make room. Calls from several
+        threads take turns.
     """
 
     most: int | None = None
-    _kept: dict[Place, _Kept] = field(default_factory=dict)
-    _together: dict[Place, int] = field(default_factory=dict)
+    _kept: dict[str, _Kept] = field(default_factory=dict)
     _turn: threading.RLock = field(default_factory=threading.RLock)
 
-    def graph(self, place: Place, wanted: Any, needs: int, compile: Callable[[], Graph]) -> Graph:
-        """The graph at a place, compiled unless it is the one there.
+    def graph(
+        self,
+        name: str,
+        wanted: Any,
+        compile: Callable[[], Graph],
+        *,
+        needs: int = 0,
+        together: Together | None = None,
+    ) -> Graph:
+        """The graph of a name, compiled unless it is the one there.
 
-        wanted: what it is compiled for; one for anything else makes way. needs: its bytes.
-        Raises SettingError where it, or what works in every step, does not fit by itself.
+        wanted: what it is compiled for; one for anything else makes way.
+        needs: its bytes. together: the graphs of the same call that it stays together with.
+        Raises SettingError where it, or all those, do not fit by themselves.
         """
         if self.most is None:
-            return self._fetched(place, wanted, needs, compile)
-        if _steps(place):
-            if place == _WHOLE:  # the first that a call asks for
-                self._together.clear()
-            self._together[place] = needs
-        self.check(place[0], sum(self._together.values()) if _steps(place) else needs)
+            return self._fetched(name, wanted, compile, needs, together)
+        if together is not None:
+            together.needs[name] = needs
+        self.check(name, sum(together.needs.values()) if together else needs)
 
         def on_demand(feeds: Feeds) -> dict[str, NDArray[np.float32]]:
             with self._turn:
-                return self._fetched(place, wanted, needs, compile)(feeds)
+                return self._fetched(name, wanted, compile, needs, together)(feeds)
 
         return on_demand
 
-    def check(self, part: str, needs: int) -> None:
+    def check(self, name: str, needs: int) -> None:
         """SettingError, with the smallest number that would do, where `needs` are too many."""
         if self.most is not None and _BESIDE + needs > self.most:
             raise SettingError(
-                f"max_memory is {_said(self.most)}, and the {part} takes about "
-                f"{_said(_BESIDE + needs)} by itself: give more, or paint smaller, with tile, or "
-                "with profile balanced"
+                f"max_memory is {_gigabytes(self.most)}, and the {name} takes about "
+                f"{_gigabytes(_BESIDE + needs)} by itself: give more, or paint smaller, with tile, "
+                "or with profile balanced"
             )
 
     def _fetched(
-        self, place: Place, wanted: Any, needs: int, compile: Callable[[], Graph]
+        self,
+        name: str,
+        wanted: Any,
+        compile: Callable[[], Graph],
+        needs: int,
+        together: Together | None,
     ) -> Graph:
         with self._turn:
-            kept = self._kept.pop(place, None)
+            kept = self._kept.pop(name, None)
             if kept is None or kept.wanted != wanted:
                 kept = None  # its memory is needed
-                self._make_room(place, needs)
+                self._make_room(needs, stay=together.needs.keys() if together else ())
                 give_back()
                 kept = _Kept(wanted, needs, compile())
-            self._kept[place] = kept  # last of all: used last
+            self._kept[name] = kept  # last of all: used last
             return kept.graph
 
-    def _make_room(self, place: Place, needs: int) -> None:
+    def _make_room(self, needs: int, stay: Any) -> None:
         if self.most is None:
             return
         left = self.most - _BESIDE - needs - sum(kept.needs for kept in self._kept.values())
-        for other in list(self._kept):
+        for name in list(self._kept):
             if left >= 0:
                 return
-            if not {place, other} <= self._together.keys():
-                left += self._kept.pop(other).needs
+            if name not in stay:
+                left += self._kept.pop(name).needs
 
 
-def _steps(place: Place) -> bool:
-    """Whether it works in every step."""
-    return place[0].startswith(("unet", "controlnet"))
-
-
-def _said(size: int) -> str:
+def _gigabytes(size: int) -> str:
     return f"{size / 1e9:.2f} GB"

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import BundleError, ExportError, SourceError
-from ..model.bundle import Bundle, check_kind
-from ..replacing import replacing
+from ..families import check_named
+from ..files import read_json, replacing
+from ..model.bundle import Bundle
 from . import selection, transfer
 from .folders import alone, require_space, sync, sync_directory
 from .repository import File, Repository, look
@@ -130,7 +131,7 @@ def fetch(order: Order, report: transfer.Report) -> None:
 
 def _check_kind(order: Order) -> None:
     try:
-        check_kind(order.staging)
+        check_named(order.staging, read_json(order.staging / "model_index.json"))
     except BundleError as error:
         shutil.rmtree(order.staging, ignore_errors=True)
         raise SourceError(f"{order.repository.name} cannot be used: {error}") from error

@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ..options.groups import PictureSource
 from .canny import canny
 from .fitting import Fit, Size
-from .reading import PictureSource, over, read
+from .reading import over, read
 
 Array: TypeAlias = NDArray[np.float32]
 

@@ -6,8 +6,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import SettingError
-
-WAYS = ("stretch", "crop", "pad")
+from ..options.groups import RESIZES
 
 Size = tuple[int, int]
 
@@ -30,8 +29,8 @@ class Fit:
 
         Raises SettingError for another way.
         """
-        if way not in WAYS:
-            raise SettingError(f"resize is {way!r}; choose from: {', '.join(WAYS)}")
+        if way not in RESIZES:
+            raise SettingError(f"resize is {way!r}; choose from: {', '.join(RESIZES)}")
         if way == "stretch":
             return cls(picture, canvas, canvas)
         (w, h), (width, height) = picture, canvas

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from PIL import Image, ImageFilter, ImageOps
 
 from ..errors import SettingError
-from .reading import PictureSource, over, read
+from ..options.groups import PictureSource
+from .reading import over, read
 
 # As a mask's source: the picture's own transparency says what is to be painted.
 ALPHA = "alpha"

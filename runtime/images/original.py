@@ -8,9 +8,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageChops
 
 from ..errors import SettingError
+from ..options.groups import PictureSource
 from .fitting import Fit, Size, paintable
 from .masks import Mask
-from .reading import PictureSource, over, read
+from .reading import over, read
 
 Array: TypeAlias = NDArray[np.float32]
 

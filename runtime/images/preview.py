@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ..model.bundle import Bundle
 from .pixels import as_picture
 
 Array: TypeAlias = NDArray[np.float32]
@@ -31,22 +30,11 @@ class LatentColours:
     bias: Array
 
     @classmethod
-    def of(
-        cls, bundle: Bundle, shape: Sequence[int], decode: Callable[[Array], Array]
-    ) -> "LatentColours":
-        """The known map of Stable Diffusion's VAEs, told by their scale; for others, a fitted one.
-
-        decode: latents of `shape`, (1, channels, rows, columns), to pixels 0 to 1, (height,
-            width, 3). It is asked only where the map is not known.
-        """
-        known = _KNOWN.get(round(bundle.encoding_factor, 5))
-        if known and (bundle.latent_channels, bundle.vae_scale_factor) == (4, 8):
-            return known
-        return cls.fitted(shape, decode)
-
-    @classmethod
     def fitted(cls, shape: Sequence[int], decode: Callable[[Array], Array]) -> "LatentColours":
         """Least squares between what a decoder paints of some latents, and those latents.
+
+        decode: latents of `shape`, (1, channels, rows, columns), to pixels 0 to 1, (height,
+            width, 3).
 
         The latents are smooth, as those of pictures are: of white noise a decoder makes grey. On
         pocket's own latents the map is off by 0.07 on average, the best one there is by 0.06.
@@ -84,32 +72,9 @@ def _clouds(random: np.random.Generator, shape: Sequence[int]) -> Array:
     return smooth
 
 
-def _signed(weights: Sequence[Sequence[float]], bias: Sequence[float]) -> LatentColours:
-    """From a map whose colours are -1 to 1."""
+def signed(weights: Sequence[Sequence[float]], bias: Sequence[float]) -> LatentColours:
+    """From a map whose colours are -1 to 1, as the communities around the models publish them."""
     half = np.float32(0.5)
     return LatentColours(
         np.asarray(weights, np.float32) * half, np.asarray(bias, np.float32) * half + half
     )
-
-
-# Fitted by the communities around the models, to what their VAEs paint; by the latents' scale.
-_KNOWN = {
-    0.18215: _signed(  # Stable Diffusion 1 and 2
-        [
-            [0.3512, 0.2297, 0.3227],
-            [0.3250, 0.4974, 0.2350],
-            [-0.2829, 0.1762, 0.2721],
-            [-0.2120, -0.2616, -0.7177],
-        ],
-        [0, 0, 0],
-    ),
-    0.13025: _signed(  # Stable Diffusion XL
-        [
-            [0.3651, 0.4232, 0.4341],
-            [-0.2533, -0.0042, 0.1068],
-            [0.1076, 0.1111, -0.0362],
-            [-0.3165, -0.2492, -0.2188],
-        ],
-        [0.1084, -0.0175, -0.0011],
-    ),
-}

@@ -6,15 +6,14 @@ import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from ..errors import SettingError
-
-PictureSource: TypeAlias = str | os.PathLike[str] | Image.Image | NDArray[Any]
+from ..options.groups import PictureSource
 
 # A small file can unpack to gigabytes; a photograph of this size takes one.
 MOST_PIXELS = 80_000_000

@@ -2,7 +2,8 @@
 
 import os
 import sys
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,22 +31,32 @@ class Entry:
     about: str
 
 
-# What Stable Diffusion's first version is run with, for models that nobody has described.
-_UNKNOWN: dict[str, Any] = {"steps": 20, "guidance_scale": 7.5, "scheduler": None}
-# And for latent consistency models, whose UNet is told the scale: diffusers' pipeline of them.
-_CONSISTENCY: dict[str, Any] = {"steps": 4, "guidance_scale": 8.5, "scheduler": "lcm"}
-# And for others with LCM's solver: an LCM-LoRA is merged into them, and guidance with it.
-_MERGED: dict[str, Any] = {"steps": 4, "guidance_scale": 1.0, "scheduler": "lcm"}
-
-
 @dataclass(frozen=True)
-class Defaults:
-    """What a model is painted with where the user says nothing; scheduler None is its own."""
+class Recommended:
+    """What a model is painted with where the user says nothing.
+
+    size: of a picture's sides, in pixels. scheduler: None is the folder's.
+    """
 
     size: int
     steps: int
     guidance_scale: float
     scheduler: str | None
+
+    def over(self, said: Mapping[str, Any]) -> "Recommended":
+        """The same with what a folder's pleinair.json says, as far as it makes sense."""
+        types: dict[str, Any] = {
+            "size": int,
+            "steps": int,
+            "guidance_scale": (int, float),
+            "scheduler": str,
+        }
+        known = {
+            name: value
+            for name, value in said.items()
+            if isinstance(value, types.get(name, ())) and not isinstance(value, bool)
+        }
+        return replace(self, **known)
 
 
 def entries() -> dict[str, Entry]:
@@ -58,16 +69,31 @@ def entries() -> dict[str, Entry]:
     }
 
 
-def defaults(bundle: Bundle) -> Defaults:
-    """What the catalog recommends for a folder, known by its source or by its name."""
-    size = bundle.sample_size * bundle.vae_scale_factor
+def recommended(bundle: Bundle, usual: Recommended) -> Recommended:
+    """What a folder recommends for itself, else what the catalog does, else what is usual."""
+    if isinstance(said := bundle.manifest.get("recommended"), dict):
+        return usual.over(said)
+    entry = entry_of(bundle)
+    return usual if entry is None else usual.over(recommendation(entry))
+
+
+def recommendation(entry: Entry) -> dict[str, Any]:
+    """What the authors of a known model recommend, as a folder's pleinair.json says it."""
+    names = (field.name for field in fields(Recommended))
+    return {name: getattr(entry, name) for name in names if getattr(entry, name) is not None}
+
+
+def entry_of(bundle: Bundle) -> Entry | None:
+    """The known model that a folder is of, by its source or by its name.
+
+    One that an LCM-LoRA is merged into, whose solver says so, is another model than its source.
+    """
     source = bundle.manifest.get("source", {}).get("name")
-    if bundle.scheduler.get("_class_name") == "LCMScheduler" and bundle.guidance_width is None:
-        return Defaults(size, **_MERGED)  # whatever it was merged into
     for entry in entries().values():
         if source == entry.source or bundle.name == entry.name:
-            return Defaults(entry.size, entry.steps, entry.guidance_scale, entry.scheduler)
-    return Defaults(size, **(_UNKNOWN if bundle.guidance_width is None else _CONSISTENCY))
+            merged = bundle.scheduler.get("_class_name") == "LCMScheduler"
+            return None if merged and entry.scheduler != "lcm" else entry
+    return None
 
 
 def folders() -> list[Path]:

@@ -5,11 +5,12 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from ..errors import BundleError, SettingError
+from ..files import read_json
 from ..graphs.residuals import names
-from .bundle import EXPORT_HINT, GRAPH_FILES, INSTRUCTION, Bundle, check_files, read_json
+from .bundle import EXPORT_HINT, GRAPH_FILES, check_files
 
 Shape = tuple[int, int, int, int]
 Named = str | Path | tuple[str | Path, float]
@@ -33,6 +34,9 @@ class ControlNet:
     graphs: Mapping[str, Path]
     config: Mapping[str, Any]
     weight: float = 1.0
+
+    told: ClassVar[tuple[str, ...]] = ("encoder_hidden_states",)
+    """The inputs that it has in common with the UNet, beside sample and timestep."""
 
     @classmethod
     def open(cls, path: str | Path, weight: float = 1.0) -> "ControlNet":
@@ -83,25 +87,23 @@ class ControlNet:
             )
         return self.graphs[format]
 
-    def check_fits(self, bundle: Bundle) -> None:
-        """Raises BundleError where it was made for another kind of model than this one."""
-        if bundle.task == INSTRUCTION:
-            raise BundleError(
-                f"{bundle.name} edits pictures by instruction, which knows no ControlNets"
-            )
-        unet = dict(bundle.unet_config)
+    def check_fits(self, unet: Mapping[str, Any], latent_channels: int, model: str) -> None:
+        """Raises BundleError where it was made for another kind of UNet than that of `model`.
+
+        unet: the UNet's config.json.
+        """
         differences = [
             f"{name} {self.config[name]} instead of {unet[name]}"
             for name in _SHARED
             if name in unet and self.config[name] != unet[name]
         ]
-        if self.config.get("in_channels", 4) != bundle.latent_channels:
+        if self.config.get("in_channels", 4) != latent_channels:
             differences.append(
-                f"{self.config['in_channels']} channels instead of {bundle.latent_channels}"
+                f"{self.config['in_channels']} channels instead of {latent_channels}"
             )
         if differences:
             raise BundleError(
-                f"{self.path}: made for another kind of model than {bundle.name}: "
+                f"{self.path}: made for another kind of model than {model}: "
                 + ", ".join(differences)
             )
 

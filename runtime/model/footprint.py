@@ -7,20 +7,21 @@ to err by a little too much.
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..engines.protocol import Shapes
 from ..errors import SettingError
 from ..graphs import onnx_weights
-from ..graphs.cut import Cut
-from .bundle import Bundle
 
 # In weights, while it is compiled (by ONNX Runtime they are there as stored and widened), and then.
 _COMPILING, _COMPILED = {"openvino": 1.0, "onnxruntime": 1.8}, 1.1
 _GRAPH = 64 << 20  # the graph itself, generated code
-# How many feature maps as large as the largest are held at once: engine -> UNet, VAE.
-_HELD = {"openvino": (30, 3), "onnxruntime": (30, 4)}
+# How many feature maps as large as the largest are held at once, by engine.
+_HELD = {
+    "openvino": {"denoiser": 30, "vae": 3},
+    "onnxruntime": {"denoiser": 30, "vae": 4},
+}
 # And how many matrices of attention's scores, of a head each; OpenVINO computes them in blocks.
 _SCORES = {"openvino": 0, "onnxruntime": 16}
 _OTHER = 16 << 20  # of text encoders and the safety checker, whose pictures are small
@@ -39,29 +40,39 @@ def bytes_of(text: str | int | None) -> int | None:
     return int(float(found[1]) * _UNITS[found[2]])
 
 
-def footprint(
-    path: Path,
-    engine: str,
-    bundle: Bundle,
-    part: str,
-    shapes: Shapes,
-    cut: Cut | None = None,
-    changed: bool = False,
-) -> int:
-    """Bytes that the graph of a part in the file at `path` takes at most.
+@dataclass(frozen=True)
+class Working:
+    """What a graph holds while it computes, beside its weights.
 
-    part: as in `Bundle.graphs`, or a ControlNet's. shapes: of its inputs, by our names.
-    cut: of a UNet's shallow part there are the weights above the cut alone.
-    changed: by LoRA files: the new ones are held as they would be stored, and as they are packed.
+    held: how many feature maps as large as the largest are there at once: "denoiser", "vae", or ""
+        for text encoders and checkers, whose pictures are small.
+    values: of the largest feature map. scores: of one head, where attention is largest.
     """
-    packed = weights(path)
-    if cut and cut.shallow:
-        levels = bundle.skip_connections or 1
-        packed = packed * (cut.branch + 1) // levels  # the uppermost are the smallest
+
+    held: str = ""
+    values: int = 0
+    scores: int = 0
+
+    def bytes(self, engine: str) -> int:
+        if not self.held:
+            return _OTHER
+        maps = _HELD[engine][self.held] * self.values
+        return 4 * (maps + _SCORES[engine] * self.scores)
+
+
+def footprint(
+    path: Path, engine: str, working: Working, *, share: float = 1.0, changed: bool = False
+) -> int:
+    """Bytes that the graph in the file at `path` takes at most.
+
+    share: of its weights, where a cut leaves only some. changed: by LoRA files: the new ones are
+    held as they would be stored, and as they are packed.
+    """
+    packed = int(weights(path) * share)
     if changed:
         packed += packed // 2
-    working = _working(engine, bundle, part, shapes)
-    return _GRAPH + int(max(_COMPILING[engine] * packed, _COMPILED * packed + working))
+    compiled = _COMPILED * packed + working.bytes(engine)
+    return _GRAPH + int(max(_COMPILING[engine] * packed, compiled))
 
 
 def weights(path: Path) -> int:
@@ -73,30 +84,18 @@ def weights(path: Path) -> int:
     return sum(int(size) * (2 if kind in ("f16", "bf16") else 1) for kind, size in found)
 
 
-def _working(engine: str, bundle: Bundle, part: str, shapes: Shapes) -> int:
-    of_unet, of_vae = _HELD[engine]
-    cells = {name: math.prod((shape[0], *shape[2:])) for name, shape in shapes.items()}
-    if part.startswith(("unet", "controlnet")):
-        maps = of_unet * cells["sample"] * _width(bundle.unet_config, 0, 320)
-        return 4 * (maps + _SCORES[engine] * _attention(bundle.unet_config, shapes["sample"]))
-    if part == "vae_encoder":
-        return 4 * of_vae * cells["sample"] * _width(bundle.vae_config, 0, 128)
-    if part.startswith("vae_decoder"):
-        pixels = cells["latent_sample"] * bundle.vae_scale_factor * bundle.vae_scale_factor
-        tiny = part == "vae_decoder_tiny"
-        return 4 * of_vae * pixels * (64 if tiny else _width(bundle.vae_config, 1, 256))
-    return _OTHER
+def largest_attention(config: Mapping[str, Any], sample: Sequence[int]) -> int:
+    """Scores of one head of a UNet where attention is largest: each cell's with each.
 
-
-def _attention(config: Mapping[str, Any], sample: Sequence[int]) -> int:
-    """Scores of one head where attention is largest: each cell's with each."""
+    sample: the shape of its input, (batch, channels, rows, columns).
+    """
     blocks = config.get("down_block_types", ())
     level = next((i for i, block in enumerate(blocks) if "CrossAttn" in block), 0)
     cells = math.prod(sample[2:]) >> 2 * level
     return sample[0] * cells * cells
 
 
-def _width(config: Mapping[str, Any], level: int, default: int) -> int:
-    """Channels of a level's feature maps."""
+def level_width(config: Mapping[str, Any], level: int, default: int) -> int:
+    """Channels of the feature maps of a level of a UNet or VAE."""
     widths = config.get("block_out_channels", [default] * (level + 1))
     return int(widths[min(level, len(widths) - 1)])

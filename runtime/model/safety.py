@@ -19,13 +19,12 @@ from ..engines.protocol import Graph, Shapes
 from ..errors import SettingError
 from ..images.clip import ClipPreprocessor
 from ..images.pixels import as_picture
+from ..options.groups import SAFETY
 from .bundle import Bundle
 
 log = logging.getLogger("pleinair")
 
 Array: TypeAlias = NDArray[np.float32]
-
-SAFETY = ("on", "blur", "off")
 
 _LOWERED = np.float32(0.01)
 # A blur's deviation is this part of the longer side: shapes smaller than a third of it are gone.
@@ -104,9 +103,9 @@ class SafetyChecker:
     @classmethod
     def of(cls, bundle: Bundle, compiled: Callable[[str, Shapes], Graph]) -> "SafetyChecker":
         """compiled: gives a part's graph for the shapes of its inputs."""
-        preprocess = ClipPreprocessor.of(bundle.preprocessor)
+        preprocess = ClipPreprocessor.of(bundle.read("feature_extractor/preprocessor_config.json"))
         graph = compiled("safety_checker", {"clip_input": (1, 3, *preprocess.crop)})
-        return cls(graph, preprocess, Thresholds.of(bundle.safety_checker))
+        return cls(graph, preprocess, Thresholds.of(bundle.config("safety_checker")))
 
     def __call__(self, picture: Image.Image) -> Verdict:
         outputs = self.graph({"clip_input": self.preprocess(picture)})
@@ -144,7 +143,9 @@ def tell_of_unused(bundle: Bundle) -> None:
 
 def _usable(bundle: Bundle) -> bool:
     """One of ours. Those of older ONNX folders have no thresholds outside the graph."""
-    return bundle.has("safety_checker") and "concept_embeds_weights" in bundle.safety_checker
+    return bundle.has("safety_checker") and "concept_embeds_weights" in bundle.config(
+        "safety_checker"
+    )
 
 
 def blurred(pixels: Array) -> Array:

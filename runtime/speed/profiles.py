@@ -1,34 +1,35 @@
 """Profiles: what a model gives up for speed, under one name each."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from typing import Any
 
 from ..errors import BundleError, SettingError
 from ..model.bundle import Bundle
+from ..options.groups import Reuse
 
 EIGHT_BIT = "{}_int8"
 """The folder of a part's graph in 8 bits, beside the part's own."""
+AUTO = "auto"
+"""The profile that `pleinair tune` recommends for a model on this machine, else exact."""
+
+_NOTHING = Reuse(cache_interval=1, cache_branch=0, cache_schedule="uniform", cache_guidance="anew")
+_FAST = Reuse(
+    cache_interval=4, cache_branch=0, cache_schedule="uniform_last", cache_guidance="kept"
+)
 
 
 @dataclass(frozen=True)
 class Profile:
-    """What stands where a call says nothing; each setting of a call wins over it.
+    """What stands where a call says nothing.
 
-    eight_bit: parts whose graph in 8 bits is taken.
-    The others are arguments of a call: see `StableDiffusionPipeline.__call__`.
+    eight_bit: whether denoiser and decoder are taken in 8 bits, as pleinair-quantize makes them.
+    reuse: what is kept from step to step; each setting of a call wins over it.
     """
 
     name: str
-    eight_bit: tuple[str, ...] = ()
-    cache_interval: int = 1
-    cache_branch: int = 0
-    cache_schedule: str = "uniform"
-    cache_order: int = 0
-    cache_guidance: str = "anew"
-    guidance_start: float = 0.0
-    guidance_stop: float = 1.0
-    guidance_similarity: float = 1.0
+    eight_bit: bool = False
+    reuse: Reuse = _NOTHING
 
     @classmethod
     def of(cls, name: str) -> "Profile":
@@ -37,57 +38,40 @@ class Profile:
             raise SettingError(f"profile {name!r} is unknown; choose from: {', '.join(PROFILES)}")
         return PROFILES[name]
 
-    def over(self, **given: Any) -> "Profile":
-        """The same with a call's settings, where they are not None."""
-        return replace(self, **{name: value for name, value in given.items() if value is not None})
-
     @property
     def settings(self) -> dict[str, Any]:
-        """Those of a call that are other than the exact profile's, by their names."""
-        exact = PROFILES["exact"]
-        values = {name: getattr(self, name) for name in SETTINGS}
-        return {name: value for name, value in values.items() if value != getattr(exact, name)}
+        """The options of a call that are other than the exact profile's, by their names."""
+        exact = vars(PROFILES["exact"].reuse)
+        return {name: value for name, value in vars(self.reuse).items() if value != exact[name]}
 
-    def part(self, name: str) -> str:
-        """The folder that a part's graph is taken from."""
-        return EIGHT_BIT.format(name) if name in self.eight_bit else name
+    def files(self, bundle: Bundle, format: str, denoiser: str) -> dict[str, str]:
+        """Part -> the folder that its graph is taken from, where another than its own.
 
-    def check(self, bundle: Bundle, format: str, loras: bool) -> None:
-        """Raises BundleError where a graph is missing, SettingError where LoRA files cannot act.
-
-        loras: whether the UNet's weights are to be changed.
+        Raises BundleError where a graph is missing.
         """
-        for name in self.eight_bit:
-            if self.part(name) not in bundle.graphs[format]:
+        parts = (denoiser, "vae_decoder") if self.eight_bit else ()
+        for part in parts:
+            if EIGHT_BIT.format(part) not in bundle.graphs[format]:
                 raise BundleError(
-                    f"{bundle.path}: holds no {self.part(name)} as {format}, which profile "
+                    f"{bundle.path}: holds no {EIGHT_BIT.format(part)} as {format}, which profile "
                     f"{self.name} takes; make it with: pleinair-quantize {bundle.path}"
                 )
-        if loras and "unet" in self.eight_bit:
+        return {part: EIGHT_BIT.format(part) for part in parts}
+
+    def check_adapted(self, parts: Mapping[str, Any], denoiser: str) -> None:
+        """Raise SettingError where LoRA files are to change weights of 8 bits."""
+        if self.eight_bit and denoiser in parts:
             raise SettingError(
                 f"profile {self.name} has weights of 8 bits, which LoRA files cannot change; "
                 "merge them by pleinair-export --lora and quantize that, or take profile exact"
             )
 
 
-_BALANCED = Profile("balanced", eight_bit=("unet", "vae_decoder"))
 PROFILES: Mapping[str, Profile] = {
     profile.name: profile
     for profile in (
         Profile("exact"),
-        _BALANCED,
-        replace(
-            _BALANCED,
-            name="fast",
-            cache_interval=4,
-            cache_schedule="uniform_last",
-            cache_guidance="kept",
-        ),
+        Profile("balanced", eight_bit=True),
+        Profile("fast", eight_bit=True, reuse=_FAST),
     )
 }
-AUTO = "auto"
-"""The profile that `pleinair tune` recommends for a model on this machine, else exact."""
-SETTINGS = tuple(
-    setting.name for setting in fields(Profile) if setting.name not in ("name", "eight_bit")
-)
-"""The arguments of a call that a profile fills in."""

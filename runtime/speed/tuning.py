@@ -5,7 +5,6 @@ one of them is another, as in a folder that was copied, it is left aside, and on
 """
 
 import functools
-import hashlib
 import json
 import logging
 import os
@@ -17,10 +16,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from ..engines.choice import Setup
 from ..errors import SettingError
+from ..files import replacing, short_digest
 from ..model import catalog
 from ..model.bundle import Bundle
-from ..replacing import replacing
 from . import machine
 from .profiles import AUTO, Profile
 
@@ -32,22 +32,6 @@ _DISTRIBUTIONS = {
     "openvino": ("openvino",),
     "onnxruntime": ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino"),
 }
-
-
-@dataclass(frozen=True)
-class Setup:
-    """What computes on the CPU. threads: None leaves it to the engine."""
-
-    engine: str
-    threads: int | None = None
-
-    @classmethod
-    def read(cls, said: Mapping[str, Any]) -> "Setup":
-        """Raises KeyError or TypeError for what is none."""
-        engine, threads = said["engine"], said["threads"]
-        if engine not in _DISTRIBUTIONS or not (threads is None or threads >= 1):
-            raise TypeError(f"no setup: {said}")
-        return cls(engine, threads)
 
 
 @dataclass(frozen=True)
@@ -66,7 +50,7 @@ class Tuning:
     @classmethod
     def of(cls, bundle: Bundle) -> "Tuning":
         """The one for this machine and model, the user's own before the folder's; else none."""
-        for file in (_own_file(bundle), bundle.path / FILE):
+        for file in (_user_file(bundle), bundle.path / FILE):
             known = _tunings(file)
             found = [one for one in known if one.get("for") == _circumstances(bundle, one)]
             try:
@@ -87,7 +71,7 @@ class Tuning:
         profiles = said["profiles"]
         return cls(
             Profile.of(said["profile"]).name,
-            {name: Setup.read(own) for name, own in profiles.items()},
+            {name: _setup(entry) for name, entry in profiles.items()},
             profiles,
         )
 
@@ -117,13 +101,21 @@ class Tuning:
                 for name, setup in self.setups.items()
             },
         }
-        file = place(bundle)
+        file = file_for(bundle)
         others = [one for one in _tunings(file) if not _same_machine(one)]
         about = f"made by: {command(bundle)}; delete this file to do without"
         _replace(file, {"about": about, "tunings": [*others, own]})
-        if file != (other := _own_file(bundle)):
+        if file != (other := _user_file(bundle)):
             other.unlink(missing_ok=True)  # it would be asked first
         return file
+
+
+def _setup(entry: Mapping[str, Any]) -> Setup:
+    """Raises KeyError or TypeError for what is none."""
+    engine, threads = entry["engine"], entry["threads"]
+    if engine not in _DISTRIBUTIONS or not (threads is None or threads >= 1):
+        raise TypeError(f"no setup: {entry}")
+    return Setup(engine, threads)
 
 
 def command(bundle: Bundle) -> str:
@@ -141,14 +133,14 @@ def installed(engine: str) -> str | None:
     return None
 
 
-def place(bundle: Bundle) -> Path:
+def file_for(bundle: Bundle) -> Path:
     """The file that a tuning is written to: the folder's, or the user's own.
 
     What is installed with the program, or cannot be written to, is left as it is.
     """
     bundled = bundle.path.resolve() == catalog.bundled().resolve()
     if bundled or not _writable(bundle.path):
-        return _own_file(bundle)
+        return _user_file(bundle)
     return bundle.path / FILE
 
 
@@ -161,12 +153,12 @@ def _writable(folder: Path) -> bool:
         return False
 
 
-def _own_file(bundle: Bundle) -> Path:
+def _user_file(bundle: Bundle) -> Path:
     path = bundle.path.resolve()
-    return user_folder() / "tuning" / f"{path.name}-{_digest(str(path))}.json"
+    return settings_folder() / "tuning" / f"{path.name}-{short_digest(str(path))}.json"
 
 
-def user_folder() -> Path:
+def settings_folder() -> Path:
     """Where programs keep a user's settings on this system."""
     if sys.platform == "win32":
         base = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
@@ -214,16 +206,12 @@ def _model(bundle: Bundle) -> str:
         for format, parts in bundle.graphs.items()
         for part, file in parts.items()
     }
-    said = [sizes, bundle.manifest.get("files", {})]
-    return _digest(json.dumps(said, sort_keys=True))
+    facts = [sizes, bundle.manifest.get("files", {})]
+    return short_digest(facts)
 
 
 def _size(file: Path) -> int:
     return file.stat().st_size if file.is_file() else 0
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def _replace(file: Path, content: Mapping[str, Any]) -> None:

@@ -35,16 +35,41 @@ class Chunk:
     weights: NDArray[np.float64]
 
 
+@dataclass(frozen=True)
+class ClipText:
+    """A text in chunks, at least one.
+
+    empty: the chunk of the empty text, which makes a shorter text as long as a longer one.
+    """
+
+    chunks: Sequence[Chunk]
+    empty: Chunk
+
+    @property
+    def length(self) -> int:
+        return len(self.chunks)
+
+    def padded(self, length: int) -> list[Chunk]:
+        """As many chunks, as webui pads."""
+        return [*self.chunks, *[self.empty] * (length - len(self.chunks))]
+
+
 class _Token(NamedTuple):
     id: int
     weight: float
     start: int  # where in its stretch's text
 
 
-def chunks_of(
-    tokenizer: ClipTokenizer, text: str, syntax: str = "webui", long_prompt: str = "chunk"
-) -> list[Chunk]:
-    """The chunks of one text, at least one.
+def read(
+    tokenizer: ClipTokenizer, text: str, *, syntax: str = "webui", long_prompt: str = "chunk"
+) -> ClipText:
+    """A text in the prompt language, cut into chunks.
+
+    syntax: "webui" reads weights `(word:1.3)` and BREAK, as people write them because prompts are
+        passed around so; a text without brackets, backslashes and BREAK is the same either way.
+        "plain" takes every character as text, as diffusers does.
+    long_prompt: what becomes of a text that fits no single chunk: "chunk" reads all of it, "stop"
+        is an error, "truncate" cuts it.
 
     A BREAK fills up its chunk in every mode: it is the user's own wish for another one, and the
     words between two of them are what has to fit.
@@ -69,12 +94,7 @@ def chunks_of(
                 raise PromptError(f"{length}; too much: {lost}; shorten it, or allow chunks")
             log.warning("%s; dropped: %s", length, lost)
             chunks.append(_framed(tokenizer, tokens[: tokenizer.room]))
-    return chunks
-
-
-def empty_chunk(tokenizer: ClipTokenizer) -> Chunk:
-    """The chunk of the empty text, which makes a shorter prompt as long as a longer one."""
-    return _framed(tokenizer, [])
+    return ClipText(chunks, _framed(tokenizer, []))
 
 
 def _tokens(tokenizer: ClipTokenizer, spans: Sequence[Span]) -> list[_Token]:

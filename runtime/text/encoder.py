@@ -1,14 +1,14 @@
-"""A prompt's embedding: what the UNet attends to."""
+"""CLIP's text model: a prompt's embedding, which a denoiser attends to."""
 
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..engines.protocol import Graph
 from ..errors import EngineError, SettingError
-from .chunks import Chunk
+from .chunks import Chunk, ClipText
 
 Array = NDArray[np.float32]
 
@@ -19,12 +19,13 @@ Layer = Callable[[Outputs, int | None], Array]
 
 
 class Encoder(Protocol):
-    """From chunks to what a UNet is given of them."""
+    """From texts to what a denoiser is told of them."""
 
-    def encode(self, chunks: Sequence[Chunk], clip_skip: int | None = None) -> Array: ...
+    def encode(self, text: Any, length: int, clip_skip: int | None = None) -> Mapping[str, Array]:
+        """The denoiser's inputs for a text padded to `length`, a row each, by their names.
 
-    def pooled(self, chunks: Sequence[Chunk]) -> Array | None:
-        """One vector for all the text, (1, width); None where the UNet asks for none."""
+        Raises SettingError where the model has fewer layers than clip_skip asks for.
+        """
         ...
 
 
@@ -36,16 +37,17 @@ class TextEncoder:
         self._layer = layer or _last
         self._outputs: dict[bytes, dict[str, Array]] = {}
 
-    def encode(self, chunks: Sequence[Chunk], clip_skip: int | None = None) -> Array:
-        """Embedding of a text's chunks side by side: float32, (1, chunks x max_length, width).
+    def encode(
+        self, text: ClipText, length: int, clip_skip: int | None = None
+    ) -> Mapping[str, Array]:
+        return {"encoder_hidden_states": self.embedding(text.padded(length), clip_skip)}
+
+    def embedding(self, chunks: Sequence[Chunk], clip_skip: int | None = None) -> Array:
+        """Of a text's chunks side by side: float32, (1, chunks x max_length, width).
 
         clip_skip: take the layer this many before the last; None or 0 is the last.
-        Raises SettingError where the model has fewer layers than clip_skip asks for.
         """
         return np.concatenate([self._chunk(chunk, clip_skip) for chunk in chunks], axis=1)
-
-    def pooled(self, chunks: Sequence[Chunk]) -> Array | None:
-        return None
 
     def outputs(self, chunk: Chunk) -> Outputs:
         """All that the graph gives for a chunk."""
@@ -62,7 +64,7 @@ class TextEncoder:
 def _weighted(embedding: Array, weights: NDArray[np.float64]) -> Array:
     """Rows times their weights, then all times one number that gives back the chunk's mean.
 
-    So webui does it: the UNet was trained on embeddings of one scale.
+    So webui does it: the denoiser was trained on embeddings of one scale.
     """
     weighted = embedding * weights[None, :, None]
     mean = weighted.mean()

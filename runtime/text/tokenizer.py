@@ -11,7 +11,7 @@ from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
 from ..adapters.inversion import Embedding, Words, teach
 from ..errors import BundleError
-from ..model.bundle import read_json
+from ..files import read_json
 
 # CLIP cuts text into contractions, runs of letters, single digits and runs of anything else
 # (Radford et al. 2021, the pattern of the reference implementation).

@@ -1,13 +1,13 @@
 """Stable Diffusion XL's prompt: two text encoders side by side, and a pooled vector."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from ..engines.protocol import Graph
 from ..errors import BundleError, EngineError, SettingError
-from .chunks import Chunk
+from .chunks import Chunk, ClipText
 from .encoder import Array, Outputs, TextEncoder
 from .tokenizer import ClipTokenizer
 
@@ -32,20 +32,20 @@ class XLTextEncoder:
         self._first = TextEncoder(first, penultimate) if first else None
         self._padded = padded
 
-    def encode(self, chunks: Sequence[Chunk], clip_skip: int | None = None) -> Array:
-        """Embedding: float32, (1, chunks x max_length, both widths added up).
+    def encode(
+        self, text: ClipText, length: int, clip_skip: int | None = None
+    ) -> Mapping[str, Array]:
+        """clip_skip: layers before the penultimate, which is the one that XL was trained on."""
+        chunks = text.padded(length)
+        embedding = self._second.embedding([self._padded(chunk) for chunk in chunks], clip_skip)
+        if self._first is not None:
+            first = self._first.embedding(chunks, clip_skip)
+            embedding = np.concatenate([first, embedding], axis=2)
+        return {"encoder_hidden_states": embedding, "text_embeds": self._pooled(chunks[0])}
 
-        clip_skip: layers before the penultimate, which is the one that XL was trained on.
-        Raises SettingError where one of the models has fewer layers than clip_skip asks for.
-        """
-        embedding = self._second.encode([self._padded(chunk) for chunk in chunks], clip_skip)
-        if self._first is None:
-            return embedding
-        return np.concatenate([self._first.encode(chunks, clip_skip), embedding], axis=2)
-
-    def pooled(self, chunks: Sequence[Chunk]) -> Array:
-        """The first chunk's, as in webui: it has the words that a prompt begins with."""
-        outputs = self._second.outputs(self._padded(chunks[0]))
+    def _pooled(self, chunk: Chunk) -> Array:
+        """The first chunk's vector, as in webui: it has the words that a prompt begins with."""
+        outputs = self._second.outputs(self._padded(chunk))
         if "text_embeds" not in outputs:
             raise EngineError("this model's text_encoder_2 gives no text_embeds; export it anew")
         return outputs["text_embeds"]

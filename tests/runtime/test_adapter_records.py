@@ -13,7 +13,7 @@ from PIL.PngImagePlugin import PngInfo
 import loras
 from pleinair.runtime.cli import main
 from pleinair.runtime.errors import PromptError
-from pleinair.runtime.images import infotext
+from pleinair.runtime.record import infotext
 from pleinair.runtime.text.networks import loras_named
 
 pytestmark = pytest.mark.usefixtures("compiled_once")

@@ -13,11 +13,11 @@ from pictures import hole, painting
 from pleinair.runtime import StableDiffusionPipeline
 from pleinair.runtime.cli import main
 from pleinair.runtime.errors import SettingError
-from pleinair.runtime.images import infotext, metadata
 from pleinair.runtime.model import catalog
 from pleinair.runtime.model.bundle import Bundle
 from pleinair.runtime.model.tiles import Tiles
 from pleinair.runtime.model.vae_tiling import VaeTiling
+from pleinair.runtime.record import infotext, metadata
 from pleinair.runtime.request import Settings
 
 pytestmark = pytest.mark.usefixtures("compiled_once")

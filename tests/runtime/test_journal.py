@@ -23,7 +23,7 @@ INPUTS = {"lines": ["boat"], "model": "tiny"}
 KILLED = """
 import os, signal, sys
 from pleinair.runtime.cli import journal, main, progress
-from pleinair.runtime.images import saving
+from pleinair.runtime.record import saving
 
 moment, times = sys.argv[1], int(sys.argv[2])
 

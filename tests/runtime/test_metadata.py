@@ -12,8 +12,8 @@ from PIL.PngImagePlugin import PngInfo
 
 from pleinair.runtime import schedulers
 from pleinair.runtime.errors import SettingError
-from pleinair.runtime.images import infotext, metadata
-from pleinair.runtime.images.saving import save
+from pleinair.runtime.record import infotext, metadata
+from pleinair.runtime.record.saving import save
 
 MADE: dict[str, Any] = {
     "prompt": "a red apple 蓝色, 🍎\nNegative prompt: of a prankster\nSteps: 1, a: 2, b: 3",

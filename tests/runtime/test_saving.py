@@ -9,7 +9,7 @@ from PIL import Image
 
 from pleinair.runtime.errors import SettingError
 from pleinair.runtime.images.grid import grid
-from pleinair.runtime.images.saving import save, save_numbered, sweep
+from pleinair.runtime.record.saving import save, save_numbered, sweep
 
 RED = Image.new("RGB", (8, 8), "red")
 
@@ -62,7 +62,7 @@ def test_numbers_go_on_after_the_highest(tmp_path: Path) -> None:
 def test_a_number_taken_meanwhile_is_passed_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pleinair.runtime.images import saving
+    from pleinair.runtime.record import saving
 
     publish = saving._publish
 

@@ -5,37 +5,34 @@ from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from PIL import Image
-
 from ..pipeline import StableDiffusionPipeline
+from ..plan import ENLARGING_GUIDANCE, ENLARGING_STRENGTH, Plan
 from ..schedulers.catalog import NAMED, SOLVERS
-from . import enlarging
 from .adapters import embedding_record, lora_record
-from .arguments import BETAS, given, picture_input
+from .arguments import BETAS, given
 from .picture import Picture
-from .repeat import bundle_digest
+
+_ENLARGING = {
+    "enlarge_strength": ENLARGING_STRENGTH,
+    "enlarge_guidance_scale": ENLARGING_GUIDANCE,
+}
 
 
-def record(
-    pipe: StableDiffusionPipeline,
-    options: argparse.Namespace,
-    picture: Picture,
-    image: Image.Image | None,
+def description(
+    pipe: StableDiffusionPipeline, options: argparse.Namespace, picture: Picture, plan: Plan
 ) -> dict[str, Any]:
-    """The settings of a picture painted, the defaults by their values; image None was withheld."""
-    defaults, bundle = pipe.defaults, pipe.bundle
-    size = {}
-    # What is kept of a picture brings its own size back, which may be none to paint at.
-    kept = options.keep_unmasked or enlarging.is_enough(picture.settings, picture_input(options))
-    if image and not kept:
-        scale = picture.settings.get("enlarge", 1)
-        size = {"width": round(image.width / scale), "height": round(image.height / scale)}
+    """The settings of a picture that is painted, the defaults by their values."""
+    settings, bundle = plan.settings, pipe.bundle
+    size = {"width": settings.width, "height": settings.height}
+    # What is kept of a picture brings its size back, which may be none to paint at.
+    kept = plan.original is not None and plan.original.keep_unmasked
+    recommended = pipe.family.recommended
     filled = {
-        **size,
-        **(enlarging.DEFAULTS if "enlarge" in picture.settings else {}),
-        "num_inference_steps": defaults.steps,
-        "guidance_scale": defaults.guidance_scale,
-        "scheduler": defaults.scheduler or _named(bundle.scheduler),
+        **({} if kept or plan.enlargement else size),
+        **(_ENLARGING if "enlarge" in picture.settings else {}),
+        "num_inference_steps": recommended.steps,
+        "guidance_scale": recommended.guidance_scale,
+        "scheduler": recommended.scheduler or _named(bundle.scheduler),
         "profile": pipe.profile.name,
         **pipe.profile.settings,
     }
@@ -49,19 +46,19 @@ def record(
         "engine": pipe.engine.name,
         "device": pipe.engine.device,
         "model": bundle.name,
-        "model_digest": bundle_digest(bundle) or None,
+        "model_digest": bundle.digest or None,
         "solver": bundle.scheduler.get("_class_name"),
         "version": f"Pleinair {_version()}",
     }
-    said = {**filled, **picture.settings, **around}
-    return {name: value for name, value in said.items() if value is not None}
+    everything = {**filled, **picture.settings, **around}
+    return {name: value for name, value in everything.items() if value is not None}
 
 
 def _named(config: Mapping[str, Any]) -> str | None:
     """The short name of a model's own scheduler, where one stands for just its options."""
     for name, (solver, options) in NAMED.items():
-        own = SOLVERS.get(str(config.get("_class_name"))) is solver
-        if own and all(config.get(key, False) == value for key, value in options.items()):
+        same = SOLVERS.get(str(config.get("_class_name"))) is solver
+        if same and all(config.get(key, False) == value for key, value in options.items()):
             return name
     return None
 

@@ -20,66 +20,22 @@ from typing import Any
 from PIL import ExifTags, Image
 from PIL.PngImagePlugin import PngInfo
 
-from .. import schedulers
-from ..denoise.feature_cache import GUIDANCES, SCHEDULES
 from ..errors import SettingError
-from ..model.vae_tiling import WHEN
-from ..request import DECODERS
-from ..speed.profiles import PROFILES
-from ..text import LONG_PROMPTS, SYNTAXES
+from ..families import GROUPS
+from ..options.groups import PROFILES, Opening
+from ..options.option import Option, declared
 from . import infotext
-from .fitting import WAYS
 
-# What a picture's file may say, and of which type it is: the names of the pipeline's arguments,
-# then what stands around the call. A new option is repeatable once it is listed here.
+# What a picture's file may say, and of which type it is: the options that are recorded, by the
+# names of a call's arguments, then what stands around the call.
+_OPTIONS: Mapping[str, Option] = {
+    name: one
+    for group in (*GROUPS, Opening)
+    for name, one in declared(group).items()
+    if one.recorded
+}
 TYPES: Mapping[str, type] = {
-    "prompt": str,
-    "negative_prompt": str,
-    "width": int,
-    "height": int,
-    "num_inference_steps": int,
-    "guidance_scale": float,
-    "scheduler": str,
-    "eta": float,
-    "clip_skip": int,
-    "original_size": str,
-    "crops_coords_top_left": str,
-    "target_size": str,
-    "aesthetic_score": float,
-    "negative_aesthetic_score": float,
-    "syntax": str,
-    "long_prompt": str,
-    "seed": int,
-    "strength": float,
-    "image_guidance_scale": float,
-    "resize": str,
-    "mask_blur": float,
-    "controlnet_conditioning_scale": float,
-    "control_guidance_start": float,
-    "control_guidance_end": float,
-    "noise_level": int,
-    "tile": int,
-    "tile_overlap": int,
-    "vae_tiling": str,
-    "enlarge": float,
-    "enlarge_strength": float,
-    "enlarge_guidance_scale": float,
-    "variation_seed": int,
-    "variation_strength": float,
-    "noise_seed": int,
-    "beta_start": float,
-    "beta_end": float,
-    "beta_schedule": str,
-    "vae": str,
-    "profile": str,
-    "guidance_start": float,
-    "guidance_stop": float,
-    "guidance_similarity": float,
-    "cache_interval": int,
-    "cache_branch": int,
-    "cache_schedule": str,
-    "cache_order": int,
-    "cache_guidance": str,
+    **{name: one.type for name, one in _OPTIONS.items()},
     "loras": list,
     "embeddings": list,
     "watermark": str,
@@ -92,16 +48,9 @@ TYPES: Mapping[str, type] = {
     "version": str,
 }
 _CHOICES: Mapping[str, Callable[[], Sequence[str]]] = {
-    "scheduler": schedulers.names,
+    **{name: one.choices for name, one in _OPTIONS.items() if one.choices is not None},
+    "profile": lambda: PROFILES,
     "precision": lambda: ("full", "autocast"),
-    "resize": lambda: WAYS,
-    "vae_tiling": lambda: WHEN,
-    "syntax": lambda: SYNTAXES,
-    "long_prompt": lambda: LONG_PROMPTS,
-    "vae": lambda: DECODERS,
-    "profile": lambda: tuple(PROFILES),
-    "cache_schedule": lambda: tuple(SCHEDULES),
-    "cache_guidance": lambda: GUIDANCES,
 }
 # What an entry of a list must say, and what it may.
 _ENTRIES: Mapping[str, tuple[Mapping[str, type], Mapping[str, type]]] = {
@@ -110,7 +59,7 @@ _ENTRIES: Mapping[str, tuple[Mapping[str, type], Mapping[str, type]]] = {
 }
 _MOST_ENTRIES = 100
 # No picture is painted larger in one go; a file that says so would only exhaust the memory.
-_LIMITS = {"width": 4096, "height": 4096, "tile": 4096}
+_LARGEST_SIDE = 4096
 
 _TEXT_KEY = "parameters"
 _JSON_KEY = "pleinair"
@@ -190,7 +139,7 @@ def _texts(path: Path) -> dict[str, str]:
     try:
         with _quiet(), Image.open(path, formats=("PNG", "JPEG", "WEBP")) as image:
             texts = {**_exif_texts(image.getexif()), **_strings(image.info)}
-            if image.format == "PNG" and not texts and max(image.size) <= _LIMITS["width"]:
+            if image.format == "PNG" and not texts and max(image.size) <= _LARGEST_SIDE:
                 image.load()  # some programs write their texts after the pixels
                 texts.update(_strings(image.info))
     except Exception as error:  # a file made to harm can raise anything in a decoder
@@ -327,7 +276,8 @@ def _usable(name: str, value: object, kind: type) -> bool:
         return "\0" not in value and value == _encodable(value)
     if isinstance(value, float):
         return math.isfinite(value)
-    return not (name in _LIMITS and isinstance(value, int) and not 0 < value <= _LIMITS[name])
+    most = _OPTIONS[name].most if name in _OPTIONS else None
+    return most is None or (isinstance(value, int) and 0 < value <= most)
 
 
 def _entry(name: str, entry: object) -> bool:

@@ -1,0 +1,48 @@
+"""What the denoiser is told, branch by branch and step by step."""
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array: TypeAlias = NDArray[np.float32]
+Inputs: TypeAlias = Mapping[str, Array]
+"""Name of an input of the denoiser -> its value, of one row."""
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """What the branches are told in one step.
+
+    branches: branch -> inputs; all branches have the same inputs, of the same shapes.
+    key: another one whenever they change in the course of a picture.
+    """
+
+    branches: Mapping[str, Inputs]
+    key: Hashable = 0
+
+    def batch(self, branches: Sequence[str]) -> dict[str, Array]:
+        """The inputs for a batch of these branches, a row each."""
+        rows = [self.branches[branch] for branch in branches]
+        return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+
+    def shapes(self, branches: Sequence[str]) -> dict[str, tuple[int, ...]]:
+        """Of those inputs."""
+        return {name: value.shape for name, value in self.batch(branches).items()}
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The conditionings of a picture: prompts may change while it is painted.
+
+    each: the different ones. order: for each step the number of its one.
+    """
+
+    each: Sequence[Conditioning]
+    order: Sequence[int]
+
+    def at(self, step: int) -> Conditioning:
+        """That of a step, counted from 0 over all steps that were asked for."""
+        return self.each[self.order[step]]

@@ -1,0 +1,252 @@
+"""What a kind of model has to say for itself; everything else in the house asks here."""
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from .. import schedulers
+from ..adapters.inversion import Embedding, Words
+from ..denoise.guidance import Guidance, classifier_free
+from ..denoise.inpainting import BlendedInpainting
+from ..denoise.posterior import Posterior
+from ..denoise.start import Blank, FromPicture, Origin
+from ..engines.protocol import Graph, Shapes
+from ..errors import BundleError
+from ..images.original import Canvas, Original
+from ..model import catalog
+from ..model.bundle import Bundle
+from ..model.catalog import Recommended
+from ..model.controlnet import ControlNet
+from ..model.footprint import Working, level_width
+from ..model.latent_space import LatentSpace, side
+from ..options.groups import Picture
+from ..schedulers import Scheduler
+from ..text.encoder import Encoder
+from .settings import Settings
+
+Array: TypeAlias = NDArray[np.float32]
+Compiled: TypeAlias = Callable[[str, Shapes], Graph]
+"""Gives a part's graph for the shapes of its inputs."""
+Encode: TypeAlias = Callable[[Array], Posterior]
+"""Puts pixels through the VAE's encoder."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoOptions:
+    """A family without options of its own."""
+
+
+class Family(ABC):
+    """A kind of model, opened from a folder.
+
+    name: as people call it.
+    class_names: diffusers' pipelines that are of this kind.
+    denoiser: the part that denoises; sample, timestep: what its inputs of those are called.
+    options: a dataclass of the family's own options: see `options.option`.
+    task: what it does, as a message says it; "text" paints from text alone.
+    adaptable: whether LoRA files can change it.
+    cuts: places that its denoiser can be cut at for cached features; None where a folder does not
+        say, 0 for what has none.
+    """
+
+    name: ClassVar[str]
+    class_names: ClassVar[tuple[str, ...]]
+    denoiser: ClassVar[str] = "unet"
+    sample: ClassVar[str] = "sample"
+    timestep: ClassVar[str] = "timestep"
+    options: ClassVar[type] = NoOptions
+    task: ClassVar[str] = "text"
+    adaptable: ClassVar[bool] = True
+
+    cuts: int | None = 0
+    zero_negative: bool = False
+    """Whether no negative prompt is told as zeros instead of the empty text."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        """Raises BundleError where parts are missing or do not fit each other."""
+        self.bundle = bundle
+        bundle.require((*self.text_encoders, self.denoiser, "vae_decoder"))
+        self.config = bundle.config(self.denoiser)
+        self.vae_config = bundle.config("vae_decoder")
+        self.decoder_spaces = {
+            "vae_decoder": self._space(self.vae_config),
+            "vae_decoder_tiny": LatentSpace.of(
+                {"scaling_factor": 1.0, **bundle.config("vae_decoder_tiny")}
+            ),
+        }
+        self.space = self._space({**self.vae_config, **bundle.config("vae_encoder")})
+        self.check()
+
+    @classmethod
+    def named(cls, index: Mapping[str, Any]) -> bool:
+        """Whether a model_index.json is of a pipeline of this kind, by whichever program."""
+        name = re.sub("^(OV|ORT|Onnx)", "", str(index.get("_class_name", "")))
+        return name in cls.class_names
+
+    @classmethod
+    def fits(cls, bundle: Bundle) -> bool:
+        """Whether a folder of such a name is of this kind: names are shared by several."""
+        return in_channels(bundle, cls.denoiser) in cls.channels(latent_channels(bundle))
+
+    @classmethod
+    def channels(cls, latents: int) -> tuple[int, ...]:
+        """Channels that a denoiser of this kind may take, for latents of so many."""
+        return (latents,)
+
+    # The model on disk.
+
+    @property
+    @abstractmethod
+    def text_encoders(self) -> tuple[str, ...]:
+        """The parts that read a prompt, in the order in which they are loaded."""
+
+    @property
+    def tokenizers(self) -> tuple[str, ...]:
+        """The folder of each text encoder's tokenizer."""
+        return tuple(part.replace("text_encoder", "tokenizer") for part in self.text_encoders)
+
+    def check(self) -> None:  # noqa: B027 (most have nothing to check)
+        """Raise BundleError where the folder's parts do not fit each other."""
+
+    def _space(self, config: Mapping[str, Any]) -> LatentSpace:
+        return LatentSpace.of(config)
+
+    @property
+    def in_channels(self) -> int:
+        """Channels that the denoiser sees: of the latents, and of what stands beside them."""
+        return in_channels(self.bundle, self.denoiser)
+
+    @property
+    def size(self) -> int:
+        """The side of the pictures that the model was trained on, in pixels."""
+        return side(self.config.get("sample_size", 64)) * self.space.factor
+
+    @property
+    def recommended(self) -> Recommended:
+        """What the model is painted with where nobody says how.
+
+        As its folder says, else the catalog, else as models of its kind are.
+        """
+        usual = Recommended(self.size, **self.usual)
+        return catalog.recommended(self.bundle, usual)
+
+    @property
+    def usual(self) -> dict[str, Any]:
+        """Steps, guidance scale and scheduler of a model that nobody has described."""
+        return {"steps": 20, "guidance_scale": 7.5, "scheduler": None}
+
+    @abstractmethod
+    def denoiser_inputs(self, rows: int, width: int, height: int) -> Shapes:
+        """Shapes of the denoiser's inputs but for the timestep, for pictures of that size."""
+
+    def working(self, part: str, shapes: Shapes) -> Working:
+        """What a part's graph holds while it computes, for these shapes of its inputs."""
+        if part == "vae_encoder":
+            pixels = cells(shapes["sample"])
+            return Working("vae", pixels * level_width(self.vae_config, 0, 128))
+        if part.startswith("vae_decoder"):
+            pixels = cells(shapes["latent_sample"]) * self.space.factor**2
+            tiny = part == "vae_decoder_tiny"
+            return Working("vae", pixels * (64 if tiny else level_width(self.vae_config, 1, 256)))
+        return Working()
+
+    # What is asked of it.
+
+    @property
+    def multiple(self) -> int:
+        """Width and height are multiples of it, in pixels."""
+        return max(8, self.space.factor)
+
+    @property
+    def upscales(self) -> int:
+        """How many times as large as the picture that it starts from it paints."""
+        return 1
+
+    def check_call(self, picture: Picture, options: Any) -> None:  # noqa: B027
+        """Raise SettingError where a picture is missing or of no use, or an option out of range."""
+
+    def check_controlnet(self, net: ControlNet) -> None:
+        """Raise BundleError where a ControlNet is of no use to this model."""
+        raise BundleError(f"{self.bundle.name} is {self.name}, which no ControlNet here is for")
+
+    def guidance(self, scale: float, options: Any) -> Guidance:
+        """How branches are combined at a guidance scale; SettingError where it is none."""
+        return classifier_free(scale)
+
+    def scheduler(self, settings: Settings) -> Scheduler:
+        """A fresh scheduler for one picture, its timesteps set; SchedulerError where it cannot."""
+        config = {**self.bundle.scheduler, "eta": settings.eta}  # read by those that have one
+        made = schedulers.from_config(config, name=settings.scheduler)
+        made.set_timesteps(settings.steps)
+        return made
+
+    def draws_all_steps(self, scheduler: str | None, picture: Picture) -> bool:
+        """Whether from a picture it takes all steps, near the end, instead of the last ones."""
+        return False
+
+    def canvas(self, original: Original, width: int, height: int) -> Canvas:
+        """The picture to start from, as the model takes it."""
+        return original.canvas((width, height), self.space.factor)
+
+    def example_pictures(self, size: int) -> dict[str, Image.Image]:
+        """Arguments of a call without which the model paints nothing, for measurements."""
+        return {}
+
+    # What is computed.
+
+    @abstractmethod
+    def teach(self, embeddings: Sequence[Embedding]) -> Words:
+        """Let the tokenizer know the words of textual inversion; AdapterError where it cannot."""
+
+    @abstractmethod
+    def read(self, text: str, *, syntax: str, long_prompt: str) -> Any:
+        """A text as the encoder takes it (see `text.prompt.Text`); raises PromptError."""
+
+    def check_clip_skip(self, clip_skip: int | None) -> None:  # noqa: B027
+        """Raise SettingError where the text encoders are known to have too few layers for it."""
+
+    @abstractmethod
+    def encoder(self, compiled: Compiled) -> Encoder:
+        """What encodes prompts, of the graphs of the text encoders."""
+
+    def told(self, settings: Settings, branch: str) -> dict[str, Array]:
+        """What a branch is told beside its text, the same in all steps, a row each."""
+        return {}
+
+    def origin(self, settings: Settings, encode: Encode) -> Origin:
+        """What the images of a call begin with; a picture is encoded once for all of them."""
+        canvas, steps, strength = settings.canvas, settings.steps, settings.strength
+        if canvas is None:
+            return Blank(self.space.shape(settings.width, settings.height))
+        if canvas.mask is None:
+            return FromPicture(encode(canvas.pixels), steps, strength)
+        mask = canvas.latent_mask(self.space.factor)
+        return BlendedInpainting(encode(canvas.pixels), mask, steps, strength)
+
+    skips_steps: ClassVar[bool] = True
+    """Whether a picture to start from takes the last steps alone: strength says how many."""
+
+    @property
+    def encodes_pictures(self) -> bool:
+        """Whether a picture to start from goes through the VAE's encoder."""
+        return True
+
+
+def latent_channels(bundle: Bundle) -> int:
+    return LatentSpace.of(bundle.config("vae_decoder")).channels
+
+
+def in_channels(bundle: Bundle, denoiser: str) -> int:
+    """Channels that a folder's denoiser takes; the latents' where it does not say."""
+    return int(bundle.config(denoiser).get("in_channels", latent_channels(bundle)))
+
+
+def cells(shape: Sequence[int]) -> int:
+    """Rows of the batch times cells of each."""
+    return int(np.prod((shape[0], *shape[2:])))

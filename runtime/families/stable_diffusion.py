@@ -1,0 +1,227 @@
+"""Stable Diffusion 1 and 2 [Rombach et al. 2022], latent consistency models and inpainting UNets.
+
+Also what its relatives share with it: a UNet that attends to a prompt, and knows the timestep.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from PIL import Image
+
+from ..adapters.inversion import Embedding, Words
+from ..denoise.guidance import Guidance, checked, classifier_free, scale_embedding
+from ..denoise.inpainting import TrainedInpainting
+from ..denoise.start import Origin
+from ..engines.protocol import Shapes
+from ..errors import BundleError, SettingError
+from ..images.preview import LatentColours, signed
+from ..model.bundle import Bundle
+from ..model.controlnet import ControlNet
+from ..model.footprint import Working, largest_attention, level_width
+from ..model.latent_space import LatentSpace
+from ..options.groups import Picture
+from ..schedulers import Scheduler
+from ..schedulers.lcm import LCM
+from ..text import chunks
+from ..text.encoder import Encoder, TextEncoder
+from ..text.tokenizer import ClipTokenizer
+from .family import Array, Compiled, Encode, Family, cells
+from .settings import Settings
+
+# By the scale of the VAE, fitted to what it paints.
+_COLOURS: Mapping[float, LatentColours] = {
+    0.18215: signed(
+        [
+            [0.3512, 0.2297, 0.3227],
+            [0.3250, 0.4974, 0.2350],
+            [-0.2829, 0.1762, 0.2721],
+            [-0.2120, -0.2616, -0.7177],
+        ],
+        [0, 0, 0],
+    )
+}
+_GREY = (128, 128, 128)
+
+
+class UNetFamily(Family):
+    """A UNet that attends to what CLIP's text model makes of a prompt."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        super().__init__(bundle)
+        self.tokenizer = ClipTokenizer(bundle.tokenizer(self.tokenizers[0]))
+
+    @property
+    def text_encoders(self) -> tuple[str, ...]:
+        return ("text_encoder",)
+
+    def _space(self, config: Mapping[str, Any]) -> LatentSpace:
+        return LatentSpace.of(config).coloured(_COLOURS)
+
+    def check(self) -> None:
+        if self.config and (self.config.get("num_class_embeds") is not None) != self.labelled:
+            raise BundleError(
+                f"{self.bundle.path / 'unet'}: takes {'no ' if self.labelled else ''}noise level "
+                "(num_class_embeds), which is what upscalers do, and only they; take all parts "
+                "from one model"
+            )
+        texts = [self.bundle.config(part) for part in self.text_encoders]
+        widths = [text["hidden_size"] for text in texts if "hidden_size" in text]
+        width, wanted = sum(widths), self.config.get("cross_attention_dim")
+        if wanted is not None and len(widths) == len(texts) and wanted != width:
+            raise BundleError(
+                f"{self.bundle.path}: mismatched parts: the UNet attends to {wanted} values a "
+                f"token, the text encoder gives {width}; take all parts from one model"
+            )
+
+    labelled: ClassVar[bool] = False
+    """Whether the UNet is told a noise level by its number."""
+
+    @property
+    def cuts(self) -> int | None:  # type: ignore[override]
+        """Skip connections: one of conv_in, one of each layer, one of each downsampler."""
+        if not {"block_out_channels", "layers_per_block"} <= self.config.keys():
+            return None
+        levels, layers = len(self.config["block_out_channels"]), self.config["layers_per_block"]
+        return levels + (layers * levels if isinstance(layers, int) else sum(layers))
+
+    @property
+    def guidance_width(self) -> int | None:
+        """Values in which the UNet is told its guidance scale; None for those that compare."""
+        width: int | None = self.config.get("time_cond_proj_dim")
+        return width
+
+    @property
+    def usual(self) -> dict[str, Any]:
+        # diffusers' pipeline of latent consistency models; others with LCM's solver have an
+        # LCM-LoRA merged into them, and guidance with it.
+        if self.guidance_width is not None:
+            return {"steps": 4, "guidance_scale": 8.5, "scheduler": "lcm"}
+        if self.bundle.scheduler.get("_class_name") == "LCMScheduler":
+            return {"steps": 4, "guidance_scale": 1.0, "scheduler": "lcm"}
+        return super().usual
+
+    def denoiser_inputs(self, rows: int, width: int, height: int) -> Shapes:
+        _, _, *cells = self.space.shape(width, height)
+        shapes: dict[str, Sequence[int]] = {
+            "sample": (rows, self.in_channels, *cells),
+            "encoder_hidden_states": (
+                rows,
+                self.tokenizer.max_length,
+                self.config["cross_attention_dim"],
+            ),
+        }
+        if self.guidance_width is not None:
+            shapes["timestep_cond"] = (rows, self.guidance_width)
+        return shapes
+
+    def working(self, part: str, shapes: Shapes) -> Working:
+        if not part.startswith(("unet", "controlnet")):
+            return super().working(part, shapes)
+        sample = shapes["sample"]
+        values = cells(sample) * level_width(self.config, 0, 320)
+        return Working("denoiser", values, largest_attention(self.config, sample))
+
+    def check_controlnet(self, net: ControlNet) -> None:
+        net.check_fits(self.config, self.space.channels, self.bundle.name)
+
+    def guidance(self, scale: float, options: Any) -> Guidance:
+        if self.guidance_width is None:
+            return classifier_free(scale)
+        checked(scale, "guidance_scale")
+        return Guidance()  # it was distilled into the UNet, which is told the scale
+
+    def scheduler(self, settings: Settings) -> Scheduler:
+        made = super().scheduler(settings)
+        if isinstance(made, LCM):
+            made.set_timesteps(settings.steps, settings.drawn_from)
+        return made
+
+    def teach(self, embeddings: Sequence[Embedding]) -> Words:
+        return self.tokenizer.learn(embeddings)
+
+    def read(self, text: str, *, syntax: str, long_prompt: str) -> chunks.ClipText:
+        return chunks.read(self.tokenizer, text, syntax=syntax, long_prompt=long_prompt)
+
+    def check_clip_skip(self, clip_skip: int | None) -> None:
+        configs = map(self.bundle.config, self.text_encoders)
+        depths = [config.get("num_hidden_layers") for config in configs]
+        layers = [depth for depth in depths if isinstance(depth, int)]
+        if clip_skip is None or not layers:
+            return
+        most = max(min(layers) - self.layers_left, 0)
+        if not isinstance(clip_skip, int) or not 0 <= clip_skip <= most:
+            raise SettingError(f"clip_skip is {clip_skip}; this model takes 0 to {most}")
+
+    layers_left: ClassVar[int] = 1
+    """Layers of the text encoder that no clip_skip can leave out."""
+
+    def encoder(self, compiled: Compiled) -> Encoder:
+        return TextEncoder(compiled("text_encoder", self.token_shapes))
+
+    @property
+    def token_shapes(self) -> Shapes:
+        """Of a text encoder's input."""
+        return {"input_ids": (1, self.tokenizer.max_length)}
+
+    def told(self, settings: Settings, branch: str) -> dict[str, Array]:
+        if self.guidance_width is None:
+            return {}
+        return {"timestep_cond": scale_embedding(settings.guidance_scale, self.guidance_width)}
+
+
+class StableDiffusion(UNetFamily):
+    """Versions 1 and 2; with a UNet of 9 channels they are made for inpainting."""
+
+    name = "Stable Diffusion"
+    class_names: ClassVar[tuple[str, ...]] = (
+        "StableDiffusionPipeline",
+        "StableDiffusionImg2ImgPipeline",
+        "StableDiffusionInpaintPipeline",
+        "StableDiffusionInpaintLegacyPipeline",
+        "LatentConsistencyModelPipeline",
+        "LatentConsistencyModelImg2ImgPipeline",
+    )
+
+    @classmethod
+    def channels(cls, latents: int) -> tuple[int, ...]:
+        return (latents, 2 * latents + 1)
+
+    @property
+    def inpaints(self) -> bool:
+        """Whether the UNet sees a mask and what is around it, beside the latents."""
+        return self.in_channels == 2 * self.space.channels + 1
+
+    @property
+    def task(self) -> str:  # type: ignore[override]
+        return "inpainting" if self.inpaints else "text"
+
+    def check_call(self, picture: Picture, options: Any) -> None:
+        if self.inpaints and picture.mask_image is None:
+            raise SettingError(
+                f"{self.bundle.name} is a model for inpainting: give image, and mask_image, "
+                "which is white where the picture is to be painted anew"
+            )
+
+    def draws_all_steps(self, scheduler: str | None, picture: Picture) -> bool:
+        """Latent consistency models do, by a pipeline of their own in diffusers."""
+        if self.guidance_width is None or picture.image is None or picture.mask_image is not None:
+            return False
+        named = self.bundle.scheduler.get("_class_name") == "LCMScheduler"
+        return scheduler == "lcm" or (scheduler is None and named)
+
+    def example_pictures(self, size: int) -> dict[str, Image.Image]:
+        if not self.inpaints:
+            return {}
+        return {
+            "image": Image.new("RGB", (size, size), _GREY),
+            "mask_image": Image.new("L", (size, size), 255),
+        }
+
+    def origin(self, settings: Settings, encode: Encode) -> Origin:
+        canvas = settings.canvas
+        if not self.inpaints or canvas is None:
+            return super().origin(settings, encode)
+        picture = encode(canvas.pixels) if settings.strength < 1 else None
+        mask = canvas.latent_mask(self.space.factor)
+        masked = encode(canvas.masked_pixels)
+        return TrainedInpainting(picture, masked, mask, settings.steps, settings.strength)

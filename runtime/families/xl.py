@@ -1,0 +1,188 @@
+"""Stable Diffusion XL and its refiner [Podell et al. 2023]."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from ..denoise.guidance import CONDITIONAL
+from ..engines.protocol import Shapes
+from ..errors import SettingError
+from ..images.preview import signed
+from ..model.bundle import Bundle
+from ..model.latent_space import LatentSpace
+from ..options.groups import Picture
+from ..options.option import option
+from ..text.encoder import Encoder
+from ..text.tokenizer import ClipTokenizer
+from ..text.xl import XLTextEncoder, repadding
+from .family import Array, Compiled
+from .settings import Settings
+from .stable_diffusion import StableDiffusion
+
+Pair: TypeAlias = tuple[int, int]
+
+_COLOURS = {
+    0.13025: signed(
+        [
+            [0.3651, 0.4232, 0.4341],
+            [-0.2533, -0.0042, 0.1068],
+            [0.1076, 0.1111, -0.0362],
+            [-0.3165, -0.2492, -0.2188],
+        ],
+        [0.1084, -0.0175, -0.0011],
+    )
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SizeConditioning:
+    """What the UNet is told of sizes, or of a score, by diffusers' names.
+
+    In training it was told of each picture how large it had been, where it was cut and how large it
+    then was, so that small and cut pictures could be learnt from without being imitated. Sizes are
+    (height, width), positions (top, left), in pixels, or texts, "768x1024". None is the size
+    painted at, the corner (0, 0), and for a negative one what the other is. Scores are the
+    refiner's alone, where they stand in place of target_size.
+    """
+
+    original_size: str | Pair | None = option(
+        "--original-size",
+        metavar="HEIGHTxWIDTH",
+        help="Stable Diffusion XL: paint as from a picture that was so large (default: as painted)",
+    )
+    crops_coords_top_left: str | Pair | None = option(
+        "--crops-coords-top-left",
+        metavar="TOPxLEFT",
+        help="and that was cut there (default: 0x0)",
+    )
+    target_size: str | Pair | None = option(
+        "--target-size", metavar="HEIGHTxWIDTH", help="and then so large (default: as painted)"
+    )
+    negative_original_size: str | Pair | None = option(recorded=False)
+    negative_crops_coords_top_left: str | Pair | None = option(recorded=False)
+    negative_target_size: str | Pair | None = option(recorded=False)
+    aesthetic_score: float | None = option(
+        "--aesthetic-score",
+        metavar="X",
+        help="XL's refiner: how well the picture is liked (default: 6)",
+    )
+    negative_aesthetic_score: float | None = option(
+        "--negative-aesthetic-score",
+        metavar="X",
+        help="and what it is steered away from (default: 2.5)",
+    )
+
+
+_SCORES = {"aesthetic_score": 6.0, "negative_aesthetic_score": 2.5}
+
+
+class StableDiffusionXL(StableDiffusion):
+    """Two text encoders, a pooled prompt, and sizes; the refiner has the second encoder alone."""
+
+    name = "Stable Diffusion XL"
+    class_names = (
+        "StableDiffusionXLPipeline",
+        "StableDiffusionXLImg2ImgPipeline",
+        "StableDiffusionXLInpaintPipeline",
+    )
+    options = SizeConditioning
+    layers_left = 2
+
+    def __init__(self, bundle: Bundle) -> None:
+        super().__init__(bundle)
+        self.zero_negative = bool(bundle.index.get("force_zeros_for_empty_prompt", True))
+        second = None if self.refines else ClipTokenizer(bundle.tokenizer("tokenizer_2"))
+        self._repadding = repadding(self.tokenizer, second) if second else None
+
+    @property
+    def refines(self) -> bool:
+        """Whether it has the second text encoder alone, as the refiner."""
+        return self.bundle.index.get("text_encoder") in (None, [None, None])
+
+    @property
+    def scores(self) -> bool:
+        """Whether the UNet is told a score instead of the size it paints at."""
+        return bool(self.bundle.index.get("requires_aesthetics_score", False))
+
+    @property
+    def text_encoders(self) -> tuple[str, ...]:
+        return ("text_encoder_2",) if self.refines else ("text_encoder", "text_encoder_2")
+
+    def _space(self, config: Mapping[str, Any]) -> LatentSpace:
+        return LatentSpace.of(config).coloured(_COLOURS)
+
+    def denoiser_inputs(self, rows: int, width: int, height: int) -> Shapes:
+        pooled = self.bundle.config("text_encoder_2")["projection_dim"]
+        shapes = super().denoiser_inputs(rows, width, height)
+        return {**shapes, "text_embeds": (rows, pooled), "time_ids": (rows, 5 + (not self.scores))}
+
+    def check_call(self, picture: Picture, options: SizeConditioning) -> None:
+        super().check_call(picture, options)
+        for name, value in vars(options).items():
+            if value is None:
+                continue
+            about_score = "aesthetic_score" in name
+            if self.scores != about_score and ("target" in name or about_score):
+                other = "is for XL's refiner" if about_score else "is not what XL's refiner is told"
+                raise SettingError(f"{name} {other}; leave it out for {self.bundle.name}")
+            _score(name, value) if about_score else _pair(name, value)
+
+    def encoder(self, compiled: Compiled) -> Encoder:
+        second = compiled("text_encoder_2", self.token_shapes)
+        if self._repadding is None:
+            return XLTextEncoder(second)
+        first = compiled("text_encoder", self.token_shapes)
+        return XLTextEncoder(second, first, self._repadding)
+
+    def told(self, settings: Settings, branch: str) -> dict[str, Array]:
+        ids = self._time_ids(settings, negative=branch != CONDITIONAL)
+        return {**super().told(settings, branch), "time_ids": np.array([ids], np.float32)}
+
+    def _time_ids(self, settings: Settings, negative: bool) -> list[float]:
+        """Six numbers, for the refiner five."""
+        size = (settings.height, settings.width)
+        usual: dict[str, Pair] = {
+            "original_size": size,
+            "crops_coords_top_left": (0, 0),
+            "target_size": size,
+        }
+        ids: list[float] = []
+        for name, otherwise in usual.items():
+            if name == "target_size" and self.scores:
+                ids.append(_asked_score(settings.options, negative))
+            else:
+                ids += _asked_pair(settings.options, name, negative) or otherwise
+        return ids
+
+
+def _asked_pair(options: SizeConditioning, name: str, negative: bool) -> Pair | None:
+    for asked in (f"negative_{name}",) * negative + (name,):
+        if (value := getattr(options, asked)) is not None:
+            return _pair(asked, value)
+    return None
+
+
+def _asked_score(options: SizeConditioning, negative: bool) -> float:
+    name = "negative_aesthetic_score" if negative else "aesthetic_score"
+    asked = getattr(options, name)
+    return _SCORES[name] if asked is None else float(asked)
+
+
+def _pair(name: str, value: Any) -> Pair:
+    try:
+        first, second = value.lower().split("x") if isinstance(value, str) else value
+        return int(first), int(second)
+    except (TypeError, ValueError):
+        raise SettingError(
+            f"{name} is {value!r}; give two whole numbers of pixels, of a size the height first: "
+            "(768, 1024), or 768x1024"
+        ) from None
+
+
+def _score(name: str, value: Any) -> float:
+    if not math.isfinite(value):
+        raise SettingError(f"{name} is {value}; give a number like 6")
+    return float(value)

@@ -1,0 +1,78 @@
+"""The parts of an opened model: their graphs, compiled when they are asked for."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..engines.protocol import Engine, Graph, Renamed, Shapes
+from ..engines.shelf import Shelf, Together
+from ..graphs.changes import Changes
+from ..graphs.cut import Cut
+from ..graphs.edit import Edit
+from ..graphs.weights import ChangedWeights
+from .footprint import Working, footprint, weights
+
+
+@dataclass
+class Parts:
+    """Graphs by the names of their parts.
+
+    files: part -> its graph, in the engine's format.
+    input_names: part -> our input name -> the graph's own, where they differ.
+    changes: part -> what LoRA and embedding files make of its weights.
+    working: what a part holds while it computes, for shapes of its inputs.
+    cuts: places that the denoiser can be cut at, for the share of its weights above one.
+    shelf: keeps one size of each: a server that is asked for many holds the weights once.
+    """
+
+    engine: Engine
+    files: Mapping[str, Path]
+    input_names: Mapping[str, Mapping[str, str]]
+    changes: Mapping[str, Changes]
+    working: Callable[[str, Shapes], Working]
+    cuts: int | None
+    shelf: Shelf
+
+    def graph(
+        self,
+        part: str,
+        shapes: Shapes,
+        edits: Sequence[Edit] = (),
+        together: Together | None = None,
+    ) -> Graph:
+        """A part compiled for these shapes of its inputs, with these edits, and kept.
+
+        together: the graphs of a call that work in every step, where it is one of them.
+        """
+        path, names = self.files[part], self.input_names.get(part, {})
+        changes = self.changes.get(part)
+        changed: list[Edit] = [ChangedWeights(changes)] if changes else []
+
+        def compile() -> Graph:
+            named = {names.get(name, name): shape for name, shape in shapes.items()}
+            return Renamed(self.engine.compile(path, named, [*changed, *edits]), names)
+
+        cut = next((edit for edit in edits if isinstance(edit, Cut) and edit.shallow), None)
+        needs = 0
+        if self.shelf.most is not None:
+            needs = footprint(
+                path,
+                self.engine.name,
+                self.working(part, shapes),
+                share=(cut.branch + 1) / (self.cuts or 1) if cut else 1.0,
+                changed=bool(changes),
+            )
+        name = f"{part}, shallow" if cut else part
+        wanted = {name: tuple(shape) for name, shape in shapes.items()}, [e.key for e in edits]
+        return self.shelf.graph(name, wanted, compile, needs=needs, together=together)
+
+    def inputs(self, part: str, *names: str) -> tuple[str, ...]:
+        """What a part's graph itself calls these inputs, as edits have to."""
+        theirs = self.input_names.get(part, {})
+        return tuple(theirs.get(name, name) for name in names)
+
+    def check_memory(self, *parts: str) -> None:
+        """Raise SettingError for a part that does not fit at any size."""
+        if self.shelf.most is not None:
+            for part in parts:
+                self.shelf.check(part, weights(self.files[part]))

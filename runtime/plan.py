@@ -1,0 +1,439 @@
+"""A call's plan: what will be computed, checked without work, then painted."""
+
+import logging
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from .denoise.control import Controls
+from .denoise.feature_cache import Caching, Evaluation
+from .denoise.noise import TorchNoise
+from .denoise.span import Span
+from .denoise.start import steps_taken
+from .errors import SettingError
+from .families.family import Family
+from .families.settings import Settings
+from .images.enlarging import Enlargement
+from .images.fitting import Fit
+from .images.fitting import Size as Pixels
+from .images.original import Original
+from .images.reading import over, read
+from .model.controlnet import ControlNet
+from .model.safety import chosen
+from .model.tiles import Tiles
+from .options.groups import Enlarging, Picture
+from .output import PipelineOutput
+from .request import Job, Request, consecutive
+from .text.prompt import TokenizedPrompt, tokenized
+
+log = logging.getLogger("pleinair")
+
+Array: TypeAlias = NDArray[np.float32]
+
+# diffusers': of image to image, inpainting, and what ControlNets add to text, picture and mask.
+_STRENGTH, _MASKED_STRENGTH = 0.8, 1.0
+_CONTROL_SCALES = (1.0, 0.8, 0.5)
+ENLARGING_STRENGTH, ENLARGING_GUIDANCE = 0.3, 1.0
+# Pixels that the VAE is given whole unless told otherwise: its widest layers take 1 KB for each.
+_WHOLE = 1024 * 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a call will compute, checked: `paint()` does it, `str(plan)` says it.
+
+    settings: size, steps, guidance and the like, with the model's defaults.
+    jobs: the images, in order. prompts: text -> its tokens, the negative prompt's among them.
+    negative: the negative prompt; None is none.
+    tiles, vae_tiles: what is denoised at once, and what the VAE is given at once.
+    caching: of deep features; None keeps none. controls: of ControlNets; None has none.
+    original: the picture that the call starts from; enlargement: how it is enlarged first.
+    visible: width and height of what comes back; what is painted may be a little larger.
+    latents: start noise for every image.
+    timesteps: which of the scheduler's timesteps are taken.
+    then: the second pass, which enlarges each picture of this one.
+    """
+
+    request: Request
+    settings: Settings
+    jobs: Sequence[Job]
+    prompts: Mapping[str, TokenizedPrompt]
+    negative: str | None
+    tiles: Tiles
+    vae_tiles: Tiles
+    caching: Caching | None
+    controls: Controls | None
+    original: Original | None
+    enlargement: Enlargement | None
+    visible: Pixels
+    latents: Array | None
+    span: Span
+    timesteps: range
+    safety: str
+    then: "Plan | None"
+    carry_out: Callable[["Plan"], PipelineOutput]
+
+    def paint(self) -> PipelineOutput:
+        """Compute it; raises EngineError where the machine cannot."""
+        return self.carry_out(self)
+
+    def onto(self, picture: Image.Image, jobs: Sequence[Job], family: Family) -> "Plan":
+        """The plan of an enlarging pass, with the picture that it enlarges."""
+        assert self.enlargement is not None
+        original = Original(self.enlargement.canvas(picture), None, "stretch", False)
+        canvas = family.canvas(original, self.settings.width, self.settings.height)
+        settings = replace(self.settings, canvas=canvas)
+        return replace(self, original=original, settings=settings, jobs=jobs)
+
+    @property
+    def decoder(self) -> str:
+        """The part that makes pixels of latents."""
+        return "vae_decoder_tiny" if self.request.size.vae == "tiny" else "vae_decoder"
+
+    @property
+    def evaluations(self) -> dict[str, int]:
+        """How often the denoiser is asked for an image: in full, and its shallow part."""
+        guidance, counts = self.settings.guidance, {"full": 0, "shallow": 0}
+        for number in range(len(self.timesteps)):
+            evaluation = Evaluation(number, len(self.timesteps))
+            full = self.caching is None or self.caching.computes(evaluation)
+            compares = guidance.acts(*evaluation) and (full or not guidance.kept)
+            asked = len(guidance.batches) if compares else 1
+            counts["full" if full else "shallow"] += asked * len(self.tiles.windows)
+        return {name: count for name, count in counts.items() if count}
+
+    def __str__(self) -> str:
+        settings, number = self.settings, len(self.jobs)
+        asked = " and ".join(f"{count} {name}" for name, count in self.evaluations.items())
+        rows = len(settings.guidance.batches[0])
+        words = (
+            f"{number} picture{'s' * (number > 1)} of {settings.width}x{settings.height}, "
+            f"{len(self.timesteps)} steps, guidance scale {settings.guidance_scale:g}: each "
+            f"{asked} evaluations of {rows} branch{'es' * (rows > 1)}"
+        )
+        return f"{words}; then {self.then}" if self.then else words
+
+
+@dataclass(frozen=True, kw_only=True)
+class Planner:
+    """Plans calls of one opened model.
+
+    carry_out: what paints a plan.
+    """
+
+    family: Family
+    controlnets: Sequence[ControlNet]
+    carry_out: Callable[[Plan], PipelineOutput]
+
+    def plan(self, request: Request) -> Plan:
+        """Check everything without work.
+
+        Raises SettingError, SchedulerError, PromptError or BundleError, naming what is wrong.
+        """
+        if request.enlarging.enlarge is None:
+            if request.enlarging != Enlarging():
+                raise SettingError(
+                    "enlarge_strength and enlarge_guidance_scale are about enlarge; give that too"
+                )
+            return self._pass(request, self._original(request.picture))
+        if self.family.task != "text":
+            raise SettingError(
+                f"{self.family.bundle.name} is made for {self.family.task}; only a model that "
+                "paints from text alone can enlarge any picture"
+            )
+        if is_enlarged_as_it_is(request):
+            picture = _brought_to_size(request)
+            only = self._enlarging_pass(request, picture.size)
+            return only.onto(picture, only.jobs, self.family)
+        return self._two_passes(request)
+
+    def _two_passes(self, request: Request) -> Plan:
+        size = request.size
+        first = replace(
+            request,
+            enlarging=Enlarging(),
+            answer=replace(request.answer, output_type="pil"),
+            # Without tiles of its own, the overlap is that of the second pass's.
+            size=size if size.tile else replace(size, tile_overlap=None),
+        )
+        plan = self._pass(first, self._original(first.picture))
+        return replace(plan, then=self._enlarging_pass(request, plan.visible))
+
+    def _enlarging_pass(self, request: Request, picture: Pixels) -> Plan:
+        """From a picture of that size, which is still to come."""
+        asked, size = request.enlarging, request.size
+        assert asked.enlarge is not None
+        enlargement = Enlargement(asked.enlarge, self.family.multiple)
+        width, height = enlargement.canvas_size(picture)
+        strength, scale = asked.enlarge_strength, asked.enlarge_guidance_scale
+        second = replace(
+            request,
+            enlarging=Enlarging(),
+            picture=Picture(strength=ENLARGING_STRENGTH if strength is None else strength),
+            sampling=replace(
+                request.sampling,
+                guidance_scale=ENLARGING_GUIDANCE if scale is None else scale,
+            ),
+            noise=replace(request.noise, noise_seed=None, latents=None),
+            size=replace(
+                size,
+                width=width,
+                height=height,
+                tile=size.tile or self.family.recommended.size,
+            ),
+        )
+        visible = enlargement.size(picture)
+        return replace(self._pass(second, None, enlargement), visible=visible)
+
+    def _original(self, picture: Picture) -> Original | None:
+        return Original.read(
+            picture.image,
+            picture.mask_image,
+            mask_invert=picture.mask_invert,
+            mask_blur=picture.mask_blur,
+            resize=picture.resize,
+            keep_unmasked=picture.keep_unmasked,
+        )
+
+    def _pass(
+        self,
+        request: Request,
+        original: Original | None,
+        enlargement: Enlargement | None = None,
+    ) -> Plan:
+        """One pass: from the picture `original`, or one that is still to come, or from text."""
+        family, sampling = self.family, request.sampling
+        pictured = original is not None or enlargement is not None
+        masked = original is not None and original.mask is not None
+        controls = Controls.of(
+            self.controlnets, request.control, _CONTROL_SCALES[pictured + masked]
+        )
+        caching = Caching.of(request.reuse, family.cuts, family.bundle.name)
+        settings = self._settings(request, original, controls, caching, pictured=pictured)
+        tiles = self._tiles(request, settings)
+        span = Span.of(
+            sampling.denoising_start,
+            sampling.denoising_end,
+            latents=request.noise.latents is not None,
+            image=pictured,
+        )
+        jobs = request.jobs
+        negative = request.prompting.negative_prompt if settings.guidance.guides else ""
+        scheduler = family.scheduler(settings)
+        timesteps = span.timesteps(scheduler)
+        if pictured and family.skips_steps:
+            skipped = settings.steps - steps_taken(settings.steps, settings.strength)
+            timesteps = range(skipped * scheduler.order, timesteps.stop)
+        all_steps, painted = len(scheduler.timesteps), (settings.width, settings.height)
+        kept = original is not None and original.keep_unmasked
+        return Plan(
+            request=request,
+            settings=settings,
+            jobs=jobs,
+            prompts=self._read(request, [*(j.prompt for j in jobs), negative or ""], all_steps),
+            negative=negative,
+            tiles=tiles,
+            vae_tiles=self._vae_tiles(request, tiles),
+            caching=caching,
+            controls=controls,
+            original=original,
+            enlargement=enlargement,
+            visible=original.picture.size if original and kept else painted,
+            latents=self._latents(request, settings),
+            span=span,
+            timesteps=timesteps,
+            safety=chosen(family.bundle, request.answer.safety),
+            then=None,
+            carry_out=self.carry_out,
+        )
+
+    def _settings(
+        self,
+        request: Request,
+        original: Original | None,
+        controls: Controls | None,
+        caching: Caching | None,
+        *,
+        pictured: bool,
+    ) -> Settings:
+        family, picture, sampling = self.family, request.picture, request.sampling
+        recommended = family.recommended
+        if not (pictured and original is None):  # of a picture that is to come there is no image
+            family.check_call(picture, request.own)
+            if picture.strength is not None and original is None:
+                raise SettingError(
+                    "strength says how far image is changed, and there is none; give image"
+                )
+        width, height = self._size(request, original, controls)
+        steps = sampling.num_inference_steps
+        steps = recommended.steps if steps is None else steps
+        if not isinstance(steps, int) or steps < 1:
+            raise SettingError(f"num_inference_steps is {steps}; give 1 or more")
+        scale = sampling.guidance_scale
+        scale = float(recommended.guidance_scale if scale is None else scale)
+        start, stop = sampling.guidance_start, sampling.guidance_stop
+        if not 0 <= start < stop <= 1:
+            raise SettingError(
+                f"guidance_start is {start:g} and guidance_stop {stop:g}; "
+                "give shares of the steps, 0 <= start < stop <= 1"
+            )
+        if not 0 <= sampling.eta <= 1:
+            raise SettingError(f"eta is {sampling.eta}; give 0 to 1")
+        if original and original.keep_unmasked and request.answer.output_type == "latent":
+            raise SettingError("keep_unmasked is about pictures; output_type 'latent' gives none")
+        family.check_clip_skip(request.prompting.clip_skip)
+        self._check_decoder(request)
+        strength, drawn_from = _strength(original, picture.strength), 1.0
+        scheduler = sampling.scheduler or recommended.scheduler
+        if family.draws_all_steps(scheduler, picture):
+            strength, drawn_from = 1.0, strength
+        if pictured and family.skips_steps and steps_taken(steps, strength) < 1:
+            raise SettingError(
+                f"strength is {strength:g}: of {steps} steps that leaves none; "
+                f"give at least {math.ceil(100 / steps) / 100:g}, or more steps"
+            )
+        keeps = caching is not None and caching.keeps_guidance
+        guidance = family.guidance(scale, request.own)
+        return Settings(
+            width=width,
+            height=height,
+            steps=steps,
+            scheduler=scheduler,
+            eta=float(sampling.eta),
+            guidance_scale=scale,
+            guidance=replace(guidance, start=float(start), stop=float(stop), kept=keeps),
+            strength=strength,
+            drawn_from=drawn_from,
+            canvas=family.canvas(original, width, height) if original else None,
+            options=request.own,
+        )
+
+    def _size(
+        self, request: Request, original: Original | None, controls: Controls | None
+    ) -> Pixels:
+        """Width and height as asked for, else the picture's, else what the model knows best."""
+        family, size, multiple = self.family, request.size, self.family.multiple
+        width, height = size.width, size.height
+        if width is None or height is None:
+            trained = family.recommended.size
+            source, usual = original or controls, (trained, trained)
+            if source is not None:
+                side = multiple // family.upscales
+                across, down = source.size(side)
+                usual = across * family.upscales, down * family.upscales
+                if math.prod(usual) > 4 * trained**2 and size.tile is None:
+                    # A photograph as it is: hours, and more memory than most machines have.
+                    log.warning(
+                        "%d x %d pixels are to be painted and the model was trained on %d x %d; "
+                        "give width and height to paint fewer, or tile to paint them in parts",
+                        *(*usual, trained, trained),
+                    )
+            width = usual[0] if width is None else width
+            height = usual[1] if height is None else height
+        return _side("width", width, multiple), _side("height", height, multiple)
+
+    def _tiles(self, request: Request, settings: Settings) -> Tiles:
+        """The tiles that are denoised together; one where none are asked for."""
+        asked, factor, multiple = request.size, self.family.space.factor, self.family.multiple
+        grid = settings.height // factor, settings.width // factor
+        overlap = asked.tile_overlap
+        if asked.tile is None:
+            if overlap is not None:
+                raise SettingError("tile_overlap says how far tiles overlap; give tile, their size")
+            return Tiles.covering(grid)
+        side = _side("tile", asked.tile, multiple)
+        most = side // 2 // multiple * multiple
+        overlap = side // 4 // multiple * multiple if overlap is None else overlap
+        if not isinstance(overlap, int) or overlap not in range(0, most + 1, multiple):
+            raise SettingError(
+                f"tile_overlap is {overlap}; give a multiple of {multiple} from 0 to {most}, "
+                f"half of a tile of {side}"
+            )
+        return Tiles.covering(grid, side // factor, overlap // factor)
+
+    def _vae_tiles(self, request: Request, tiles: Tiles) -> Tiles:
+        """What the VAE is given; by diffusers' rule all at once where a tile of its holds it."""
+        space, tiling = self.family.space, request.size.vae_tiling
+        side = space.sample_size // space.factor
+        if len(tiles.windows) > 1 or max(tiles.size) <= side:
+            return tiles
+        large = math.prod(tiles.size) * space.factor**2 > _WHOLE
+        if tiling == "on" or (tiling == "auto" and large):
+            return Tiles.as_diffusers(tiles.size, side)
+        return tiles
+
+    def _check_decoder(self, request: Request) -> None:
+        if request.size.vae == "tiny" and not self.family.bundle.has("vae_decoder_tiny"):
+            raise SettingError(
+                f"{self.family.bundle.name} has no tiny decoder; "
+                "export it anew with: pleinair-export --tiny-vae"
+            )
+
+    def _latents(self, request: Request, settings: Settings) -> Array | None:
+        """The start noise of every image, where it is not drawn from its own seed."""
+        latents, seed = request.noise.latents, request.noise.noise_seed
+        shape = self.family.space.shape(settings.width, settings.height)
+        if latents is not None and latents.shape != shape:
+            raise SettingError(f"latents are of shape {latents.shape}; this size needs {shape}")
+        if seed is None:
+            return latents
+        if latents is not None:
+            raise SettingError("latents are the start noise, and noise_seed is too; give one")
+        return TorchNoise(consecutive(seed, 1, "noise_seed")[0]).normal(shape)
+
+    def _read(
+        self, request: Request, texts: Sequence[str], steps: int
+    ) -> dict[str, TokenizedPrompt]:
+        """Text -> its tokens, for as many steps as there are."""
+        prompting = request.prompting
+
+        def reader(text: str) -> Any:
+            return self.family.read(
+                text, syntax=prompting.syntax, long_prompt=prompting.long_prompt
+            )
+
+        return {
+            text: tokenized(reader, text, steps, prompting.syntax) for text in dict.fromkeys(texts)
+        }
+
+
+def is_enlarged_as_it_is(request: Request) -> bool:
+    """Whether the picture to start from is itself what is enlarged: nothing says to change it."""
+    picture = request.picture
+    asked = request.enlarging.enlarge is not None and picture.image is not None
+    return asked and picture.strength is None and picture.mask_image is None
+
+
+def _brought_to_size(request: Request) -> Image.Image:
+    """The picture at the width and height that are asked for, if any are."""
+    source = request.picture.image
+    assert source is not None
+    picture, size = over(read(source), "white"), request.size
+    width = picture.width if size.width is None else size.width
+    height = picture.height if size.height is None else size.height
+    if min(width, height) < 1:
+        raise SettingError(f"width and height are {width} and {height}; give 1 or more")
+    enlarge = request.enlarging.enlarge
+    assert enlarge is not None
+    Enlargement(enlarge, 1).size((width, height))  # before so much memory is asked for
+    return Fit.of(picture.size, (width, height), request.picture.resize).lay(picture)
+
+
+def _side(name: str, pixels: int, multiple: int) -> int:
+    if not isinstance(pixels, int) or pixels < multiple or pixels % multiple:
+        near = max(multiple, round(pixels / multiple) * multiple)
+        raise SettingError(f"{name} is {pixels}; give a multiple of {multiple}, such as {near}")
+    return pixels
+
+
+def _strength(original: Original | None, strength: float | None) -> float:
+    if strength is None:
+        return _MASKED_STRENGTH if original and original.mask else _STRENGTH
+    if not 0 < strength <= 1:
+        raise SettingError(f"strength is {strength}; give more than 0, and at most 1")
+    return float(strength)
