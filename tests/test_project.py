@@ -58,6 +58,15 @@ def test_the_runtime_imports_no_other_room() -> None:
         assert not [name for name in imports(file) if name.startswith("pleinair")], file
 
 
+def test_no_test_file_imports_another() -> None:
+    """What several of them use stands in a module beside conftest.py, or in a conftest.py."""
+    tests = set((ROOT / "tests").rglob("test_*.py"))
+    names = {file.stem for file in tests}
+    assert len(names) == len(tests) > 100
+    for file in (ROOT / "tests").rglob("*.py"):
+        assert not [name for name in imports(file) if names & {*name.split(".")}], file
+
+
 def test_base_install_is_light() -> None:
     names = {requirement.partition(">")[0] for requirement in PROJECT["project"]["dependencies"]}
     assert names == {"numpy", "openvino", "Pillow", "rich", "tokenizers", "tomli"}
