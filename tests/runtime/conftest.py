@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from engines import ENGINES
 
+import openvino_core
 from pleinair.runtime import StableDiffusionPipeline
 
 
@@ -20,6 +21,12 @@ def file(engine: Any, request: pytest.FixtureRequest) -> Path:
     """The tiny model's UNet in that engine's format."""
     name = {"openvino": "openvino_model.xml", "onnx": "model.onnx"}[engine.format]
     return request.getfixturevalue(f"exported_{engine.format}") / "unet" / name
+
+
+@pytest.fixture
+def core_calls(monkeypatch: pytest.MonkeyPatch) -> list[openvino_core.Call]:
+    """What OpenVINO's core is asked by the engines that the test makes."""
+    return openvino_core.watched(monkeypatch)
 
 
 @pytest.fixture(scope="module")
