@@ -225,7 +225,7 @@ def test_two_processes_at_once(tmp_path: Path, right: np.ndarray) -> None:
 
 
 def test_the_oldest_are_removed(tmp_path: Path) -> None:
-    """A folder holds 512 MiB; b and c are large files of which nothing is written."""
+    """At most 512 MiB are kept; b and c are large files of which nothing is written."""
     kept = Cache(tmp_path)
     for age, (key, size) in enumerate({"a": 1000, "b": 300 << 20, "c": 211 << 20}.items()):
         kept.write(key, bytes(1000))
