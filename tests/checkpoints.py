@@ -271,15 +271,20 @@ def autoencoder_tiny(folder: Path, seed: int = 0) -> Path:
     return folder
 
 
-def bpe_tokenizer(folder: Path) -> int:
-    """Write CLIP's tokenizer files for a small vocabulary; return how many tokens it has.
+def bpe_tokens() -> list[str]:
+    """The small vocabulary of `bpe_tokenizer`, each token at its id.
 
     The order is CLIP's: 256 bytes, the same at the end of a word, the merges, start, end.
     """
     alphabet = _byte_alphabet()
-    merges = _merges(_WORDS.split())
-    tokens = alphabet + [c + "</w>" for c in alphabet] + ["".join(pair) for pair in merges]
-    tokens += ["<|startoftext|>", "<|endoftext|>"]
+    merged = ["".join(pair) for pair in _merges(_WORDS.split())]
+    ends = [token + "</w>" for token in alphabet]
+    return [*alphabet, *ends, *merged, "<|startoftext|>", "<|endoftext|>"]
+
+
+def bpe_tokenizer(folder: Path) -> int:
+    """Write CLIP's tokenizer files for a small vocabulary; return how many tokens it has."""
+    tokens, merges = bpe_tokens(), _merges(_WORDS.split())
     folder = Path(folder)
     _write_json(folder / "vocab.json", {token: i for i, token in enumerate(tokens)})
     lines = ["#version: 0.2", *(" ".join(pair) for pair in merges)]

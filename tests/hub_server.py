@@ -25,6 +25,8 @@ class Hub:
     """File name to how many bytes of it are sent before the connection is cut, once."""
     stall_after: dict[str, int] = field(default_factory=dict)
     """File name to how many bytes of it are sent before nothing more comes, once."""
+    listed: list[dict[str, object]] | None = None
+    """What is listed in place of the files that are there."""
     damaged: set[str] = field(default_factory=set)
     """Files of which other bytes are sent than the hub lists."""
     card: dict[str, str] = field(default_factory=dict)
@@ -46,7 +48,7 @@ def serving(repo_id: str, folder: Path) -> Iterator[Hub]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": hub}))
     server.daemon_threads = True
     hub.url = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     try:
         yield hub
@@ -77,7 +79,7 @@ class _Handler(BaseHTTPRequestHandler):
         if path.startswith(f"{api}/tree/"):
             self._json([self._entry(file) for file in self._files()])
         elif path == api or path.startswith(f"{api}/revision/"):
-            siblings = [self._sibling(name) for name in self._files()]
+            siblings = self.hub.listed or [self._sibling(name) for name in self._files()]
             said = {"id": self.hub.repo_id, "sha": COMMIT, "cardData": self.hub.card}
             self._json(said | {"siblings": siblings})
         elif self.hub.token and self.headers.get("Authorization") != f"Bearer {self.hub.token}":

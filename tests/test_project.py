@@ -13,7 +13,15 @@ else:
     import tomli as tomllib
 
 ROOT = Path(__file__).parents[1]
+# What bench makes for itself, other systems' environments among it; git ignores it.
+WORK = ROOT / "bench" / "work"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+def sources(room: str) -> list[Path]:
+    files = [file for file in (ROOT / room).rglob("*.py") if not file.is_relative_to(WORK)]
+    assert len(files) > 10, room
+    return files
 
 
 def imports(file: Path) -> Iterator[str]:
@@ -22,10 +30,6 @@ def imports(file: Path) -> Iterator[str]:
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
             yield node.module or ""
-
-
-# What bench makes for itself, other systems' environments among it; git ignores it.
-WORK = ROOT / "bench" / "work"
 
 
 def test_every_package_is_listed() -> None:
@@ -42,9 +46,7 @@ def test_every_package_is_listed() -> None:
 def test_the_runtime_and_bench_start_without_torch(room: str) -> None:
     """bench may import torch inside a function; the runtime nowhere."""
     heavy = {"torch", "transformers", "diffusers", "optimum", "nncf", "scipy"}
-    for file in (ROOT / room).rglob("*.py"):
-        if file.is_relative_to(WORK):
-            continue
+    for file in sources(room):
         if room == "runtime":
             assert not heavy & {name.partition(".")[0] for name in imports(file)}, file
         top = ast.parse(file.read_text(encoding="utf-8")).body
@@ -54,8 +56,17 @@ def test_the_runtime_and_bench_start_without_torch(room: str) -> None:
 
 
 def test_the_runtime_imports_no_other_room() -> None:
-    for file in (ROOT / "runtime").rglob("*.py"):
+    for file in sources("runtime"):
         assert not [name for name in imports(file) if name.startswith("pleinair")], file
+
+
+def test_no_test_file_imports_another() -> None:
+    """What several of them use stands in a module beside conftest.py, or in a conftest.py."""
+    tests = set((ROOT / "tests").rglob("test_*.py"))
+    names = {file.stem for file in tests}
+    assert len(names) == len(tests) > 100
+    for file in sources("tests"):
+        assert not [name for name in imports(file) if names & {*name.split(".")}], file
 
 
 def test_base_install_is_light() -> None:

@@ -84,7 +84,9 @@ def test_diffusers_paints_with_it(written: Path) -> None:
 @pytest.mark.parametrize("shape", ["tiny", "tiny-xl"])
 def test_weights_are_all_there_in_half_precision(tmp_path: Path, shape: str) -> None:
     import torch
+    from diffusers.utils import SAFETENSORS_WEIGHTS_NAME
     from safetensors.torch import load_file
+    from transformers.utils import SAFE_WEIGHTS_NAME
 
     from pleinair.export import architecture
     from pleinair.export.weights import load
@@ -92,7 +94,9 @@ def test_weights_are_all_there_in_half_precision(tmp_path: Path, shape: str) -> 
     written = tmp_path / shape
     fixture.write(written, fixture.SHAPES[shape])
     for name, config in fixture.SHAPES[shape].networks():
-        weights = load_file(written / name / fixture._WEIGHTS[name])
+        transformers_own = name.startswith("text_encoder")
+        file = SAFE_WEIGHTS_NAME if transformers_own else SAFETENSORS_WEIGHTS_NAME
+        weights = load_file(written / name / file)
         assert {tensor.dtype for tensor in weights.values()} == {torch.float16}
         load(architecture.build(name, config, name), weights, name)  # strict: raises
 

@@ -16,6 +16,7 @@ def test_command(tmp_path: Path, capsys: Any) -> None:
     command = ["operations", str(catalog.bundled()), "--steps", "3", "--rounds", "2"]
     assert main([*command, "--json", str(file)]) == 0
     records = json.loads(file.read_text(encoding="utf-8"))["records"]
+    assert len(records) == 2
     for record in records:
         graphs = {graph["part"]: graph for graph in record["graphs"]}
         assert {name: graph["evaluations"] for name, graph in graphs.items()} == {

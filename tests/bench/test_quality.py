@@ -234,7 +234,12 @@ def test_a_mistake_is_one_line(
     assert (tmp_path / "old.png").read_bytes() == b"mine"
 
 
-def test_prompts_begin_again_with_other_seeds() -> None:
-    options = SimpleNamespace(prompts=None, number=len(quality.PROMPTS) + 1)
-    found = quality._prompts(options, None)
+def test_prompts_begin_again_with_other_seeds(
+    exported_openvino: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    painter, number = Painter(), len(quality.PROMPTS) + 1
+    _painters(monkeypatch, exact=painter)
+    assert main(_command(exported_openvino, "--ways", "exact", "--number", str(number))) == 0
+    assert [seed for _, seed in painter.asked] == list(range(number))
+    found = [prompt for prompt, _ in painter.asked]
     assert found[-1] == found[0] == quality.PROMPTS[0]

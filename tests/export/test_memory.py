@@ -43,5 +43,6 @@ def test_peak_memory(checkpoint: Path, tmp_path: Path, form: str, precision: str
     print(f"{form} {precision}: {measured['peak'] / 1e9:.1f} GB, {measured['seconds']:.0f} s")
     assert measured["peak"] < 12e9
     manifest = json.loads((tmp_path / "exported" / "pleinair.json").read_text())
+    assert manifest["parity"].keys() >= {"text_encoder", "unet", "vae_decoder"}
     for graph in manifest["parity"].values():
         assert graph[form]["max_rel"] < 1e-4

@@ -240,17 +240,18 @@ def test_a_format_is_added_to_the_other(exported_guarded: Path, tmp_path: Path) 
     assert len(second["model.onnx"]) < 0.6 * whole.stat().st_size
 
 
-def test_float16_weights_of_onnx_are_seen(exported_onnx: Path, tmp_path: Path) -> None:
+def test_float16_weights_of_onnx_are_seen(tiny_checkpoint: Path, tmp_path: Path) -> None:
     """Stored as float16 with a Cast, weights are none to NNCF: they are widened first."""
-    import onnx
+    from diffusers import AutoencoderKL
 
-    from pleinair.export import onnx_file, onnx_model
+    from pleinair.export import graphs, onnx_model
 
-    model = onnx.load(exported_onnx / "vae_decoder" / "model.onnx")
-    onnx_model._store_as_half(model)
-    (tmp_path / "half").mkdir()
+    vae = AutoencoderKL.from_pretrained(tiny_checkpoint / "vae").eval()
+    onnx_model.write(graphs.vae_decoder(vae), tmp_path / "half", half=True)
     (tmp_path / "wide").mkdir()
-    half = onnx_file.save(model, tmp_path / "half")
+    half = tmp_path / "half" / onnx_file.FILE
+    stored = onnx.load(half, load_external_data=False).graph.initializer
+    assert [w for w in stored if w.data_type == onnx.TensorProto.FLOAT16]
     wide, strided = onnx_graph.prepare(half, tmp_path / "wide", lambda model: [], 2)
     assert strided == 0
     nodes = onnx.load(wide, load_external_data=False).graph

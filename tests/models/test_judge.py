@@ -370,6 +370,8 @@ def test_examples_show_what_their_labels_say() -> None:
     pictures = ((pixels + 1.0) * 127.5).round().permute(0, 2, 3, 1).numpy()
     assert pixels.shape == (200, 3, 64, 64)
     whole = labels["number"] != UNKNOWN
+    assert (labels["thing"] != UNKNOWN).sum() > 20
+    assert (whole & (labels["background"] != UNKNOWN)).sum() > 20
     for i, picture in enumerate(pictures):
         if labels["thing"][i] != UNKNOWN:  # a single thing, or a square around one
             thing, style, _ = decode(picture[32, 32])
@@ -475,8 +477,10 @@ def test_the_report_is_of_fresh_renders_of_each_kind() -> None:
 def test_the_decoders_error_is_that_of_encode_and_decode() -> None:
     """An encoder that keeps the pixels, a decoder that adds 0.1: 12.75 levels, rounded 13."""
 
+    asked = {}
+
     def graph(part: str, shapes: dict[str, tuple[int, ...]]) -> Any:
-        assert shapes in ({"sample": (1, 3, 24, 24)}, {"latent_sample": (1, 3, 24, 24)})
+        asked[part] = shapes
         if part == "vae_encoder":
             return lambda feeds: {
                 "latent_parameters": np.concatenate([feeds["sample"], 0 * feeds["sample"]], 1)
@@ -487,6 +491,8 @@ def test_the_decoders_error_is_that_of_encode_and_decode() -> None:
     pipe: Any = SimpleNamespace(bundle=bundle, graph=graph)
     picture = np.full((24, 24, 3), 100, np.uint8)
     found = decoder_error(pipe, [picture, picture])
+    ends = {"vae_encoder": "sample", "vae_decoder": "latent_sample"}
+    assert asked == {part: {end: (1, 3, 24, 24)} for part, end in ends.items()}
     assert found["n"] == 2
     assert found["psnr"] == pytest.approx(10 * math.log10(255**2 / 13**2))
     assert found["ssim"] == pytest.approx((2 * 100 * 113 + 6.5025) / (100**2 + 113**2 + 6.5025))

@@ -7,6 +7,7 @@ import torch
 from torch.nn import functional
 from transformers import CLIPTokenizer
 
+from pleinair.models.pocket.training import text_encoder
 from pleinair.models.pocket.training.scenes import Scene
 from pleinair.models.pocket.training.text_encoder import HEADS, Captions, Understanding, build
 from pleinair.models.pocket.training.vocabulary import BACKGROUNDS, STYLES, SUBJECTS
@@ -17,21 +18,29 @@ def clip_tokenizer(pocket_tokenizer: Path) -> CLIPTokenizer:
     return CLIPTokenizer.from_pretrained(pocket_tokenizer)
 
 
-def test_labels_say_what_the_caption_says(clip_tokenizer: CLIPTokenizer) -> None:
-    captions = Captions(clip_tokenizer)
+def test_labels_say_what_the_caption_says(
+    clip_tokenizer: CLIPTokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     scene = Scene(("cat face", "pizza"), "flat", "blue")
+    monkeypatch.setattr(text_encoder, "draw_seen", lambda random, kind: scene)
+    captions = Captions(clip_tokenizer)
+    captions.seed(0)
+    input_ids, labels = captions.batch(40)
+    rows = [
+        dict(zip(labels, row, strict=True)) for row in torch.stack([*labels.values()]).T.tolist()
+    ]
+    texts = clip_tokenizer.batch_decode(input_ids, skip_special_tokens=True)
+    said = [("flat" in text, "blue" in text or "蓝色" in text) for text in texts]
+    assert len(set(said)) == 4  # each with and without the other
     things, styles, grounds = list(SUBJECTS), list(STYLES), list(BACKGROUNDS)
-    assert captions._labels(scene, style=True, background=False) == {
-        "first": things.index("cat face"),
-        "last": things.index("pizza"),
-        "number": 1,
-        "style": styles.index("flat"),
-        "background": len(grounds),
-    }
-    assert captions._labels(scene, style=False, background=True)["style"] == len(styles)
-    assert captions._labels(scene, style=False, background=True)["background"] == grounds.index(
-        "blue"
-    )
+    for row, (style, background) in zip(rows, said, strict=True):
+        assert row == {
+            "first": things.index("cat face"),
+            "last": things.index("pizza"),
+            "number": 1,
+            "style": styles.index("flat") if style else len(styles),
+            "background": grounds.index("blue") if background else len(grounds),
+        }
 
 
 def test_padding_does_not_change_what_is_understood(clip_tokenizer: CLIPTokenizer) -> None:

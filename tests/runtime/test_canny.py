@@ -101,7 +101,7 @@ def test_an_edge_that_winds_is_followed_to_its_end() -> None:
         (scene()[None], (100, 200), r"\(1, 40, 56, 3\)"),
         (scene()[:0], (100, 200), r"\(0, 56, 3\)"),
     ],
-    ids=str,
+    ids=["falling", "below 0", "nan", "floats", "of a batch", "empty"],
 )
 def test_mistakes(picture: np.ndarray, thresholds: tuple[float, float], message: str) -> None:
     with pytest.raises(SettingError, match=message):

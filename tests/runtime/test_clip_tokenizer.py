@@ -1,9 +1,11 @@
 """Ids are those of transformers' CLIPTokenizer; what does not fit is named."""
 
+import functools
 import json
 import random
 import unicodedata
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -50,10 +52,15 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return target
 
 
-def reference(folder: Path, text: str) -> list[int]:
+@functools.cache
+def reference_tokenizer(folder: Path) -> Any:
     from transformers import CLIPTokenizer
 
-    tokenizer = CLIPTokenizer.from_pretrained(folder)
+    return CLIPTokenizer.from_pretrained(folder)
+
+
+def reference(folder: Path, text: str) -> list[int]:
+    tokenizer = reference_tokenizer(folder)
     ids = tokenizer(text, padding="max_length", max_length=77, truncation=True).input_ids
     return list(ids)
 

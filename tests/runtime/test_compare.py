@@ -1,10 +1,11 @@
 """Comparison sheets: axes are checked before any work, cells are what a single call paints."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFont
 
 from pleinair.runtime import StableDiffusionPipeline
 from pleinair.runtime.cli import main
@@ -136,7 +137,7 @@ def test_bad_values_are_told_before_any_picture(
     (error,) = [line for line in output.err.splitlines() if line.startswith("error: ")]
     assert says in error
     assert not output.out
-    assert not Path("outputs").exists() or files("outputs") == []
+    assert not [path for path in Path("outputs").rglob("*") if path.is_file()]
 
 
 def test_labels_make_room_for_themselves() -> None:
@@ -152,8 +153,19 @@ def test_labels_make_room_for_themselves() -> None:
 
 
 def test_letters_that_no_font_has_are_written_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
-    from pleinair.runtime.images import sheets
+    """Where the system has no fonts, and Pillow's alone is left."""
+    truetype = ImageFont.truetype
 
-    monkeypatch.setattr(sheets, "_SYSTEM_FONTS", ())
-    assert sheets._writable("café 苹果", 14) == "cafe \\u82f9\\u679c"
-    assert sheet([[Image.new("RGB", (64, 64))]], ["蓝色 🍎"]).size[0] >= 64
+    def without_files(font: Any, *arguments: Any, **options: Any) -> Any:
+        if isinstance(font, str):
+            raise OSError(f"no font {font}")
+        return truetype(font, *arguments, **options)
+
+    def labelled(label: str) -> Image.Image:
+        return sheet([[Image.new("RGB", (64, 64))]], [label])
+
+    monkeypatch.setattr(ImageFont, "truetype", without_files)
+    written = np.asarray(labelled("café 苹果"))
+    assert np.array_equal(written, labelled("cafe \\u82f9\\u679c"))
+    assert not np.array_equal(written, labelled("cafe"))
+    assert labelled("蓝色 🍎").size[0] >= 64

@@ -8,9 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-import test_parity
 from PIL import Image
-from test_parity import NEGATIVE, PROMPT, differ, reference_scheduler
 
 from checkpoints import tiny_controlnet, tiny_inpainting
 from pictures import hole, painting
@@ -20,10 +18,10 @@ from pleinair.runtime.cli import main
 from pleinair.runtime.errors import BundleError, SettingError
 from pleinair.runtime.images.canny import canny
 from pleinair.runtime.model.controlnet import weighed
+from references import NEGATIVE, PROMPT, differ, reference_scheduler
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
 
-config, reference = test_parity.config, test_parity.reference
 
 ENGINES = {"openvino": "exported_openvino", "onnxruntime": "exported_onnx"}
 FOLLOWED, OTHER = painting(seed=4), painting(80, 72, seed=5)

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -15,9 +16,11 @@ CPUINFO = "\n\n".join(
 )
 
 
-def test_hardware_threads_are_not_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hardware_threads_are_not_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "psutil", None)
-    monkeypatch.setattr(machine, "_cpuinfo", lambda: CPUINFO)
+    file = tmp_path / "cpuinfo"
+    file.write_text(CPUINFO, encoding="utf-8")
+    monkeypatch.setattr(machine, "Path", {"/proc/cpuinfo": file}.get)
     monkeypatch.setattr(os, "cpu_count", lambda: 4)
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2, 3}, raising=False)
     assert machine.physical_cores() == 2
@@ -26,9 +29,9 @@ def test_hardware_threads_are_not_cores(monkeypatch: pytest.MonkeyPatch) -> None
     assert machine.cpu_name() == "Plain CPU @ 2:1"
 
 
-def test_a_silent_machine_still_has_a_core(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_machine_still_has_a_core(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "psutil", None)
-    monkeypatch.setattr(machine, "_cpuinfo", lambda: "")
+    monkeypatch.setattr(machine, "Path", {"/proc/cpuinfo": tmp_path / "nowhere"}.get)
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: None)
     assert machine.physical_cores() == 1

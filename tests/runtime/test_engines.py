@@ -3,12 +3,14 @@
 import json
 import logging
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from openvino_core import Call
 from pleinair.runtime import StableDiffusionPipeline
 from pleinair.runtime.engines.choice import choose
 from pleinair.runtime.engines.onnxruntime import OnnxRuntimeEngine
@@ -94,7 +96,7 @@ def test_asked_for_cuda_is_never_the_cpu(both: Path, monkeypatch: pytest.MonkeyP
 def test_onnx_runtime_where_it_is_not_installed(
     both: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(EngineError, match=r"pip install 'pleinair\[onnx\]'"):
         choose(Bundle.open(both), engine="onnxruntime")
 
@@ -120,24 +122,24 @@ def test_openvino_opens_onnx_folders_too(exported_onnx: Path) -> None:
 
 
 def test_threads_cache_and_precision_reach_openvino(
-    exported_openvino: Path, tmp_path: Path
+    exported_openvino: Path, tmp_path: Path, core_calls: list[Call]
 ) -> None:
     engine = OpenVinoEngine("cpu", threads=1, cache_dir=tmp_path, inference_precision="f32")
     path = exported_openvino / "vae_decoder" / "openvino_model.xml"
-    graph = engine.compile(path, {"latent_sample": (1, 4, 8, 8)})
-    compiled = graph._request.get_compiled_model()
+    engine.compile(path, {"latent_sample": (1, 4, 8, 8)})
+    [compiled] = [call.compiled for call in core_calls]
     assert compiled.get_property("INFERENCE_NUM_THREADS") == 1
     assert compiled.get_property("INFERENCE_PRECISION_HINT").to_string() == "f32"
     assert list(tmp_path.glob("*.blob"))
 
 
-def test_shapes_are_static(exported_openvino: Path) -> None:
+def test_shapes_are_static(exported_openvino: Path, core_calls: list[Call]) -> None:
     path = exported_openvino / "unet" / "openvino_model.xml"
     width = json.loads((path.parent / "config.json").read_text())["cross_attention_dim"]
-    graph = OpenVinoEngine().compile(
+    OpenVinoEngine().compile(
         path, {"sample": (1, 4, 9, 13), "encoder_hidden_states": (1, 77, width)}
     )
-    compiled = graph._request.get_compiled_model()
+    [compiled] = [call.compiled for call in core_calls]
     assert all(port.partial_shape.is_static for port in [*compiled.inputs, *compiled.outputs])
     assert list(compiled.outputs[0].shape) == [1, 4, 9, 13]
 

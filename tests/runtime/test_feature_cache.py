@@ -5,8 +5,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import test_parity
-from test_parity import NEGATIVE, PROMPT, differ, paint_reference, reference_scheduler
 
 from checkpoints_xl import tiny_stable_diffusion_xl
 from evaluations import kinds, watched
@@ -15,12 +13,12 @@ from pleinair.runtime import StableDiffusionPipeline
 from pleinair.runtime.denoise.feature_cache import SCHEDULES, Caching, FeatureCache
 from pleinair.runtime.errors import SettingError
 from pleinair.runtime.graphs.cut import DEEP_FEATURES
+from references import NEGATIVE, PROMPT, differ, paint_reference, reference_scheduler
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
 
 torch = pytest.importorskip("torch")
 
-config, pipe, reference = test_parity.config, test_parity.pipe, test_parity.reference
 Array = np.ndarray
 
 # Channels of the skip connections of the tiny UNet, from the uppermost down.

@@ -5,8 +5,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_kinds import paint_reference
-from test_parity import PROMPT, differ
 
 import loras
 from checkpoints_xl import tiny_lcm, tiny_stable_diffusion_xl
@@ -15,6 +13,7 @@ from pleinair.export import export_model
 from pleinair.runtime import StableDiffusionPipeline
 from pleinair.runtime.model import catalog
 from pleinair.runtime.model.bundle import Bundle
+from references import PROMPT, differ, paint_reference
 
 SIZE = {"width": 64, "height": 64}
 ENGINES = pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
@@ -51,10 +50,10 @@ def expected(tiny_checkpoint: Path, lcm_lora: Path) -> np.ndarray:
     reference = Diffusers.from_pretrained(tiny_checkpoint, safety_checker=None)
     reference.scheduler = LCMScheduler.from_config(reference.scheduler.config)
     few = {"num_inference_steps": 4, "guidance_scale": 1.0, **SIZE}
-    plain = paint_reference(reference, 2, **few)
+    plain = paint_reference(reference, [2], **few)
     reference.load_lora_weights(lcm_lora)
     reference.fuse_lora(lora_scale=0.5)
-    found = paint_reference(reference, 2, **few)
+    found = paint_reference(reference, [2], **few)
     assert np.abs(found.astype(int) - plain).max() > 5
     return found
 
@@ -128,7 +127,7 @@ def test_a_merged_lightning_lora_is_diffusers_fused(both: Any, tmp_path: Path) -
     few = {"num_inference_steps": 4, "guidance_scale": 0.0, **SIZE}
     reference.load_lora_weights(file)
     reference.fuse_lora(lora_scale=0.1)
-    expected = paint_reference(reference, 2, **few)
+    expected = paint_reference(reference, [2], **few)
     solver: dict[str, Any] = {"scheduler": "euler", "timestep_spacing": "trailing"}
     folder = export_model(
         checkpoint, tmp_path / "model", precision="fp32", loras=[(file, 0.1)], **solver

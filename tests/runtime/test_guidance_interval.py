@@ -6,8 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import test_parity
-from test_parity import NEGATIVE, PROMPT, differ, reference_scheduler
 
 from checkpoints import tiny_controlnet, tiny_pix2pix
 from checkpoints_xl import tiny_lcm
@@ -17,12 +15,12 @@ from pleinair.runtime import StableDiffusionPipeline
 from pleinair.runtime.denoise.guidance_interval import GuidanceInterval
 from pleinair.runtime.errors import SettingError
 from pleinair.runtime.speed.profiles import PROFILES
+from references import NEGATIVE, PROMPT, differ, reference_scheduler
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
 
 torch = pytest.importorskip("torch")
 
-config, pipe, reference = test_parity.config, test_parity.pipe, test_parity.reference
 
 QUICK: dict[str, Any] = {"seed": 3, "num_inference_steps": 5, "width": 64, "height": 64}
 # So high that it is never reached: everything is asked apart, and all of it is compared.

@@ -6,18 +6,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-import test_parity
-from test_parity import NEGATIVE, PROMPT, differ, reference_scheduler
 
 from pictures import hole, painting
 from pleinair.runtime import StableDiffusionPipeline, schedulers
 from pleinair.runtime.denoise.noise import TorchNoise
 from pleinair.runtime.denoise.posterior import Posterior
 from pleinair.runtime.errors import BundleError, SettingError
+from references import NEGATIVE, PROMPT, differ, reference_scheduler
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
 
-config, pipe, reference = test_parity.config, test_parity.pipe, test_parity.reference
 
 COMMON: dict[str, Any] = {"num_inference_steps": 6, "guidance_scale": 7.5, "strength": 0.6}
 

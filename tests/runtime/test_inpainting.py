@@ -6,20 +6,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-import test_parity
 from PIL import Image, ImageOps
-from test_parity import NEGATIVE, PROMPT, differ, reference_scheduler
 
 from checkpoints import tiny_inpainting
 from pictures import hole, painting
 from pleinair.runtime import StableDiffusionPipeline
 from pleinair.runtime.errors import SettingError
 from pleinair.runtime.model.bundle import INPAINTING, Bundle
+from references import NEGATIVE, PROMPT, differ, reference_scheduler
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
 
 Pair = tuple[StableDiffusionPipeline, Any]
-pipe, reference = test_parity.pipe, test_parity.reference
 
 SOLVERS = (
     *("ddim", "ddpm", "plms", "lms", "euler", "euler_a", "heun", "lcm", "unipc"),

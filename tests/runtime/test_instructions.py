@@ -4,12 +4,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_parity import NEGATIVE, PROMPT, differ, reference_scheduler
 
 from checkpoints import tiny_pix2pix
 from pictures import hole, painting
 from pleinair.runtime import StableDiffusionPipeline
 from pleinair.runtime.errors import SettingError
+from references import NEGATIVE, PROMPT, differ, reference_scheduler
 from side_by_side import side_by_side
 
 pytestmark = pytest.mark.usefixtures("compiled_once")

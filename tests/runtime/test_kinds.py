@@ -5,13 +5,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_parity import NEGATIVE, PROMPT, differ
 
 from checkpoints_xl import rewrite, tiny_lcm, tiny_stable_diffusion_2, tiny_turbo
 from pictures import painting
 from pleinair.runtime import StableDiffusionPipeline
 from pleinair.runtime.denoise.guidance import scale_embedding
 from pleinair.runtime.errors import SchedulerError
+from references import NEGATIVE, PROMPT, differ, paint_reference
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
 
@@ -20,14 +20,6 @@ SIZE = {"width": 64, "height": 64}
 
 def opened(folder: Path, engine: str) -> StableDiffusionPipeline:
     return StableDiffusionPipeline.from_pretrained(folder, engine=engine, device="cpu")
-
-
-def paint_reference(pipe: Any, seed: int, **arguments: Any) -> np.ndarray:
-    import torch
-
-    pipe.set_progress_bar_config(disable=True)
-    images = pipe(PROMPT, generator=torch.Generator("cpu").manual_seed(seed), **arguments).images
-    return np.stack([np.asarray(image) for image in images])
 
 
 @pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
@@ -44,7 +36,7 @@ def test_stable_diffusion_2(both: Any, engine: str) -> None:
 
     checkpoint, folder = both("tiny-sd2", build)
     arguments = {"num_inference_steps": 4, "guidance_scale": 7.5, "negative_prompt": NEGATIVE}
-    theirs = paint_reference(Diffusers.from_pretrained(checkpoint), 2, **arguments, **SIZE)
+    theirs = paint_reference(Diffusers.from_pretrained(checkpoint), [2], **arguments, **SIZE)
     ours = opened(folder, engine)(PROMPT, seed=2, **arguments, **SIZE)
     assert differ(ours.images, theirs) <= 1
 
@@ -58,11 +50,11 @@ def test_turbo(both: Any, engine: str, steps: int) -> None:
     checkpoint, folder = both("tiny-turbo", tiny_turbo)
     reference, pipe = Diffusers.from_pretrained(checkpoint), opened(folder, engine)
     arguments = {"num_inference_steps": steps, "guidance_scale": 0.0, **SIZE}
-    theirs = paint_reference(reference, 2, **arguments)
+    theirs = paint_reference(reference, [2], **arguments)
     assert differ(pipe(PROMPT, seed=2, **arguments).images, theirs) <= 1
     # As the catalog has it.
     reference.scheduler = EulerAncestralDiscreteScheduler.from_config(reference.scheduler.config)
-    theirs = paint_reference(reference, 2, **arguments)
+    theirs = paint_reference(reference, [2], **arguments)
     assert differ(pipe(PROMPT, seed=2, scheduler="euler_a", **arguments).images, theirs) <= 1
 
 
@@ -73,7 +65,7 @@ def test_latent_consistency(both: Any, engine: str, scale: float) -> None:
 
     checkpoint, folder = both("tiny-lcm", tiny_lcm)
     reference = LatentConsistencyModelPipeline.from_pretrained(checkpoint)
-    theirs = paint_reference(reference, 2, guidance_scale=scale, **SIZE)  # of 4 steps
+    theirs = paint_reference(reference, [2], guidance_scale=scale, **SIZE)  # of 4 steps
     # The negative prompt has no say: there is no unguided half.
     ours = opened(folder, engine)(PROMPT, NEGATIVE, seed=2, guidance_scale=scale, **SIZE)
     assert len(ours.timings.steps) == 4
@@ -89,7 +81,7 @@ def test_latent_consistency_image_to_image(both: Any, engine: str, strength: flo
     checkpoint, folder = both("tiny-lcm", tiny_lcm)
     reference = LatentConsistencyModelImg2ImgPipeline.from_pretrained(checkpoint)
     arguments = {"image": painting(), "strength": strength, "num_inference_steps": 3}
-    theirs = paint_reference(reference, 2, guidance_scale=8.5, **arguments)
+    theirs = paint_reference(reference, [2], guidance_scale=8.5, **arguments)
     ours = opened(folder, engine)(PROMPT, seed=2, **arguments)
     assert len(ours.timings.steps) == 3
     assert differ(ours.images, theirs) <= 1

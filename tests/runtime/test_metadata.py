@@ -244,9 +244,14 @@ def test_a_text_over_a_megabyte_says_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text",
     ["a" * (1 << 20), "a:" * 300_000, 'a:"' * 300_000, "Size: " + "1" * 100_000 + "x1, " * 3],
+    ids=["letters", "colons", "quotes", "digits"],
 )
 def test_texts_that_take_regular_expressions_hours(text: str) -> None:
-    infotext.read(text)
+    """Too few fields: all of it is a prompt. With others before it, it is a field or a prompt."""
+    assert infotext.read(text) == ({"prompt": text.strip()}, [])
+    settings, meaningless = infotext.read(f"boat\nSteps: 2, Seed: 1, Eta: 0, {text}")
+    assert settings == {"prompt": "boat", "num_inference_steps": "2", "seed": "1"}
+    assert meaningless == ["Eta", *([text[: text.find(":")]] if ":" in text else [])]
 
 
 @pytest.mark.parametrize("content", [b"", b"\x89PNG\r\n\x1a\n", b"%!PS-Adobe\n", b"GIF89a" * 9])

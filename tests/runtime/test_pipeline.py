@@ -130,19 +130,20 @@ def test_several_threads_at_once(pipe: StableDiffusionPipeline) -> None:
         {"prompt": "house", "seed": 4, "guidance_scale": 1.0},
     ]
     alone = [pipe(**{**QUICK, **job}).images[0] for job in jobs]
-    together: dict[int, Any] = {}
+    together: list[tuple[int, Any]] = []
 
     def work(number: int) -> None:
         for _ in range(2):
-            together[number] = pipe(**{**QUICK, **jobs[number]}).images[0]
+            together.append((number, pipe(**{**QUICK, **jobs[number]}).images[0]))
 
     threads = [threading.Thread(target=work, args=(i,)) for i in range(len(jobs))]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    for number, image in enumerate(alone):
-        assert np.array_equal(together[number], image)
+    assert sorted(number for number, _ in together) == [0, 0, 1, 1, 2, 2, 3, 3]
+    for number, image in together:
+        assert np.array_equal(alone[number], image)
 
 
 def test_threads_may_be_the_first_to_use_the_engine(exported_openvino: Path) -> None:
@@ -151,15 +152,19 @@ def test_threads_may_be_the_first_to_use_the_engine(exported_openvino: Path) -> 
 import sys, threading
 from pleinair.runtime import StableDiffusionPipeline
 sys.setswitchinterval(1e-6)
-def paint(barrier=threading.Barrier(4)):
+painted = []
+def paint(barrier=threading.Barrier(4, timeout=60)):
     pipe = StableDiffusionPipeline.from_pretrained({str(exported_openvino)!r}, engine="openvino")
     barrier.wait()
-    pipe("boat", seed=1, num_inference_steps=1)
+    painted.append(pipe("boat", seed=1, num_inference_steps=1).images[0].tobytes())
 threads = [threading.Thread(target=paint, daemon=True) for _ in range(4)]
 for thread in threads: thread.start()
 for thread in threads: thread.join()
+print(len(painted), "painted,", len(set(painted)), "of them different")
 """
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, check=True, timeout=120, capture_output=True, text=True)
+    assert done.stdout == "4 painted, 1 of them different\n", done.stderr
 
 
 @pytest.mark.parametrize(
@@ -184,7 +189,7 @@ for thread in threads: thread.join()
         ({"clip_skip": -1}, SettingError),
         ({"scheduler": "none"}, PleinairError),
     ],
-    ids=str,
+    ids=lambda value: str(value).partition("\n")[0][:50] if isinstance(value, dict) else None,
 )
 def test_arguments_out_of_range(
     pipe: StableDiffusionPipeline, arguments: dict[str, Any], error: type[Exception]

@@ -165,18 +165,19 @@ def test_terminals(environment: dict[str, str], begins: str) -> None:
 
 def test_bars_and_picture_share_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     """What stands on the screen after some steps: one picture, one bar under it."""
-    monkeypatch.setattr("pleinair.runtime.cli.progress.Console", lambda **_: terminal()[0])
+    console, _ = terminal()
+    monkeypatch.setattr("pleinair.runtime.cli.progress.Console", lambda **_: console)
     _, preview = terminal()
     with StageBars(1, preview) as bars:
         for step in range(4):
             bars("denoise", step, 4)
             preview.show(painting(64, 32))
         bars("denoise", 4, 4)
-        screen = on_screen(bars._bars.console.file.getvalue())
+        screen = on_screen(console.file.getvalue())
         assert sum("▀" * 48 in line for line in screen) == 12
         assert sum("painting" in line for line in screen) == 1
         assert "4/4" in next(line for line in screen if "painting" in line)
-    assert not "".join(on_screen(bars._bars.console.file.getvalue())).strip()
+    assert not "".join(on_screen(console.file.getvalue())).strip()
 
 
 def on_screen(written: str) -> list[str]:

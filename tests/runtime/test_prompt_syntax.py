@@ -238,7 +238,9 @@ def test_nothing_that_can_be_typed_is_an_error() -> None:
     pieces = ["[", "]", "(", ")", ":", "|", "\\", "a", " ", "0.5", "9" * 400, "BREAK", "\n", "-"]
     for _ in range(300):
         prompt = "".join(generator.choices(pieces, k=generator.randint(1, 30)))
-        for text in set(texts_by_step(prompt, 4)):
+        texts = texts_by_step(prompt, 4)
+        assert len(texts) == 4
+        for text in set(texts):
             for spans in emphasised(text):
                 assert all(abs(span.weight) < 1e7 for span in spans)  # finite, and no NaN
 

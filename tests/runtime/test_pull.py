@@ -361,11 +361,8 @@ def test_another_kind_is_refused_before_the_transfer(
     assert _left() == []
 
 
-def test_a_file_outside_the_folder_is_refused(
-    hub: Hub, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    listed = {"rfilename": "../../.bashrc", "size": 1, "blobId": "0"}
-    monkeypatch.setattr(hub_server._Handler, "_sibling", lambda self, name: listed)
+def test_a_file_outside_the_folder_is_refused(hub: Hub, capsys: pytest.CaptureFixture[str]) -> None:
+    hub.listed = [{"rfilename": "../../.bashrc", "size": 1, "blobId": "0"}]
     assert _pull(_REPO) == 2
     assert "outside its folder" in _error(capsys)
 

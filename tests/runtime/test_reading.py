@@ -274,7 +274,9 @@ def test_arrays(array: np.ndarray) -> None:
         (b"bytes", "of type bytes"),
         (3, "of type int"),
     ],
-    ids=str,
+    ids=lambda value: (
+        f"{value.dtype}{value.shape}" if isinstance(value, np.ndarray) else str(value)
+    ),
 )
 def test_no_picture(source: Any, message: str) -> None:
     with pytest.raises(SettingError, match=message) as caught:

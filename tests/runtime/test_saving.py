@@ -59,20 +59,17 @@ def test_numbers_go_on_after_the_highest(tmp_path: Path) -> None:
     assert save_numbered(RED, tmp_path, prefix="grid-", digits=4).name == "grid-0000.png"
 
 
-def test_a_number_taken_meanwhile_is_passed_over(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from pleinair.runtime.record import saving
+def test_a_number_taken_meanwhile_is_passed_over(tmp_path: Path) -> None:
+    tried = []
 
-    publish = saving._publish
+    def beaten_once(path: Path, digest: str) -> None:
+        if not tried:
+            path.touch()  # another process is quicker
+        tried.append(path.name)
 
-    def beaten(part: Path, path: Path) -> None:
-        monkeypatch.setattr(saving, "_publish", publish)
-        path.touch()  # another process is quicker
-        publish(part, path)
-
-    monkeypatch.setattr(saving, "_publish", beaten)
-    assert save_numbered(RED, tmp_path).name == "00001.png"
+    assert save_numbered(RED, tmp_path, announce=beaten_once).name == "00001.png"
+    assert tried == ["00000.png", "00001.png"]
+    assert (tmp_path / "00000.png").read_bytes() == b""
 
 
 def test_a_file_is_announced_when_it_is_whole_and_before_it_has_its_name(tmp_path: Path) -> None:

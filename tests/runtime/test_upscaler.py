@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from test_parity import NEGATIVE, PROMPT, differ, reference_scheduler
 
 from checkpoints import tiny_upscaler
 from pictures import hole, painting
@@ -17,6 +16,7 @@ from pleinair.runtime import StableDiffusionPipeline
 from pleinair.runtime.cli import main
 from pleinair.runtime.errors import BundleError, SettingError, SourceError
 from pleinair.runtime.model.bundle import UPSCALING, Bundle
+from references import NEGATIVE, PROMPT, differ, reference_scheduler
 from side_by_side import side_by_side
 
 pytestmark = pytest.mark.usefixtures("compiled_once")

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_parity import NEGATIVE, PROMPT, differ, reference_scheduler
 
 import loras
 from checkpoints_xl import rewrite, tiny_refiner, tiny_stable_diffusion_xl
@@ -15,6 +14,7 @@ from pleinair.export import export_model
 from pleinair.runtime import StableDiffusionPipeline
 from pleinair.runtime.errors import BundleError, SettingError
 from pleinair.runtime.model.bundle import Bundle
+from references import NEGATIVE, PROMPT, differ, paint_reference, reference_scheduler
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
 
@@ -51,14 +51,6 @@ def reference(checkpoint: Path) -> Any:
 def quiet(pipe: Any) -> Any:
     pipe.set_progress_bar_config(disable=True)
     return pipe
-
-
-def paint_reference(pipe: Any, seeds: list[int], **arguments: Any) -> np.ndarray:
-    images = []
-    for seed in seeds:
-        generator = torch.Generator("cpu").manual_seed(seed)
-        images += pipe(PROMPT, generator=generator, **arguments).images
-    return np.stack([np.asarray(image) for image in images])
 
 
 @pytest.mark.parametrize("name", ["euler", "dpmpp_2m", "ddim", "euler_a"])

@@ -133,9 +133,10 @@ NONSENSE = [
 ]
 
 
-@pytest.mark.parametrize("options", NONSENSE, ids=str)
+@pytest.mark.parametrize("options", NONSENSE, ids=lambda options: str(options)[:60])
 def test_nonsense_is_refused(options: dict[str, Any]) -> None:
-    refusal({**SD, "_class_name": "EulerDiscreteScheduler", **options})
+    (name,) = options
+    assert name in refusal({**SD, "_class_name": "EulerDiscreteScheduler", **options})
 
 
 @pytest.mark.parametrize("config", [{}, {"_class_name": "FlowMatchEulerDiscreteScheduler"}])

@@ -85,7 +85,7 @@ def test_no_torch_and_no_scipy_is_imported() -> None:
     import sys
 
     code = (
-        "import sys; from pleinair.runtime import noise; "
+        "import sys; from pleinair.runtime.denoise import noise; "
         "from pleinair.runtime.schedulers import from_config, names; "
         "[from_config({}, n).set_timesteps(20) for n in names()]; "
         "noise.TorchNoise(1).normal((99,)); "
