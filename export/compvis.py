@@ -87,7 +87,9 @@ def renamed(submodel: str, part: State, config: Config, prefix: str, origin: str
 
 
 def _from_open_clip(part: State, config: Config, prefix: str, origin: str) -> State:
-    module = architecture.build("transformers.CLIPTextModel", config | {"architectures": None}, origin)
+    module = architecture.build(
+        "transformers.CLIPTextModel", config | {"architectures": None}, origin
+    )
     names = [key.removeprefix("text_model.") for key in module.state_dict()]
     if config["architectures"] == ["CLIPTextModelWithProjection"]:
         names.append("text_projection.weight")

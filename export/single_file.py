@@ -115,7 +115,9 @@ class SingleFile:
             else:
                 (loras if _LORA.match(key) else strangers).append(key)
         if strangers:
-            raise SourceError(f"{self.path}: no place in {self.original.name} for {some(strangers)}")
+            raise SourceError(
+                f"{self.path}: no place in {self.original.name} for {some(strangers)}"
+            )
         if loras:
             _log.info("%s: left out an unmerged LoRA, %s", self.path, some(loras))
         return parts

@@ -103,7 +103,10 @@ def _diffusers_folder(
         def wanted(files: list[str], repo_id: str, index: Index) -> list[str]:
             if index:
                 families.of(index, repo_id)  # refused before its weights are fetched
-            return selection.checkpoint(files, repo_id, index, safety_checker=safety_checker)
+            chosen: list[str] = selection.checkpoint(
+                files, repo_id, index, safety_checker=safety_checker
+            )
+            return chosen
 
         folder, commit = hub.fetch(source, revision, wanted)
         return _folder(folder, {"kind": "hub", "name": source, "revision": commit})

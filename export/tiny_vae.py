@@ -61,7 +61,8 @@ def open_tiny_vae(source: str | Path) -> TinyVae:
 
 
 def _files(names: list[str], repo_id: str, index: Mapping[str, Any]) -> list[str]:
-    return selection.alone(names, repo_id)
+    chosen: list[str] = selection.alone(names, repo_id)
+    return chosen
 
 
 def _scale(config: dict[str, Any]) -> tuple[int, int]:

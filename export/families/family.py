@@ -137,6 +137,7 @@ class Family:
 
 def class_of(index: Index, name: str) -> str | None:
     """Return the class of a component in a model_index.json; None where there is no such one."""
-    entry = index.get(name)
-    is_pair = isinstance(entry, list | tuple) and len(entry) == 2
-    return entry[1] if is_pair and isinstance(entry[1], str) else None
+    match index.get(name):
+        case [_, str(found)]:
+            return found
+    return None

@@ -23,7 +23,12 @@ AUTOENCODER = SubModel(
 )
 
 # Conditions that a UNet of another family sees; the pipelines of this one have none to give.
-_CONDITIONS = ("addition_embed_type", "class_embed_type", "encoder_hid_dim_type", "num_class_embeds")
+_CONDITIONS = (
+    "addition_embed_type",
+    "class_embed_type",
+    "encoder_hid_dim_type",
+    "num_class_embeds",
+)
 
 
 def _check(configs: Configs, index: Index, origin: str) -> None:
@@ -113,9 +118,7 @@ FAMILY = Family(
     ),
     submodels={
         "text_encoder": TEXT_ENCODER,
-        "unet": SubModel(
-            "diffusers.UNet2DConditionModel", {"unet": GraphKind(unet.unet, cost=2)}
-        ),
+        "unet": SubModel("diffusers.UNet2DConditionModel", {"unet": GraphKind(unet.unet, cost=2)}),
         "vae": AUTOENCODER,
     },
     complete=_check,

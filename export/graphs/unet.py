@@ -143,9 +143,7 @@ def cases(
     ]
 
 
-def inputs(
-    config: Any, batch: int, height: int, width: int, tokens: int, timestep: int
-) -> Inputs:
+def inputs(config: Any, batch: int, height: int, width: int, tokens: int, timestep: int) -> Inputs:
     """Values for `ENDS`."""
     return {
         "sample": normal(batch, config.in_channels, height, width),
