@@ -8,6 +8,7 @@ import pickle
 import re
 from collections import OrderedDict
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -223,14 +224,15 @@ def round_to_half(module: torch.nn.Module, origin: str) -> bool:
     Raises `SourceError` for a weight beyond float16's range.
     """
     changed = False
-    for name, parameter in module.named_parameters():
-        if parameter.numel() < HALF_FROM:
+    # Buffers too: a table of positions is a constant of the graph like any weight.
+    for name, tensor in chain(module.named_parameters(), module.named_buffers()):
+        if tensor.numel() < HALF_FROM or not tensor.is_floating_point():
             continue
-        rounded = parameter.data.half().float()
+        rounded = tensor.data.half().float()
         if not rounded.isfinite().all():
             raise SourceError(f"{origin}: {name} exceeds float16's range; use --precision fp32")
-        changed = changed or not torch.equal(rounded, parameter.data)
-        parameter.data = rounded
+        changed = changed or not torch.equal(rounded, tensor.data)
+        tensor.data = rounded
     return changed
 
 

@@ -248,3 +248,20 @@ def test_a_weight_that_layers_share_need_be_there_once() -> None:
     without = {k: v for k, v in model.state_dict().items() if "encoder.block" in k or "norm" in k}
     with pytest.raises(SourceError, match=r"lacks 2 weights: .*shared\.weight"):
         weights.load(copy, without, "tiny")
+
+
+def test_what_is_stored_as_float16_is_rounded_and_nothing_else() -> None:
+    """Tables that a module keeps as buffers are constants of its graph, as weights are."""
+    module = torch.nn.Module()
+    for number, size in enumerate((weights.HALF_FROM, 8)):
+        values = torch.linspace(0, 1, size)
+        module.register_parameter(f"weight{number}", torch.nn.Parameter(values.clone()))
+        module.register_buffer(f"table{number}", values.clone())
+    module.register_buffer("positions", torch.arange(weights.HALF_FROM))
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    assert weights.round_to_half(module, "here")
+    for name, value in module.state_dict().items():
+        is_large = name in ("weight0", "table0")
+        expected = before[name].half().float() if is_large else before[name]
+        assert torch.equal(value, expected), name
+    assert not weights.round_to_half(module, "here"), "it is rounded already"
