@@ -35,8 +35,8 @@ def _check(configs: Configs, index: Index, origin: str) -> None:
     found = [name for name in _CONDITIONS if configs["unet"].get(name) is not None]
     if found:
         raise SourceError(
-            f"{origin}/unet: a UNet with {', '.join(found)} is none of a "
-            f"{index['_class_name']} and cannot be exported"
+            f"{origin}/unet: has {', '.join(found)}, for which a {index['_class_name']} brings "
+            "nothing; it cannot be exported"
         )
 
 

@@ -63,7 +63,7 @@ _REFINER_CONTEXT = 1280
 
 _FIRST = "conditioner.embedders.0.transformer."
 _SECOND = "conditioner.embedders.1.model."
-_REFINER_S = "conditioner.embedders.0.model."
+_REFINER_ONLY = "conditioner.embedders.0.model."
 
 
 def _is_refiner(state: State) -> bool:
@@ -71,7 +71,7 @@ def _is_refiner(state: State) -> bool:
     for key in state:
         if key.startswith((_FIRST, _SECOND)):
             return False
-        if key.startswith(_REFINER_S):
+        if key.startswith(_REFINER_ONLY):
             return True
     contexts = (key for key in state if key.startswith(UNET) and key.endswith("attn2.to_k.weight"))
     first = next(contexts, None)
@@ -93,7 +93,7 @@ REFINER = dataclasses.replace(
     XL,
     name="Stable Diffusion XL's refiner",
     fits=lambda state: _SIZES in state and _is_refiner(state),
-    prefixes={"text_encoder_2": _REFINER_S, "unet": UNET, "vae": VAE},
+    prefixes={"text_encoder_2": _REFINER_ONLY, "unet": UNET, "vae": VAE},
     tasks={4: Task("StableDiffusionXLImg2ImgPipeline")},
     unet=partial(_time_embedding, True),
     settings={"force_zeros_for_empty_prompt": False, "requires_aesthetics_score": True},

@@ -3,14 +3,14 @@
 from collections.abc import Callable
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from .graph import Graph, Inputs, normal
+from .graph import Graph, Inputs, Wrapper, normal
 
 _TOKENS = {0: "batch_size", 1: "sequence_length"}
 
 
-class TextEncoder(nn.Module):
+class TextEncoder(Wrapper):
     """CLIP's text model, with every layer's output beside the last.
 
     `hidden_states.i` are the raw states, as optimum writes them. `clip_skip.k` is the state k
@@ -19,8 +19,7 @@ class TextEncoder(nn.Module):
     """
 
     def __init__(self, model: Any) -> None:
-        super().__init__()
-        self.model = model
+        super().__init__(model)
         # transformers before 5.6 keeps the layers one level down.
         self.final_layer_norm = getattr(model, "text_model", model).final_layer_norm
 
@@ -32,15 +31,11 @@ class TextEncoder(nn.Module):
         return result.last_hidden_state, result.pooler_output, *states, *skipped
 
 
-class ProjectedTextEncoder(nn.Module):
+class ProjectedTextEncoder(Wrapper):
     """CLIP's text model with its projection: the pooled output projected, and every layer's.
 
     What attends to it takes raw states, so nothing is normed as in `TextEncoder`.
     """
-
-    def __init__(self, model: Any) -> None:
-        super().__init__()
-        self.model = model
 
     def forward(self, input_ids: Tensor) -> tuple[Tensor, ...]:
         result = self.model(input_ids, output_hidden_states=True, return_dict=True)

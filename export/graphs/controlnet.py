@@ -2,18 +2,14 @@
 
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from . import unet
-from .graph import Graph, Inputs, normal
+from .graph import Graph, Inputs, Wrapper, normal
 
 
-class ControlNet(nn.Module):
+class ControlNet(Wrapper):
     """Its residuals as they are: the runtime scales and sums them."""
-
-    def __init__(self, model: Any) -> None:
-        super().__init__()
-        self.model = model
 
     def forward(
         self,

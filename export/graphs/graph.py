@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +33,14 @@ class Graph:
 
     def example(self) -> Inputs:
         return self.cases[0]()
+
+
+class Wrapper(nn.Module):
+    """A network, called `model` in the names of what is traced, behind a `forward` of tensors."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
 
 
 def normal(*shape: int) -> Tensor:

@@ -4,18 +4,14 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from .graph import Graph, Inputs, normal
+from .graph import Graph, Inputs, Wrapper, normal
 
 
-class SafetyChecker(nn.Module):
+class SafetyChecker(Wrapper):
     """How near a picture is to each concept: cosines, which numpy compares with the thresholds.
 
     diffusers' checker decides inside; a graph that does could not say why.
     """
-
-    def __init__(self, model: Any) -> None:
-        super().__init__()
-        self.model = model
 
     def forward(self, clip_input: Tensor) -> tuple[Tensor, ...]:
         pooled = self.model.vision_model(clip_input)[1]

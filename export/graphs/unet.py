@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .graph import Ends, Graph, Inputs, normal
+from .graph import Ends, Graph, Inputs, Wrapper, normal
 
 _BATCH = {0: "batch_size"}
 _LATENTS = {0: "batch_size", 2: "height", 3: "width"}
@@ -19,12 +19,8 @@ ENDS: Ends = {
 """The inputs of every UNet, and of a ControlNet."""
 
 
-class UNet(nn.Module):
+class UNet(Wrapper):
     """A UNet that sees latents, timestep and text."""
-
-    def __init__(self, model: Any) -> None:
-        super().__init__()
-        self.model = model
 
     def forward(
         self, sample: Tensor, timestep: Tensor, encoder_hidden_states: Tensor
@@ -33,12 +29,8 @@ class UNet(nn.Module):
         return out
 
 
-class GuidedUNet(nn.Module):
+class GuidedUNet(Wrapper):
     """A UNet distilled with its guidance scale as an input (latent consistency models)."""
-
-    def __init__(self, model: Any) -> None:
-        super().__init__()
-        self.model = model
 
     def forward(
         self,
@@ -57,12 +49,8 @@ class GuidedUNet(nn.Module):
         return out
 
 
-class XLUNet(nn.Module):
+class XLUNet(Wrapper):
     """Stable Diffusion XL's: it also sees the pooled prompt and the sizes [Podell et al. 2023]."""
-
-    def __init__(self, model: Any) -> None:
-        super().__init__()
-        self.model = model
 
     def forward(
         self,
@@ -84,12 +72,8 @@ class XLUNet(nn.Module):
         return out
 
 
-class UpscalingUNet(nn.Module):
+class UpscalingUNet(Wrapper):
     """A UNet that is told how noisy the small picture beside the latents is (the x4 upscaler)."""
-
-    def __init__(self, model: Any) -> None:
-        super().__init__()
-        self.model = model
 
     def forward(
         self,

@@ -139,7 +139,7 @@ _UPSCALING_UNET = {"in_channels": 7, "num_class_embeds": 1000}
     ("family", "unet", "message"),
     [
         (stable_diffusion.FAMILY, {"in_channels": 9}, None),
-        (stable_diffusion.FAMILY, {"num_class_embeds": 5}, "a UNet with num_class_embeds is"),
+        (stable_diffusion.FAMILY, {"num_class_embeds": 5}, "has num_class_embeds, for which"),
         (stable_diffusion.FAMILY, {"addition_embed_type": "text_time"}, "addition_embed_type"),
         (upscaler.FAMILY, _UPSCALING_UNET, None),
         (upscaler.FAMILY, _UPSCALING_UNET | {"num_class_embeds": None}, "takes noise levels by"),
