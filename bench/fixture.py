@@ -245,15 +245,15 @@ def write(folder: Path, shape: Shape, seed: int = 0, report: Any = lambda *_: No
 
     if folder.exists():
         raise ExportError(f"{folder} exists; remove it or choose another folder")
-    skeletons = {name: architecture.build(name, c, name) for name, c in shape.networks()}
-    sizes = {name: architecture.count_parameters(module) for name, module in skeletons.items()}
+    networks = skeletons(shape)
+    sizes = {name: architecture.count_parameters(module) for name, module in networks.items()}
     require_space(folder, 2 * sum(sizes.values()) + 16_000_000)
     with publishing(folder) as target:
         done = 0
         for name, config in shape.networks():
             report(f"{name}: {sizes[name] / 1e6:,.0f} M random weights", done / sum(sizes.values()))
             write_json(target / name / "config.json", config)
-            _write_weights(target / name / _WEIGHTS[name], skeletons[name], name, seed)
+            _write_weights(target / name / _WEIGHTS[name], networks[name], name, seed)
             done += sizes[name]
         report("tokenizer", 1.0)
         for number in ("", "_2") if shape.text_encoder_2 else ("",):
@@ -262,15 +262,24 @@ def write(folder: Path, shape: Shape, seed: int = 0, report: Any = lambda *_: No
         write_json(target / "model_index.json", _index(shape))
 
 
+def skeletons(shape: Shape) -> dict[str, Any]:
+    """Its networks by name, without weights: shapes on torch's meta device."""
+    from pleinair.export import architecture, families
+
+    submodels = families.of(_index(shape), "the fixture").submodels
+    return {name: architecture.build(submodels[name].cls, c, name) for name, c in shape.networks()}
+
+
 def write_tiny_vae(folder: Path, config: Config, seed: int = 0) -> None:
     """Write an AutoencoderTiny of that config with float16 weights, as `write` does a model."""
     from pleinair.export import architecture
+    from pleinair.export.families.beside import TINY_VAE
     from pleinair.export.folder import publishing
     from pleinair.export.manifest import write_json
 
     if folder.exists():
         raise ExportError(f"{folder} exists; remove it or choose another folder")
-    skeleton = architecture.build("tiny_vae", config, "tiny_vae")
+    skeleton = architecture.build(TINY_VAE.cls, config, "tiny_vae")
     with publishing(folder) as target:
         write_json(target / "config.json", config)
         _write_weights(target / _WEIGHTS["vae"], skeleton, "tiny_vae", seed)

@@ -94,7 +94,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return 0, 2 for a mistake that the user can mend, 130 when interrupted."""
     options = parser().parse_args(argv)
     stopped = "pleinair-export: stopped; nothing was written"
-    return exit_code(lambda: run(options), "pleinair-export", stopped)
+    code: int = exit_code(lambda: run(options), "pleinair-export", stopped)
+    return code
 
 
 def run(options: argparse.Namespace) -> None:

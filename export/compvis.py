@@ -2,7 +2,7 @@
 
 Shapes do not tell everything. Heads (8 in the UNet of version 1, 64 wide everywhere else) and norm
 groups (32) are the same in every Stable Diffusion and are written here; what differs from kind to
-kind is in family.py.
+kind stands in families/.
 """
 
 import re
@@ -56,6 +56,8 @@ def vae_key(key: str, config: Config) -> str:
 
 KEY: dict[str, Callable[[str, Config], str]] = {"unet": unet_key, "vae": vae_key}
 
+_CLASSES = {"unet": "diffusers.UNet2DConditionModel", "vae": "diffusers.AutoencoderKL"}
+
 
 def infer(submodel: str, part: State, penultimate: bool = False) -> Config:
     """Read a sub-model's config off the shapes of its weights, named without their prefix.
@@ -77,7 +79,7 @@ def renamed(submodel: str, part: State, config: Config, prefix: str, origin: str
     """
     if submodel not in KEY:
         return _from_open_clip(part, config, prefix, origin) if open_clip.has(part) else part
-    module = architecture.build(submodel, config, origin)
+    module = architecture.build(_CLASSES[submodel], config, origin)
     targets = module.state_dict()
     theirs = {key: KEY[submodel](key, config) for key in targets}
     _require_match(part, theirs.values(), prefix, f"{origin}: no place in its {submodel}", origin)
@@ -85,7 +87,9 @@ def renamed(submodel: str, part: State, config: Config, prefix: str, origin: str
 
 
 def _from_open_clip(part: State, config: Config, prefix: str, origin: str) -> State:
-    module = architecture.build("text_encoder", config | {"architectures": None}, origin)
+    module = architecture.build(
+        "transformers.CLIPTextModel", config | {"architectures": None}, origin
+    )
     names = [key.removeprefix("text_model.") for key in module.state_dict()]
     if config["architectures"] == ["CLIPTextModelWithProjection"]:
         names.append("text_projection.weight")

@@ -6,7 +6,7 @@
 
 import re
 
-from .family import UNET
+from .families.original import UNET
 from .weights import State
 
 _PREFIX = "model_ema.diffusion_model"

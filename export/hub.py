@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from pleinair.runtime.hub.repository import UnreachableError, Wanted, cached, knock, plainly
-from pleinair.runtime.hub.selection import checkpoint
+from pleinair.runtime.hub.selection import INDEX, checkpoint, read_index
 
 
 def fetch(repo_id: str, revision: str | None, wanted: Wanted = checkpoint) -> tuple[Path, str]:
@@ -27,10 +27,13 @@ def fetch(repo_id: str, revision: str | None, wanted: Wanted = checkpoint) -> tu
 
 
 def _download(repo_id: str, revision: str | None, wanted: Wanted) -> Path:
-    from huggingface_hub import HfApi, constants, snapshot_download
+    from huggingface_hub import HfApi, constants, hf_hub_download, snapshot_download
 
     if not constants.HF_HUB_OFFLINE:
         knock(constants.ENDPOINT)
     files = HfApi().list_repo_files(repo_id, revision=revision)
-    chosen = wanted(files, repo_id)
+    index = {}
+    if INDEX in files:
+        index = read_index(Path(hf_hub_download(repo_id, INDEX, revision=revision)))
+    chosen = wanted(files, repo_id, index)
     return Path(snapshot_download(repo_id, revision=revision, allow_patterns=chosen))

@@ -21,7 +21,9 @@ def planned(
     modules: every sub-model of the checkpoint; only shapes are read, so the meta device will do.
     Raises `AdapterError` where a file does not fit, before any weight is loaded.
     """
-    return lora.changes(files, {name: _shapes(module) for name, module in modules.items()})
+    shapes = {name: _shapes(module) for name, module in modules.items()}
+    changes: dict[str, Changes] = lora.changes(files, shapes)
+    return changes
 
 
 def merge(module: torch.nn.Module, changes: Changes) -> None:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ _MAKERS = {
 def write(
     folder: Path,
     source: dict[str, Any],
-    formats: list[str],
+    formats: Sequence[str],
     precision: str,
     parity: dict[str, Any],
 ) -> None:
@@ -34,7 +34,7 @@ def write(
         "source": source,
         "created_by": versions(),
         "precision": precision,
-        "formats": formats,
+        "formats": list(formats),
         "parity": parity,
         "files": {
             path.relative_to(folder).as_posix(): describe(path)

@@ -7,7 +7,7 @@ they are written. Half the disk, none of the float16 detours.
 
 import tempfile
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from . import onnx_file
-from .graphs import Graph, Inputs
+from .graphs.graph import Graph, Inputs
 from .onnx_file import FILE
 from .weights import HALF_FROM
 
@@ -37,7 +37,7 @@ def write(graph: Graph, folder: Path, half: bool) -> None:
 
 
 def _trace(graph: Graph, file: Path) -> None:
-    example = _onnx_inputs(graph.example())
+    example = _with_scalars(graph.example(), graph.scalars)
     free = {name: axes for name, axes in graph.inputs.items() if example[name].ndim}
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of asserts in diffusers, and of the exporter's age
@@ -53,11 +53,9 @@ def _trace(graph: Graph, file: Path) -> None:
         )
 
 
-def _onnx_inputs(inputs: Inputs) -> Inputs:
-    """Make the timestep one float: optimum's ONNX shape, and Karras steps are not whole numbers."""
-    if "timestep" not in inputs:
-        return inputs
-    return inputs | {"timestep": inputs["timestep"][0].float()}
+def _with_scalars(inputs: Inputs, scalars: Collection[str]) -> Inputs:
+    """Make these one float: optimum's shape of a timestep, which need be no whole number."""
+    return inputs | {name: inputs[name][0].float() for name in scalars}
 
 
 def _store_as_half(model: onnx.ModelProto) -> None:
@@ -84,6 +82,7 @@ def run(folder: Path, cases: Iterable[Inputs]) -> Iterator[dict[str, np.ndarray]
         str(folder / FILE), options, providers=["CPUExecutionProvider"]
     )
     names = [output.name for output in session.get_outputs()]
+    scalars = [given.name for given in session.get_inputs() if not given.shape]
     for inputs in cases:
-        feed = {name: value.numpy() for name, value in _onnx_inputs(inputs).items()}
+        feed = {name: value.numpy() for name, value in _with_scalars(inputs, scalars).items()}
         yield dict(zip(names, session.run(names, feed), strict=True))

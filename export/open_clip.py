@@ -86,5 +86,5 @@ def is_past(theirs: str, config: Config) -> bool:
     """Tell whether a weight belongs to what the config leaves out: last layer, projection."""
     found = _LAYER.match(theirs)
     if found:
-        return int(found[1]) >= config["num_hidden_layers"]
+        return int(found[1]) >= int(config["num_hidden_layers"])
     return theirs == "text_projection"

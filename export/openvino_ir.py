@@ -12,7 +12,7 @@ from openvino import opset13 as opset
 from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 from openvino.op import Constant
 
-from .graphs import Graph, Inputs
+from .graphs.graph import Graph, Inputs
 from .weights import HALF_FROM
 
 FILE = "openvino_model.xml"

@@ -9,7 +9,7 @@ import torch
 
 from pleinair.runtime.errors import ExportError
 
-from .graphs import Graph, Inputs
+from .graphs.graph import Graph, Inputs
 
 # Largest errors allowed, relative to the largest value of the module's output. An engine differs
 # from torch by the order of additions, some 1e-6 after a whole UNet; a wrongly traced branch is

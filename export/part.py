@@ -6,15 +6,12 @@ from typing import Any
 
 from pleinair.runtime.errors import SourceError
 
-from . import compvis, family, tokenizer
+from . import compvis, families, tokenizer
+from .families.original import VAE
 from .source import Checkpoint, read_json
 from .weights import State, find_weights, read_checkpoint, read_weights
 
 _SUFFIXES = {".safetensors", ".ckpt", ".pt", ".bin"}
-_TEXT_PREFIXES = tuple(
-    kind.prefixes["text_encoder"] for kind in (family.SD1, family.SD2, family.XL)
-)
-_VAE_PREFIX = family.SD1.prefixes["vae"]
 
 
 @dataclass
@@ -68,7 +65,7 @@ def _from_folder(submodel: str, path: Path) -> Part:
 
 
 def _vae(path: Path, state: State, scaling_factor: float) -> Part:
-    part = _without_prefix(state, (_VAE_PREFIX,))
+    part = _without_prefix(state, (VAE,))
     part = {key: v for key, v in part.items() if not key.startswith(("loss.", "model_ema."))}
     levels = {key.split(".")[2] for key in part if key.startswith("encoder.down_blocks.")}
     shape = {"block_out_channels": [0] * len(levels)}
@@ -81,7 +78,7 @@ def _vae(path: Path, state: State, scaling_factor: float) -> Part:
 
 
 def _text(path: Path, state: State) -> Part:
-    part = _without_prefix(state, _TEXT_PREFIXES)
+    part = _without_prefix(state, families.prefixes("text_encoder"))
     part = {k: v for k, v in part.items() if not k.endswith(("logit_scale", "attn_mask"))}
     config = compvis.infer("text_encoder", part, penultimate=True)
     return Part(path.name, config, compvis.renamed("text_encoder", part, config, "", str(path)))
@@ -107,14 +104,11 @@ class Completed:
     def model_index(self) -> dict[str, Any]:
         return self._checkpoint.model_index()
 
-    def scheduler(self) -> dict[str, Any]:
-        return self._checkpoint.scheduler()
+    def scheduler(self, name: str = "scheduler") -> dict[str, Any]:
+        return self._checkpoint.scheduler(name)
 
     def preprocessor(self) -> dict[str, Any] | None:
         return self._checkpoint.preprocessor()
-
-    def low_res_scheduler(self) -> dict[str, Any] | None:
-        return self._checkpoint.low_res_scheduler()
 
     def scaling_factor(self) -> float:
         return self._checkpoint.scaling_factor()

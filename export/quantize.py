@@ -88,7 +88,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return 0, 2 for a mistake that the user can mend, 130 when interrupted."""
     options = parser().parse_args(argv)
     stopped = "pleinair-quantize: stopped; nothing was written"
-    return exit_code(lambda: run(options), "pleinair-quantize", stopped)
+    code: int = exit_code(lambda: run(options), "pleinair-quantize", stopped)
+    return code
 
 
 def run(options: argparse.Namespace) -> None:

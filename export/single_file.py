@@ -1,7 +1,7 @@
 """One `.safetensors` or `.ckpt` file in the original CompVis layout, as the web interfaces use it.
 
 The file has no configs: what it is, and its architecture, is read from the names and shapes of its
-tensors (family.py, compvis.py). A missing or unexpected key is named as it stands in the file.
+tensors (families/, compvis.py). A missing or unexpected key is named as it stands in the file.
 """
 
 import logging
@@ -11,8 +11,9 @@ from typing import Any
 
 from pleinair.runtime.errors import SourceError
 
-from . import compvis, ema, family, tokenizer
-from .family import UNET, Family
+from . import compvis, ema, families, tokenizer
+from .families.family import ABSENT
+from .families.original import UNET
 from .weights import State, read_checkpoint, some
 
 _log = logging.getLogger("pleinair.export")
@@ -31,44 +32,8 @@ _LEFT_OVER = re.compile(
 )
 _LORA = re.compile(r"lora_(unet|te\d?|prior)_|(unet|text_encoder)\..*\.lora")
 
-_SCHEDULER = {
-    "_class_name": "PNDMScheduler",
-    "beta_end": 0.012,
-    "beta_schedule": "scaled_linear",
-    "beta_start": 0.00085,
-    "clip_sample": False,
-    "num_train_timesteps": 1000,
-    "prediction_type": "epsilon",
-    "set_alpha_to_one": False,
-    "skip_prk_steps": True,
-    "steps_offset": 1,
-    "trained_betas": None,
-}
-_XL_SCHEDULER = _SCHEDULER | {
-    "_class_name": "EulerDiscreteScheduler",
-    "interpolation_type": "linear",
-    "timestep_spacing": "leading",
-    "use_karras_sigmas": False,
-}
-# The upscaler is the one model that was trained on another schedule.
-_UPSCALER_SCHEDULER = _SCHEDULER | {
-    "_class_name": "DDIMScheduler",
-    "beta_start": 0.0001,
-    "beta_end": 0.02,
-    "prediction_type": "v_prediction",
-}
-# Of the small picture beside its latents [CompVis' x4-upscaling.yaml].
-_LOW_RES_SCHEDULER = _SCHEDULER | {
-    "_class_name": "DDPMScheduler",
-    "beta_start": 0.0001,
-    "beta_end": 0.02,
-}
-_MAX_NOISE_LEVEL = 350
-
 # Stable Diffusion 2's first base model says its step of training; those at 768 pixels say others.
 _BASE_STEP = 875_000
-
-_NONE = [None, None]
 
 PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
 
@@ -98,10 +63,11 @@ class SingleFile:
         state, self._said = read_checkpoint(path)
         self._marks = {"v_pred", "ztsnr"} & state.keys()
         state = self._with_unet(state, ema)
-        self.family: Family = family.detect(state)
+        self.family, self.original = families.detect(state)
         self._parts = self._split(state)
         self._configs = {name: self._infer(name) for name, part in self._parts.items() if part}
         self._channels = self._configs["unet"]["in_channels"]
+        self._task = self.original.tasks.get(self._channels)
         self._prediction_type = prediction_type or self._said_prediction() or self._assumed()
 
     def _with_unet(self, state: State, wanted: bool) -> State:
@@ -136,9 +102,10 @@ class SingleFile:
 
     def _split(self, state: State) -> dict[str, State]:
         """Part the state dict by network, without the prefixes."""
-        prefixes = self.family.prefixes
+        prefixes = self.original.prefixes
         parts: dict[str, State] = {submodel: {} for submodel in prefixes}
-        strangers, loras = [], []
+        strangers: list[str] = []
+        loras: list[str] = []
         for key, value in state.items():
             owner = next((sub for sub, prefix in prefixes.items() if key.startswith(prefix)), None)
             if _LEFT_OVER.match(key):
@@ -148,23 +115,23 @@ class SingleFile:
             else:
                 (loras if _LORA.match(key) else strangers).append(key)
         if strangers:
-            raise SourceError(f"{self.path}: no place in {self.family.name} for {some(strangers)}")
+            raise SourceError(
+                f"{self.path}: no place in {self.original.name} for {some(strangers)}"
+            )
         if loras:
             _log.info("%s: left out an unmerged LoRA, %s", self.path, some(loras))
         return parts
 
     def _infer(self, submodel: str) -> dict[str, Any]:
-        # Version 2 was trained on the last layer but one of its text encoder; XL gets both.
-        penultimate = self.family in (family.SD2, family.UPSCALER)
         try:
-            config = compvis.infer(submodel, self._parts[submodel], penultimate)
+            config = compvis.infer(submodel, self._parts[submodel], self.original.penultimate)
         except KeyError as error:
             raise SourceError(
-                f"{self.path} lacks {self.family.prefixes[submodel]}{error.args[0]}, and without "
+                f"{self.path} lacks {self.original.prefixes[submodel]}{error.args[0]}, and without "
                 f"it the shape of its {submodel} is unknown"
             ) from error
         if submodel == "vae":
-            config["scaling_factor"] = self.family.scaling_factor
+            config["scaling_factor"] = self.original.scaling_factor
         return config
 
     def _said_prediction(self) -> str | None:
@@ -177,107 +144,77 @@ class SingleFile:
         return said if said in PREDICTION_TYPES else None
 
     def _assumed(self) -> str:
-        if self.family is family.UPSCALER:
-            return "v_prediction"
-        if self.family is not family.SD2 or self._channels != 4:
+        if self._task is None:
             return "epsilon"
-        _log.info(
-            "%s is Stable Diffusion 2, taken for a 768 model (v_prediction); for a base model of "
-            "512 pixels add --prediction-type epsilon",
-            self.path,
-        )
-        return "v_prediction"
+        if self._task.remark:
+            _log.info(self._task.remark, self.path)
+        return self._task.prediction_type
 
     def model_index(self) -> dict[str, Any]:
         """Return the model_index.json of diffusers' pipeline of this kind.
 
         Raises `SourceError` when its UNet takes as many channels as none of them.
         """
-        if self._channels not in self.family.pipelines:
+        if self._task is None:
             raise SourceError(
-                f"{self.path}: a UNet of {self._channels} channels; {self.family.name} has "
-                f"{', '.join(map(str, self.family.pipelines))}"
+                f"{self.path}: a UNet of {self._channels} channels; {self.original.name} has "
+                f"{', '.join(map(str, self.original.tasks))}"
             )
-        index = {
-            "_class_name": self.family.pipelines[self._channels],
-            "feature_extractor": _NONE,
-            "scheduler": ["diffusers", self.scheduler()["_class_name"]],
-            "unet": ["diffusers", "UNet2DConditionModel"],
-            "vae": ["diffusers", "AutoencoderKL"],
+        schedulers = {name: self.scheduler(name) for name in self.family.schedulers}
+        return {
+            "_class_name": self._task.pipeline,
+            "feature_extractor": ABSENT,
+            **{name: ["diffusers", config["_class_name"]] for name, config in schedulers.items()},
+            **self._networks(),
+            **self.original.settings,
         }
-        if noising := self.low_res_scheduler():
-            index["low_res_scheduler"] = ["diffusers", noising["_class_name"]]
-            index["max_noise_level"] = _MAX_NOISE_LEVEL
-        return index | self._text_index()
 
-    def _text_index(self) -> dict[str, Any]:
-        first = "text_encoder" in self.family.prefixes
-        index: dict[str, Any] = {
-            "text_encoder": ["transformers", "CLIPTextModel"] if first else _NONE,
-            "tokenizer": ["transformers", "CLIPTokenizer"] if first else _NONE,
-        }
-        if "text_encoder_2" not in self.family.prefixes:
-            return index | {"safety_checker": _NONE}
-        index["text_encoder_2"] = ["transformers", "CLIPTextModelWithProjection"]
-        index["tokenizer_2"] = ["transformers", "CLIPTokenizer"]
-        aesthetic = {} if first else {"requires_aesthetics_score": True}
-        return index | {"force_zeros_for_empty_prompt": first} | aesthetic
+    def _networks(self) -> dict[str, list[Any]]:
+        """What the index says of each network, and of its tokenizer."""
+        index: dict[str, list[Any]] = {}
+        for name, kind in self.family.submodels.items():
+            is_there = name in self.original.prefixes
+            index[name] = [kind.library, kind.class_name] if is_there else ABSENT
+            if kind.tokenizer is not None:
+                clip = ["transformers", "CLIPTokenizer"]
+                index[kind.tokenizer.folder] = clip if is_there else ABSENT
+        return index
 
-    def scheduler(self) -> dict[str, Any]:
-        base = _SCHEDULER
-        if self.family in (family.XL, family.REFINER):
-            base = _XL_SCHEDULER
-        elif self.family is family.UPSCALER:
-            base = _UPSCALER_SCHEDULER
-        elif self._prediction_type != "epsilon":  # as Stable Diffusion 2 is published
-            base = _SCHEDULER | {"_class_name": "DDIMScheduler"}
+    def scheduler(self, name: str = "scheduler") -> dict[str, Any]:
+        config = self.original.schedulers(self._prediction_type)[name]
+        if name != self.family.schedulers[0]:
+            return dict(config)
         zero_snr = {"rescale_betas_zero_snr": True} if "ztsnr" in self._marks else {}
-        return base | {"prediction_type": self._prediction_type} | zero_snr
+        return config | {"prediction_type": self._prediction_type} | zero_snr
 
     def preprocessor(self) -> None:
         return None
 
-    def low_res_scheduler(self) -> dict[str, Any] | None:
-        return dict(_LOW_RES_SCHEDULER) if self.family is family.UPSCALER else None
-
     def scaling_factor(self) -> float:
-        return self.family.scaling_factor
+        return self.original.scaling_factor
 
     def config(self, submodel: str) -> dict[str, Any]:
         """Return the config of a sub-model; `SourceError` when the file has none of its weights."""
         if submodel not in self._configs:
-            prefix = self.family.prefixes.get(submodel, "")
+            prefix = self.original.prefixes.get(submodel, "")
             option = {"vae": "--vae", "text_encoder": "--text-encoder"}.get(submodel)
             add = f"add one with {option} FILE_OR_FOLDER" if option else "a whole one is needed"
             raise SourceError(f"{self.path} has no {submodel} (no key begins with {prefix}); {add}")
-        config = self._configs[submodel]
+        config, size = self._configs[submodel], self.original.size(self._prediction_type)
         if submodel == "unet":
-            return config | {"sample_size": self._size() // 8} | self._time_ids()
-        return config | {"sample_size": self._size()} if submodel == "vae" else config
-
-    def _size(self) -> int:
-        is_768 = self.family is family.SD2 and self._prediction_type == "v_prediction"
-        return 768 if is_768 else self.family.size
-
-    def _time_ids(self) -> dict[str, Any]:
-        """Tell how wide XL's embedding of each size is: all are in one row, behind the prompt's."""
-        pooled = self._configs.get("text_encoder_2")
-        if pooled is None:
-            return {}
-        row = self._configs["unet"]["projection_class_embeddings_input_dim"]
-        return {"addition_time_embed_dim": (row - pooled["projection_dim"]) // self.family.time_ids}
+            return config | {"sample_size": size // 8} | self.original.unet(self._configs)
+        return config | {"sample_size": size} if submodel == "vae" else config
 
     def weights(self, submodel: str) -> State:
         """Hand over one network's weights under diffusers' names; they are not kept here."""
         part, self._parts[submodel] = self._parts[submodel], {}
         config = self.config(submodel)
-        prefix = self.family.prefixes[submodel]
+        prefix = self.original.prefixes[submodel]
         return compvis.renamed(submodel, part, config, prefix, str(self.path))
 
     def write_tokenizer(self, target: Path) -> None:
         """Write CLIP's tokenizer; OpenCLIP's differs in what it pads with, "!" (id 0)."""
-        owner = "text_encoder_2" if target.name == "tokenizer_2" else "text_encoder"
-        prefix = self.family.prefixes[owner]
+        owner, _ = self.family.tokenizer(target.name)
         tokenizer.require_clip(self._configs.get(owner, {}), str(self.path))
-        is_open_clip = prefix.endswith(".model.")
+        is_open_clip = self.original.prefixes[owner].endswith(".model.")
         tokenizer.write_clip(target, pad_token="!" if is_open_clip else tokenizer.END)

@@ -3,14 +3,16 @@
 import json
 import re
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
 from pleinair.runtime.errors import SourceError
 from pleinair.runtime.hub import selection
 
-from .architecture import OPTIONAL, classes
+from . import families
+from .families.beside import SAFETY_CHECKER
+from .families.family import Family, Index, class_of
 from .manifest import FILE
 from .weights import State, find_weights, read_weights
 
@@ -30,10 +32,8 @@ class Checkpoint(Protocol):
     def preprocessor(self) -> dict[str, Any] | None:
         """How a picture is made ready for the safety checker; None where there is none."""
 
-    def scheduler(self) -> dict[str, Any]: ...
-
-    def low_res_scheduler(self) -> dict[str, Any] | None:
-        """What noises the small picture of an upscaler; None for every other model."""
+    def scheduler(self, name: str = "scheduler") -> dict[str, Any]:
+        """Return the scheduler_config.json of this folder."""
 
     def config(self, submodel: str) -> dict[str, Any]: ...
 
@@ -43,9 +43,9 @@ class Checkpoint(Protocol):
         """Latents are what the VAE's encoder gives times this, where the VAE does not say it."""
 
     def write_tokenizer(self, target: Path) -> None:
-        """Put the source's tokenizer files, at least vocab.json and merges.txt, into `target`.
+        """Put the files of one of the source's tokenizers into `target`.
 
-        The last part of `target` says which one: "tokenizer", for XL also "tokenizer_2".
+        The last part of `target` says which one, as `families.family.Tokenizer.folder` does.
         """
 
 
@@ -100,7 +100,14 @@ def _diffusers_folder(
     if is_hub_id(source) and path.suffix not in {".safetensors", ".ckpt"}:
         from . import hub
 
-        wanted = partial(selection.checkpoint, safety_checker=safety_checker)
+        def wanted(files: list[str], repo_id: str, index: Index) -> list[str]:
+            if index:
+                families.of(index, repo_id)  # refused before its weights are fetched
+            chosen: list[str] = selection.checkpoint(
+                files, repo_id, index, safety_checker=safety_checker
+            )
+            return chosen
+
         folder, commit = hub.fetch(source, revision, wanted)
         return _folder(folder, {"kind": "hub", "name": source, "revision": commit})
     raise SourceError(
@@ -133,48 +140,33 @@ class DiffusersFolder:
     folder: Path
     record: dict[str, Any]
 
+    @cached_property
+    def _index(self) -> dict[str, Any]:
+        return read_json(self.folder / "model_index.json")
+
+    @cached_property
+    def family(self) -> Family:
+        """Raises `SourceError` where no family has such a pipeline, or such networks."""
+        return families.of(self._index, str(self.folder))
+
     def model_index(self) -> dict[str, Any]:
-        index = read_json(self.folder / "model_index.json")
-        expected = classes(index)
-        for submodel, wanted in expected.items():
-            found = (index.get(submodel) or [None, None])[1]
-            if found != wanted:
-                raise SourceError(
-                    f"{self.folder}: {submodel} is a {found}, and only {wanted} can be exported"
-                )
-        more = sorted(
-            name
-            for name, value in index.items()
-            if name in {"text_encoder_2", "transformer", "controlnet", "image_encoder"}
-            and name not in expected
-            and value != [None, None]
-        )
-        if more:
-            raise SourceError(
-                f"{self.folder}: a {index.get('_class_name')} with {', '.join(more)} cannot be "
-                "exported; Stable Diffusion 1, 2 and XL can"
-            )
-        return index
+        return dict(self._index)
 
     def preprocessor(self) -> dict[str, Any] | None:
-        found = (self.model_index().get("safety_checker") or [None, None])[1]
+        found = class_of(self._index, "safety_checker")
         if found is None:
             return None
-        if found != OPTIONAL["safety_checker"] or not (self.folder / "safety_checker").is_dir():
-            what = "is not there" if found == OPTIONAL["safety_checker"] else "cannot be exported"
+        is_known = found == SAFETY_CHECKER.class_name
+        if not is_known or not (self.folder / "safety_checker").is_dir():
+            what = "is not there" if is_known else "cannot be exported"
             raise SourceError(
                 f"{self.folder}: its safety checker, a {found}, {what}; "
                 "bring it, or do without by --no-safety-checker"
             )
         return read_json(self.folder / "feature_extractor" / "preprocessor_config.json")
 
-    def scheduler(self) -> dict[str, Any]:
-        return read_json(self.folder / "scheduler" / "scheduler_config.json")
-
-    def low_res_scheduler(self) -> dict[str, Any] | None:
-        if "low_res_scheduler" not in self.model_index():
-            return None
-        return read_json(self.folder / "low_res_scheduler" / "scheduler_config.json")
+    def scheduler(self, name: str = "scheduler") -> dict[str, Any]:
+        return read_json(self.folder / name / "scheduler_config.json")
 
     def config(self, submodel: str) -> dict[str, Any]:
         return read_json(self.folder / submodel / "config.json")
@@ -187,9 +179,8 @@ class DiffusersFolder:
         return read_json(config).get("scaling_factor", 0.18215) if config.is_file() else 0.18215
 
     def write_tokenizer(self, target: Path) -> None:
-        from .tokenizer import copy
-
-        copy(self.folder / target.name, target)
+        _, tokenizer = self.family.tokenizer(target.name)
+        tokenizer.copy(self.folder / target.name, target)
 
 
 @dataclass

@@ -4,6 +4,7 @@ Only its decoder becomes a graph: it shows what is being painted, or paints the 
 It takes the latents that the UNet gives, scaled as they are.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from pleinair.runtime.errors import SourceError
 from pleinair.runtime.hub import selection
 
 from . import hub
-from .architecture import OPTIONAL
+from .families.beside import TINY_VAE
 from .source import is_hub_id, read_json
 from .weights import State, find_weights, read_weights
 
@@ -33,7 +34,7 @@ class TinyVae:
     def require_fit(self, vae: dict[str, Any]) -> None:
         """Raise `SourceError` unless it is for the latents and pictures of this VAE's config."""
         config = self.config("tiny_vae")
-        if config.get("_class_name") != OPTIONAL["tiny_vae"]:
+        if config.get("_class_name") != TINY_VAE.class_name:
             raise SourceError(
                 f"{self.folder}: a {config.get('_class_name')}; a tiny VAE is an AutoencoderTiny"
             )
@@ -55,13 +56,18 @@ def open_tiny_vae(source: str | Path) -> TinyVae:
         return TinyVae(path, {"kind": "folder", "name": path.resolve().name})
     if not is_hub_id(source):
         raise SourceError(f"{source} is neither the folder of a tiny VAE nor a hub id (owner/name)")
-    folder, commit = hub.fetch(str(source), None, selection.alone)
+    folder, commit = hub.fetch(str(source), None, _files)
     return TinyVae(folder, {"kind": "hub", "name": str(source), "revision": commit})
+
+
+def _files(names: list[str], repo_id: str, index: Mapping[str, Any]) -> list[str]:
+    chosen: list[str] = selection.alone(names, repo_id)
+    return chosen
 
 
 def _scale(config: dict[str, Any]) -> tuple[int, int]:
     """Channels of the latents, and how many pixels a side one cell of them becomes."""
-    if config.get("_class_name") == OPTIONAL["tiny_vae"]:
+    if config.get("_class_name") == TINY_VAE.class_name:
         levels = len(config.get("num_decoder_blocks", [3, 3, 3, 1]))
         factor = config.get("upsampling_scaling_factor", 2)
         return config.get("latent_channels", 4), factor ** (levels - 1)

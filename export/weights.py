@@ -8,6 +8,7 @@ import pickle
 import re
 from collections import OrderedDict
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -142,10 +143,16 @@ def load(module: torch.nn.Module, state: State, origin: str) -> None:
     `origin` names the source in errors. Raises `SourceError` when a key is missing, unexpected or
     has another shape. `state` is emptied on the way, so that weights are held once.
     """
-    wanted = dict(module.state_dict())
+    wanted = dict(module.state_dict(keep_vars=True))
     _respell(state, wanted)
-    _check(state, wanted, origin)
-    module.load_state_dict(_as_float32(state), strict=True, assign=True)
+    shared = _shared(state, wanted)
+    _check(state, {key: value for key, value in wanted.items() if key not in shared}, origin)
+    converted = _as_float32(state)
+    converted |= {key: converted[held] for key, held in shared.items()}
+    module.load_state_dict(converted, strict=True, assign=True)
+    for key, held in shared.items():  # assigned as parameters of one storage: one again
+        layer, _, name = key.rpartition(".")
+        setattr(module.get_submodule(layer), name, module.get_parameter(held))
     _fill_positions(module)
     module.requires_grad_(False).eval()
 
@@ -166,6 +173,19 @@ def _respell(state: State, wanted: Mapping[str, torch.Tensor]) -> None:
             del state[key]
         elif new != key:
             state[new] = state.pop(key)
+
+
+def _shared(state: State, wanted: Mapping[str, torch.Tensor]) -> dict[str, str]:
+    """Weights that `state` lacks, since layers share them -> the name that it has them by.
+
+    wanted: the module's parameters and buffers themselves, by which sharing is told.
+    """
+    names = {id(wanted[key]): key for key in wanted if key in state}
+    return {
+        key: names[id(tensor)]
+        for key, tensor in wanted.items()
+        if key not in state and id(tensor) in names
+    }
 
 
 def _check(state: State, wanted: Mapping[str, torch.Tensor], origin: str) -> None:
@@ -204,14 +224,15 @@ def round_to_half(module: torch.nn.Module, origin: str) -> bool:
     Raises `SourceError` for a weight beyond float16's range.
     """
     changed = False
-    for name, parameter in module.named_parameters():
-        if parameter.numel() < HALF_FROM:
+    # Buffers too: a table of positions is a constant of the graph like any weight.
+    for name, tensor in chain(module.named_parameters(), module.named_buffers()):
+        if tensor.numel() < HALF_FROM or not tensor.is_floating_point():
             continue
-        rounded = parameter.data.half().float()
+        rounded = tensor.data.half().float()
         if not rounded.isfinite().all():
             raise SourceError(f"{origin}: {name} exceeds float16's range; use --precision fp32")
-        changed = changed or not torch.equal(rounded, parameter.data)
-        parameter.data = rounded
+        changed = changed or not torch.equal(rounded, tensor.data)
+        tensor.data = rounded
     return changed
 
 

@@ -202,8 +202,8 @@ def _readers(op: Any) -> Iterator[Any]:
             yield node
 
 
-def _projection(operand: Any) -> Any | None:
-    """The product with a weight that an attention's operand comes from."""
+def _projection(operand: Any) -> Any:
+    """The product with a weight that an attention's operand comes from, or None."""
     product = _back(operand)
     weighs = product is not None and _is_constant(product.input(1).get_source_output())
     return product if weighs else None

@@ -88,7 +88,8 @@ def quantize_model(
         plan.clock.says("writing the manifest")
         publishing.publish(bundle, staging, names, facts)
     plan.clock.report("done", 1.0)
-    return bundle.path
+    path: Path = bundle.path
+    return path
 
 
 def measure_sensitivity(

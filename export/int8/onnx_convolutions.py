@@ -61,7 +61,8 @@ def round_outputs(model: onnx.ModelProto, ranges: Mapping[str, Range]) -> int:
         for node in model.graph.node
         if node.op_type == "DequantizeLinear"
     }
-    nodes, count = [], 0
+    nodes: list[onnx.NodeProto] = []
+    count = 0
     for node in model.graph.node:
         if node.op_type == "Conv" and {*node.input[:2]} <= steps.keys():
             products = steps[node.input[0]] * steps[node.input[1]]

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pleinair.runtime.errors import ExportError
 from pleinair.runtime.model import catalog
 from pleinair.runtime.model.bundle import TEXT, Bundle
@@ -235,8 +238,11 @@ class _Measured:
     def __init__(
         self, backend: Any, source: Path, samples: Sequence[Sample], tell: Callable[[], None]
     ) -> None:
-        self._run = lambda graph: outputs(backend.engine(), graph, samples, tell)
+        self._backend, self._samples, self._tell = backend, samples, tell
         self._right = self._run(source)
+
+    def _run(self, graph: Path) -> list[NDArray[np.float32]]:
+        return outputs(self._backend.engine(), graph, self._samples, self._tell)
 
     def distance(self, graph: Path) -> Distance:
         return Distance.between(self._right, self._run(graph))

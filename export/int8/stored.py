@@ -3,7 +3,7 @@
 from typing import Any
 
 
-def stored(node: Any) -> Any | None:
+def stored(node: Any) -> Any:
     """Weight or bias of a node, its second input, as it is stored; None where it is computed."""
     source = node.input(1).get_source_output().get_node()
     while source.get_type_name() == "Convert":

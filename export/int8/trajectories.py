@@ -29,18 +29,13 @@ class Recorder:
     engine: Engine
     unet: Path
     trajectories: list[list[Sample]] = field(default_factory=list)
+    name: str = field(init=False)
+    device: str = field(init=False)
+    format: str = field(init=False)
 
-    @property
-    def name(self) -> str:
-        return self.engine.name
-
-    @property
-    def device(self) -> str:
-        return self.engine.device
-
-    @property
-    def format(self) -> str:
-        return self.engine.format
+    def __post_init__(self) -> None:
+        self.name, self.device = self.engine.name, self.engine.device
+        self.format = self.engine.format
 
     def compile(self, path: Path, shapes: Shapes, edits: Sequence[Edit] = ()) -> Graph:
         graph = self.engine.compile(path, shapes, edits)
@@ -60,7 +55,8 @@ class _Recorded:
 
     def __call__(self, feeds: Sample) -> dict[str, NDArray[np.float32]]:
         self.record(feeds)
-        return self.graph(feeds)
+        outputs: dict[str, NDArray[np.float32]] = self.graph(feeds)
+        return outputs
 
 
 def _half(value: NDArray[Any], half: int, batch: int) -> NDArray[Any]:

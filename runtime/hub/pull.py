@@ -7,6 +7,8 @@ import secrets
 import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +21,8 @@ from . import selection, transfer
 from .folders import alone, require_space, sync, sync_directory
 from .repository import File, Repository, look
 from .repository import cached as cached_copy
+from .selection import INDEX
 
-_INDEX = "model_index.json"
 _NOTE = "pleinair.json"  # our manifest: says of a folder where it came from, and what is in it
 _MARGIN = 64_000_000
 _PATIENCE = 20  # seconds that an interrupted conversion has for tidying up
@@ -69,11 +71,11 @@ def placed(hub_id: str, target: Path, revision: str | None = None) -> Order:
     ready_made = file is None and selection.is_ready_made(paths)
     if ready_made:
         chosen = selection.ready_made(paths)
-    elif file is None and _INDEX in paths:
-        chosen = selection.checkpoint(paths, repo_id)
+    elif file is None and INDEX in paths:
+        require_converter(hub_id)
+        chosen = selection.checkpoint(paths, repo_id, _index(repository))
     else:
         chosen = [selection.single_file(paths, repo_id, file)]
-    if not ready_made:
         require_converter(hub_id)
     files = tuple(entry for entry in repository.files if entry.path in chosen)
     order = Order(repository, files, ready_made, target)
@@ -81,6 +83,14 @@ def placed(hub_id: str, target: Path, revision: str | None = None) -> Order:
     converted = 0 if ready_made else order.size
     require_space(target, order.missing + converted + _MARGIN)
     return order
+
+
+def _index(repository: Repository) -> dict[str, Any]:
+    """What the model_index.json of a repository says."""
+    files = [file for file in repository.files if file.path == INDEX]
+    with tempfile.TemporaryDirectory() as folder:
+        transfer.fetch(repository, files, Path(folder), lambda name, come: None)
+        return selection.read_index(Path(folder) / INDEX)
 
 
 def split_id(hub_id: str) -> tuple[str, str | None]:
@@ -120,7 +130,7 @@ def fetch(order: Order, report: transfer.Report) -> None:
     except OSError as error:
         raise ExportError(f"cannot write beside {order.target}: {error.strerror}") from error
     with alone(order.staging.absolute(), "pull"):
-        index = [file for file in order.files if file.path == _INDEX]
+        index = [file for file in order.files if file.path == INDEX]
         transfer.fetch(order.repository, index, order.staging, report)
         if index and order.ready_made:
             _check_kind(order)
@@ -229,10 +239,10 @@ def cached(hub_id: str, revision: str | None) -> Path | None:
     return cached_copy(repo_id, revision, _openable)
 
 
-def _openable(files: list[str], repo_id: str) -> list[str]:
+def _openable(files: list[str], repo_id: str, index: Mapping[str, Any]) -> list[str]:
     if selection.is_ready_made(files):
         return selection.ready_made(files)
-    return selection.checkpoint(files, repo_id)
+    return selection.checkpoint(files, repo_id, index)
 
 
 def _rename(folder: Path, target: Path) -> None:

@@ -3,7 +3,7 @@
 import importlib.util
 import socket
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -11,9 +11,12 @@ from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
 from ..errors import SourceError
+from .selection import INDEX, read_index
 
-Wanted: TypeAlias = Callable[[list[str], str], list[str]]
-"""Of a repository's files, and its id, those to fetch; SourceError where they are not all there."""
+Wanted: TypeAlias = Callable[[list[str], str, Mapping[str, Any]], list[str]]
+"""Of a repository's files, its id and its model_index.json ({} where it has none), the files to
+fetch; SourceError where they are not all there.
+"""
 
 
 class UnreachableError(SourceError):
@@ -78,12 +81,13 @@ def cached(repo_id: str, revision: str | None, wanted: Wanted) -> Path | None:
             repo_id,
             revision=revision,
             cache_dir=constants.HF_HUB_CACHE,
-            allow_patterns="model_index.json",
+            allow_patterns=INDEX,
             local_files_only=True,
         )
         folder = Path(found)
         files = [path.relative_to(folder).as_posix() for path in folder.rglob("*")]
-        return folder if set(wanted(files, repo_id)) <= set(files) else None
+        index = read_index(folder / INDEX) if INDEX in files else {}
+        return folder if set(wanted(files, repo_id, index)) <= set(files) else None
     except (OSError, SourceError):
         return None
 

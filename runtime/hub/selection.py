@@ -1,22 +1,22 @@
 """Which files of a repository are needed: a ready-made model's all, of a checkpoint some."""
 
+import json
 import re
-from collections.abc import Collection, Iterable, Sequence
-from pathlib import PurePosixPath
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 from ..errors import SourceError
 
-_SUBMODELS = ("text_encoder", "text_encoder_2", "unet", "vae")
-_REQUIRED = {"unet", "vae"}
-_ALWAYS = (
-    "model_index.json",
-    "scheduler/",
-    "low_res_scheduler/",
-    "tokenizer/",
-    "tokenizer_2/",
-)
-# What makes a folder one that Pleinair opens as it is: optimum's two layouts, and bes-dev's.
-_GRAPHS = {"unet/openvino_model.xml", "unet/model.onnx", "unet.xml"}
+INDEX = "model_index.json"
+
+# Components that are a few small files. Every other class is a network's, with weights.
+_SMALL = re.compile(r".*(Scheduler|Tokenizer(Fast)?|Processor(Fast)?|FeatureExtractor)")
+# The one network that an export can do without, and what makes pictures ready for it.
+_GUARD, _GUARD_INPUT = "safety_checker", "feature_extractor"
+# What makes a folder one that Pleinair opens as it is: the graph of a denoiser, which diffusers
+# calls unet or transformer, in optimum's two layouts or bes-dev's.
+_GRAPH = re.compile(r"(unet|transformer)/(openvino_model\.xml|model\.onnx)|unet\.xml")
 _TORCH = re.compile(
     r".*\.(safetensors|ckpt|pt|pth|msgpack|h5)|(.*/)?(diffusion_)?pytorch_model.*\.bin|"
     r".*\.index\.json"
@@ -26,9 +26,9 @@ _A_MODEL_S = re.compile(r"diffusion_pytorch_model\b")
 _SINGLE_FILE = re.compile(r"[^/]+\.(safetensors|ckpt)")
 
 
-def is_ready_made(files: Collection[str]) -> bool:
+def is_ready_made(files: Iterable[str]) -> bool:
     """Tell whether a folder with these files holds converted graphs."""
-    return not _GRAPHS.isdisjoint(files)
+    return any(map(_GRAPH.fullmatch, files))
 
 
 def ready_made(files: Iterable[str]) -> list[str]:
@@ -41,14 +41,21 @@ def ready_made(files: Iterable[str]) -> list[str]:
     ]
 
 
-def checkpoint(files: Sequence[str], repo_id: str, *, safety_checker: bool = True) -> list[str]:
+def checkpoint(
+    files: Sequence[str],
+    repo_id: str,
+    index: Mapping[str, Any],
+    *,
+    safety_checker: bool = True,
+) -> list[str]:
     """Return those of a repository's files that an export reads: of each weight, one copy.
 
+    index: what its model_index.json says: the components of which it names a class are there.
     safety_checker: take the one that is there, too.
 
-    Raises `SourceError` where there is no diffusers folder, or no weights of Stable Diffusion.
+    Raises `SourceError` where there is no diffusers folder, or no weights of one of its networks.
     """
-    if "model_index.json" not in files:
+    if INDEX not in files:
         top = [name for name in files if "/" not in name]
         if "config.json" in top and any(map(_A_MODEL_S.match, top)):  # a ControlNet's, or so
             return alone(files, repo_id)
@@ -56,17 +63,42 @@ def checkpoint(files: Sequence[str], repo_id: str, *, safety_checker: bool = Tru
             f"{repo_id} has no model_index.json, so it is no diffusers folder; download its "
             ".safetensors or .ckpt file and pass the path, or: pleinair pull OWNER/NAME/FILE"
         )
-    chosen = [name for name in files if name.startswith(_ALWAYS)]
-    guard = ("safety_checker",) if safety_checker else ()
-    for submodel in (*_SUBMODELS, *guard):
-        start = f"{submodel}/"
-        inside = [name.removeprefix(start) for name in files if name.startswith(start)]
-        if inside or submodel in _REQUIRED:
-            weights = choose(inside, f"{repo_id}/{submodel}")
-            chosen += [start + name for name in ("config.json", *weights)]
-            if submodel in guard:
-                chosen += [name for name in files if name.startswith("feature_extractor/")]
+    components = _components(index)
+    if not safety_checker or not _inside(files, _GUARD):
+        components = {k: v for k, v in components.items() if k not in (_GUARD, _GUARD_INPUT)}
+    chosen = [INDEX]
+    for name, kind in components.items():
+        inside = _inside(files, name)
+        if _SMALL.fullmatch(kind) is None:
+            inside = ["config.json", *choose(inside, f"{repo_id}/{name}")]
+        chosen += [f"{name}/{file}" for file in inside]
     return chosen
+
+
+def read_index(path: Path) -> dict[str, Any]:
+    """Read a model_index.json; raises `SourceError` where it is none."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise SourceError(f"{path} is not readable JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise SourceError(f"{path} holds no JSON object")
+    return content
+
+
+def _components(index: Mapping[str, Any]) -> dict[str, str]:
+    """Component -> its class, of those that a checkpoint has: [library, class] in its index."""
+    return {
+        name: entry[1]
+        for name, entry in index.items()
+        if isinstance(entry, list) and len(entry) == 2 and isinstance(entry[1], str)
+    }
+
+
+def _inside(files: Iterable[str], folder: str) -> list[str]:
+    """The files in a folder, named from there."""
+    start = f"{folder}/"
+    return [name.removeprefix(start) for name in files if name.startswith(start)]
 
 
 def alone(files: Iterable[str], repo_id: str) -> list[str]:

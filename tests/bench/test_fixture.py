@@ -33,8 +33,8 @@ def test_the_shapes_have_the_published_numbers_of_parameters(
     from pleinair.export import architecture
 
     counted = {
-        name: architecture.count_parameters(architecture.build(name, config, name))
-        for name, config in fixture.SHAPES[shape].networks()
+        name: architecture.count_parameters(network)
+        for name, network in fixture.skeletons(fixture.SHAPES[shape]).items()
     }
     assert counted == published
 
@@ -88,17 +88,16 @@ def test_weights_are_all_there_in_half_precision(tmp_path: Path, shape: str) -> 
     from safetensors.torch import load_file
     from transformers.utils import SAFE_WEIGHTS_NAME
 
-    from pleinair.export import architecture
     from pleinair.export.weights import load
 
     written = tmp_path / shape
     fixture.write(written, fixture.SHAPES[shape])
-    for name, config in fixture.SHAPES[shape].networks():
-        transformers_own = name.startswith("text_encoder")
-        file = SAFE_WEIGHTS_NAME if transformers_own else SAFETENSORS_WEIGHTS_NAME
+    for name, network in fixture.skeletons(fixture.SHAPES[shape]).items():
+        by_transformers = name.startswith("text_encoder")
+        file = SAFE_WEIGHTS_NAME if by_transformers else SAFETENSORS_WEIGHTS_NAME
         weights = load_file(written / name / file)
         assert {tensor.dtype for tensor in weights.values()} == {torch.float16}
-        load(architecture.build(name, config, name), weights, name)  # strict: raises
+        load(network, weights, name)  # strict: raises
 
 
 def test_same_seed_same_bytes(written: Path, tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from checkpoints import tiny_unet
-from pleinair.export import graphs, onnx_model, openvino_ir
+from pleinair.export import onnx_model, openvino_ir
+from pleinair.export.graphs import unet as graphs
 from pleinair.export.int8 import onnx_graph, openvino_graph
 from pleinair.export.int8.attention import highest, self_attentions
 from pleinair.runtime.errors import ExportError

@@ -1,5 +1,6 @@
 """What stands beside the four graphs: the safety checker and the tiny decoder."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -8,7 +9,8 @@ from typing import Any
 import pytest
 
 import checkpoints
-from pleinair.export import architecture, export_model, weights
+from pleinair.export import architecture, export_model, families, weights
+from pleinair.export.families.beside import SAFETY_CHECKER
 from pleinair.export.source import open_checkpoint
 from pleinair.export.tiny_vae import open_tiny_vae
 from pleinair.runtime.errors import SourceError
@@ -39,7 +41,12 @@ def test_without_the_checker(
     guarded_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of the graphs that are exported in any case, one will do here."""
-    monkeypatch.setattr(architecture, "CLASSES", {"text_encoder": "CLIPTextModel"})
+    family = families.of(read(guarded_checkpoint / "model_index.json"), "here")
+    kept = {
+        name: one if name == "text_encoder" else dataclasses.replace(one, graphs={})
+        for name, one in family.submodels.items()
+    }
+    monkeypatch.setattr(families, "FAMILIES", [dataclasses.replace(family, submodels=kept)])
     folder = export_model(guarded_checkpoint, tmp_path / "model", safety_checker=False)
     assert not (folder / "safety_checker").exists()
     assert not (folder / "feature_extractor").exists()
@@ -62,7 +69,7 @@ def test_keys_are_strict(guarded_checkpoint: Path, change: str) -> None:
         del state["concept_embeds"]
     else:
         state["vision_model.stranger"] = state["concept_embeds"]
-    module = architecture.build("safety_checker", checkpoint.config("safety_checker"), "here")
+    module = architecture.build(SAFETY_CHECKER.cls, checkpoint.config("safety_checker"), "here")
     with pytest.raises(SourceError, match="lacks 1 weight: con" if change == "missing" else "str"):
         weights.load(module, state, "here")
 

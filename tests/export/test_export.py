@@ -15,8 +15,11 @@ from diffusers import AutoencoderKL, StableDiffusionPipeline
 from safetensors.torch import load_file, save_file
 
 from checkpoints import tiny_unet
-from pleinair.export import export_model, graphs, onnx_file, onnx_model, openvino_ir, parity
+from pleinair.export import export_model, onnx_file, onnx_model, openvino_ir, parity, weights
 from pleinair.export import folder as publishing
+from pleinair.export.graphs.graph import Graph
+from pleinair.export.graphs.unet import unet as unet_graph
+from pleinair.export.graphs.vae import VaeDecoder, vae_decoder
 from pleinair.runtime.errors import ExportError, SourceError
 
 _GRAPHS = ("text_encoder", "unet", "vae_decoder", "vae_encoder")
@@ -244,7 +247,7 @@ def test_a_unet_distilled_with_its_guidance(tmp_path: Path, backend: object) -> 
         "up_block_types": ("CrossAttnUpBlock2D",),
     }
     unet = tiny_unet(time_cond_proj_dim=16, **one_level).eval()
-    graph = graphs.unet(unet)
+    graph = unet_graph(unet)
     assert list(graph.inputs)[-1] == "timestep_cond"
     backend.write(graph, tmp_path, half=False)  # type: ignore[attr-defined]
     trials = parity.reference(graph)
@@ -262,7 +265,7 @@ def test_large_weights_are_one_file_beside(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(onnx_file, "INLINE_LIMIT", 500_000)
-    graph = graphs.vae_decoder(AutoencoderKL.from_pretrained(tiny_checkpoint / "vae").eval())
+    graph = vae_decoder(AutoencoderKL.from_pretrained(tiny_checkpoint / "vae").eval())
     onnx_model.write(graph, tmp_path, half=False)
     assert {path.name for path in tmp_path.iterdir()} == {"model.onnx", "model.onnx_data"}
     assert (tmp_path / "model.onnx").stat().st_size < 200_000
@@ -276,7 +279,7 @@ def test_large_weights_are_one_file_beside(
     np.testing.assert_array_equal(found, inline)
 
 
-class _FrozenScale(graphs.VaeDecoder):
+class _FrozenScale(VaeDecoder):
     """A module that tracing gets wrong: a Python number taken from the input is frozen."""
 
     def forward(self, latent_sample: torch.Tensor) -> tuple[torch.Tensor]:
@@ -284,7 +287,7 @@ class _FrozenScale(graphs.VaeDecoder):
         return (self.vae.decode(latent_sample, return_dict=False)[0] * scale,)
 
 
-class _FrozenShape(graphs.VaeDecoder):
+class _FrozenShape(VaeDecoder):
     def forward(self, latent_sample: torch.Tensor) -> tuple[torch.Tensor]:
         sample = self.vae.decode(latent_sample, return_dict=False)[0]
         return (sample[..., : int(latent_sample.shape[-1]) - 1],)
@@ -292,11 +295,9 @@ class _FrozenShape(graphs.VaeDecoder):
 
 @pytest.mark.parametrize("backend", [openvino_ir, onnx_model])
 @pytest.mark.parametrize("wrong", [_FrozenScale, _FrozenShape])
-def test_a_wrong_trace_is_found(
-    tmp_path: Path, backend: object, wrong: type[graphs.VaeDecoder]
-) -> None:
-    right = graphs.vae_decoder(AutoencoderKL(block_out_channels=(32,)))
-    graph = graphs.Graph(
+def test_a_wrong_trace_is_found(tmp_path: Path, backend: object, wrong: type[VaeDecoder]) -> None:
+    right = vae_decoder(AutoencoderKL(block_out_channels=(32,)))
+    graph = Graph(
         right.name, wrong(right.module.vae).eval(), right.inputs, right.outputs, right.cases
     )
     trials = parity.reference(graph)
@@ -343,7 +344,7 @@ def test_disk_space_is_checked_before_anything_is_made(
         raise ExportError("full")
 
     monkeypatch.setattr(publishing, "require_space", full)
-    monkeypatch.setattr(graphs, "BUILD", {})  # reaching it would be another error
+    monkeypatch.setattr(weights, "load", None)  # reaching it would be another error
     with pytest.raises(ExportError, match="full"):
         export_model(tiny_checkpoint, tmp_path / "tiny", formats=["openvino", "onnx"])
     sizes = [path.stat().st_size for path in tiny_checkpoint.rglob("*.safetensors")]

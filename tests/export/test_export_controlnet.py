@@ -110,9 +110,9 @@ def test_what_is_fetched_of_a_repository() -> None:
     weights = [f"diffusion_pytorch_model{end}" for end in (".bin", ".safetensors")]
     weights.append("diffusion_pytorch_model.fp16.safetensors")
     files = ["config.json", "README.md", "images/bird.png", "control_canny.pth", *weights]
-    assert selection.checkpoint(files, "a/b") == [
+    assert selection.checkpoint(files, "a/b", {}) == [
         "config.json",
         "diffusion_pytorch_model.safetensors",
     ]
     with pytest.raises(SourceError, match="no model_index"):
-        selection.checkpoint(["config.json", "model.safetensors"], "a/language-model")
+        selection.checkpoint(["config.json", "model.safetensors"], "a/language-model", {})

@@ -95,9 +95,12 @@ def test_a_missing_weight_of_the_second_encoder_is_named(checkpoint: Path, tmp_p
 def test_the_hub_is_asked_for_both_encoders(checkpoint: Path) -> None:
     paths = [path for path in checkpoint.rglob("*") if path.is_file()]
     files = [path.relative_to(checkpoint).as_posix() for path in paths]
-    chosen = selection.checkpoint([*files, "unet/openvino_model.bin"], "someone/xl")
+    index = json.loads((checkpoint / "model_index.json").read_text(encoding="utf-8"))
+    chosen = selection.checkpoint([*files, "unet/openvino_model.bin"], "someone/xl", index)
     assert {"text_encoder_2/config.json", "text_encoder_2/model.safetensors"} <= set(chosen)
     assert "tokenizer_2/vocab.json" in chosen
     assert "unet/openvino_model.bin" not in chosen
     refiner = [name for name in files if not name.startswith("text_encoder/")]
-    assert "unet/config.json" in selection.checkpoint(refiner, "someone/refiner")
+    absent = {"text_encoder": [None, None], "tokenizer": [None, None]}
+    chosen = selection.checkpoint(refiner, "someone/refiner", index | absent)
+    assert "unet/config.json" in chosen

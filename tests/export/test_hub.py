@@ -58,10 +58,23 @@ def hub(tmp_path: Path) -> Iterator[Hub]:
     for name in names:
         (repository / name).parent.mkdir(parents=True, exist_ok=True)
         (repository / name).write_bytes(name.encode() * 10_000)
+    (repository / "model_index.json").write_text(json.dumps(_INDEX))
     with hub_server.serving(_REPO, repository) as served:
         yield served
 
 
+_INDEX = {
+    "_class_name": "StableDiffusionPipeline",
+    "feature_extractor": ["transformers", "CLIPFeatureExtractor"],
+    "image_encoder": [None, None],
+    "requires_safety_checker": True,
+    "safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"],
+    "scheduler": ["diffusers", "PNDMScheduler"],
+    "text_encoder": ["transformers", "CLIPTextModel"],
+    "tokenizer": ["transformers", "CLIPTokenizer"],
+    "unet": ["diffusers", "UNet2DConditionModel"],
+    "vae": ["diffusers", "AutoencoderKL"],
+}
 _NEEDED = {
     "model_index.json",
     "scheduler/scheduler_config.json",
@@ -151,14 +164,14 @@ def test_an_unknown_repository(hub: Hub, tmp_path: Path) -> None:
 
 def test_a_repository_of_another_kind() -> None:
     with pytest.raises(SourceError, match=r"no model_index\.json"):
-        selection.checkpoint(["config.json", "model.safetensors"], "artist/language-model")
+        selection.checkpoint(["config.json", "model.safetensors"], "artist/language-model", {})
 
 
 def test_without_the_safety_checker() -> None:
     guard = {name for name in _NEEDED if name.startswith(("safety_checker", "feature_extractor"))}
-    without = selection.checkpoint(sorted(_NEEDED), _REPO, safety_checker=False)
+    without = selection.checkpoint(sorted(_NEEDED), _REPO, _INDEX, safety_checker=False)
     assert set(without) == _NEEDED - guard
-    assert set(selection.checkpoint(sorted(_NEEDED - guard), _REPO)) == _NEEDED - guard
+    assert set(selection.checkpoint(sorted(_NEEDED - guard), _REPO, _INDEX)) == _NEEDED - guard
 
 
 def test_a_repository_that_is_one_sub_model() -> None:

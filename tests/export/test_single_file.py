@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from checkpoints import compvis_state, tiny_stable_diffusion
 from pleinair.export import architecture, weights
+from pleinair.export.families.stable_diffusion import FAMILY
 from pleinair.export.source import DiffusersFolder, open_checkpoint
 from pleinair.runtime.errors import SourceError
 
@@ -31,8 +32,10 @@ def state(folder: Path) -> State:
 def _modules(source: Path) -> dict[str, torch.nn.Module]:
     checkpoint = open_checkpoint(source)
     modules = {}
-    for name in architecture.CLASSES:
-        modules[name] = architecture.build(name, checkpoint.config(name), name)
+    for name in FAMILY.submodels:
+        modules[name] = architecture.build(
+            FAMILY.submodels[name].cls, checkpoint.config(name), name
+        )
         weights.load(modules[name], checkpoint.weights(name), name)
     return modules
 
@@ -83,10 +86,10 @@ def test_the_architecture_is_read_from_the_shapes(
     file = tmp_path / "tiny.safetensors"
     save_file(state, file)
     from_folder, from_file = open_checkpoint(folder), open_checkpoint(file)
-    for name in architecture.CLASSES:
+    for name in FAMILY.submodels:
         theirs = dict(from_folder.config(name))
         ours = from_file.config(name)
-        built = architecture.build(name, ours, name).config
+        built = architecture.build(FAMILY.submodels[name].cls, ours, name).config
         built = built if name != "text_encoder" else built.to_dict()
         not_in_the_file = {"sample_size", "_diffusers_version", "transformers_version", "dtype"}
         for key, value in theirs.items():
@@ -143,7 +146,7 @@ def test_another_vocabulary_is_refused(state: State, tmp_path: Path) -> None:
     file = tmp_path / "tiny.safetensors"
     save_file(state | {key: state[key][:49400].clone()}, file)
     with pytest.raises(SourceError, match=r"embedding for 49400 tokens.*49408"):
-        open_checkpoint(file).write_tokenizer(tmp_path)
+        open_checkpoint(file).write_tokenizer(tmp_path / "tokenizer")
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:

@@ -12,7 +12,9 @@ from safetensors.torch import load_file, save_file
 
 import single_files
 from checkpoints import compvis_state, tiny_stable_diffusion
-from pleinair.export import architecture, compvis, ema, family, weights
+from pleinair.export import architecture, compvis, ema, families, weights
+from pleinair.export.families import stable_diffusion, upscaler, xl
+from pleinair.export.families.original import UNET, Original
 from pleinair.export.single_file import SingleFile
 from pleinair.export.source import open_checkpoint
 from pleinair.runtime.errors import SourceError
@@ -49,7 +51,9 @@ def _saved(state: State, file: Path, **said: str) -> Path:
 
 
 def _loaded(checkpoint: Any, name: str) -> dict[str, torch.Tensor]:
-    module = architecture.build(name, checkpoint.config(name), name)
+    module = architecture.build(
+        stable_diffusion.FAMILY.submodels[name].cls, checkpoint.config(name), name
+    )
     weights.load(module, checkpoint.weights(name), name)
     return module.state_dict()
 
@@ -58,10 +62,10 @@ def _same(found: Any, wanted: Any) -> bool:
     return found.keys() == wanted.keys() and all(torch.equal(found[k], wanted[k]) for k in wanted)
 
 
-_KINDS: dict[str, tuple[Callable[[], dict[str, Any]], family.Family]] = {
-    "xl": (single_files.xl_models, family.XL),
-    "refiner": (single_files.refiner_models, family.REFINER),
-    "upscaler": (single_files.upscaler_models, family.UPSCALER),
+_KINDS: dict[str, tuple[Callable[[], dict[str, Any]], Original]] = {
+    "xl": (single_files.xl_models, xl.XL),
+    "refiner": (single_files.refiner_models, xl.REFINER),
+    "upscaler": (single_files.upscaler_models, upscaler.UPSCALER),
 }
 
 
@@ -74,7 +78,7 @@ def test_weights_and_architecture_of_the_later_kinds(tmp_path: Path, kind: str) 
     if kind == "upscaler":  # its last layer is left out, as version 2's
         models["text_encoder"] = _without_last_layer(models["text_encoder"])
     checkpoint = SingleFile(_saved(state, tmp_path / f"{kind}.safetensors"))
-    assert checkpoint.family is expected
+    assert checkpoint.original is expected
     for name, model in models.items():
         built = (
             type(model)(type(model.config).from_dict(checkpoint.config(name)))
@@ -96,7 +100,7 @@ def _without_last_layer(model: Any) -> Any:
     return shorter
 
 
-def _agrees_with_diffusers(state: State, models: Any, kind: family.Family) -> None:
+def _agrees_with_diffusers(state: State, models: Any, kind: Original) -> None:
     """The names under test are those that diffusers' own converter reads."""
     from diffusers.loaders import single_file_utils as theirs
 
@@ -145,10 +149,10 @@ def _answer(model: Any) -> torch.Tensor:
 
 
 # The UNets as they are published: widths, heads, levels with attention, and what else differs.
-_PUBLISHED: dict[str, tuple[family.Family, tuple[int, ...], Any, str, dict[str, Any]]] = {
-    "v2": (family.SD2, (320, 640, 1280, 1280), [5, 10, 20, 20], "1110", {}),
+_PUBLISHED: dict[str, tuple[Original, tuple[int, ...], Any, str, dict[str, Any]]] = {
+    "v2": (stable_diffusion.SD2, (320, 640, 1280, 1280), [5, 10, 20, 20], "1110", {}),
     "xl": (
-        family.XL,
+        xl.XL,
         (320, 640, 1280),
         [5, 10, 20],
         "011",
@@ -161,7 +165,7 @@ _PUBLISHED: dict[str, tuple[family.Family, tuple[int, ...], Any, str, dict[str, 
         },
     ),
     "refiner": (
-        family.REFINER,
+        xl.REFINER,
         (384, 768, 1536, 1536),
         [6, 12, 24, 24],
         "0110",
@@ -174,7 +178,7 @@ _PUBLISHED: dict[str, tuple[family.Family, tuple[int, ...], Any, str, dict[str, 
         },
     ),
     "upscaler": (
-        family.UPSCALER,
+        upscaler.UPSCALER,
         (256, 512, 512, 1024),
         8,
         "0111",
@@ -207,20 +211,20 @@ def test_the_true_shapes(kind: str) -> None:
     told = ("attention_head_dim", "cross_attention_dim", "down_block_types", "in_channels")
     assert [found[key] for key in told] == [model.config[key] for key in told]
     assert found.get("addition_time_embed_dim") == model.config.addition_time_embed_dim
-    prefixed = {f"{family.UNET}{key}": value for key, value in renamed.items()}
-    assert family.detect(prefixed) is expected
+    prefixed = {f"{UNET}{key}": value for key, value in renamed.items()}
+    assert families.detect(prefixed)[1] is expected
 
 
 def test_version_2(folder_2: Path, state_2: State, tmp_path: Path) -> None:
     checkpoint = SingleFile(_saved(state_2, tmp_path / "two.safetensors"))
     original = open_checkpoint(folder_2)
-    assert checkpoint.family is family.SD2
+    assert checkpoint.original is stable_diffusion.SD2
     assert checkpoint.model_index()["_class_name"] == "StableDiffusionPipeline"
     told_apart = ("hidden_act", "num_hidden_layers", "num_attention_heads", "pad_token_id")
     for key in told_apart:
         assert checkpoint.config("text_encoder")[key] == original.config("text_encoder")[key]
     assert checkpoint.config("unet")["attention_head_dim"] == [1, 1, 1]
-    for name in architecture.CLASSES:
+    for name in stable_diffusion.FAMILY.submodels:
         assert _same(_loaded(checkpoint, name), _loaded(original, name)), name
     checkpoint.write_tokenizer(tmp_path / "tokenizer")
     theirs = ClipTokenizer(folder_2 / "tokenizer")("a red apple").ids
@@ -301,7 +305,7 @@ def test_stray_keys_of_merges_are_left_out(state: State, tmp_path: Path) -> None
     merged = state | {name: torch.ones(3) for name in strays}
     checkpoint = SingleFile(_saved(merged, tmp_path / "merge.safetensors"))
     clean = SingleFile(_saved(state, tmp_path / "clean.safetensors"))
-    for name in architecture.CLASSES:
+    for name in stable_diffusion.FAMILY.submodels:
         assert checkpoint.weights(name).keys() == clean.weights(name).keys() != set()
 
 
@@ -415,7 +419,7 @@ def test_parts_that_are_none(state: State, tmp_path: Path) -> None:
 
 
 def test_xl_is_told_what_its_pipeline_is(tmp_path: Path) -> None:
-    state = single_files.whole_state(single_files.xl_models(), dict(family.XL.prefixes))
+    state = single_files.whole_state(single_files.xl_models(), dict(xl.XL.prefixes))
     checkpoint = SingleFile(_saved(state, tmp_path / "xl.safetensors"))
     index = checkpoint.model_index()
     assert index["_class_name"] == "StableDiffusionXLPipeline"
@@ -426,12 +430,12 @@ def test_xl_is_told_what_its_pipeline_is(tmp_path: Path) -> None:
 
 
 def test_the_upscaler_is_told_how_its_small_picture_is_noised(tmp_path: Path) -> None:
-    prefixes = dict(family.UPSCALER.prefixes)
+    prefixes = dict(upscaler.UPSCALER.prefixes)
     state = single_files.whole_state(single_files.upscaler_models(), prefixes)
     checkpoint = SingleFile(_saved(state, tmp_path / "upscaler.safetensors"))
     index = checkpoint.model_index()
     assert index["_class_name"] == "StableDiffusionUpscalePipeline"
-    noising = checkpoint.low_res_scheduler()
+    noising = checkpoint.scheduler("low_res_scheduler")
     assert noising is not None
     assert index["low_res_scheduler"] == ["diffusers", noising["_class_name"]]
     assert (noising["beta_start"], noising["beta_end"]) == (0.0001, 0.02)

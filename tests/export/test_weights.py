@@ -20,7 +20,7 @@ _VAE = {"_class_name": "AutoencoderKL", "block_out_channels": [32], "norm_num_gr
 
 
 def _skeleton() -> torch.nn.Module:
-    return architecture.build("vae", _VAE, "tiny/vae")
+    return architecture.build("diffusers.AutoencoderKL", _VAE, "tiny/vae")
 
 
 def _state() -> weights.State:
@@ -69,7 +69,9 @@ def test_both_spellings_of_the_text_encoder(tmp_path: Path, prefix: str) -> None
     bare = {key.removeprefix("text_model."): value for key, value in model.state_dict().items()}
     state = {prefix + key: value for key, value in bare.items()}
     state[f"{prefix}embeddings.position_ids"] = torch.arange(77)[None]  # of older versions
-    copy = architecture.build("text_encoder", model.config.to_dict(), "tiny/text_encoder")
+    copy = architecture.build(
+        "transformers.CLIPTextModel", model.config.to_dict(), "tiny/text_encoder"
+    )
     weights.load(copy, state, "tiny/text_encoder")
     ids = torch.arange(40).reshape(2, 20)
     assert torch.equal(copy(ids).last_hidden_state, model(ids).last_hidden_state)
@@ -84,7 +86,9 @@ def test_old_names_of_the_vae_attention() -> None:
             key = key.replace(f".{new_name}.", f".{old_name}.")
         state[key] = value
     assert any(".query." in key for key in state)
-    copy = architecture.build("vae", dict(vae.config) | {"_class_name": "AutoencoderKL"}, "vae")
+    copy = architecture.build(
+        "diffusers.AutoencoderKL", dict(vae.config) | {"_class_name": "AutoencoderKL"}, "vae"
+    )
     weights.load(copy, state, "vae")
     picture = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     same = copy.encode(picture).latent_dist.mean == vae.encode(picture).latent_dist.mean
@@ -224,3 +228,40 @@ def test_a_truncated_file_is_named(tmp_path: Path, suffix: str) -> None:
     file.write_bytes(whole.read_bytes()[:5000])
     with pytest.raises(SourceError, match=rf"diffusion_pytorch_model\.{suffix} is not a readable"):
         weights.read_weights([file])
+
+
+def test_a_weight_that_layers_share_need_be_there_once() -> None:
+    """T5's embedding has two names, of which files hold either or both."""
+    from transformers import T5Config, T5EncoderModel
+
+    shape = T5Config(vocab_size=9, d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2)
+    model = T5EncoderModel(shape).eval()
+    ids = torch.tensor([[1, 5, 3]])
+    for missing in ("shared.weight", "encoder.embed_tokens.weight"):
+        state = {key: v.clone() for key, v in model.state_dict().items() if key != missing}
+        copy = architecture.build("transformers.T5EncoderModel", shape.to_dict(), "tiny")
+        weights.load(copy, state, "tiny")
+        with torch.no_grad():
+            assert torch.equal(copy(ids)[0], model(ids)[0])
+        assert architecture.count_parameters(copy) == architecture.count_parameters(model)
+    copy = architecture.build("transformers.T5EncoderModel", shape.to_dict(), "tiny")
+    without = {k: v for k, v in model.state_dict().items() if "encoder.block" in k or "norm" in k}
+    with pytest.raises(SourceError, match=r"lacks 2 weights: .*shared\.weight"):
+        weights.load(copy, without, "tiny")
+
+
+def test_what_is_stored_as_float16_is_rounded_and_nothing_else() -> None:
+    """Tables that a module keeps as buffers are constants of its graph, as weights are."""
+    module = torch.nn.Module()
+    for number, size in enumerate((weights.HALF_FROM, 8)):
+        values = torch.linspace(0, 1, size)
+        module.register_parameter(f"weight{number}", torch.nn.Parameter(values.clone()))
+        module.register_buffer(f"table{number}", values.clone())
+    module.register_buffer("positions", torch.arange(weights.HALF_FROM))
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    assert weights.round_to_half(module, "here")
+    for name, value in module.state_dict().items():
+        is_large = name in ("weight0", "table0")
+        expected = before[name].half().float() if is_large else before[name]
+        assert torch.equal(value, expected), name
+    assert not weights.round_to_half(module, "here"), "it is rounded already"

@@ -1,0 +1,105 @@
+"""What an export is to do with a checkpoint: its networks, their configs, their sizes."""
+
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from pleinair.runtime.adapters import lora as lora_files
+
+from . import architecture, families, lora, manifest
+from .architecture import Config
+from .families.beside import SAFETY_CHECKER, TINY_VAE
+from .families.family import ABSENT, SubModel
+from .request import Request
+from .solver import Solver
+from .source import Checkpoint
+from .tiny_vae import open_tiny_vae
+from .weights import State
+
+
+class Origin(Protocol):
+    """What a network is read from: a checkpoint, or a folder of its own."""
+
+    def config(self, submodel: str) -> Config: ...
+
+    def weights(self, submodel: str) -> State: ...
+
+
+class Plan:
+    """One checkpoint, with what is asked of it.
+
+    Raises `SourceError` where the two do not fit each other, `AdapterError` for LoRA files, before
+    any weight is loaded.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, request: Request) -> None:
+        self.checkpoint = checkpoint
+        self.request = request
+        self.name: str = checkpoint.record["name"]
+        self.index = checkpoint.model_index()
+        self.family = families.of(self.index, self.name)
+        self.schedulers = {name: checkpoint.scheduler(name) for name in self.family.schedulers}
+        self._choose_solver(request.solver)
+        self.submodels: dict[str, SubModel] = self.family.present(self.index)
+        self.origins: dict[str, Origin] = dict.fromkeys(self.submodels, checkpoint)
+        own = list(self.submodels)
+        self.preprocessor = checkpoint.preprocessor() if request.safety_checker else None
+        if self.preprocessor is not None:
+            self._add("safety_checker", SAFETY_CHECKER, checkpoint)
+        self.tiny_vae = None if request.tiny_vae is None else open_tiny_vae(request.tiny_vae)
+        if self.tiny_vae is not None:
+            self.tiny_vae.require_fit(checkpoint.config("vae"))
+            self._add("tiny_vae", TINY_VAE, self.tiny_vae)
+        self.configs = {name: origin.config(name) for name, origin in self.origins.items()}
+        self.family.complete(self.configs, self.index, self.name)
+        skeletons = {name: self.skeleton(name) for name in self.submodels}
+        self.sizes = {name: architecture.count_parameters(one) for name, one in skeletons.items()}
+        self.loras = [lora_files.opened(named) for named in request.loras]
+        self.changes = lora.planned(self.loras, {name: skeletons[name] for name in own})
+
+    def _choose_solver(self, solver: Solver) -> None:
+        if solver != Solver():
+            name = self.family.schedulers[0]
+            self.schedulers[name] = solver.config(self.schedulers[name])
+            self.index[name] = ["diffusers", self.schedulers[name]["_class_name"]]
+
+    def _add(self, name: str, submodel: SubModel, origin: Origin) -> None:
+        self.submodels[name] = submodel
+        self.origins[name] = origin
+
+    def skeleton(self, submodel: str) -> torch.nn.Module:
+        """Build a network without its weights."""
+        cls, config = self.submodels[submodel].cls, self.configs[submodel]
+        return architecture.build(cls, config, f"{self.name}/{submodel}")
+
+    def record(self) -> dict[str, Any]:
+        """Where the folder comes from, for the manifest."""
+        merged = {"loras": lora.record(self.loras)} if self.loras else {}
+        tiny = {"tiny_vae": self.tiny_vae.record} if self.tiny_vae else {}
+        return self.checkpoint.record | merged | tiny
+
+    def bytes_needed(self) -> int:
+        """Room for the finished folder, and for the largest graph once more while it is made."""
+        stored = sum(self.sizes.values()) * (2 if self.request.half else 4)
+        passing = max(self.sizes.values()) * 4
+        return int(stored * len(self.request.formats) * 1.05) + passing + 16_000_000
+
+    def write_configs(self, target: Path) -> None:
+        """Write into `target` all that is no graph, and no graph's config."""
+        # Not named even where its graph is there: optimum takes a name for PyTorch's weights.
+        dropped = ["safety_checker"]
+        if self.preprocessor is None:
+            dropped.append("feature_extractor")
+        else:
+            file = target / "feature_extractor" / "preprocessor_config.json"
+            manifest.write_json(file, self.preprocessor)
+        index = {key: value for key, value in self.index.items() if key != "_name_or_path"}
+        index |= {name: ABSENT for name in dropped if name in index}
+        manifest.write_json(target / "model_index.json", index | dict(self.family.settings))
+        for name, config in self.schedulers.items():
+            manifest.write_json(target / name / "scheduler_config.json", config)
+        for submodel in self.submodels.values():
+            if (tokenizer := submodel.tokenizer) is not None:
+                self.checkpoint.write_tokenizer(target / tokenizer.folder)
+                tokenizer.complete(target / tokenizer.folder, "openvino" in self.request.formats)
