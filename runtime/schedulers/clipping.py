@@ -10,11 +10,11 @@ import numpy as np
 from ..errors import SchedulerError
 from . import prediction
 from .arrays import Array
-from .scheduler import Scheduler
+from .trained import TrainedScheduler
 
 
 @dataclass(kw_only=True, eq=False)
-class ClippingScheduler(Scheduler):
+class ClippingScheduler(TrainedScheduler):
     """Clipping suits models of pictures, whose values have bounds; latents have none."""
 
     clip_sample: bool = True

@@ -13,11 +13,11 @@ import numpy as np
 
 from . import prediction, sigmas, spacing
 from .arrays import Array
-from .ladder import LadderScheduler
+from .trained_ladder import TrainedLadderScheduler
 
 
 @dataclass(kw_only=True, eq=False)
-class ExplodingScheduler(LadderScheduler):
+class ExplodingScheduler(TrainedLadderScheduler):
     """dx/dsigma = (x - x_0) / sigma, from sigmas[0] down to 0 [Karras et al. 2022, eq. 1]."""
 
     @property

@@ -10,11 +10,12 @@ import numpy as np
 from ..errors import SchedulerError
 from . import prediction
 from .arrays import Array
-from .scheduler import Choices, Scheduler
+from .scheduler import Choices
+from .trained import TrainedScheduler
 
 
 @dataclass(kw_only=True, eq=False)
-class PNDM(Scheduler):
+class PNDM(TrainedScheduler):
     """Linear multistep (PLMS), begun by Runge-Kutta or, with `skip_prk_steps`, by Euler and Heun.
 
     Stable Diffusion skips the Runge-Kutta steps; it then asks the model twice at the second
@@ -25,7 +26,7 @@ class PNDM(Scheduler):
     set_alpha_to_one: bool = False
 
     choices: ClassVar[Choices] = {
-        **Scheduler.choices,
+        **TrainedScheduler.choices,
         "prediction_type": ("epsilon", "v_prediction"),
     }
     lacks: ClassVar[tuple[str, ...]] = ("rescale_betas_zero_snr",)

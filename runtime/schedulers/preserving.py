@@ -16,21 +16,21 @@ import numpy as np
 
 from . import prediction, sigmas, spacing
 from .arrays import Array
-from .ladder import LadderScheduler
 from .scheduler import Choices
+from .trained_ladder import TrainedLadderScheduler
 
 
 @dataclass(kw_only=True, eq=False)
-class PreservingScheduler(LadderScheduler):
+class PreservingScheduler(TrainedLadderScheduler):
     """Options of the family; the updates below all predict x_0, the ++ of DPM-Solver++."""
 
     solver_order: int = 2
     lower_order_final: bool = True
     lambda_min_clipped: float = -math.inf
 
-    choices: ClassVar[Choices] = {**LadderScheduler.choices, "solver_order": (1, 2, 3)}
+    choices: ClassVar[Choices] = {**TrainedLadderScheduler.choices, "solver_order": (1, 2, 3)}
     refuses: ClassVar[tuple[str, ...]] = (
-        *LadderScheduler.refuses,
+        *TrainedLadderScheduler.refuses,
         "thresholding",
         "use_flow_sigmas",
         "use_dynamic_shifting",

@@ -1,4 +1,9 @@
-"""What every solver shares: diffusers' common options, the training noise, and the place in a run.
+"""What every solver shares: the steps of a run, and where the run is among them.
+
+A model was trained on samples between a picture and noise: by betas (`trained`), where a whole
+timestep says how much noise there is, or by flow matching (`flow_match_euler`), on the straight
+line between the two. Solvers either look the noise up at a timestep, or walk down a `ladder` of
+sigmas.
 
 The denoising loop is the same for all of them:
 
@@ -12,18 +17,15 @@ The denoising loop is the same for all of them:
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from math import sqrt
 from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import SchedulerError
-from . import betas, prediction, spacing
 from .arrays import Array
-from .prediction import PREDICTIONS
 
 Choices = Mapping[str, tuple[object, ...]]
 Synonyms = Mapping[str, Mapping[str, str]]
@@ -35,19 +37,9 @@ class Scheduler(ABC):
 
     The fields are the options of diffusers' scheduler_config.json, with diffusers' defaults.
     Arrays are float32 of any one shape, (B, C, H, W) for pictures; none is ever changed in place.
-    This class also holds what the solvers have in common that take x = sqrt(alpha_bar) * x_0 +
-    sqrt(1 - alpha_bar) * eps and know their noise level from the timestep alone.
     """
 
     num_train_timesteps: int = 1000
-    beta_start: float = 0.0001
-    beta_end: float = 0.02
-    beta_schedule: str = "linear"
-    trained_betas: Sequence[float] | None = None
-    prediction_type: str = "epsilon"
-    timestep_spacing: str = "leading"
-    steps_offset: int = 0
-    rescale_betas_zero_snr: bool = False
 
     timesteps: npt.NDArray[Any] = field(init=False, repr=False)
     """Set by `set_timesteps`: what the model is shown, in order; int64, or float32 for some."""
@@ -55,11 +47,7 @@ class Scheduler(ABC):
     order: ClassVar[int] = 1
     """How many entries of `timesteps` a step takes, but for the first (2 for Heun)."""
 
-    choices: ClassVar[Choices] = {
-        "beta_schedule": betas.SCHEDULES,
-        "prediction_type": PREDICTIONS,
-        "timestep_spacing": spacing.SPACINGS,
-    }
+    choices: ClassVar[Choices] = {}
     """Values that an option may have; diffusers may know more."""
 
     lacks: ClassVar[tuple[str, ...]] = ()
@@ -75,7 +63,6 @@ class Scheduler(ABC):
         self.timesteps = np.empty(0, np.int64)
         self._begin: int | None = None
         self._now: int | None = None
-        self.alphas_cumprod = self._trained_noise()
 
     @property
     def init_noise_sigma(self) -> float:
@@ -90,6 +77,32 @@ class Scheduler(ABC):
         counts that this solver or this configuration cannot do.
         """
 
+    def begin(
+        self,
+        num_inference_steps: int,
+        *,
+        strength: float | None = None,
+        image_tokens: int | None = None,
+    ) -> int:
+        """Begin a run as `set_timesteps` does; the index in `timesteps` of its first step.
+
+        strength: of image to image, above 0 to 1: the share of the steps that are taken, the last
+            ones. The run is set to begin there. None starts from noise, with the first step.
+        image_tokens: how many tokens a transformer makes of the latents, 1 or more; only flow
+            matching with `use_dynamic_shifting` asks for it.
+        Raises SchedulerError as `set_timesteps` does, and for a strength that leaves no step.
+        """
+        self._set_run(num_inference_steps, strength, image_tokens)
+        if strength is None:
+            return 0
+        first = self._first_step(num_inference_steps, strength)
+        if first >= num_inference_steps * self.order:
+            raise SchedulerError(
+                f"strength {strength:g} leaves none of {num_inference_steps} steps: use more"
+            )
+        self.set_begin_index(first)
+        return first
+
     @abstractmethod
     def step(
         self, model_output: Array, t: float, sample: Array, noise: Array | None = None
@@ -101,11 +114,13 @@ class Scheduler(ABC):
         Raises SchedulerError when `t` is not in `timesteps` or needed noise is missing.
         """
 
+    @abstractmethod
     def pred_original_sample(self, model_output: Array, t: float, sample: Array) -> Array:
         """x_0 as the model sees it at `t`, where a run is and before its `step`; for previews."""
-        alpha, sigma = self._alpha_sigma(self._alpha_bar(t))
-        with np.errstate(divide="ignore", invalid="ignore"):  # alpha may be 0 at the first step
-            return prediction.clean(self.prediction_type, model_output, sample, alpha, sigma)
+
+    @abstractmethod
+    def add_noise(self, original: Array, noise: Array, t: float) -> Array:
+        """`original` with as much `noise` as a sample has at timestep `t`: where img2img starts."""
 
     def needs_noise(self, t: float) -> bool:
         """Whether `step` at `t` wants noise: true exactly where diffusers draws some."""
@@ -115,34 +130,12 @@ class Scheduler(ABC):
         """What the model is to be shown for `sample` at `t`."""
         return sample
 
-    def add_noise(self, original: Array, noise: Array, t: float) -> Array:
-        """`original` with as much `noise` as a sample has at timestep `t`: where img2img starts."""
-        alpha, sigma = self._alpha_sigma(self._alpha_bar(t))
-        return alpha * original + sigma * noise
-
     def set_begin_index(self, index: int) -> None:
         """Start the run at `timesteps[index]`, as img2img does.
 
         Without it the place is looked up at the first `t` that arrives.
         """
         self._begin = index
-
-    def _trained_noise(self) -> Array:
-        if self.trained_betas is None:
-            trained = betas.scheduled(
-                self.beta_schedule, self.beta_start, self.beta_end, self.num_train_timesteps
-            )
-        else:
-            trained = np.asarray(self.trained_betas, np.float32)
-        alpha_bar = betas.alphas_cumprod(trained, self.rescale_betas_zero_snr)
-        signal = alpha_bar[:-1] if self.rescale_betas_zero_snr else alpha_bar
-        falls = np.all(np.diff(alpha_bar, prepend=np.float32(1)) < 0)
-        if len(alpha_bar) != self.num_train_timesteps or not falls or not np.all(signal > 0):
-            raise SchedulerError(
-                f"the betas have to be {self.num_train_timesteps} numbers between 0 and 1 that "
-                "leave some signal: check beta_start, beta_end, trained_betas"
-            )
-        return alpha_bar
 
     def _start(self, num_inference_steps: int) -> int:
         """Validates the count and forgets the run before."""
@@ -152,18 +145,15 @@ class Scheduler(ABC):
         self._begin = self._now = None
         return int(n)
 
-    def _spaced(self, n: int) -> npt.NDArray[np.int64]:
-        """Whole timesteps for solvers that look their noise level up at t."""
-        whole = spacing.closed(
-            self.timestep_spacing, n, self.num_train_timesteps, self.steps_offset
-        ).round()
-        steps: npt.NDArray[np.int64] = whole.astype(np.int64)
-        if steps[0] >= self.num_train_timesteps:
-            raise SchedulerError(
-                f"{n} steps with steps_offset {self.steps_offset} pass the last training timestep "
-                f"({self.num_train_timesteps - 1}): use fewer steps"
-            )
-        return steps
+    def _set_run(
+        self, num_inference_steps: int, strength: float | None, image_tokens: int | None
+    ) -> None:
+        """`set_timesteps` with what a solver's timesteps depend on beside the count."""
+        self.set_timesteps(num_inference_steps)
+
+    def _first_step(self, n: int, strength: float) -> int:
+        """Where image to image begins, as in diffusers' pipelines of models trained by betas."""
+        return (n - int(n * strength)) * self.order
 
     def _find(self, t: float) -> int:
         """Where `t` stands in `timesteps`; of two equal ones the second, as in diffusers.
@@ -191,13 +181,6 @@ class Scheduler(ABC):
                 f"the run of {len(self.timesteps)} timesteps is over: call set_timesteps first"
             )
         return self._now
-
-    def _alpha_bar(self, t: float) -> float:
-        return float(self.alphas_cumprod[int(t)])
-
-    @staticmethod
-    def _alpha_sigma(alpha_bar: float) -> tuple[float, float]:
-        return sqrt(alpha_bar), sqrt(1 - alpha_bar)
 
     def _drawn(self, noise: Array | None, t: float) -> Array:
         if noise is None:
