@@ -42,11 +42,11 @@ class Solver:
         # Those that a live configuration has by its own class's defaults say nothing of another.
         assumed = {"_use_default_values", *own.get("_use_default_values", ())}
         changed = {key: value for key, value in own.items() if key not in assumed}
+        if self.timestep_spacing is not None:
+            changed["timestep_spacing"] = self.timestep_spacing
+        schedulers.from_config(changed, self.name)
         if self.name is not None:
             solver, options = NAMED[self.name]
             names = (name for name, known in SOLVERS.items() if known is solver)
             changed |= {"_class_name": next(names), **options}
-        if self.timestep_spacing is not None:
-            changed["timestep_spacing"] = self.timestep_spacing
-        schedulers.from_config(changed)
         return changed

@@ -15,12 +15,14 @@ from .dpm_multistep import DPMMultistep
 from .dpm_singlestep import DPMSinglestep
 from .euler import Euler
 from .euler_ancestral import EulerAncestral
+from .flow_match_euler import FlowMatchEuler
 from .heun import Heun
 from .lcm import LCM
 from .lms import LMS
 from .options import checked, options_of
 from .pndm import PNDM
 from .scheduler import Scheduler
+from .trained import TrainedScheduler
 from .unipc import UniPC
 
 SOLVERS: Mapping[str, type[Scheduler]] = {
@@ -30,6 +32,7 @@ SOLVERS: Mapping[str, type[Scheduler]] = {
     "DPMSolverSinglestepScheduler": DPMSinglestep,
     "EulerAncestralDiscreteScheduler": EulerAncestral,
     "EulerDiscreteScheduler": Euler,
+    "FlowMatchEulerDiscreteScheduler": FlowMatchEuler,
     "HeunDiscreteScheduler": Heun,
     "LCMScheduler": LCM,
     "LMSDiscreteScheduler": LMS,
@@ -45,6 +48,7 @@ PLAIN: Mapping[str, tuple[type[Scheduler], Mapping[str, Any]]] = {
     "pndm": (PNDM, {}),
     "euler_a": (EulerAncestral, {}),
     "lcm": (LCM, {}),
+    "flow_euler": (FlowMatchEuler, {}),
 }
 SPACED: Mapping[str, tuple[type[Scheduler], Mapping[str, Any]]] = {
     "lms": (LMS, {}),
@@ -68,7 +72,8 @@ def names() -> list[str]:
 
     `plms` is PNDM as Stable Diffusion uses it, without the Runge-Kutta start; `pndm` leaves that
     to the model's file. `euler_a` is ancestral, `_sde` adds noise in every step; `_karras` and
-    `_exponential` space the sigmas anew.
+    `_exponential` space the sigmas anew. `flow_euler` is for models trained by flow matching, all
+    others are for models trained by betas.
     """
     return sorted(NAMED)
 
@@ -80,14 +85,15 @@ def from_config(
 
     `config` is the content of a diffusers scheduler_config.json or the path of one. The file names
     its solver in `_class_name`; `name`, one of `names()`, asks for another on the same training
-    noise. `overrides` are options by diffusers' names (and `eta` for DDIM) and win over both.
+    noise, whose kind has to be the one it solves: by betas, or by flow matching. `overrides` are
+    options by diffusers' names (and `eta` for DDIM) and win over both.
 
     As in diffusers, an option in the file that the solver does not have is passed over, so that
     a model's file serves all solvers. An override the solver does not have is an error, and so is
     an option that diffusers would heed and Pleinair does not do.
 
-    Raises SchedulerError: no such file, not JSON, unknown class, name or option, a value that
-    makes no sense.
+    Raises SchedulerError: no such file, not JSON, unknown class, name or option, a name of the
+    other kind of training noise, a value that makes no sense.
     """
     settings = dict(config) if isinstance(config, Mapping) else _read(Path(config))
     solver, named = _solver(settings, name)
@@ -104,16 +110,25 @@ def _solver(
     settings: Mapping[str, Any], name: str | None
 ) -> tuple[type[Scheduler], Mapping[str, Any]]:
     """The class that is asked for, and the options that its name settles."""
+    class_name = settings.get("_class_name")
+    usable = ", ".join(other for other in names() if _fits(NAMED[other][0], class_name))
     if name is None:
-        class_name = settings.get("_class_name")
         if isinstance(class_name, str) and class_name in SOLVERS:
             return SOLVERS[class_name], {}
         problem = f"the scheduler configuration has the class {class_name!r}, unknown here"
-    elif name in NAMED:
-        return NAMED[name]
-    else:
+    elif name not in NAMED:
         problem = f"no scheduler is named {name!r}"
-    raise SchedulerError(f"{problem}: choose one of {', '.join(names())}")
+    elif not _fits(NAMED[name][0], class_name):
+        problem = f"scheduler {name} cannot solve what {class_name} does, trained on other noise"
+    else:
+        return NAMED[name]
+    raise SchedulerError(f"{problem}: choose one of {usable}")
+
+
+def _fits(solver: type[Scheduler], class_name: object) -> bool:
+    """Whether a model that came with this class of diffusers has the noise that `solver` knows."""
+    flow = str(class_name).startswith("FlowMatch")
+    return class_name is None or flow != issubclass(solver, TrainedScheduler)
 
 
 def _read(path: Path) -> dict[str, Any]:
