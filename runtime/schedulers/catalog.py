@@ -67,15 +67,16 @@ for _name, (_class, _options) in SPACED.items():
         NAMED[_name + _suffix] = (_class, {**_options, **_spacing})
 
 
-def names() -> list[str]:
-    """The short names that `from_config` takes, in alphabetical order.
+def names(config: Mapping[str, Any] | None = None) -> list[str]:
+    """The short names that `from_config` takes, in alphabetical order; with `config` those for it.
 
     `plms` is PNDM as Stable Diffusion uses it, without the Runge-Kutta start; `pndm` leaves that
     to the model's file. `euler_a` is ancestral, `_sde` adds noise in every step; `_karras` and
     `_exponential` space the sigmas anew. `flow_euler` is for models trained by flow matching, all
     others are for models trained by betas.
     """
-    return sorted(NAMED)
+    class_name = (config or {}).get("_class_name")
+    return sorted(name for name, (solver, _) in NAMED.items() if _fits(solver, class_name))
 
 
 def from_config(
@@ -111,7 +112,6 @@ def _solver(
 ) -> tuple[type[Scheduler], Mapping[str, Any]]:
     """The class that is asked for, and the options that its name settles."""
     class_name = settings.get("_class_name")
-    usable = ", ".join(other for other in names() if _fits(NAMED[other][0], class_name))
     if name is None:
         if isinstance(class_name, str) and class_name in SOLVERS:
             return SOLVERS[class_name], {}
@@ -119,10 +119,10 @@ def _solver(
     elif name not in NAMED:
         problem = f"no scheduler is named {name!r}"
     elif not _fits(NAMED[name][0], class_name):
-        problem = f"scheduler {name} cannot solve what {class_name} does, trained on other noise"
+        problem = f"scheduler {name} is for models trained on other noise than {class_name} solves"
     else:
         return NAMED[name]
-    raise SchedulerError(f"{problem}: choose one of {usable}")
+    raise SchedulerError(f"{problem}: choose one of {', '.join(names(settings))}")
 
 
 def _fits(solver: type[Scheduler], class_name: object) -> bool:

@@ -225,5 +225,7 @@ def test_solvers_keep_to_the_noise_they_know(name: str) -> None:
 
 def test_an_unknown_flow_class_says_what_can_be_used() -> None:
     unknown = {"_class_name": "FlowMatchHeunDiscreteScheduler"}
+    assert names(unknown) == names(SD3) == ["flow_euler"]
+    assert names(SD1) == [name for name in names() if name != "flow_euler"]
     assert refusal(unknown).endswith("choose one of flow_euler")
     assert from_config({**unknown, "shift": 3.0}, "flow_euler").shift == 3.0
