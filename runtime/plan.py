@@ -14,7 +14,6 @@ from .denoise.control import Controls
 from .denoise.feature_cache import Caching, Evaluation
 from .denoise.noise import TorchNoise
 from .denoise.span import Span
-from .denoise.start import steps_taken
 from .errors import SettingError
 from .families.family import Family
 from .families.settings import Settings
@@ -29,6 +28,7 @@ from .model.tiles import Tiles
 from .options.groups import Enlarging, Picture
 from .output import PipelineOutput
 from .request import Job, Request, consecutive
+from .schedulers import Scheduler
 from .text.prompt import TokenizedPrompt, tokenized
 
 log = logging.getLogger("pleinair")
@@ -227,8 +227,8 @@ class Planner:
         scheduler = family.scheduler(settings)
         timesteps = span.timesteps(scheduler)
         if pictured and family.skips_steps:
-            skipped = settings.steps - steps_taken(settings.steps, settings.strength)
-            timesteps = range(skipped * scheduler.order, timesteps.stop)
+            first = _first_step(scheduler, settings)
+            timesteps = range(first, timesteps.stop)
         all_steps, painted = len(scheduler.timesteps), (settings.width, settings.height)
         kept = original is not None and original.keep_unmasked
         return Plan(
@@ -292,11 +292,6 @@ class Planner:
         scheduler = sampling.scheduler or recommended.scheduler
         if family.draws_all_steps(scheduler, picture):
             strength, drawn_from = 1.0, strength
-        if pictured and family.skips_steps and steps_taken(steps, strength) < 1:
-            raise SettingError(
-                f"strength is {strength:g}: of {steps} steps that leaves none; "
-                f"give at least {math.ceil(100 / steps) / 100:g}, or more steps"
-            )
         keeps = caching is not None and caching.keeps_guidance
         guidance = family.guidance(scale, request.own)
         return Settings(
@@ -429,6 +424,17 @@ def _side(name: str, pixels: int, multiple: int) -> int:
         near = max(multiple, round(pixels / multiple) * multiple)
         raise SettingError(f"{name} is {pixels}; give a multiple of {multiple}, such as {near}")
     return pixels
+
+
+def _first_step(scheduler: Scheduler, settings: Settings) -> int:
+    steps, strength = settings.steps, settings.strength
+    first = scheduler.first_step(steps, strength)
+    if first >= steps * scheduler.order:
+        raise SettingError(
+            f"strength is {strength:g}: of {steps} steps that leaves none; "
+            f"give at least {math.ceil(100 / steps) / 100:g}, or more steps"
+        )
+    return first
 
 
 def _strength(original: Original | None, strength: float | None) -> float:

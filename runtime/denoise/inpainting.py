@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from ..schedulers import Scheduler
 from .posterior import Posterior
-from .start import Draws, Kept, Start, set_first
+from .start import Draws, Kept, Start, begin_at
 
 Array: TypeAlias = NDArray[np.float32]
 
@@ -26,7 +26,7 @@ class BlendedInpainting:
     strength: float
 
     def begin(self, scheduler: Scheduler, draws: Draws) -> Start:
-        first = set_first(scheduler, self.steps, self.strength)
+        first = begin_at(scheduler, self.steps, self.strength)
         picture = self.picture.latents(draws.stream)
         noise = draws.start(picture.shape)
         # diffusers samples the masked picture here, for the other kind of UNet: without these
@@ -52,7 +52,7 @@ class TrainedInpainting:
     strength: float
 
     def begin(self, scheduler: Scheduler, draws: Draws) -> Start:
-        first = set_first(scheduler, self.steps, self.strength)
+        first = begin_at(scheduler, self.steps, self.strength)
         picture = None if self.picture is None else self.picture.latents(draws.stream)
         noise = draws.start(self.masked.mean.shape)
         masked = self.masked.latents(draws.stream)

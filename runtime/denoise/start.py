@@ -92,7 +92,7 @@ class FromPicture:
     strength: float
 
     def begin(self, scheduler: Scheduler, draws: Draws) -> Start:
-        first = set_first(scheduler, self.steps, self.strength)
+        first = begin_at(scheduler, self.steps, self.strength)
         picture = self.picture.latents(draws.stream)
         noise = draws.start(picture.shape)
         return Start(scheduler.add_noise(picture, noise, scheduler.timesteps[first]), first)
@@ -112,13 +112,8 @@ def seen(latents: Array, beside: Array | None, branches: Sequence[str], blind: S
     return np.concatenate(rows)
 
 
-def steps_taken(steps: int, strength: float) -> int:
-    """How many of the steps a picture goes through: the last ones, a share of `strength`."""
-    return int(steps * strength)
-
-
-def set_first(scheduler: Scheduler, steps: int, strength: float) -> int:
+def begin_at(scheduler: Scheduler, steps: int, strength: float) -> int:
     """Tell the scheduler where among its timesteps the run begins; returns that index."""
-    first = (steps - steps_taken(steps, strength)) * scheduler.order
+    first = scheduler.first_step(steps, strength)
     scheduler.set_begin_index(first)
     return first

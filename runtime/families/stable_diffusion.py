@@ -139,7 +139,7 @@ class UNetFamily(Family):
     def teach(self, embeddings: Sequence[Embedding]) -> Words:
         return self.tokenizer.learn(embeddings)
 
-    def read(self, text: str, *, syntax: str, long_prompt: str) -> chunks.ClipText:
+    def read(self, text: str, *, syntax: str, long_prompt: str) -> chunks.ChunkedText:
         return chunks.read(self.tokenizer, text, syntax=syntax, long_prompt=long_prompt)
 
     def check_clip_skip(self, clip_skip: int | None) -> None:

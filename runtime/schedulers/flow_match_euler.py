@@ -91,14 +91,9 @@ class FlowMatchEuler(LadderScheduler):
         sigma = self._rung(t)
         return sigma * noise + (1 - sigma) * original
 
-    def _set_run(
-        self, num_inference_steps: int, strength: float | None, image_tokens: int | None
-    ) -> None:
-        self.set_timesteps(num_inference_steps, image_tokens)
-
-    def _first_step(self, n: int, strength: float) -> int:
+    def first_step(self, num_inference_steps: int, strength: float) -> int:
         # Not as by betas: diffusers' flow pipelines round the steps that are left up.
-        return int(n - n * strength)
+        return int(num_inference_steps - num_inference_steps * strength)
 
     def _even(self, n: int) -> Array:
         """`n` sigmas, evenly spaced, from the first training timestep's down to the last's.

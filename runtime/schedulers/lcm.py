@@ -52,14 +52,6 @@ class LCM(ClippingScheduler):
         self.timesteps = distilled[chosen].astype(np.int64)
         self._check_start()
 
-    def _set_run(
-        self, num_inference_steps: int, strength: float | None, image_tokens: int | None
-    ) -> None:
-        self.set_timesteps(num_inference_steps, 1.0 if strength is None else strength)
-
-    def _first_step(self, n: int, strength: float) -> int:
-        return 0
-
     def needs_noise(self, t: float) -> bool:
         return self._index(t) + 1 < len(self.timesteps)
 

@@ -77,32 +77,6 @@ class Scheduler(ABC):
         counts that this solver or this configuration cannot do.
         """
 
-    def begin(
-        self,
-        num_inference_steps: int,
-        *,
-        strength: float | None = None,
-        image_tokens: int | None = None,
-    ) -> int:
-        """Begin a run as `set_timesteps` does; the index in `timesteps` of its first step.
-
-        strength: of image to image, above 0 to 1: the share of the steps that are taken, the last
-            ones. The run is set to begin there. None starts from noise, with the first step.
-        image_tokens: how many tokens a transformer makes of the latents, 1 or more; only flow
-            matching with `use_dynamic_shifting` asks for it.
-        Raises SchedulerError as `set_timesteps` does, and for a strength that leaves no step.
-        """
-        self._set_run(num_inference_steps, strength, image_tokens)
-        if strength is None:
-            return 0
-        first = self._first_step(num_inference_steps, strength)
-        if first >= num_inference_steps * self.order:
-            raise SchedulerError(
-                f"strength {strength:g} leaves none of {num_inference_steps} steps: use more"
-            )
-        self.set_begin_index(first)
-        return first
-
     @abstractmethod
     def step(
         self, model_output: Array, t: float, sample: Array, noise: Array | None = None
@@ -137,6 +111,14 @@ class Scheduler(ABC):
         """
         self._begin = index
 
+    def first_step(self, num_inference_steps: int, strength: float) -> int:
+        """Where image to image of a strength, above 0 to 1, begins: an index in `timesteps`.
+
+        That share of the steps is taken, the last ones; `set_begin_index` begins there. As in
+        diffusers' pipelines of models trained by betas.
+        """
+        return (num_inference_steps - int(num_inference_steps * strength)) * self.order
+
     def _start(self, num_inference_steps: int) -> int:
         """Validates the count and forgets the run before."""
         n, most = num_inference_steps, self.num_train_timesteps
@@ -144,16 +126,6 @@ class Scheduler(ABC):
             raise SchedulerError(f"{n!r} inference steps: give a whole number from 1 to {most}")
         self._begin = self._now = None
         return int(n)
-
-    def _set_run(
-        self, num_inference_steps: int, strength: float | None, image_tokens: int | None
-    ) -> None:
-        """`set_timesteps` with what a solver's timesteps depend on beside the count."""
-        self.set_timesteps(num_inference_steps)
-
-    def _first_step(self, n: int, strength: float) -> int:
-        """Where image to image begins, as in diffusers' pipelines of models trained by betas."""
-        return (n - int(n * strength)) * self.order
 
     def _find(self, t: float) -> int:
         """Where `t` stands in `timesteps`; of two equal ones the second, as in diffusers.

@@ -3,6 +3,7 @@
 CLIP's text encoder reads 77 tokens, 75 of them the prompt's. stable-diffusion-webui found that
 several such chunks, each encoded on its own and laid side by side, steer the UNet well: its
 cross-attention takes any number of tokens. The cuts are webui's, so that its prompts keep theirs.
+Other text encoders' prompts are cut in the same way.
 """
 
 import logging
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from ..errors import PromptError
 from .emphasis import Span, emphasised
-from .tokenizer import ClipTokenizer, words_from
+from .tokenizer import TextTokenizer, words_from
 
 log = logging.getLogger("pleinair")
 
@@ -36,7 +37,7 @@ class Chunk:
 
 
 @dataclass(frozen=True)
-class ClipText:
+class ChunkedText:
     """A text in chunks, at least one.
 
     empty: the chunk of the empty text, which makes a shorter text as long as a longer one.
@@ -61,8 +62,8 @@ class _Token(NamedTuple):
 
 
 def read(
-    tokenizer: ClipTokenizer, text: str, *, syntax: str = "webui", long_prompt: str = "chunk"
-) -> ClipText:
+    tokenizer: TextTokenizer, text: str, *, syntax: str = "webui", long_prompt: str = "chunk"
+) -> ChunkedText:
     """A text in the prompt language, cut into chunks.
 
     syntax: "webui" reads weights `(word:1.3)` and BREAK, as people write them because prompts are
@@ -88,16 +89,17 @@ def read(
             cuts = _cut(tokens, tokenizer.room, tokenizer.comma)
             chunks += [_framed(tokenizer, cut) for cut in cuts]
         else:
-            length = f"prompt is {len(tokens) + 2} tokens long and {tokenizer.max_length} fit"
+            marked = len(tokens) + tokenizer.max_length - tokenizer.room
+            length = f"prompt is {marked} tokens long and {tokenizer.max_length} fit"
             lost = words_from(_text(spans), tokens[tokenizer.room].start)
             if long_prompt == "stop":
                 raise PromptError(f"{length}; too much: {lost}; shorten it, or allow chunks")
             log.warning("%s; dropped: %s", length, lost)
             chunks.append(_framed(tokenizer, tokens[: tokenizer.room]))
-    return ClipText(chunks, _framed(tokenizer, []))
+    return ChunkedText(chunks, _framed(tokenizer, []))
 
 
-def _tokens(tokenizer: ClipTokenizer, spans: Sequence[Span]) -> list[_Token]:
+def _tokens(tokenizer: TextTokenizer, spans: Sequence[Span]) -> list[_Token]:
     tokens, start = [], 0
     for span in spans:
         pieces = tokenizer.pieces(span.text)
@@ -124,9 +126,9 @@ def _cut_before(tokens: list[_Token], room: int, comma: int | None) -> int:
     return room
 
 
-def _framed(tokenizer: ClipTokenizer, tokens: Sequence[_Token]) -> Chunk:
+def _framed(tokenizer: TextTokenizer, tokens: Sequence[_Token]) -> Chunk:
     weights = np.ones(tokenizer.max_length)
-    weights[1 : len(tokens) + 1] = [token.weight for token in tokens]
+    weights[tokenizer.lead :][: len(tokens)] = [token.weight for token in tokens]
     return Chunk(tokenizer.framed([token.id for token in tokens]), weights)
 
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from ..engines.protocol import Graph
 from ..errors import EngineError, SettingError
-from .chunks import Chunk, ClipText
+from .chunks import Chunk, ChunkedText
 
 Array = NDArray[np.float32]
 
@@ -30,15 +30,21 @@ class Encoder(Protocol):
 
 
 class TextEncoder:
-    """CLIP's text model; what it has read once it remembers, so keep one object a call."""
+    """A text model; what it has read once it remembers, so keep one object a call.
 
-    def __init__(self, graph: Graph, layer: Layer | None = None) -> None:
+    layer: None is CLIP's last.
+    keep_mean: scale an embedding with weights so that its mean is what it was without, as webui
+        does for CLIP.
+    """
+
+    def __init__(self, graph: Graph, layer: Layer | None = None, *, keep_mean: bool = True) -> None:
         self._graph = graph
         self._layer = layer or _last
+        self._keep_mean = keep_mean
         self._outputs: dict[bytes, dict[str, Array]] = {}
 
     def encode(
-        self, text: ClipText, length: int, clip_skip: int | None = None
+        self, text: ChunkedText, length: int, clip_skip: int | None = None
     ) -> Mapping[str, Array]:
         return {"encoder_hidden_states": self.embedding(text.padded(length), clip_skip)}
 
@@ -58,17 +64,19 @@ class TextEncoder:
 
     def _chunk(self, chunk: Chunk, clip_skip: int | None) -> Array:
         embedding = self._layer(self.outputs(chunk), clip_skip)
-        return embedding if (chunk.weights == 1).all() else _weighted(embedding, chunk.weights)
+        if (chunk.weights == 1).all():
+            return embedding
+        return _weighted(embedding, chunk.weights, self._keep_mean)
 
 
-def _weighted(embedding: Array, weights: NDArray[np.float64]) -> Array:
-    """Rows times their weights, then all times one number that gives back the chunk's mean.
+def _weighted(embedding: Array, weights: NDArray[np.float64], keep_mean: bool) -> Array:
+    """Rows times their weights; to keep the mean, then all times one number.
 
     So webui does it: the denoiser was trained on embeddings of one scale.
     """
     weighted = embedding * weights[None, :, None]
     mean = weighted.mean()
-    if mean:
+    if keep_mean and mean:
         weighted *= embedding.mean(dtype=np.float64) / mean
     return weighted.astype(np.float32)
 

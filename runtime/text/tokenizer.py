@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +44,32 @@ class Piece(NamedTuple):
     start: int
 
 
+class TextTokenizer(Protocol):
+    """What cutting a text into chunks asks of a text encoder's tokenizer."""
+
+    lead: int
+    """How many marks stand before a chunk's first token."""
+
+    max_length: int
+    """Ids of a chunk, marks and padding among them."""
+
+    comma: int | None
+    """The token at which a text is best cut; None where the vocabulary has none."""
+
+    @property
+    def room(self) -> int:
+        """How many tokens of a text fit into a chunk, beside the marks."""
+        ...
+
+    def pieces(self, text: str) -> list[Piece]:
+        """All tokens of a text, without marks and padding."""
+        ...
+
+    def framed(self, ids: Sequence[int]) -> NDArray[np.int64]:
+        """Up to `room` ids, marked and padded: int64 of shape (1, max_length)."""
+        ...
+
+
 class ClipTokenizer:
     """Turns a prompt into the ids of transformers' CLIPTokenizer.
 
@@ -52,6 +78,8 @@ class ClipTokenizer:
     Raises BundleError where a file is missing or unreadable.
     """
 
+    lead = 1
+
     def __init__(self, folder: Path) -> None:
         settings = {
             **read_json(folder / "special_tokens_map.json", optional=True),
@@ -59,9 +87,9 @@ class ClipTokenizer:
         }
         self._tokenizer = _load(folder)
         self.max_length = _length(settings)
-        self.bos = self._id(settings.get("bos_token", _MARKS[0]), folder)
-        self.eos = self._id(settings.get("eos_token", _MARKS[1]), folder)
-        self.pad = self._id(settings.get("pad_token", _MARKS[1]), folder)
+        self.bos = token_id(self._tokenizer, settings.get("bos_token", _MARKS[0]), folder)
+        self.eos = token_id(self._tokenizer, settings.get("eos_token", _MARKS[1]), folder)
+        self.pad = token_id(self._tokenizer, settings.get("pad_token", _MARKS[1]), folder)
         self._words = Words((), {})
         self.comma: int | None = self._tokenizer.token_to_id(",</w>")
 
@@ -97,14 +125,17 @@ class ClipTokenizer:
         whole += [self.pad] * (self.max_length - len(whole))
         return np.array([whole], dtype=np.int64)
 
-    def _id(self, token: Any, folder: Path) -> int:
-        text = token["content"] if isinstance(token, dict) else token
-        number = self._tokenizer.token_to_id(text)
-        if number is None:
-            raise BundleError(
-                f"{folder}: the vocabulary has no {text!r}; copy it from the checkpoint"
-            )
-        return int(number)
+
+def token_id(tokenizer: Tokenizer, token: Any, folder: Path) -> int:
+    """The id of a token as a tokenizer's settings name it, by its text or as an object.
+
+    Raises BundleError, naming the tokenizer's folder, where the vocabulary lacks it.
+    """
+    text = token["content"] if isinstance(token, dict) else token
+    number = tokenizer.token_to_id(text)
+    if number is None:
+        raise BundleError(f"{folder}: the vocabulary has no {text!r}; copy it from the checkpoint")
+    return int(number)
 
 
 def words_from(text: str, start: int) -> str:
@@ -119,7 +150,7 @@ def _load(folder: Path) -> Tokenizer:
         if all(part.is_file() for part in parts):
             return _from_vocabulary(*parts)
         if whole.is_file():
-            return _without_template(Tokenizer.from_file(str(whole)))
+            return unframed(Tokenizer.from_file(str(whole)))
     except Exception as error:  # the tokenizers library raises bare Exception
         raise BundleError(
             f"{folder}: unreadable tokenizer ({error}); put whole files there"
@@ -151,8 +182,8 @@ def _from_vocabulary(vocab: Path, merges: Path) -> Tokenizer:
     return tokenizer
 
 
-def _without_template(tokenizer: Tokenizer) -> Tokenizer:
-    """A ready-made file may ask for padding and cutting; both are this module's own business."""
+def unframed(tokenizer: Tokenizer) -> Tokenizer:
+    """The tokenizer without the padding and cutting that a file may ask for: `framed` pads."""
     tokenizer.no_padding()
     tokenizer.no_truncation()
     return tokenizer

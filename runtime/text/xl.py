@@ -7,7 +7,7 @@ import numpy as np
 
 from ..engines.protocol import Graph
 from ..errors import BundleError, EngineError, SettingError
-from .chunks import Chunk, ClipText
+from .chunks import Chunk, ChunkedText
 from .encoder import Array, Outputs, TextEncoder
 from .tokenizer import ClipTokenizer
 
@@ -33,7 +33,7 @@ class XLTextEncoder:
         self._padded = padded
 
     def encode(
-        self, text: ClipText, length: int, clip_skip: int | None = None
+        self, text: ChunkedText, length: int, clip_skip: int | None = None
     ) -> Mapping[str, Array]:
         """clip_skip: layers before the penultimate, which is the one that XL was trained on."""
         chunks = text.padded(length)

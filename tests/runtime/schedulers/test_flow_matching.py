@@ -98,7 +98,7 @@ def test_trajectory_equals_diffusers(name: str, tokens: int) -> None:
     for n in (2, 5, 28, 50):
         reference = theirs(config, n, tokens)
         scheduler = from_config({**config, "_class_name": CLASS})
-        assert scheduler.begin(n, image_tokens=tokens) == 0
+        scheduler.set_timesteps(n, tokens)
         np.testing.assert_array_equal(scheduler.timesteps, reference.timesteps.numpy())
         np.testing.assert_array_equal(scheduler.sigmas, reference.sigmas.numpy())
         assert scheduler.timesteps.dtype == np.float32
@@ -123,7 +123,9 @@ def test_image_to_image_begins_where_diffusers_begins(name: str, strength: float
         get = diffusers.StableDiffusion3Img2ImgPipeline.get_timesteps
         timesteps, left = get(pipeline, n, strength, "cpu")
         scheduler = from_config({**CONFIGS[name], "_class_name": CLASS})
-        first = scheduler.begin(n, strength=strength, image_tokens=1024)
+        scheduler.set_timesteps(n, 1024)
+        first = scheduler.first_step(n, strength)
+        scheduler.set_begin_index(first)
         assert first == n - left
         np.testing.assert_array_equal(scheduler.timesteps[first:], timesteps.numpy())
         expected = walked_by_theirs(reference, n, first)
@@ -202,13 +204,13 @@ def test_options_that_make_no_sense_are_refused(options: dict[str, Any]) -> None
 def test_a_shift_that_leaves_the_line_is_refused(options: dict[str, Any], n: int) -> None:
     scheduler = from_config({**SD3, **options})
     with pytest.raises(SchedulerError, match="shift"):
-        scheduler.begin(n, image_tokens=1024)
+        scheduler.set_timesteps(n, 1024)
 
 
 @pytest.mark.parametrize("tokens", [None, 0])
 def test_a_dynamic_shift_wants_the_size(tokens: int | None) -> None:
     with pytest.raises(SchedulerError, match="image_tokens"):
-        from_config({**SD3, **DYNAMIC}).begin(4, image_tokens=tokens)
+        from_config({**SD3, **DYNAMIC}).set_timesteps(4, tokens)
 
 
 @pytest.mark.parametrize("name", names())

@@ -82,20 +82,10 @@ def test_steps_outside_a_run_are_an_error(name: str) -> None:
 
 @pytest.mark.parametrize("name", names())
 def test_a_run_begins_by_its_strength(name: str) -> None:
-    scheduler, plain = from_config(SD, name), from_config(SD, name)
-    plain.set_timesteps(10)
-    assert scheduler.begin(10) == 0
-    np.testing.assert_array_equal(scheduler.timesteps, plain.timesteps)
-    first = scheduler.begin(10, strength=0.35)
-    if name == "lcm":  # all its steps, taken from the last of the distilled timesteps
-        assert (first, len(scheduler.timesteps)) == (0, 10)
-        assert scheduler.timesteps[0] < plain.timesteps[0]
-    elif name == "flow_euler":
-        assert first == 6
-    else:
-        assert first == 7 * scheduler.order
-        with pytest.raises(SchedulerError, match="strength"):
-            scheduler.begin(10, strength=0.05)
+    scheduler = from_config(SD, name)
+    expected = 6 if name == "flow_euler" else 7 * scheduler.order
+    assert scheduler.first_step(10, 0.35) == expected
+    assert scheduler.first_step(10, 1.0) == 0
 
 
 def test_no_torch_and_no_scipy_is_imported() -> None:
