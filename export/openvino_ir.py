@@ -32,6 +32,8 @@ def write(graph: Graph, folder: Path, half: bool) -> None:
             example_input=example,
             input={name: _free(example[name], axes) for name, axes in graph.inputs.items()},
         )
+    for name in graph.inputs:  # a cast that does nothing would leave an input a second name
+        model.input(name).get_tensor().set_names({name})
     for port, name in zip(model.outputs, graph.outputs, strict=True):
         port.get_tensor().set_names({name})
     folder.mkdir(parents=True, exist_ok=True)
