@@ -123,11 +123,13 @@ class Plan:
 class Planner:
     """Plans calls of one opened model.
 
+    require: raises BundleError where the folder lacks the graph of a part.
     carry_out: what paints a plan.
     """
 
     family: Family
     controlnets: Sequence[ControlNet]
+    require: Callable[[str], object]
     carry_out: Callable[[Plan], PipelineOutput]
 
     def plan(self, request: Request) -> Plan:
@@ -210,6 +212,8 @@ class Planner:
         family, sampling = self.family, request.sampling
         pictured = original is not None or enlargement is not None
         masked = original is not None and original.mask is not None
+        if pictured and family.encodes_pictures:
+            self.require("vae_encoder")
         controls = Controls.of(
             self.controlnets, request.control, _CONTROL_SCALES[pictured + masked]
         )

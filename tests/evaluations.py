@@ -43,7 +43,7 @@ def watched(pipe: Any, monkeypatch: pytest.MonkeyPatch) -> list[Evaluation]:
         return _Watched(graph, kind, path, seen)
 
     monkeypatch.setattr(pipe.engine, "compile", compiled)
-    monkeypatch.setattr(pipe, "_shelf", Shelf())
+    monkeypatch.setattr(pipe.parts, "shelf", Shelf())
     return seen
 
 

@@ -8,14 +8,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from tokenizers import AddedToken, Tokenizer
 
 from ..errors import AdapterError
 from ..graphs.changes import Array, Changes, Shapes
 from . import pickles, safetensors
+
+if TYPE_CHECKING:  # as in `text.tokenizer`
+    from tokenizers import Tokenizer
 
 _MATRIX = "embeddings.token_embedding.weight"
 # Stable Diffusion XL's two encoders, as kohya and webui call them in a file.
@@ -149,11 +151,13 @@ def _vectors(content: Any) -> tuple[str | None, dict[str, Any]]:
     return None if key in _NAMELESS else str(key), {"text_encoder": value}
 
 
-def teach(tokenizer: Tokenizer, embeddings: Sequence[Embedding]) -> Words:
+def teach(tokenizer: "Tokenizer", embeddings: Sequence[Embedding]) -> Words:
     """Make a tokenizer know the words.
 
     Raises AdapterError where a word is one of the tokenizer's own, or given twice.
     """
+    from tokenizers import AddedToken
+
     for item in embeddings:
         for token in item.tokens:
             if tokenizer.token_to_id(token) is not None:
@@ -165,7 +169,7 @@ def teach(tokenizer: Tokenizer, embeddings: Sequence[Embedding]) -> Words:
     return Words(tuple(embeddings), {token: _id(tokenizer, token) for token in tokens})
 
 
-def _id(tokenizer: Tokenizer, token: str) -> int:
+def _id(tokenizer: "Tokenizer", token: str) -> int:
     number = tokenizer.token_to_id(token)
     assert number is not None  # just added
     return number

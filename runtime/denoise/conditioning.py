@@ -17,16 +17,20 @@ class Conditioning:
     """What the branches are told in one step.
 
     branches: branch -> inputs; all branches have the same inputs, of the same shapes.
-    key: another one whenever they change in the course of a picture.
+    keys: branch -> another one whenever its inputs change in the course of a picture.
     """
 
     branches: Mapping[str, Inputs]
-    key: Hashable = 0
+    keys: Mapping[str, Hashable]
 
     def batch(self, branches: Sequence[str]) -> dict[str, Array]:
         """The inputs for a batch of these branches, a row each."""
         rows = [self.branches[branch] for branch in branches]
         return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+
+    def key(self, branches: Sequence[str]) -> Hashable:
+        """Another one whenever the inputs of that batch change in the course of a picture."""
+        return tuple(self.keys[branch] for branch in branches)
 
     def shapes(self, branches: Sequence[str]) -> dict[str, tuple[int, ...]]:
         """Of those inputs."""

@@ -124,4 +124,4 @@ class _Asked:
 
     def _features(self, branches: Sequence[str]) -> tuple[Any, Any]:
         """Whose features, and of what the network is told."""
-        return (self.tile, tuple(branches)), self.conditioning.key
+        return (self.tile, tuple(branches)), self.conditioning.key(branches)

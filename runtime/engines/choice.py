@@ -67,7 +67,7 @@ def choose(
     if tuned and engine == "auto" and device.upper() == "CPU":
         engine, threads = tuned.engine, tuned.threads if threads is None else threads
     if engine == "onnxruntime" or (engine == "auto" and device.partition(":")[0] == "cuda"):
-        _onnx_graphs(graphs)
+        _onnx_graphs(graphs, "ONNX Runtime")
         return OnnxRuntimeEngine(device, threads)
     return openvino(device)
 
@@ -83,17 +83,17 @@ def _has_cuda_provider() -> bool:
 
 def _cuda(graphs: Mapping[str, Mapping[str, Path]], threads: int | None) -> Engine:
     """ONNX Runtime on CUDA, tried on the smallest graph; raises EngineError where it fails."""
-    smallest = min(_onnx_graphs(graphs).values(), key=_size)
+    smallest = min(_onnx_graphs(graphs, "CUDA").values(), key=_size)
     engine = OnnxRuntimeEngine("cuda", threads)
     engine.compile(smallest, {})
     return engine
 
 
-def _onnx_graphs(graphs: Mapping[str, Mapping[str, Path]]) -> Mapping[str, Path]:
+def _onnx_graphs(graphs: Mapping[str, Mapping[str, Path]], wanted_by: str) -> Mapping[str, Path]:
     if "onnx" not in graphs:
         folder = next(iter(next(iter(graphs.values())).values())).parent.parent
         raise EngineError(
-            f"{folder}: has no ONNX graphs for ONNX Runtime; make it with: "
+            f"{folder}: has no ONNX graphs for {wanted_by}; make it with: "
             "pleinair-export SOURCE FOLDER --format onnx"
         )
     return graphs["onnx"]

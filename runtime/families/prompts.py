@@ -36,6 +36,7 @@ def conditioned(
         against = [encoder.encode(text, length) for text in negative.texts]
         pairs = list(zip(prompt.order, negative.order, strict=True))
     number = {pair: i for i, pair in enumerate(dict.fromkeys(pairs))}
+    branches = guidance.branches
 
     def inputs(branch: str, pair: tuple[int, int]) -> Inputs:
         asked = texts[pair[0]]
@@ -44,8 +45,11 @@ def conditioned(
         return {**asked, **told(branch)}
 
     each = [
-        Conditioning({branch: inputs(branch, pair) for branch in guidance.branches}, key=i)
-        for pair, i in number.items()
+        Conditioning(
+            {branch: inputs(branch, pair) for branch in branches},
+            {branch: pair[branch != CONDITIONAL] for branch in branches},
+        )
+        for pair in number
     ]
     return Schedule(each, [number[pair] for pair in pairs])
 

@@ -3,15 +3,17 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
 from ..adapters.inversion import Embedding, Words, teach
 from ..errors import BundleError
 from ..files import read_json
+
+if TYPE_CHECKING:  # the command line's --help is to load no engine and no tokenizer
+    from tokenizers import Tokenizer
 
 # CLIP cuts text into contractions, runs of letters, single digits and runs of anything else
 # (Radford et al. 2021, the pattern of the reference implementation).
@@ -126,7 +128,7 @@ class ClipTokenizer:
         return np.array([whole], dtype=np.int64)
 
 
-def token_id(tokenizer: Tokenizer, token: Any, folder: Path) -> int:
+def token_id(tokenizer: "Tokenizer", token: Any, folder: Path) -> int:
     """The id of a token as a tokenizer's settings name it, by its text or as an object.
 
     Raises BundleError, naming the tokenizer's folder, where the vocabulary lacks it.
@@ -143,7 +145,9 @@ def words_from(text: str, start: int) -> str:
     return text[text.rfind(" ", 0, start + 1) + 1 :].strip()
 
 
-def _load(folder: Path) -> Tokenizer:
+def _load(folder: Path) -> "Tokenizer":
+    from tokenizers import Tokenizer
+
     whole = folder / "tokenizer.json"
     parts = folder / "vocab.json", folder / "merges.txt"
     try:
@@ -160,7 +164,9 @@ def _load(folder: Path) -> Tokenizer:
     )
 
 
-def _from_vocabulary(vocab: Path, merges: Path) -> Tokenizer:
+def _from_vocabulary(vocab: Path, merges: Path) -> "Tokenizer":
+    from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
+
     tokenizer = Tokenizer(
         models.BPE.from_file(
             str(vocab), str(merges), unk_token=_MARKS[1], end_of_word_suffix="</w>", fuse_unk=False
@@ -182,7 +188,7 @@ def _from_vocabulary(vocab: Path, merges: Path) -> Tokenizer:
     return tokenizer
 
 
-def unframed(tokenizer: Tokenizer) -> Tokenizer:
+def unframed(tokenizer: "Tokenizer") -> "Tokenizer":
     """The tokenizer without the padding and cutting that a file may ask for: `framed` pads."""
     tokenizer.no_padding()
     tokenizer.no_truncation()

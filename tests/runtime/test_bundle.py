@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pleinair.runtime import StableDiffusionPipeline
+from pleinair.runtime import StableDiffusionPipeline, families
 from pleinair.runtime.errors import BundleError, PleinairError
 from pleinair.runtime.model.bundle import Bundle
 
@@ -28,10 +28,10 @@ def rewrite(path: Path, **changes: Any) -> None:
 def test_describes_the_model(exported_openvino: Path) -> None:
     bundle = Bundle.open(exported_openvino)
     assert set(bundle.graphs["openvino"]) == {"text_encoder", "unet", "vae_decoder", "vae_encoder"}
-    assert bundle.vae_scale_factor == 8
-    assert bundle.latent_channels == 4
-    assert bundle.sample_size == 8
-    assert bundle.scaling_factor == pytest.approx(0.18215)
+    family = families.of(bundle)
+    assert family.name == "Stable Diffusion"
+    assert (family.space.factor, family.space.channels, family.size) == (8, 4, 64)
+    assert family.space.scale == pytest.approx(0.18215)
     assert bundle.scheduler["beta_schedule"] == "scaled_linear"
 
 
@@ -86,21 +86,21 @@ def test_mismatched_parts_are_named(folder: Path) -> None:
     rewrite(folder / "text_encoder" / "config.json", hidden_size=768)
     (folder / "pleinair.json").unlink()
     with pytest.raises(BundleError, match="text encoder gives 768"):
-        Bundle.open(folder)
+        families.open_model(folder)
 
 
 def test_other_unets_are_refused(folder: Path) -> None:
     rewrite(folder / "unet" / "config.json", in_channels=6)
     (folder / "pleinair.json").unlink()
     with pytest.raises(BundleError, match="6 channels"):
-        Bundle.open(folder)
+        families.open_model(folder)
 
 
 def test_other_pipelines_are_refused(folder: Path) -> None:
-    rewrite(folder / "model_index.json", _class_name="OVStableDiffusion3Pipeline")
+    rewrite(folder / "model_index.json", _class_name="OVKandinskyPipeline")
     (folder / "pleinair.json").unlink()
-    with pytest.raises(BundleError, match="StableDiffusion3"):
-        Bundle.open(folder)
+    with pytest.raises(BundleError, match="a OVKandinskyPipeline model; only those of these kinds"):
+        families.open_model(folder)
 
 
 def test_a_checkpoint_is_told_how_to_be_converted(tiny_checkpoint: Path) -> None:

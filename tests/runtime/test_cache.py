@@ -13,7 +13,7 @@ import pytest
 
 from openvino_core import Call
 from pleinair.runtime import StableDiffusionPipeline
-from pleinair.runtime.engines.cache import Cache, user_folder
+from pleinair.runtime.engines.cache import Cache, cache_folder
 from pleinair.runtime.engines.choice import choose
 from pleinair.runtime.engines.openvino import OpenVinoEngine
 from pleinair.runtime.graphs.cut import DEEP_FEATURES, Cut
@@ -25,10 +25,10 @@ from pleinair.runtime.model.controlnet import ControlNet
 
 BUNDLE = Bundle.open(catalog.bundled())
 FILE = BUNDLE.graph("unet", "openvino")
-WIDTH = BUNDLE.unet_config["cross_attention_dim"]
-SHAPES = {"sample": (1, BUNDLE.latent_channels, 8, 8), "encoder_hidden_states": (1, 77, WIDTH)}
+WIDTH = BUNDLE.config("unet")["cross_attention_dim"]
+SHAPES = {"sample": (1, 4, 8, 8), "encoder_hidden_states": (1, 77, WIDTH)}
 DECODER = BUNDLE.graph("vae_decoder", "openvino")
-LATENTS = {"latent_sample": (1, BUNDLE.latent_channels, 4, 4)}
+LATENTS = {"latent_sample": (1, 4, 4, 4)}
 
 
 def engine(folder: Path | None, **options: Any) -> OpenVinoEngine:
@@ -69,9 +69,11 @@ def test_the_second_time_nothing_is_compiled(
 
 def kinds() -> Iterator[tuple[str, dict[str, Any], dict[str, np.ndarray]]]:
     """All ways in which one file becomes different graphs: name, how it is compiled, its feeds."""
-    config = {name: BUNDLE.unet_config[name] for name in ("block_out_channels", "layers_per_block")}
+    config = {
+        name: BUNDLE.config("unet")[name] for name in ("block_out_channels", "layers_per_block")
+    }
     ends = ControlNet(Path(), {}, config).residuals(1, 8, 8)
-    larger = {**SHAPES, "sample": (1, BUNDLE.latent_channels, 8, 16)}
+    larger = {**SHAPES, "sample": (1, 4, 8, 16)}
     tripled = {"mid_block.resnets.0.conv1.weight": lambda weight: weight * 3}
     yield "plain", {"shapes": SHAPES}, {}
     yield "larger", {"shapes": larger}, {}
@@ -243,21 +245,21 @@ def test_the_oldest_are_removed(tmp_path: Path) -> None:
 
 def test_where_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PLEINAIR_CACHE", str(tmp_path / "own"))
-    assert user_folder() == tmp_path / "own"
-    decoded(choose(BUNDLE, "openvino", cache_dir=None))
+    assert cache_folder() == tmp_path / "own"
+    decoded(choose(BUNDLE.graphs, "openvino", cache_dir=None))
     assert not list(tmp_path.iterdir())
     for options, folder in (({}, "own"), ({"cache_dir": tmp_path / "named"}, "named")):
-        decoded(choose(BUNDLE, "openvino", **options))
+        decoded(choose(BUNDLE.graphs, "openvino", **options))
         assert [file.suffix for file in (tmp_path / folder).iterdir()] == [".blob"]
     monkeypatch.delenv("PLEINAIR_CACHE")
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert user_folder() == tmp_path / "pleinair"
+    assert cache_folder() == tmp_path / "pleinair"
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setattr(Path, "home", lambda: tmp_path)
-    assert user_folder() == tmp_path / ".cache" / "pleinair"
+    assert cache_folder() == tmp_path / ".cache" / "pleinair"
     monkeypatch.setattr(sys, "platform", "darwin")
-    assert user_folder() == tmp_path / "Library" / "Caches" / "pleinair"
+    assert cache_folder() == tmp_path / "Library" / "Caches" / "pleinair"
 
 
 def test_a_picture_is_the_same(tmp_path: Path) -> None:

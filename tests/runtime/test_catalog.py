@@ -5,10 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from pleinair.runtime import schedulers
+from pleinair.runtime import families, schedulers
 from pleinair.runtime.errors import BundleError
 from pleinair.runtime.model import catalog
-from pleinair.runtime.model.bundle import Bundle
 
 
 @pytest.fixture
@@ -57,13 +56,14 @@ def test_defaults_come_by_folder_name_by_source_or_not_at_all(
     models: Path, exported_openvino: Path
 ) -> None:
     folder = shutil.copytree(exported_openvino, models / "sd-turbo")
-    assert catalog.defaults(Bundle.open(folder)) == catalog.Defaults(512, 1, 0.0, "euler_a")
-    unknown = catalog.defaults(Bundle.open(exported_openvino))
-    assert unknown == catalog.Defaults(64, 20, 7.5, None)
+    turbo = families.open_model(folder).recommended
+    assert turbo == catalog.Recommended(512, 1, 0.0, "euler_a")
+    unknown = families.open_model(exported_openvino).recommended
+    assert unknown == catalog.Recommended(64, 20, 7.5, None)
     manifest = folder / "pleinair.json"
     manifest.write_text('{"source": {"name": "SimianLuo/LCM_Dreamshaper_v7"}, "files": {}}')
     renamed = folder.rename(models / "mine")
-    assert catalog.defaults(Bundle.open(renamed)).scheduler == "lcm"
+    assert families.open_model(renamed).recommended.scheduler == "lcm"
 
 
 def test_the_last_converted_is_preferred(models: Path, exported_openvino: Path) -> None:

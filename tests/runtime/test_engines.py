@@ -60,7 +60,7 @@ def pretend_cuda(monkeypatch: pytest.MonkeyPatch, opens_on: str) -> None:
 
 def test_auto_takes_cuda_when_a_session_opens(both: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pretend_cuda(monkeypatch, "CUDAExecutionProvider")
-    engine = choose(Bundle.open(both))
+    engine = choose(Bundle.open(both).graphs)
     assert (engine.name, engine.device) == ("onnxruntime", "CUDA")
 
 
@@ -69,7 +69,7 @@ def test_auto_falls_back_when_cuda_is_there_in_name_only(
 ) -> None:
     pretend_cuda(monkeypatch, "CPUExecutionProvider")
     with caplog.at_level(logging.INFO, logger="pleinair"):
-        engine = choose(Bundle.open(both))
+        engine = choose(Bundle.open(both).graphs)
     assert (engine.name, engine.device) == ("openvino", "CPU")
     assert [record.message for record in caplog.records] == [
         "painting on the CPU: CUDAExecutionProvider is installed but does not start; "
@@ -82,13 +82,13 @@ def test_auto_says_when_the_folder_has_no_graphs_for_cuda(
 ) -> None:
     pretend_cuda(monkeypatch, "CUDAExecutionProvider")
     with caplog.at_level(logging.INFO, logger="pleinair"):
-        assert choose(Bundle.open(exported_openvino)).name == "openvino"
+        assert choose(Bundle.open(exported_openvino).graphs).name == "openvino"
     assert "has no ONNX graphs for CUDA" in caplog.records[0].message
 
 
 def test_asked_for_cuda_is_never_the_cpu(both: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pretend_cuda(monkeypatch, "CPUExecutionProvider")
-    engine = choose(Bundle.open(both), device="cuda")
+    engine = choose(Bundle.open(both).graphs, device="cuda")
     with pytest.raises(EngineError, match="does not start"):
         engine.compile(both / "unet" / "model.onnx", {})
 
@@ -98,17 +98,17 @@ def test_onnx_runtime_where_it_is_not_installed(
 ) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(EngineError, match=r"pip install 'pleinair\[onnx\]'"):
-        choose(Bundle.open(both), engine="onnxruntime")
+        choose(Bundle.open(both).graphs, engine="onnxruntime")
 
 
 def test_unknown_engines_and_devices(both: Path) -> None:
-    bundle = Bundle.open(both)
+    graphs = Bundle.open(both).graphs
     with pytest.raises(SettingError, match="tensorrt"):
-        choose(bundle, engine="tensorrt")
+        choose(graphs, engine="tensorrt")
     with pytest.raises(EngineError, match="CPU"):
-        choose(bundle, engine="openvino", device="npu:7")
+        choose(graphs, engine="openvino", device="npu:7")
     with pytest.raises(EngineError, match="tpu"):
-        choose(bundle, engine="onnxruntime", device="tpu")
+        choose(graphs, engine="onnxruntime", device="tpu")
 
 
 def test_openvino_opens_onnx_folders_too(exported_onnx: Path) -> None:

@@ -10,15 +10,13 @@ import pytest
 from PIL import Image
 
 from pictures import hole, painting
-from pleinair.runtime import StableDiffusionPipeline
+from pleinair.runtime import StableDiffusionPipeline, families
 from pleinair.runtime.cli import main
 from pleinair.runtime.errors import SettingError
 from pleinair.runtime.model import catalog
-from pleinair.runtime.model.bundle import Bundle
+from pleinair.runtime.model.parts import Parts
 from pleinair.runtime.model.tiles import Tiles
-from pleinair.runtime.model.vae_tiling import VaeTiling
 from pleinair.runtime.record import infotext, metadata
-from pleinair.runtime.request import Settings
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
 
@@ -69,13 +67,13 @@ def test_any_size(
 ) -> None:
     """Nothing that is computed is larger than a tile, and of that only one size is compiled."""
     seen: set[tuple[str, tuple[int, ...]]] = set()
-    graph = pipe.graph
+    graph = pipe.parts.graph
 
     def watched(part: str, shapes: Any, *others: Any) -> Any:
         seen.update((part, tuple(shape)[2:]) for shape in shapes.values() if len(shape) == 4)
         return graph(part, shapes, *others)
 
-    monkeypatch.setattr(pipe, "graph", watched)
+    monkeypatch.setattr(pipe.parts, "graph", watched)
     told: list[tuple[str, int, int]] = []
     picture = painting(*size)
     arguments = {"seed": 1, "num_inference_steps": 6, "strength": 0.4}
@@ -85,11 +83,11 @@ def test_any_size(
     assert output.images[0].size == expected
     assert len(seen) == 3
     for part, sides in seen:
-        assert max(sides) <= (64 if part == "vae_encoder" else 64 // pipe.bundle.vae_scale_factor)
+        assert max(sides) <= (64 if part == "vae_encoder" else 64 // pipe.family.space.factor)
     # The picture is still there.
     smooth = pixels(picture.resize(expected, Image.Resampling.LANCZOS))
     assert np.abs(pixels(output.images[0]) - smooth).mean() < 40
-    for stage in ("denoise", "decode"):
+    for stage in ("enlarge", "decode"):
         done = [done for name, done, _ in told if name == stage]
         totals = {total for name, _, total in told if name == stage}
         assert done == list(range(done[-1] + 1))
@@ -102,7 +100,7 @@ def test_an_array_comes_back_at_its_size(pipe: StableDiffusionPipeline) -> None:
     output = pipe.enlarge(painting(21, 30), "boat", scale=3, output_type="np", **arguments)
     assert output.images[0].shape == (90, 63, 3)
     latents = pipe.enlarge(painting(21, 30), "boat", scale=3, output_type="latent", **arguments)
-    factor = pipe.bundle.vae_scale_factor
+    factor = pipe.family.space.factor
     assert latents.images[0].shape == (1, 4, 96 // factor, 64 // factor)
 
 
@@ -127,14 +125,14 @@ def test_no_seams(pipe: StableDiffusionPipeline) -> None:
     def at_the_ends(overlap: int | None) -> float:
         how: dict[str, Any] = {"scale": 4, "seed": 7, "num_inference_steps": 10}
         large = pixels(pipe.enlarge(small, PROMPT, tile_overlap=overlap, **how).images[0])
-        cells = 256 // pipe.bundle.vae_scale_factor
+        cells = 256 // pipe.family.space.factor
         tiles = Tiles.covering((cells, cells), cells // 4, cells // 16 if overlap is None else 0)
-        ends = {end for rows, _ in tiles.windows() for end in (rows.start, rows.stop)}
+        ends = {end for rows, _ in tiles.windows for end in (rows.start, rows.stop)}
         ratios = []
         for axis in (0, 1):
             change = np.abs(np.diff(large, axis=axis)).mean(axis=(1 - axis, 2))
             for end in ends - {0, cells}:
-                dot = end * pipe.bundle.vae_scale_factor - 1
+                dot = end * pipe.family.space.factor - 1
                 ratios.append(change[dot] / max(change[dot - 6 : dot + 7].mean(), 0.01))
         return float(np.mean(ratios))
 
@@ -228,7 +226,7 @@ def test_stopped_in_the_middle_nothing_is_left(
 def test_mistakes_are_one_line_before_any_work(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any, flags: list[str], says: str
 ) -> None:
-    monkeypatch.setattr(StableDiffusionPipeline, "graph", None)  # nothing is compiled
+    monkeypatch.setattr(Parts, "graph", None)  # nothing is compiled
     assert main([*QUICK, *flags, "--output", "a.png"]) == 2
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
     assert len(lines) == 1
@@ -237,24 +235,27 @@ def test_mistakes_are_one_line_before_any_work(
 
 
 @pytest.mark.parametrize(
-    ("size", "how", "kind"),
+    ("size", "how", "expected"),
     [
-        ((1024, 1024), {}, Tiles),
-        ((1032, 1024), {}, VaeTiling),
-        ((1032, 1024), {"vae_tiling": "off"}, Tiles),
-        ((128, 64), {"vae_tiling": "on"}, VaeTiling),
-        ((64, 64), {"vae_tiling": "on"}, Tiles),  # which the VAE was trained on
-        ((1032, 1024), {"tile": 64}, Tiles),
+        ((1024, 1024), {}, 1),
+        ((1032, 1024), {}, 22 * 22),
+        ((1032, 1024), {"vae_tiling": "off"}, 1),
+        ((128, 64), {"vae_tiling": "on"}, 3 * 2),
+        ((64, 64), {"vae_tiling": "on"}, 1),  # which the VAE was trained on
     ],
     ids=str,
 )
 def test_when_the_vae_goes_in_tiles_of_its_own(
-    pipe: StableDiffusionPipeline, size: tuple[int, int], how: dict[str, Any], kind: type
+    pipe: StableDiffusionPipeline, size: tuple[int, int], how: dict[str, Any], expected: int
 ) -> None:
-    unsaid = ("num_inference_steps", "guidance_scale", "scheduler")
-    arguments = dict(zip(("width", "height"), size, strict=True)) | dict.fromkeys(unsaid) | how
-    settings = Settings.checked(pipe.bundle, pipe.defaults, **arguments)
-    assert type(settings.vae_tiles) is kind
+    plan = pipe.plan(PROMPT, width=size[0], height=size[1], **how)
+    assert len(plan.vae_tiles.windows) == expected
+    assert len(plan.tiles.windows) == 1
+
+
+def test_tiles_that_are_denoised_are_the_vaes_too(pipe: StableDiffusionPipeline) -> None:
+    plan = pipe.plan(PROMPT, width=1032, height=1024, tile=64, vae_tiling="on")
+    assert plan.vae_tiles is plan.tiles
 
 
 def test_a_model_for_another_task_says_so(tmp_path: Path) -> None:
@@ -262,7 +263,7 @@ def test_a_model_for_another_task_says_so(tmp_path: Path) -> None:
     config = folder / "unet" / "config.json"
     config.write_text(json.dumps({**json.loads(config.read_text()), "in_channels": 9}))
     (folder / "pleinair.json").unlink()
-    assert Bundle.open(folder).task == "inpainting"
+    assert families.open_model(folder).task == "inpainting"
     painter = StableDiffusionPipeline.from_pretrained(folder, engine="openvino")
     with pytest.raises(SettingError, match="painter is made for inpainting"):
         painter.enlarge(painting(), "boat", mask_image=hole())

@@ -10,7 +10,12 @@ from checkpoints_xl import tiny_stable_diffusion_xl
 from evaluations import kinds, watched
 from pictures import hole, painting
 from pleinair.runtime import StableDiffusionPipeline
-from pleinair.runtime.denoise.feature_cache import SCHEDULES, Caching, FeatureCache
+from pleinair.runtime.denoise.feature_cache import (
+    SCHEDULES,
+    Caching,
+    Evaluation,
+    FeatureCache,
+)
 from pleinair.runtime.errors import SettingError
 from pleinair.runtime.graphs.cut import DEEP_FEATURES
 from references import NEGATIVE, PROMPT, differ, paint_reference, reference_scheduler
@@ -35,14 +40,13 @@ class DeepCache:
         unet: Any,
         whole: set[int],
         branch: int = 0,
-        order: int = 0,
         skips: tuple[int, ...] = SKIPS,
         guidance: str = "anew",
     ):
         resnets = [resnet for block in unet.up_blocks for resnet in block.resnets]
         self.unet, self.resnet, self.skip = unet, resnets[-1 - branch], skips[branch]
-        self.whole, self.order, self.keeps_guidance = whole, order, guidance == "kept"
-        self.evaluation, self.kept = -1, []
+        self.whole, self.keeps_guidance = whole, guidance == "kept"
+        self.evaluation, self.kept = -1, None
 
     def __enter__(self) -> None:
         self.hooks = [
@@ -56,19 +60,15 @@ class DeepCache:
             hook.remove()
 
     def begin(self, unet: Any, arguments: Any) -> None:
-        self.t, self.evaluation = float(arguments[1]), self.evaluation + 1
+        self.evaluation += 1
 
     def replace(self, resnet: Any, arguments: Any) -> Any:
         joined, *rest = arguments
         deep, skip = joined.split([joined.shape[1] - self.skip, self.skip], dim=1)
         if self.evaluation in self.whole:
-            self.kept = [*self.kept[-1:], (self.t, deep)]
+            self.kept = deep
             return None
-        t, deep = self.kept[-1]
-        before, older = self.kept[0]
-        if self.order and before != t:
-            deep = deep + (self.t - t) / (t - before) * (deep - older)
-        return (torch.cat([deep, skip], dim=1), *rest)
+        return (torch.cat([self.kept, skip], dim=1), *rest)
 
     def guide(self, unet: Any, arguments: Any, output: Any) -> Any:
         """Where guidance is kept, the halves differ as they did in the last whole evaluation."""
@@ -84,12 +84,8 @@ class DeepCache:
 CASES: dict[str, tuple[str, dict[str, Any], set[int]]] = {
     "frozen": ("ddim", {"cache_interval": 2}, {0, 2, 4}),
     "deeper": ("euler_a", {"cache_interval": 3, "cache_branch": 2}, {0, 3}),
-    "extrapolated": ("dpmpp_2m_karras", {"cache_interval": 2, "cache_order": 1}, {0, 2, 4}),
-    "extrapolated, deepest": (
-        "unipc",
-        {"cache_interval": 2, "cache_order": 1, "cache_branch": 5},
-        {0, 2, 4},
-    ),
+    "multistep": ("dpmpp_2m_karras", {"cache_interval": 2}, {0, 2, 4}),
+    "deepest": ("unipc", {"cache_interval": 2, "cache_branch": 5}, {0, 2, 4}),
     "the last whole": (
         "dpmpp_2m",
         {"cache_interval": 3, "cache_schedule": "uniform_last"},
@@ -97,8 +93,8 @@ CASES: dict[str, tuple[str, dict[str, Any], set[int]]] = {
     ),
     "guidance kept": ("euler", {"cache_interval": 3, "cache_guidance": "kept"}, {0, 3}),
     # Nine evaluations, of five timesteps; of plms six.
-    "twice a step": ("heun", {"cache_interval": 3, "cache_order": 1}, {0, 3, 6}),
-    "twice at the second": ("plms", {"cache_interval": 2, "cache_order": 1}, {0, 2, 4}),
+    "twice a step": ("heun", {"cache_interval": 3}, {0, 3, 6}),
+    "twice at the second": ("plms", {"cache_interval": 2}, {0, 2, 4}),
 }
 
 
@@ -122,10 +118,9 @@ def test_the_settings_matter(pipe: StableDiffusionPipeline) -> None:
     cases = [
         {},
         {"cache_interval": 2},
-        {"cache_interval": 2, "cache_order": 1},
         {"cache_interval": 2, "cache_branch": 2},
         {"cache_interval": 3},
-        {"cache_interval": 2, "cache_schedule": "quadratic"},
+        {"cache_interval": 3, "cache_schedule": "uniform_last"},
         {"cache_interval": 2, "cache_guidance": "kept"},
     ]
     latents = [
@@ -142,7 +137,7 @@ def test_an_interval_of_one_is_exact(
 ) -> None:
     exact = pipe("boat", **QUICK).images[0]
     seen = watched(pipe, monkeypatch)
-    same = pipe("boat", **QUICK, cache_interval=1, cache_branch=2, cache_order=1).images[0]
+    same = pipe("boat", **QUICK, cache_interval=1, cache_branch=2).images[0]
     assert np.array_equal(exact, same)
     assert kinds(seen) == "pppppp"  # plms
     assert {one.batch for one in seen} == {2}
@@ -192,7 +187,7 @@ def test_how_often_the_whole_is_asked(
 
 
 def test_a_batch_is_its_pictures_alone(pipe: StableDiffusionPipeline) -> None:
-    caching = {"cache_interval": 2, "cache_order": 1}
+    caching = {"cache_interval": 2}
     both = pipe(["apple", "boat"], **QUICK, **caching).images
     alone = pipe("boat", **{**QUICK, "seed": 4}, **caching).images
     assert np.array_equal(both[1], alone[0])
@@ -240,7 +235,7 @@ class FakeUnet:
     def __init__(self) -> None:
         self.features = 0.0
 
-    def whole(self, feeds: Any) -> dict[str, Array]:
+    def full(self, feeds: Any) -> dict[str, Array]:
         made = np.full((1, 1, 1, 1), self.features, np.float32)
         return {"out_sample": made + 100, DEEP_FEATURES: made}
 
@@ -248,54 +243,33 @@ class FakeUnet:
         return {"out_sample": feeds[DEEP_FEATURES] + 100}
 
 
-@pytest.mark.parametrize(
-    ("order", "expected"),
-    [(0, [1, 1, 5, 5, 6, 6, 7, 7]), (1, [1, 1, 5, 7, 6, 6.75, 7, 8.45])],
-)
-def test_what_stands_in_for_features(order: int, expected: list[float]) -> None:
-    """Lines are drawn over timesteps, however those lie."""
+def test_kept_features_stand_in_until_the_next_full_evaluation() -> None:
     unet = FakeUnet()
-    cache = FeatureCache(Caching(interval=2, order=order), unet.shallow)
+    cache = FeatureCache(Caching(interval=2), unet.full, unet.shallow)
     found = []
-    for i, (t, features) in enumerate(
-        [(900, 1.0), (800, 2.0), (700, 5.0), (600, 4.0), (500, 6.0), (350, 0), (300, 7), (10, 0)]
-    ):
+    for number, features in enumerate([1.0, 2.0, 5.0, 4.0, 6.0]):
         unet.features = features
-        feeds = {"timestep": np.asarray(t), "encoder_hidden_states": np.zeros((1, 1, 1))}
-        found.append(float(cache.predict(unet.whole, feeds, (i, 8), of=0).item()) - 100)
-    assert found == pytest.approx(expected)
+        prediction = cache.predict({}, Evaluation(number, 5), of=0, key=0)
+        found.append(float(prediction.item()) - 100)
+    assert found == [1, 1, 5, 5, 6]
 
 
 def test_features_of_other_parts_are_kept_apart() -> None:
     unet = FakeUnet()
-    cache = FeatureCache(Caching(interval=5), unet.shallow)
-    feeds = {"timestep": np.asarray(1), "encoder_hidden_states": np.zeros((1, 1, 1))}
+    cache = FeatureCache(Caching(interval=5), unet.full, unet.shallow)
     for part in range(3):
         unet.features = part
-        cache.predict(unet.whole, feeds, (0, 5), of=part)
-    found = [cache.predict(unet.whole, feeds, (1, 5), of=part).item() for part in range(3)]
+        cache.predict({}, Evaluation(0, 5), of=part, key=0)
+    found = [cache.predict({}, Evaluation(1, 5), of=part, key=0).item() for part in range(3)]
     assert found == [100, 101, 102]
 
 
 @pytest.mark.parametrize("total", [1, 2, 3, 7, 20, 50])
 @pytest.mark.parametrize("interval", [2, 3, 5, 10])
 def test_schedules_begin_whole_and_stay_within(total: int, interval: int) -> None:
-    uniform, last, quadratic = (
-        list(SCHEDULES[name](total, interval)) for name in ("uniform", "uniform_last", "quadratic")
-    )
+    uniform, last = (list(SCHEDULES[name](total, interval)) for name in SCHEDULES)
     assert uniform == list(range(0, total, interval))
     assert last == sorted({*uniform, total - 1})
-    assert len(quadratic) == len(uniform)
-    assert quadratic[0] == 0
-    assert quadratic == sorted(set(quadratic))
-    assert quadratic[-1] < total
-
-
-def test_the_quadratic_schedule_is_dense_around_its_centre() -> None:
-    steps = list(SCHEDULES["quadratic"](50, 5))
-    gaps = np.diff([*steps, 50])
-    middle = int(np.argmin(np.abs(np.array(steps) - 15)))
-    assert gaps[middle] < gaps[0] < gaps[-1]
 
 
 @pytest.mark.parametrize(
@@ -305,8 +279,7 @@ def test_the_quadratic_schedule_is_dense_around_its_centre() -> None:
         ({"cache_interval": 2.5}, "cache_interval is 2.5"),
         ({"cache_branch": -1}, "cache_branch is -1; give 0 to 5"),
         ({"cache_branch": 6}, "cache_branch is 6; give 0 to 5"),
-        ({"cache_schedule": "even"}, "choose from: uniform, uniform_last, quadratic"),
-        ({"cache_order": 2}, "cache_order is 2; give 0 or 1"),
+        ({"cache_schedule": "even"}, "choose from: uniform, uniform_last"),
         ({"cache_guidance": "no"}, "cache_guidance is 'no'; choose from: anew, kept"),
     ],
     ids=str,

@@ -10,7 +10,7 @@ import loras
 from checkpoints_xl import tiny_lcm, tiny_stable_diffusion_xl
 from evaluations import watched
 from pleinair.export import export_model
-from pleinair.runtime import StableDiffusionPipeline
+from pleinair.runtime import StableDiffusionPipeline, families
 from pleinair.runtime.model import catalog
 from pleinair.runtime.model.bundle import Bundle
 from references import PROMPT, differ, paint_reference
@@ -82,7 +82,7 @@ def test_the_folder_names_the_solver(merged: Path) -> None:
     bundle = Bundle.open(merged)
     assert bundle.scheduler["_class_name"] == "LCMScheduler"
     assert bundle.scheduler["beta_schedule"] == "scaled_linear"
-    assert catalog.defaults(bundle) == catalog.Defaults(64, 4, 1.0, "lcm")
+    assert families.of(bundle).recommended == catalog.Recommended(64, 4, 1.0, "lcm")
 
 
 @pytest.mark.parametrize("scale", [0.0, 1.0])

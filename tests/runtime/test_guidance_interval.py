@@ -12,9 +12,7 @@ from checkpoints_xl import tiny_lcm
 from evaluations import watched
 from pictures import painting
 from pleinair.runtime import StableDiffusionPipeline
-from pleinair.runtime.denoise.guidance_interval import GuidanceInterval
 from pleinair.runtime.errors import SettingError
-from pleinair.runtime.speed.profiles import PROFILES
 from references import NEGATIVE, PROMPT, differ, reference_scheduler
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
@@ -23,8 +21,8 @@ torch = pytest.importorskip("torch")
 
 
 QUICK: dict[str, Any] = {"seed": 3, "num_inference_steps": 5, "width": 64, "height": 64}
-# So high that it is never reached: everything is asked apart, and all of it is compared.
-APART = {"guidance_similarity": float(np.nextafter(1, 0))}
+# So early that no step is left out: branches are asked one by one, and all are compared.
+APART = {"guidance_start": 1e-9}
 
 
 @torch.no_grad()
@@ -86,27 +84,10 @@ def test_throughout_it_is_the_plain_loop(
     """One batch of two, and bit for bit what it is without these arguments."""
     plain = pipe(PROMPT, NEGATIVE, **QUICK).images[0]
     seen = watched(pipe, monkeypatch)
-    throughout = {"guidance_start": 0.0, "guidance_stop": 1.0, "guidance_similarity": 1.0}
+    throughout = {"guidance_start": 0.0, "guidance_stop": 1.0}
     same = pipe(PROMPT, NEGATIVE, **throughout, **QUICK).images[0]
     assert np.array_equal(plain, same)
     assert {one.batch for one in seen} == {2}
-
-
-def test_once_alike_guidance_stays_off(
-    pipe: StableDiffusionPipeline, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """From the step after the one that finds it; anew for each image."""
-    seen = watched(pipe, monkeypatch)
-    common = {"prompt": PROMPT, "negative_prompt": NEGATIVE, "scheduler": "ddim", **QUICK}
-    alike = pipe(**common, guidance_similarity=0.01, num_images_per_prompt=2).images
-    assert len(seen) == 2 * (2 + 4)
-    one_step = pipe(**common, guidance_stop=0.2).images
-    assert np.array_equal(alike[0], one_step[0])
-    seen.clear()
-    never = pipe(**common, **APART).images
-    assert len(seen) == 2 * 5
-    plain = pipe(**common).images
-    assert differ(never, np.asarray(plain[0])[None]) <= 1
 
 
 def test_tiles_are_guided_together(
@@ -114,22 +95,8 @@ def test_tiles_are_guided_together(
 ) -> None:
     seen = watched(pipe, monkeypatch)
     wide = {**QUICK, "width": 96, "tile": 64, "scheduler": "ddim"}
-    pipe(PROMPT, **wide, guidance_similarity=0.01)
+    pipe(PROMPT, **wide, guidance_stop=0.2)
     assert len(seen) == 2 * (2 + 4)
-
-
-def test_what_is_alike() -> None:
-    def interval(similarity: float) -> GuidanceInterval:
-        return GuidanceInterval(similarity=similarity)
-
-    prompted, turned = np.array([3.0, 4.0]), np.array([4.0, 3.0])  # their cosine is 0.96
-    batch = np.stack([turned, 10 * prompted]).reshape(2, 1, 1, 2).astype(np.float32)
-    assert interval(0.95).converged(batch, 1)
-    assert not interval(0.97).converged(batch, 1)
-    three = np.concatenate([batch[1:], batch[1:], -batch[:1]])
-    assert not interval(0.5).converged(three, 0)  # all have to be
-    assert interval(0.95).converged(np.concatenate([batch[1:], batch]), 0)
-    assert not interval(0.5).converged(np.full_like(batch, np.nan), 1)
 
 
 @pytest.mark.parametrize("guidance_scale", [1.0, 0.5])
@@ -137,12 +104,12 @@ def test_without_guidance_there_is_nothing_to_stop(
     pipe: StableDiffusionPipeline, guidance_scale: float
 ) -> None:
     common = {"prompt": PROMPT, "guidance_scale": guidance_scale, **QUICK}
-    stopped = pipe(**common, guidance_stop=0.5, guidance_similarity=0.9).images[0]
+    stopped = pipe(**common, guidance_stop=0.5).images[0]
     assert np.array_equal(stopped, pipe(**common).images[0])
 
 
 def test_a_scheduled_prompt(pipe: StableDiffusionPipeline) -> None:
-    """The halves apart are those of the step's own prompt."""
+    """Branches asked one by one are those of the step's own prompt."""
     common = {"prompt": "[red:blue:0.6] boat", "negative_prompt": "[cat:dog:0.4]", **QUICK}
     together = pipe(**common).images
     assert differ(pipe(**common, **APART).images, np.asarray(together[0])[None]) <= 1
@@ -177,7 +144,7 @@ def test_by_instruction(engine: str, both: Any, monkeypatch: pytest.MonkeyPatch)
 def test_with_a_controlnet(
     engine: str, guess_mode: bool, both: Any, request: pytest.FixtureRequest
 ) -> None:
-    """In guess mode it steers the prompted half alone, also where the halves are asked apart."""
+    """In guess mode it steers the conditional branch alone, also where that is asked by itself."""
     form = {"openvino": "openvino", "onnxruntime": "onnx"}[engine]
     _, net = both("net-1", partial(tiny_controlnet, seed=1))
     folder = request.getfixturevalue(f"exported_{form}")
@@ -212,8 +179,6 @@ def test_a_latent_consistency_model(both: Any) -> None:
         ({"guidance_stop": 1.1}, "guidance_stop 1.1"),
         ({"guidance_start": 0.5, "guidance_stop": 0.5}, "guidance_start is 0.5"),
         ({"guidance_stop": float("nan")}, "guidance_stop nan"),
-        ({"guidance_similarity": 0.0}, "guidance_similarity is 0; give more than 0"),
-        ({"guidance_similarity": 1.01}, "guidance_similarity is 1.01"),
     ],
     ids=str,
 )
@@ -223,7 +188,3 @@ def test_mistakes_are_one_line(
     with pytest.raises(SettingError, match=message) as caught:
         pipe("boat", **{**QUICK, **arguments})
     assert "\n" not in str(caught.value)
-
-
-def test_the_exact_profile_guides_throughout() -> None:
-    assert GuidanceInterval.checked(PROFILES["exact"]) is None

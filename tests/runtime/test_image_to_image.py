@@ -12,6 +12,7 @@ from pleinair.runtime import StableDiffusionPipeline, schedulers
 from pleinair.runtime.denoise.noise import TorchNoise
 from pleinair.runtime.denoise.posterior import Posterior
 from pleinair.runtime.errors import BundleError, SettingError
+from pleinair.runtime.model.latent_space import LatentSpace
 from references import NEGATIVE, PROMPT, differ, reference_scheduler
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
@@ -196,7 +197,7 @@ def test_the_posterior_is_diffusers_distribution() -> None:
     encoded = np.random.default_rng(0).normal(0, 20, (1, 8, 8, 8)).astype(np.float32)
     theirs = DiagonalGaussianDistribution(torch.from_numpy(encoded))
     drawn = theirs.sample(torch.Generator("cpu").manual_seed(5)).numpy()
-    ours = Posterior.of(encoded, channels=4)
+    ours = Posterior.of(encoded, LatentSpace())
     np.testing.assert_allclose(ours.sample(TorchNoise(5)), drawn, rtol=1e-5, atol=1e-5)
     assert np.array_equal(ours.mean, theirs.mode().numpy())
 
@@ -204,7 +205,7 @@ def test_the_posterior_is_diffusers_distribution() -> None:
 def test_an_older_encoder_that_draws_its_sample_itself() -> None:
     sample = np.ones((1, 4, 8, 8), np.float32)
     stream = TorchNoise(5)
-    assert np.array_equal(Posterior.of(sample, channels=4).sample(stream), sample)
+    assert np.array_equal(Posterior.of(sample, LatentSpace()).sample(stream), sample)
     assert np.array_equal(stream.normal((1, 4, 8, 8)), TorchNoise(5).normal((1, 4, 8, 8)))
 
 

@@ -10,9 +10,8 @@ from PIL import Image, ImageOps
 
 from checkpoints import tiny_inpainting
 from pictures import hole, painting
-from pleinair.runtime import StableDiffusionPipeline
+from pleinair.runtime import StableDiffusionPipeline, families
 from pleinair.runtime.errors import SettingError
-from pleinair.runtime.model.bundle import INPAINTING, Bundle
 from references import NEGATIVE, PROMPT, differ, reference_scheduler
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
@@ -204,8 +203,8 @@ def test_useless_masks(
 def test_the_export_says_what_it_is(nine_channel_folder: Path) -> None:
     index = json.loads((nine_channel_folder / "model_index.json").read_text())
     assert index["_class_name"] == "StableDiffusionInpaintPipeline"
-    bundle = Bundle.open(nine_channel_folder)
-    assert (bundle.task, bundle.unet_channels) == (INPAINTING, 9)
+    family = families.open_model(nine_channel_folder)
+    assert (family.task, family.in_channels) == ("inpainting", 9)
 
 
 @pytest.mark.parametrize("arguments", [{}, {"image": painting()}], ids=["neither", "no mask"])

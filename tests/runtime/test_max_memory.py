@@ -12,7 +12,7 @@ import pytest
 
 from pleinair.runtime import StableDiffusionPipeline
 from pleinair.runtime.cli import main
-from pleinair.runtime.engines.shelf import Shelf
+from pleinair.runtime.engines.shelf import Shelf, Together
 from pleinair.runtime.errors import SettingError
 from pleinair.runtime.graphs.cut import Cut
 from pleinair.runtime.model.footprint import bytes_of, footprint, weights
@@ -142,37 +142,38 @@ class _Graph:
 def test_what_works_in_every_step_stays_together() -> None:
     """UNet, its shallow part, ControlNets: else each step would load what the last one dropped."""
     made: list[str] = []
-    graphs: dict[tuple[str, bool], weakref.ref[_Graph]] = {}
+    graphs: dict[str, weakref.ref[_Graph]] = {}
+    call = Together()
 
-    def graph(part: str, needs: int, shallow: bool = False) -> Any:
+    def graph(name: str, needs: int, together: Together | None = call) -> Any:
         def compile() -> _Graph:
-            made.append(part)
+            made.append(name)
             one = _Graph()
-            graphs[part, shallow] = weakref.ref(one)
+            graphs[name] = weakref.ref(one)
             return one
 
-        return kept.graph((part, shallow), "", needs, compile)
+        return kept.graph(name, "", compile, needs=needs, together=together)
 
-    def alive() -> list[tuple[str, bool]]:
+    def alive() -> list[str]:
         gc.collect()
-        return [place for place, one in graphs.items() if one() is not None]
+        return [name for name, one in graphs.items() if one() is not None]
 
     kept = Shelf(beside_graphs() + 100 * MB)
-    unet, shallow = graph("unet", 60 * MB), graph("unet", 10 * MB, True)
-    net, decoder = graph("controlnet", 30 * MB), graph("vae_decoder", 50 * MB)
+    unet, shallow = graph("unet", 60 * MB), graph("unet, shallow", 10 * MB)
+    net, decoder = graph("controlnet", 30 * MB), graph("vae_decoder", 50 * MB, None)
     for _ in range(3):
         for one in (unet, shallow, net):
             one({})
-    assert made == ["unet", "unet", "controlnet"]
+    assert made == ["unet", "unet, shallow", "controlnet"]
     decoder({})
-    assert alive() == [("unet", True), ("controlnet", False), ("vae_decoder", False)]
+    assert alive() == ["unet, shallow", "controlnet", "vae_decoder"]
     unet({})  # for which what works beside it stays, though it was used longer ago
-    assert alive() == [("unet", False), ("unet", True), ("controlnet", False)]
-    graph("unet", 60 * MB)
+    assert alive() == ["unet", "unet, shallow", "controlnet"]
     with pytest.raises(SettingError, match="controlnet_1"):
         graph("controlnet_1", 50 * MB)
-    graph("unet", 60 * MB)  # another call, without it
-    graph("controlnet", 30 * MB)
+    other = Together()  # of another call, without the shallow part
+    graph("unet", 60 * MB, other)
+    graph("controlnet", 30 * MB, other)
 
 
 def test_sizes_are_read() -> None:

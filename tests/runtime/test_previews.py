@@ -17,7 +17,6 @@ from pleinair.runtime.cli.live import PreviewFile, PreviewTerminal
 from pleinair.runtime.cli.progress import StageBars
 from pleinair.runtime.errors import SettingError
 from pleinair.runtime.images.preview import LatentColours
-from pleinair.runtime.model.bundle import Bundle
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
 
@@ -101,8 +100,7 @@ def test_the_map_of_other_models_is_fitted() -> None:
         colours = latents[0].transpose(1, 2, 0) @ weights + np.float32(0.5)
         return np.repeat(np.repeat(colours, 4, axis=0), 4, axis=1)
 
-    bundle = Bundle(Path(), {}, Path(), {}, encoding_factor=1.0, vae_scale_factor=4)
-    colours = LatentColours.of(bundle, (1, 4, 16, 12), decode)
+    colours = LatentColours.fitted((1, 4, 16, 12), decode)
     np.testing.assert_allclose(colours.weights, weights, atol=1e-4)
     np.testing.assert_allclose(colours.bias, 0.5, atol=1e-4)
     assert colours.picture(np.zeros((1, 4, 6, 5), np.float32), 4).size == (20, 24)

@@ -60,9 +60,9 @@ def test_which_graphs_are_taken(
     pipes[name]("boat", **QUICK)
     eight = name != "exact"
     assert {one.file.parent.name for one in seen} == {"unet_int8" if eight else "unet"}
-    decoder = pipes[name].profile.part("vae_decoder")
-    assert decoder == ("vae_decoder_int8" if eight else "vae_decoder")
-    assert pipes[name].profile.part("text_encoder") == "text_encoder"
+    files = {part: file.parent.name for part, file in pipes[name].parts.files.items()}
+    assert files["vae_decoder"] == ("vae_decoder_int8" if eight else "vae_decoder")
+    assert files["text_encoder"] == "text_encoder"
     assert ("s" in kinds(seen)) == (name == "fast")
 
 
@@ -75,7 +75,7 @@ def test_fast_is_its_settings_spelled_out(pipes: dict[str, StableDiffusionPipeli
 
 
 def test_a_calls_settings_win(pipes: dict[str, StableDiffusionPipeline]) -> None:
-    throughout = {"cache_interval": 1, "guidance_stop": 1.0, "guidance_similarity": 1.0}
+    throughout = {"cache_interval": 1, "guidance_stop": 1.0}
     fast = pipes["fast"]("boat", **QUICK, **throughout).images[0]
     assert np.array_equal(fast, pipes["balanced"]("boat", **QUICK).images[0])
 

@@ -9,10 +9,20 @@ import numpy as np
 import pytest
 
 from checkpoints import bpe_tokenizer, bpe_tokens
+from pleinair.runtime.denoise.conditioning import Conditioning, Schedule
+from pleinair.runtime.denoise.guidance import (
+    CONDITIONAL,
+    UNCONDITIONAL,
+    Guidance,
+    classifier_free,
+)
 from pleinair.runtime.errors import PromptError, SettingError
-from pleinair.runtime.text.chunks import Chunk, chunks_of
-from pleinair.runtime.text.conditioning import Conditioning, condition, tokenized
+from pleinair.runtime.families.prompts import conditioned
+from pleinair.runtime.text import chunks
+from pleinair.runtime.text import prompt as prompts
+from pleinair.runtime.text.chunks import Chunk
 from pleinair.runtime.text.encoder import TextEncoder
+from pleinair.runtime.text.prompt import TokenizedPrompt
 from pleinair.runtime.text.tokenizer import ClipTokenizer
 
 WIDTH = 6
@@ -38,6 +48,44 @@ class Graph:
         self.asked += 1
         last = self.of_token[feeds["input_ids"]] + self.of_place[None]
         return {"last_hidden_state": last, "clip_skip.1": -last}
+
+
+def chunks_of(tokenizer: ClipTokenizer, text: str, **options: Any) -> list[Chunk]:
+    return list(chunks.read(tokenizer, text, **options).chunks)
+
+
+def tokenized(
+    tokenizer: ClipTokenizer,
+    text: str,
+    steps: int,
+    syntax: str = "webui",
+    long_prompt: str = "chunk",
+) -> TokenizedPrompt:
+    def read(one: str) -> chunks.ChunkedText:
+        return chunks.read(tokenizer, one, syntax=syntax, long_prompt=long_prompt)
+
+    return prompts.tokenized(read, text, steps, syntax)
+
+
+def condition(
+    encoder: TextEncoder,
+    read: TokenizedPrompt,
+    negative: TokenizedPrompt | None,
+    guidance: Guidance,
+    clip_skip: int | None = None,
+) -> Schedule:
+    return conditioned(
+        encoder, read, negative, guidance=guidance, told=lambda branch: {}, clip_skip=clip_skip
+    )
+
+
+GUIDED = classifier_free(7.5)
+
+
+def embeddings(schedule: Schedule, step: int = 0) -> np.ndarray:
+    """Those of the negative prompt, where there is guidance, and of the prompt: a row each."""
+    conditioning = schedule.at(step)
+    return conditioning.batch(list(conditioning.branches))["encoder_hidden_states"]
 
 
 def spelled(ids: Iterable[int]) -> list[str]:
@@ -131,7 +179,7 @@ def test_padding_is_the_tokenizer_s(tmp_path: Path) -> None:
 
 def test_plain_syntax_is_diffusers_text(tokenizer: ClipTokenizer) -> None:
     prompt = r"(a red:1.5) [apple] BREAK \( boat"
-    (chunk,) = chunks_of(tokenizer, prompt, "plain")
+    (chunk,) = chunks_of(tokenizer, prompt, syntax="plain")
     assert np.array_equal(chunk.ids, tokenizer(prompt).ids)
     assert set(chunk.weights) == {1.0}
     read = tokenized(tokenizer, "[red:blue:2] apple", 4, "plain")
@@ -165,15 +213,7 @@ def test_chunks_are_told_in_one_line(
     tokenized(tokenizer, apples(75), 4)
     assert not caplog.records
     tokenized(tokenizer, f"[red|blue] {apples(160)}", 4)
-    assert [record.message for record in caplog.records] == [
-        "prompt is read in 3 chunks of 75 tokens"
-    ]
-
-
-@pytest.mark.parametrize("option", ["syntax", "long_prompt"])
-def test_unknown_modes(tokenizer: ClipTokenizer, option: str) -> None:
-    with pytest.raises(SettingError, match=f"{option} is 'magic'.*plain|{option} is 'magic'.*stop"):
-        tokenized(tokenizer, "apple", 4, **{option: "magic"})
+    assert [record.message for record in caplog.records] == ["prompt is read in 3 chunks"]
 
 
 def test_weights_multiply_rows_and_keep_the_mean(tokenizer: ClipTokenizer) -> None:
@@ -182,7 +222,7 @@ def test_weights_multiply_rows_and_keep_the_mean(tokenizer: ClipTokenizer) -> No
 
     graph = Graph()
     prompt = "(red:1.4) apple BREAK a [blue] (((boat)))"
-    found = TextEncoder(graph).encode(chunks_of(tokenizer, prompt))
+    found = TextEncoder(graph).embedding(chunks_of(tokenizer, prompt))
     parts = []
     for text, weights in (
         ("red apple", [1, 1.4, 1]),
@@ -203,7 +243,7 @@ def test_extreme_weights_stay_numbers(tokenizer: ClipTokenizer) -> None:
     encoder = TextEncoder(Graph())
     for weight in ("0", "-1", "-0.0", "9" * 400):
         prompt = f"(apple:{weight}) (((boat:{weight}):{weight}):0)"
-        assert np.isfinite(encoder.encode(chunks_of(tokenizer, prompt))).all()
+        assert np.isfinite(encoder.embedding(chunks_of(tokenizer, prompt))).all()
 
 
 def test_up_to_77_tokens_nothing_changes(exported_openvino: Path) -> None:
@@ -213,7 +253,7 @@ def test_up_to_77_tokens_nothing_changes(exported_openvino: Path) -> None:
     from pleinair.runtime import StableDiffusionPipeline
 
     pipe = StableDiffusionPipeline.from_pretrained(exported_openvino, engine="openvino")
-    graph = pipe.graph("text_encoder", {"input_ids": (1, 77)})
+    graph = pipe.parts.graph("text_encoder", {"input_ids": (1, 77)})
     reference = CLIPTokenizer.from_pretrained(exported_openvino / "tokenizer")
     encoder = TextEncoder(graph)
     for prompt in ["", "a red apple, on the boat: 1.5 | x {y}", apples(75)]:
@@ -222,30 +262,30 @@ def test_up_to_77_tokens_nothing_changes(exported_openvino: Path) -> None:
         outputs = graph({"input_ids": ids})
         layers = next(iter(outputs.values())), outputs["clip_skip.1"], outputs["clip_skip.2"]
         for skip, output in enumerate(layers):
-            read = tokenized(pipe.tokenizer, prompt, 20)
-            found = condition(encoder, read, read, None, clip_skip=skip)
-            assert np.array_equal(found.at(0), output)
+            read = tokenized(pipe.family.tokenizer, prompt, 20)
+            found = condition(encoder, read, read, Guidance(), clip_skip=skip)
+            assert np.array_equal(embeddings(found), output)
             assert found.order == [0] * 20
 
 
 def test_negative_prompts_are_padded_with_the_empty_text(tokenizer: ClipTokenizer) -> None:
     encoder = TextEncoder(Graph())
     long, short = tokenized(tokenizer, apples(160), 2), tokenized(tokenizer, "boat", 2)
-    empty = encoder.encode(chunks_of(tokenizer, ""))
+    empty = encoder.embedding(chunks_of(tokenizer, ""))
     for prompt, negative, row in ((long, short, 0), (short, long, 1)):
-        found = condition(encoder, prompt, negative, beside).at(0)
+        found = embeddings(condition(encoder, prompt, negative, GUIDED))
         assert found.shape == (2, 3 * 77, WIDTH)
-        assert np.array_equal(found[row, :77], encoder.encode(chunks_of(tokenizer, "boat"))[0])
+        assert np.array_equal(found[row, :77], encoder.embedding(chunks_of(tokenizer, "boat"))[0])
         assert np.array_equal(found[row, 77:154], empty[0])
         assert np.array_equal(found[row, 154:], empty[0])
-        assert np.array_equal(found[1 - row], encoder.encode(long.texts[0])[0])
+        assert np.array_equal(found[1 - row], encoder.embedding(long.texts[0].chunks)[0])
 
 
 def test_without_guidance_the_negative_prompt_is_not_read(tokenizer: ClipTokenizer) -> None:
     graph = Graph()
     prompt, negative = tokenized(tokenizer, "boat", 2), tokenized(tokenizer, apples(160), 2)
-    found = condition(TextEncoder(graph), prompt, negative, None)
-    assert found.shape == (1, 77, WIDTH)
+    found = condition(TextEncoder(graph), prompt, negative, Guidance())
+    assert embeddings(found).shape == (1, 77, WIDTH)
     assert graph.asked == 1
 
 
@@ -253,10 +293,11 @@ def test_clip_skip_is_for_the_prompt_alone(tokenizer: ClipTokenizer) -> None:
     graph = Graph()
     encoder = TextEncoder(graph)
     read = tokenized(tokenizer, "boat", 2)
-    found = condition(encoder, read, read, beside, clip_skip=1).at(0)
-    assert np.array_equal(found[1], -found[0])
+    found = condition(encoder, read, read, GUIDED, clip_skip=1).at(0).branches
+    without = found[UNCONDITIONAL]["encoder_hidden_states"]
+    assert np.array_equal(found[CONDITIONAL]["encoder_hidden_states"], -without)
     with pytest.raises(SettingError, match="0 to 1"):
-        condition(encoder, read, read, None, clip_skip=2)
+        condition(encoder, read, read, Guidance(), clip_skip=2)
 
 
 def test_each_step_gets_its_text_and_each_text_is_encoded_once(tokenizer: ClipTokenizer) -> None:
@@ -264,21 +305,22 @@ def test_each_step_gets_its_text_and_each_text_is_encoded_once(tokenizer: ClipTo
     encoder = TextEncoder(graph)
     prompt = tokenized(tokenizer, "[red|blue] apple", 6)
     negative = tokenized(tokenizer, "[tree:boat:4]", 6)
-    found = condition(encoder, prompt, negative, beside)
+    found = condition(encoder, prompt, negative, GUIDED)
     assert graph.asked == 4
-    assert len(found.embeddings) == 4
+    assert len(found.each) == 4
+    assert [found.at(step).keys[CONDITIONAL] for step in range(3)] == [0, 1, 0]
+    assert [found.at(step).keys[UNCONDITIONAL] for step in (3, 4)] == [0, 1]
     for step in range(6):
         text = ("red apple", "blue apple")[step % 2]
         against = "tree" if step < 4 else "boat"
-        expected = [encoder.encode(chunks_of(tokenizer, part)) for part in (against, text)]
-        assert np.array_equal(found.at(step), np.concatenate(expected))
+        expected = [encoder.embedding(chunks_of(tokenizer, part)) for part in (against, text)]
+        assert np.array_equal(embeddings(found, step), np.concatenate(expected))
 
 
 def test_texts_of_different_length_have_one_shape(tokenizer: ClipTokenizer) -> None:
     read = tokenized(tokenizer, f"[boat:{apples(100)}:2]", 4)
-    found = condition(TextEncoder(Graph()), read, read, None)
-    assert found.shape == (1, 154, WIDTH)
-    assert {found.at(step).shape for step in range(4)} == {(1, 154, WIDTH)}
+    found = condition(TextEncoder(Graph()), read, read, Guidance())
+    assert {embeddings(found, step).shape for step in range(4)} == {(1, 154, WIDTH)}
 
 
 def test_the_unet_takes_several_chunks(exported_openvino: Path) -> None:
@@ -286,15 +328,15 @@ def test_the_unet_takes_several_chunks(exported_openvino: Path) -> None:
     from pleinair.runtime import StableDiffusionPipeline
 
     pipe = StableDiffusionPipeline.from_pretrained(exported_openvino, engine="openvino")
-    encoder = TextEncoder(pipe.graph("text_encoder", {"input_ids": (1, 77)}))
+    encoder = TextEncoder(pipe.parts.graph("text_encoder", {"input_ids": (1, 77)}))
 
     def embedding(prompt: str) -> np.ndarray:
-        read = tokenized(pipe.tokenizer, prompt, 1)
-        return condition(encoder, read, read, None).at(0)
+        read = tokenized(pipe.family.tokenizer, prompt, 1)
+        return embeddings(condition(encoder, read, read, Guidance()))
 
     one, other = embedding(f"{apples(75)} boat"), embedding(f"{apples(75)} house")
     shapes = {"sample": (1, 4, 8, 8), "encoder_hidden_states": one.shape}
-    unet = pipe.graph("unet", shapes)
+    unet = pipe.parts.graph("unet", shapes)
     feeds = {"sample": np.ones((1, 4, 8, 8), np.float32), "timestep": np.asarray(500)}
     first, second = (
         next(iter(unet({**feeds, "encoder_hidden_states": value}).values()))
@@ -304,11 +346,14 @@ def test_the_unet_takes_several_chunks(exported_openvino: Path) -> None:
     assert not np.array_equal(first, second)
 
 
-def beside(prompt: np.ndarray, negative: np.ndarray) -> np.ndarray:
-    return np.concatenate([negative, prompt])
+def test_no_negative_prompt_may_be_zeros(tokenizer: ClipTokenizer) -> None:
+    read = tokenized(tokenizer, "boat", 2)
+    without, prompted = embeddings(condition(TextEncoder(Graph()), read, None, GUIDED))
+    assert not without.any()
+    assert prompted.any()
 
 
-def test_conditioning_is_counted_from_zero() -> None:
-    first, second = np.zeros((1, 77, 2), np.float32), np.ones((1, 77, 2), np.float32)
-    conditioning = Conditioning([first, second], [0, 1, 1])
-    assert [float(conditioning.at(step).max()) for step in range(3)] == [0, 1, 1]
+def test_steps_are_counted_from_zero() -> None:
+    first, second = Conditioning({}, {"one": 0}), Conditioning({}, {"one": 1})
+    schedule = Schedule([first, second], [0, 1, 1])
+    assert [schedule.at(step).keys["one"] for step in range(3)] == [0, 1, 1]

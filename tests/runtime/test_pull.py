@@ -19,6 +19,7 @@ from hub_server import COMMIT, Hub
 from safetensors.torch import save_file
 
 from checkpoints import compvis_state, tiny_stable_diffusion
+from pleinair.runtime import families
 from pleinair.runtime.cli import main
 from pleinair.runtime.hub import selection
 from pleinair.runtime.hub.folders import alone
@@ -393,7 +394,7 @@ def test_a_known_model_by_its_name(
     assert _pull("apples") == 0
     assert "licence: Apple-1.0" in capsys.readouterr().err
     assert catalog.find("apples") == Path("own/apples")
-    assert catalog.defaults(Bundle.open("own/apples")).steps == 2
+    assert families.open_model("own/apples").recommended.steps == 2
 
 
 def test_help_loads_nothing_heavy() -> None:

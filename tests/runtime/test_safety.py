@@ -96,9 +96,9 @@ def test_some_pictures_are_withheld_just_those_of_diffusers(
     from diffusers import StableDiffusionPipeline as Diffusers
 
     own = checkpoints.safety_checker().concept_embeds_weights
-    assert pipe.bundle.safety_checker[CONCEPTS] == own.tolist()
+    assert pipe.bundle.config("safety_checker")[CONCEPTS] == own.tolist()
     pictures = pipe(["boat"] * 4, seed=1, safety="off", **QUICK).images
-    ask = SafetyChecker.of(pipe.bundle, pipe.graph)
+    ask = SafetyChecker.of(pipe.bundle, pipe.parts.graph)
     scores = [
         ask.graph({"clip_input": ask.preprocess(picture)})["cos_dist"][0, 0] for picture in pictures
     ]

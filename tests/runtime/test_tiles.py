@@ -7,7 +7,6 @@ import pytest
 
 from checkpoints import tiny_vae
 from pleinair.runtime.model.tiles import Tiles
-from pleinair.runtime.model.vae_tiling import VaeTiling
 
 SIZES = [(8, 8), (8, 9), (9, 31), (64, 17), (5, 40), (100, 3)]
 
@@ -31,9 +30,9 @@ def test_every_dot_weighs_one_in_all(
 
 def test_neighbours_overlap_and_none_is_left_out() -> None:
     tiles = Tiles.covering((64, 150), 64, 16)
-    starts = [columns.start for _, columns in tiles.windows()]
+    starts = [columns.start for _, columns in tiles.windows]
     assert starts == [0, 43, 86]
-    assert tiles.windows()[-1][1].stop == 150
+    assert tiles.windows[-1][1].stop == 150
 
 
 def test_a_seam_is_a_ramp() -> None:
@@ -66,7 +65,7 @@ def test_the_vae_in_tiles_is_diffusers(vae: Any, size: tuple[int, int]) -> None:
     import torch
 
     random = torch.Generator().manual_seed(1)
-    tiling = VaeTiling(size, 8)
+    tiling = Tiles.as_diffusers(size, 8)
     with torch.no_grad():
         latents = torch.randn(1, 4, *size, generator=random)
         pixels = torch.randn(1, 3, 8 * size[0], 8 * size[1], generator=random)

@@ -21,12 +21,12 @@ from pleinair.runtime.cli.candidates import Candidate
 from pleinair.runtime.cli.contest import Contest
 from pleinair.runtime.cli.cost import Cost
 from pleinair.runtime.cli.trial import Trial
-from pleinair.runtime.engines.choice import choose
+from pleinair.runtime.engines.choice import Setup, choose
 from pleinair.runtime.errors import EngineError, SettingError
 from pleinair.runtime.model import catalog
 from pleinair.runtime.model.bundle import Bundle
 from pleinair.runtime.speed import tuning
-from pleinair.runtime.speed.tuning import Setup, Tuning
+from pleinair.runtime.speed.tuning import Tuning
 
 DEFAULT, ONE, TWO = (Candidate("exact", Setup("openvino", n)) for n in (None, 1, 2))
 TUNED = Tuning("balanced", {"exact": Setup("openvino", 1), "balanced": Setup("openvino", 2)})
@@ -36,7 +36,7 @@ TUNED = Tuning("balanced", {"exact": Setup("openvino", 1), "balanced": Setup("op
 def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A user's settings, empty, on a machine that has said nothing yet."""
     folder = tmp_path / "settings"
-    monkeypatch.setattr(tuning, "user_folder", lambda: folder)
+    monkeypatch.setattr(tuning, "settings_folder", lambda: folder)
     return folder
 
 
@@ -105,10 +105,10 @@ def test_lora_files_are_painted_exactly(
 def test_on_other_devices_nothing_is_followed(bundle: Bundle) -> None:
     tuned = Setup("onnxruntime", 1)
     with pytest.raises(EngineError, match="no device 'npu9'"):
-        choose(bundle, device="npu9", tuned=tuned)
-    assert choose(bundle, "openvino", "cpu", tuned=tuned).name == "openvino"
+        choose(bundle.graphs, device="npu9", tuned=tuned)
+    assert choose(bundle.graphs, "openvino", "cpu", tuned=tuned).name == "openvino"
     with pytest.raises(EngineError, match="no ONNX graphs"):
-        choose(bundle, tuned=tuned)
+        choose(bundle.graphs, tuned=tuned)
 
 
 @pytest.mark.parametrize(
@@ -194,7 +194,7 @@ def test_what_cannot_be_written_to_is_tuned_in_the_user_s_settings(
 
 
 def test_the_bundled_model_is_left_as_it_is(own: Path) -> None:
-    assert tuning.place(Bundle.open(catalog.bundled())).parent == own / "tuning"
+    assert tuning.file_for(Bundle.open(catalog.bundled())).parent == own / "tuning"
 
 
 def test_a_disk_that_refuses_leaves_what_was_there(

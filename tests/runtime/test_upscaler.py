@@ -12,10 +12,10 @@ from PIL import Image
 from checkpoints import tiny_upscaler
 from pictures import hole, painting
 from pleinair.export import export_model
-from pleinair.runtime import StableDiffusionPipeline
+from pleinair.runtime import StableDiffusionPipeline, families
 from pleinair.runtime.cli import main
 from pleinair.runtime.errors import BundleError, SettingError, SourceError
-from pleinair.runtime.model.bundle import UPSCALING, Bundle
+from pleinair.runtime.schedulers.ddpm import DDPM
 from references import NEGATIVE, PROMPT, differ, reference_scheduler
 from side_by_side import side_by_side
 
@@ -87,10 +87,10 @@ def test_decoding_in_tiles_is_diffusers_too(pipe: StableDiffusionPipeline, refer
 
 
 def test_what_the_folder_says(folder: Path) -> None:
-    bundle = Bundle.open(folder)
-    assert (bundle.task, bundle.unet_channels, bundle.vae_scale_factor) == (UPSCALING, 7, 4)
-    assert (bundle.scaling_factor, bundle.max_noise_level) == (0.08333, 350)
-    assert bundle.low_res_scheduler["_class_name"] == "DDPMScheduler"
+    family = families.open_model(folder)
+    assert (family.task, family.in_channels, family.space.factor) == ("upscaling", 7, 4)
+    assert (family.space.scale, family.most_noise) == (0.08333, 350)
+    assert isinstance(family.low_res_scheduler, DDPM)
 
 
 def test_in_tiles_nothing_is_larger_than_a_tile(
@@ -170,7 +170,7 @@ def test_a_folder_that_is_no_whole_upscaler(
         config = other / part / "config.json"
         config.write_text(json.dumps({**json.loads(config.read_text()), **change}))
     with pytest.raises(BundleError, match=message):
-        Bundle.open(other)
+        families.open_model(other)
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,8 @@ import loras
 from checkpoints_xl import rewrite, tiny_refiner, tiny_stable_diffusion_xl
 from pictures import hole, painting
 from pleinair.export import export_model
-from pleinair.runtime import StableDiffusionPipeline
+from pleinair.runtime import StableDiffusionPipeline, families
 from pleinair.runtime.errors import BundleError, SettingError
-from pleinair.runtime.model.bundle import Bundle
 from references import NEGATIVE, PROMPT, differ, paint_reference, reference_scheduler
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
@@ -259,10 +258,10 @@ def test_mistakes(pipe: StableDiffusionPipeline, arguments: Any, message: str) -
 
 
 def test_the_folder_says_its_kind(folder: Path) -> None:
-    bundle = Bundle.open(folder)
-    assert bundle.xl is not None
-    assert (bundle.xl.aesthetic, bundle.xl.zero_negative) == (False, True)
-    assert bundle.scaling_factor == pytest.approx(0.13025)
+    family = families.open_model(folder)
+    assert family.name == "Stable Diffusion XL"
+    assert (family.scores, family.refines, family.zero_negative) == (False, False, True)
+    assert family.space.scale == pytest.approx(0.13025)
 
 
 def test_a_folder_without_the_second_encoder(folder: Path, tmp_path: Path) -> None:
@@ -272,7 +271,7 @@ def test_a_folder_without_the_second_encoder(folder: Path, tmp_path: Path) -> No
     shutil.rmtree(copy / "text_encoder_2")
     (copy / "pleinair.json").unlink()
     with pytest.raises(BundleError, match="text_encoder_2"):
-        Bundle.open(copy)
+        families.open_model(copy)
 
 
 def test_the_refiner(tmp_path: Path, traced_once: None) -> None:
