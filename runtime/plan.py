@@ -139,9 +139,10 @@ class Planner:
         """
         if request.enlarging.enlarge is None:
             if request.enlarging != Enlarging():
-                raise SettingError(
-                    "enlarge_strength and enlarge_guidance_scale are about enlarge; give that too"
-                )
+                given = [
+                    name for name, value in vars(request.enlarging).items() if value is not None
+                ]
+                raise SettingError(f"{given[0]} is about enlarge; give that too")
             return self._pass(request, self._original(request.picture))
         if self.family.task != "text":
             raise SettingError(

@@ -169,7 +169,10 @@ class Run:
             full = graph(part, shapes, [*edits, *shared], self.together)
         if steering:
             inputs = steering.shapes(conditioning, branches)
-            steering.graphs = [graph(net, inputs, (), self.together) for net in self.controlnets]
+            # The picture and the latents are the same for all branches.
+            same = SharedRows(("sample", "timestep", "controlnet_cond"))
+            edits = [same] if inputs["sample"][0] > 1 else []
+            steering.graphs = [graph(net, inputs, edits, self.together) for net in self.controlnets]
         return Network(full, cache, family.sample, family.timestep), steering
 
     @property

@@ -135,10 +135,12 @@ class Steering:
 
     def shapes(self, conditioning: Conditioning, branches: Sequence[str]) -> Shapes:
         """Of the inputs of a ControlNet's graph, for a batch of branches."""
+        asked = (CONDITIONAL,) if self._controls.guess else branches
+        picture = self._pixels[0][0].shape
         return {
-            "sample": (1, *self._sample),
-            **_told(conditioning, (CONDITIONAL,) if self._controls.guess else branches),
-            "controlnet_cond": self._pixels[0][0].shape,
+            "sample": (len(asked), *self._sample),
+            **_told(conditioning, asked),
+            "controlnet_cond": (len(asked), *picture[1:]),
         }
 
     def residuals_of(self, branches: Sequence[str]) -> Residuals:

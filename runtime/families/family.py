@@ -71,7 +71,7 @@ class Family(ABC):
     def __init__(self, bundle: Bundle) -> None:
         """Raises BundleError where parts are missing or do not fit each other."""
         self.bundle = bundle
-        bundle.require((*self.text_encoders, self.denoiser, "vae_decoder"))
+        self.bundle = bundle.requiring((*self.text_encoders, self.denoiser, "vae_decoder"))
         self.config = bundle.config(self.denoiser)
         self.vae_config = bundle.config("vae_decoder")
         self.decoder_spaces = {

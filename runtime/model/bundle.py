@@ -10,7 +10,7 @@ What they mean is for the families to say. Four layouts are read:
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -133,9 +133,17 @@ class Bundle:
                 f"{self.path}: holds no {part} as {format}; {EXPORT_HINT.format(format=format)}"
             ) from None
 
-    def require(self, parts: tuple[str, ...]) -> None:
-        """Raise BundleError unless these parts are there, in each format that the folder has."""
-        for graphs in self.graphs.values():
+    def requiring(self, parts: tuple[str, ...]) -> "Bundle":
+        """The folder with those formats alone that hold any of these parts.
+
+        Raises BundleError where one of them, in such a format, is missing.
+        """
+        held = {
+            format: graphs
+            for format, graphs in self.graphs.items()
+            if not graphs.keys().isdisjoint(parts)
+        }
+        for graphs in (held or self.graphs).values():
             suffix = next(iter(graphs.values())).suffix
             for part in parts:
                 if part not in graphs:
@@ -143,6 +151,7 @@ class Bundle:
                         f"{self.path}: the {part} graph ({suffix}) is missing; "
                         "copy it there or convert anew"
                     )
+        return replace(self, graphs=held)
 
 
 def _open_parts(path: Path, tokenizer: Path | None) -> Bundle:

@@ -215,7 +215,7 @@ def test_stopped_in_the_middle_nothing_is_left(
         (["--enlarge", "2", "--tile", "60"], "tile is 60; give a multiple of 8"),
         (["--enlarge", "2", "--tile-overlap", "40"], "tile_overlap is 40; give a multiple of 8"),
         (["--enlarge", "2", "--init-img", "nowhere.png"], "nowhere.png"),
-        (["--enlarge-strength", "0.3"], "enlarge_strength is about --enlarge"),
+        (["--enlarge-strength", "0.3"], "enlarge_strength is about enlarge; give that too"),
         (["--enlarge", "2", "--enlarge-guidance", "-1"], "guidance_scale is -1"),
         (["--tile-overlap", "16"], "give tile"),
         (["--vae-tiling", "maybe"], "vae_tiling is 'maybe'"),

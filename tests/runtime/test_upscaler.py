@@ -155,7 +155,7 @@ def test_from_the_command_line(
     ("part", "change", "message"),
     [
         ("unet", {"num_class_embeds": None}, "no noise level"),
-        ("unet", {"in_channels": 4}, "takes noise level"),
+        ("unet", {"in_channels": 4}, "takes 4 channels.* upscalers: 7"),
         ("low_res_scheduler", None, "an upscaler needs it"),
     ],
 )
