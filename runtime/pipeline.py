@@ -22,6 +22,7 @@ from .errors import SettingError
 from .families.family import Family
 from .images.pixels import as_picture, from_decoder
 from .images.preview import LatentColours
+from .model.bundle import Bundle
 from .model.controlnet import ControlNet, Named, opened
 from .model.footprint import bytes_of
 from .model.parts import Parts
@@ -69,7 +70,7 @@ class StableDiffusionPipeline:
         profile: str = "exact",
         max_memory: str | int | None = None,
     ) -> None:
-        self.family, self.bundle, self.engine = family, family.bundle, engine
+        self.family, self.engine = family, engine
         self.profile = Profile.of(profile)
         self.loras, self.embeddings = tuple(loras), tuple(embeddings)
         self.controlnets = tuple(controlnets)
@@ -141,6 +142,11 @@ class StableDiffusionPipeline:
             profile,
             max_memory,
         )
+
+    @property
+    def bundle(self) -> Bundle:
+        """The model's folder."""
+        return self.family.bundle
 
     def _parts(self, shelf: Shelf) -> Parts:
         """The graphs that this model is painted with; what does not fit it is refused."""

@@ -14,7 +14,6 @@ from pleinair.runtime import StableDiffusionPipeline
 from pleinair.runtime.cli import main
 from pleinair.runtime.engines.shelf import Shelf, Together
 from pleinair.runtime.errors import SettingError
-from pleinair.runtime.graphs.cut import Cut
 from pleinair.runtime.model.footprint import bytes_of, footprint, weights
 
 QUICK: dict[str, Any] = {"seed": 7, "num_inference_steps": 3, "width": 64, "height": 64}
@@ -50,10 +49,8 @@ def narrow(folder: Path) -> int:
         "vae_decoder": {"latent_sample": (1, 4, 8, 8)},
     }
     needs = [
-        footprint(
-            pipe.bundle.graph(part, pipe.engine.format), pipe.engine.name, pipe.bundle, part, s
-        )
-        for part, s in shapes.items()
+        footprint(pipe.parts.files[part], pipe.engine.name, pipe.family.working(part, shape))
+        for part, shape in shapes.items()
     ]
     assert max(needs) < sum(sorted(needs)[:2])
     return beside_graphs() + max(needs)
@@ -204,11 +201,7 @@ def test_weights_are_counted_as_they_are_computed_with(
 def test_a_shallow_part_is_counted_as_the_small_one(exported_openvino: Path) -> None:
     pipe = StableDiffusionPipeline.from_pretrained(exported_openvino)
     file = pipe.bundle.graph("unet", "openvino")
-    shapes = {"sample": (1, 4, 8, 8)}
-    needs = [
-        footprint(file, "openvino", pipe.bundle, "unet", shapes, cut)
-        for cut in (Cut(0, shallow=True), Cut(3, shallow=True), Cut(3, shallow=False), None)
-    ]
-    assert needs[0] < needs[1] < needs[2] == needs[3]
-    changed = footprint(file, "openvino", pipe.bundle, "unet", shapes, changed=True)
-    assert changed > needs[3]
+    working = pipe.family.working("unet", {"sample": (1, 4, 8, 8)})
+    needs = [footprint(file, "openvino", working, share=share) for share in (1 / 6, 4 / 6, 1)]
+    assert needs == sorted(set(needs))
+    assert footprint(file, "openvino", working, changed=True) > needs[2]

@@ -77,7 +77,8 @@ def test_decisions_are_diffusers() -> None:
 def with_thresholds(pipe: StableDiffusionPipeline, concept: float) -> StableDiffusionPipeline:
     """The same pipeline, its first concept's threshold that, the others out of reach."""
     facts = {CONCEPTS: [concept] + [2.0] * 16, CARE: [2.0] * 3}
-    pipe.bundle = dataclasses.replace(pipe.bundle, safety_checker=facts)
+    configs = {**pipe.bundle.configs, "safety_checker": facts}
+    pipe.family.bundle = dataclasses.replace(pipe.bundle, configs=configs)
     return pipe
 
 

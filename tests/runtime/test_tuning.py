@@ -15,7 +15,7 @@ from PIL import Image
 
 import loras
 from openvino_core import Call
-from pleinair.runtime import StableDiffusionPipeline
+from pleinair.runtime import StableDiffusionPipeline, families
 from pleinair.runtime.cli import candidates, main
 from pleinair.runtime.cli.candidates import Candidate
 from pleinair.runtime.cli.contest import Contest
@@ -288,12 +288,12 @@ def test_only_what_the_folder_holds(
 ) -> None:
     monkeypatch.setattr(candidates, "physical_cores", lambda: 6)
     monkeypatch.setattr(candidates, "hardware_threads", lambda: 12)
-    found = candidates.candidates(bundle)
+    found = candidates.candidates(families.of(bundle))
     assert list(found) == ["exact", "balanced", "fast"]
     assert [one.setup.threads for one in found["fast"]] == [None, 12, 6, 3, 1]
     assert {one.setup.engine for one in found["exact"]} == {"openvino"}
-    assert list(candidates.candidates(Bundle.open(exported_openvino))) == ["exact"]
-    onnx = candidates.candidates(Bundle.open(exported_onnx))["exact"]
+    assert list(candidates.candidates(families.open_model(exported_openvino))) == ["exact"]
+    onnx = candidates.candidates(families.open_model(exported_onnx))["exact"]
     assert [one.setup.engine for one in onnx[::5]] == ["openvino", "onnxruntime"]
     assert onnx[0].setup == Setup("openvino")
 
