@@ -63,8 +63,8 @@ class Nesting:
         if kind == "downsamplers":
             return f"input_blocks.{(level + 1) * self.depth}.0.op"
         if kind == "upsamplers":
-            place = 1 + (level in self.attending)
-            return f"output_blocks.{level * self.depth + self.depth - 1}.{place}.{rest}"
+            index = 1 + (level in self.attending)
+            return f"output_blocks.{level * self.depth + self.depth - 1}.{index}.{rest}"
         block = level * self.depth + number + (side == "down")
         blocks = "input_blocks" if side == "down" else "output_blocks"
         return f"{blocks}.{block}.{int(kind == 'attentions')}.{rest}"

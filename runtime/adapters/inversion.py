@@ -117,14 +117,14 @@ def read(path: str | Path, word: str | None = None) -> Embedding:
         content = pickles.read(path)
     else:
         raise AdapterError(f"{path}: no such file; give the path of an embedding")
-    own, found = _vectors(content)
+    named, found = _vectors(content)
     vectors = {part: np.atleast_2d(value).astype(np.float32) for part, value in found.items()}
     lengths = {len(value) for value in vectors.values()}
     if len(lengths) != 1 or any(value.ndim != 2 for value in vectors.values()):
         raise AdapterError(f"{path}: holds no vectors of textual inversion; get another file")
     if not all(np.isfinite(value).all() for value in vectors.values()):
         raise AdapterError(f"{path}: holds values that are no numbers; get it anew")
-    word = word if word is not None else own or path.stem
+    word = word if word is not None else named or path.stem
     if not word.strip() or word != word.strip():
         raise AdapterError(f"{path}: {word!r} cannot be a word; name one, as in FILE:WORD")
     return Embedding(path, word, vectors)

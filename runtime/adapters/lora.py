@@ -30,7 +30,7 @@ _PEFT_CONFIG = "adapter_config.json"  # PEFT keeps it beside the file
 class Lora:
     """One file with the weight it is given.
 
-    layers: part -> layer's name, as in `naming.Place` -> its factors.
+    layers: part -> layer's name, as in `naming.Target` -> its factors.
     """
 
     path: Path
@@ -82,15 +82,15 @@ class _Factors:
 
 def _grouped(path: Path, tensors: Mapping[str, Any]) -> dict[tuple[str, str], _Factors]:
     """(Part, layer) -> its factors."""
-    places = {key: naming.place(key) for key in tensors}
-    _refuse(path, [key for key, place in places.items() if place is None])
+    targets = {key: naming.target(key) for key in tensors}
+    _refuse(path, [key for key, target in targets.items() if target is None])
     groups: dict[tuple[str, str], _Factors] = {}
-    for key, place in places.items():
-        assert place is not None  # refused above
-        group = groups.setdefault((place.part, place.layer), _Factors(key))
-        if place.role in group.tensors:
+    for key, target in targets.items():
+        assert target is not None  # refused above
+        group = groups.setdefault((target.part, target.layer), _Factors(key))
+        if target.role in group.tensors:
             raise AdapterError(f"{path}: holds the layer of {key} twice; get another file")
-        group.tensors[place.role] = tensors[key]
+        group.tensors[target.role] = tensors[key]
     return groups
 
 
@@ -183,9 +183,9 @@ def changes(loras: Iterable[Lora], models: Mapping[str, Shapes]) -> dict[str, Ch
                 taken.add(parameter)
                 added[part].setdefault(parameter, []).append((lora.weight, layer))
     return {
-        part: {parameter: partial(_merged, pairs) for parameter, pairs in own.items()}
-        for part, own in added.items()
-        if own
+        part: {parameter: partial(_merged, pairs) for parameter, pairs in layers_of.items()}
+        for part, layers_of in added.items()
+        if layers_of
     }
 
 
@@ -206,7 +206,9 @@ def _require_places(
             "be applied; export the model anew, with pleinair-export"
         )
     everywhere = [
-        (part, name, layer) for part, own in lora.layers.items() for name, layer in own.items()
+        (part, name, layer)
+        for part, layers_of in lora.layers.items()
+        for name, layer in layers_of.items()
     ]
     homeless = [layer.key for part, name, layer in everywhere if name not in meant.get(part, {})]
     mismatch = _mismatch(_kind_of_file(lora, models), _kind_of_model(models))
@@ -229,7 +231,7 @@ def _kind_of_file(lora: Lora, models: Mapping[str, Shapes]) -> str:
     """The model that a file was trained on, as far as it tells more than that it fits."""
     if "text_encoder_2" in lora.layers.keys() - models.keys():
         return _KINDS[2048]
-    keys = [layer.key for own in lora.layers.values() for layer in own.values()]
+    keys = [layer.key for layers_of in lora.layers.values() for layer in layers_of.values()]
     for name, layer in lora.layers.get("unet", {}).items():
         if name.endswith("attn2_to_k") and layer.in_features is not None:
             return _kind(layer.in_features)

@@ -12,7 +12,7 @@ from .compvis import Nesting
 
 
 @dataclass(frozen=True)
-class Place:
+class Target:
     """Where a tensor of a file belongs.
 
     part: "unet", "text_encoder", "text_encoder_2", or "" where the key does not tell.
@@ -51,7 +51,7 @@ _PROCESSOR = re.compile(r"_processor(?=_)")
 _CLIP = {"to_q": "q_proj", "to_k": "k_proj", "to_v": "v_proj", "to_out": "out_proj"}
 
 
-def place(key: str) -> Place | None:
+def target(key: str) -> Target | None:
     """Where the tensor of this name belongs; None where the key is of no known kind."""
     found = _LORA.search(key) or _LYCORIS.search(key)
     if found is None:
@@ -63,7 +63,7 @@ def place(key: str) -> Place | None:
         layer = _clip_layer(layer)
     else:
         layer = re.sub(r"(attn\d)_to_out$", r"\1_to_out_0", layer)
-    return Place(part, layer, _ROLES.get(found["name"], found["name"]))
+    return Target(part, layer, _ROLES.get(found["name"], found["name"]))
 
 
 def _part(name: str) -> tuple[str, str]:

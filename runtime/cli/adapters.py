@@ -59,7 +59,7 @@ def find(name: str, folder: Path | None) -> Path | None:
     return next((path for path in _files(folder) if path.stem == name), None)
 
 
-def restore(said: Mapping[str, Any], options: argparse.Namespace) -> None:
+def restore(stated: Mapping[str, Any], options: argparse.Namespace) -> None:
     """Take up the LoRA and embedding files that a picture's file names, where none are given.
 
     One line says which are not here, or are other files of that name.
@@ -67,14 +67,14 @@ def restore(said: Mapping[str, Any], options: argparse.Namespace) -> None:
     gone = []
     typed = options.prompt is not None and bool(loras_named(options.prompt)[1])
     if not options.lora and not typed:
-        for entry in said.get("loras", ()):
+        for entry in stated.get("loras", ()):
             path = _same(entry, options.lora_dir)
             if path:
                 options.lora = [*options.lora, f"{path}:{entry['weight']}"]
             else:
                 gone.append(f"<lora:{shown(entry['name'])}:{entry['weight']:g}>")
     if not options.embedding:
-        for entry in said.get("embeddings", ()):
+        for entry in stated.get("embeddings", ()):
             path = _same(entry, options.lora_dir)
             if path:
                 options.embedding = [*options.embedding, f"{path}:{entry['word']}"]
@@ -101,8 +101,8 @@ def _same(entry: Mapping[str, Any], folder: Path | None) -> Path | None:
 
 
 def _files(folder: Path | None) -> Iterator[Path]:
-    for place in _looked_in(folder):
-        for path in sorted(place.rglob("*")):
+    for root in _looked_in(folder):
+        for path in sorted(root.rglob("*")):
             if path.suffix in _SUFFIXES and path.is_file():
                 yield path
 
@@ -123,12 +123,12 @@ def _digests(path: Path) -> dict[str, str]:
 
     That one leaves out the header, in which tools keep notes that change.
     """
-    whole, tensors = hashlib.sha256(), hashlib.sha256()
+    content, tensors = hashlib.sha256(), hashlib.sha256()
     with path.open("rb") as file:
         start = file.read(8)
         header = start + file.read(min(int.from_bytes(start, "little"), path.stat().st_size))
-        whole.update(header)
+        content.update(header)
         while block := file.read(1 << 20):
-            whole.update(block)
+            content.update(block)
             tensors.update(block)
-    return {"sha256": whole.hexdigest(), "hash": tensors.hexdigest()[:_SHORT]}
+    return {"sha256": content.hexdigest(), "hash": tensors.hexdigest()[:_SHORT]}

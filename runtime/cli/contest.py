@@ -77,5 +77,5 @@ class Contest:
 
     def ratio(self, candidate: Candidate) -> Spread | None:
         """The default's seconds over the candidate's, round by round."""
-        default, own = self.seconds[self.candidates[0]], self.seconds.get(candidate, [])
-        return Spread.of(first / second for first, second in zip(default, own, strict=False))
+        default, measured = self.seconds[self.candidates[0]], self.seconds.get(candidate, [])
+        return Spread.of(first / second for first, second in zip(default, measured, strict=False))

@@ -25,7 +25,7 @@ class Cost:
     def ratio(self, profile: str) -> Spread | None:
         """The exact profile's seconds over this one's, picture by picture."""
         pairs = zip(self.seconds["exact"], self.seconds[profile], strict=True)
-        return Spread.of(exact / own for exact, own in pairs)
+        return Spread.of(exact / other for exact, other in pairs)
 
     def psnr(self, profile: str) -> Spread | None:
         """Against the exact profile's pictures, in dB; infinite where all are the same."""

@@ -142,10 +142,10 @@ def _paint_job(
                         journal.withhold(str(i), painted.why)
                 elif not options.skip_save:
                     files[i] = _save(painted.image, painted.record, options, journal, i)
-        whole = [i for i in pictures if i in images or i in files]
-        if len(whole) > 1 and not (options.skip_grid or options.output):
-            sheet = [images[i] if i in images else _saved(files[i], pictures[i]) for i in whole]
-            files[1 + max(whole)] = _save_grid(options, sheet, journal)
+        done = [i for i in pictures if i in images or i in files]
+        if len(done) > 1 and not (options.skip_grid or options.output):
+            sheet = [images[i] if i in images else _saved(files[i], pictures[i]) for i in done]
+            files[1 + max(done)] = _save_grid(options, sheet, journal)
     finally:
         # After Ctrl-C too: the pictures that are finished are whole, and named.
         for _, path in sorted(files.items()):

@@ -93,20 +93,20 @@ def _options(
     """The given options with those of a line over them."""
     found = _FIRST_OPTION.search(line)
     prompt = line[: found.start()].strip() if found else line
-    own = _parsed(reader, _words(line[found.start() :]) if found else [], given)
-    for name, value in vars(own).items():
+    parsed = _parsed(reader, _words(line[found.start() :]) if found else [], given)
+    for name, value in vars(parsed).items():
         if name not in PICTURE_OPTIONS and value != getattr(given, name):
             raise PromptError(f"{name} is for the whole run, not for a line")
-    if prompt and own.prompt:
+    if prompt and parsed.prompt:
         raise PromptError("two prompts, one before the options and one by --prompt")
-    own.prompt = prompt or own.prompt
-    if not own.prompt:
+    parsed.prompt = prompt or parsed.prompt
+    if not parsed.prompt:
         raise PromptError("options, but no prompt")
     try:
-        styles.apply(own.style or (), own.prompt)
+        styles.apply(parsed.style or (), parsed.prompt)
     except SettingError as error:
         raise PromptError(str(error)) from error
-    return own
+    return parsed
 
 
 def _parsed(
@@ -115,16 +115,16 @@ def _parsed(
     if {"-h", "--help"} & set(words):
         raise PromptError("--help is no option of a line")
     # argparse sets its defaults only where the namespace has no value yet.
-    own = argparse.Namespace(**{**vars(given), "prompt": None})
+    parsed = argparse.Namespace(**{**vars(given), "prompt": None})
     try:
-        _, left = reader.parse_known_args(words, own)
+        _, left = reader.parse_known_args(words, parsed)
     except argparse.ArgumentError as error:
         raise PromptError(str(error)) from error
     if left and left[0].startswith("-"):
         raise PromptError(f"{left[0]} is no option")
     if left:
         raise PromptError(f"{left[0]!r} belongs to no option; quote values of several words")
-    return own
+    return parsed
 
 
 def _words(text: str) -> list[str]:

@@ -27,41 +27,41 @@ def restore(options: argparse.Namespace) -> dict[str, Any]:
     """
     path: Path = options.params_from
     found = metadata.read(path)
-    said = dict(found.settings)
+    stated = dict(found.settings)
     if options.from_file:
-        said.pop("prompt", None)
+        stated.pop("prompt", None)
     if options.seed is not None:
-        said.pop("noise_seed", None)  # belongs to the picture's own seed
+        stated.pop("noise_seed", None)  # belongs to the picture's own seed
     if options.profile is not None:
-        said = {name: value for name, value in said.items() if name not in declared(Reuse)}
+        stated = {name: value for name, value in stated.items() if name not in declared(Reuse)}
     for name in (*CALL, *BETAS, *_AROUND, "noise_seed"):
-        if name in said and getattr(options, name) is None:
-            setattr(options, name, said[name])
-    adapters.restore(said, options)
+        if name in stated and getattr(options, name) is None:
+            setattr(options, name, stated[name])
+    adapters.restore(stated, options)
     if options.engine is None and options.device is None:
-        options.engine, options.device = said.get("engine"), _device(said)
+        options.engine, options.device = stated.get("engine"), _device(stated)
         options.machine_restored = True  # which this machine need not have
-    if options.model is None and "model" in said:
-        options.model = _folder(said["model"])
+    if options.model is None and "model" in stated:
+        options.model = _folder(stated["model"])
     if found.ignored:
         some = ", ".join(found.ignored[:_MOST_SHOWN])
         more = len(found.ignored) - _MOST_SHOWN
         print(f"{path}: not used: {some}{f' and {more} more' if more > 0 else ''}", file=sys.stderr)
-    return said
+    return stated
 
 
-def tell_of_another_model(said: dict[str, Any], bundle: Bundle) -> None:
+def tell_of_another_model(stated: dict[str, Any], bundle: Bundle) -> None:
     """One line where the picture was painted with another model than the one at hand."""
-    name, digest = said.get("model", bundle.name), said.get("model_digest", bundle.digest)
+    name, digest = stated.get("model", bundle.name), stated.get("model_digest", bundle.digest)
     if name != bundle.name:
         print(f"painted with {shown(name)}; now painting with {bundle.name}", file=sys.stderr)
     elif digest != bundle.digest:
         print(f"painted with another export of {bundle.name} than this one", file=sys.stderr)
 
 
-def _device(said: dict[str, Any]) -> str | None:
+def _device(stated: dict[str, Any]) -> str | None:
     """A device by its plain name, CPU or GPU.1; engines take whole programs of words there."""
-    device = said.get("device", "")
+    device = stated.get("device", "")
     return device if re.fullmatch(r"[A-Za-z]+([.:]\d)?", device) else None
 
 

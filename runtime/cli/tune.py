@@ -121,8 +121,8 @@ def _measured(
     held = candidates(trial.family)
     of_graphs: dict[bool, Contest] = {}
     contests = {
-        name: of_graphs.setdefault(PROFILES[name].eight_bit, Contest(own, rounds))
-        for name, own in held.items()
+        name: of_graphs.setdefault(PROFILES[name].eight_bit, Contest(listed, rounds))
+        for name, listed in held.items()
     }
     painted = pictures * len(held) if len(held) > 1 else 0  # else there is nothing to compare
     turns = sum(rounds * len(contest.candidates) for contest in of_graphs.values())
@@ -168,7 +168,7 @@ def _report(contests: Mapping[str, Contest], cost: Cost) -> str:
     """A table of each contest, one of the pictures, and who won."""
     parts, verdicts = [], []
     for contest in {id(contest): contest for contest in contests.values()}.values():
-        title = " and ".join(name for name, own in contests.items() if own is contest)
+        title = " and ".join(name for name, listed in contests.items() if listed is contest)
         rows = [_row(contest, candidate) for candidate in contest.candidates]
         parts.append(_table((title, "s a step", "times as fast", ""), rows))
         won = contest.best != contest.candidates[0]

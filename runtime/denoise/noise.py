@@ -49,10 +49,10 @@ class TorchNoise:
     def _vectorised(self, size: int) -> Array:
         """Box-Muller on blocks of 16 uniforms: 8 for the radius, then 8 for the angle."""
         uniform = self._uniform(size)
-        whole = size - size % BLOCK
+        complete = size - size % BLOCK
         values = np.empty(size, np.float32)
-        values[:whole] = box_muller(uniform[:whole])
-        if whole < size:
+        values[:complete] = box_muller(uniform[:complete])
+        if complete < size:
             # The kernel knows whole blocks only, so it draws the last 16 values a second time.
             values[-BLOCK:] = box_muller(self._uniform(BLOCK))
         return values

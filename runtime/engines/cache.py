@@ -71,8 +71,8 @@ class Cache:
 
 def key_of(facts: Mapping[str, Any]) -> str:
     """A name for all that a compiled model depends on, among it our own code that opens graphs."""
-    told = json.dumps({**facts, "code": _code()}, sort_keys=True)
-    return hashlib.sha256(told.encode()).hexdigest()[:32]
+    text = json.dumps({**facts, "code": _code()}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 @functools.cache
@@ -96,12 +96,12 @@ def cache_folder() -> Path | None:
     named = os.environ.get("PLEINAIR_CACHE")
     if named:
         return Path(named)
-    system, own = {
+    system, usual = {
         "win32": ("LOCALAPPDATA", "AppData/Local"),
         "darwin": ("", "Library/Caches"),
     }.get(sys.platform, ("XDG_CACHE_HOME", ".cache"))
     if given := os.environ.get(system):
         return Path(given) / "pleinair"
     with contextlib.suppress(RuntimeError):
-        return Path.home() / own / "pleinair"
+        return Path.home() / usual / "pleinair"
     return None

@@ -65,7 +65,7 @@ class OnnxGraph:
     def rewritten(self, parts: list[bytes | memoryview]) -> "OnnxGraph":
         """The same model with a GraphProto of these fields, which may lack some initializers."""
         model = protobuf.fields(memoryview(self.content))
-        rest = [whole for number, _, _, whole in model if number != GRAPH]
+        rest = [raw for number, _, _, raw in model if number != GRAPH]
         content = b"".join([*rest, protobuf.field(GRAPH, b"".join(parts))])
         left = OnnxGraph(content, self.path)
         if not self.weights:
@@ -137,7 +137,7 @@ class Tensor:
     def stub(self, shape: tuple[int, ...]) -> bytes:
         """A tensor of this name and a shape whose data lie elsewhere."""
         fields = protobuf.fields(self.message)
-        kept = [whole for number, _, _, whole in fields if number in (_TYPE, _NAME)]
+        kept = [raw for number, _, _, raw in fields if number in (_TYPE, _NAME)]
         dims = [protobuf.integer(_DIMS, size) for size in shape]
         elsewhere = protobuf.field(_KEY, b"location") + protobuf.field(_VALUE, b"*in memory*")
         location = protobuf.integer(_LOCATION, 1)  # EXTERNAL

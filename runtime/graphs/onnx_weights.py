@@ -51,13 +51,13 @@ def change(graph: OnnxGraph, changes: Changes) -> OnnxGraph:
             raise AdapterError(f"{graph.path}: unreadable weight {name}: {error}") from error
         weights[tensor.name] = changed(name, stored, transposed, made)
     parts: list[bytes | memoryview] = []
-    for number, _, value, whole in graph.fields():
+    for number, _, value, raw in graph.fields():
         stored_as = Tensor.parse(value) if number == INITIALIZER else None
         if stored_as is not None and stored_as.name in weights:
             stub = stored_as.stub(weights[stored_as.name].shape)
             parts.append(protobuf.field(INITIALIZER, stub))
         else:
-            parts.append(whole)
+            parts.append(raw)
     return OnnxGraph(graph.content, graph.path, weights).rewritten(parts)
 
 

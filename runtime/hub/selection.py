@@ -144,9 +144,9 @@ def choose(names: Iterable[str], where: str) -> list[str]:
     for suffix in ("safetensors", "bin"):
         for variant in ("", ".fp16"):
             for stem in ("diffusion_pytorch_model", "model", "pytorch_model"):
-                whole = f"{stem}{variant}.{suffix}"
-                if whole in available:
-                    return [whole]
+                single = f"{stem}{variant}.{suffix}"
+                if single in available:
+                    return [single]
                 shards = _shards(available, stem, variant, suffix, where)
                 if shards:
                     return shards

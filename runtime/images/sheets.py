@@ -77,8 +77,8 @@ def placard(text: str, width: int, height: int) -> Image.Image:
 def _write(draw: ImageDraw.ImageDraw, lines: Sequence[str], size: int, x: float, y: float) -> None:
     """Lines of text, each centred at x, from y down."""
     for i, text in enumerate(lines):
-        place = (x, y + i * round(size * 1.35))
-        draw.text(place, text, _INK, _font(text, size), anchor="ma")
+        position = (x, y + i * round(size * 1.35))
+        draw.text(position, text, _INK, _font(text, size), anchor="ma")
 
 
 def _width(labels: Sequence[Sequence[str]], size: int) -> int:
@@ -120,10 +120,10 @@ def _writable(text: str, size: int) -> str:
 
 def _font(text: str, size: int) -> Font:
     """Pillow's own font, or the first of the system's that has all the letters, where one has."""
-    own = ImageFont.load_default(size)
-    assert isinstance(own, Font)  # with a size it is never the old bitmap font
-    if all(_has(own, letter) for letter in text):
-        return own
+    default = ImageFont.load_default(size)
+    assert isinstance(default, Font)  # with a size it is never the old bitmap font
+    if all(_has(default, letter) for letter in text):
+        return default
     for name in _SYSTEM_FONTS:
         try:
             font = ImageFont.truetype(name, size)
@@ -131,7 +131,7 @@ def _font(text: str, size: int) -> Font:
             continue
         if all(_has(font, letter) for letter in text):
             return font
-    return own
+    return default
 
 
 def _has(font: Font, letter: str) -> bool:

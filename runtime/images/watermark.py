@@ -84,42 +84,42 @@ def extract(image: Image.Image, length: int = len(COMPVIS)) -> bytes:
     blocks = _blocks(low)
     largest = np.abs(np.take_along_axis(blocks, _largest(blocks)[:, None], axis=1)[:, 0])
     votes = largest % _SCALE > _SCALE / 2
-    place = np.arange(len(votes)) % (8 * length)
-    share = np.bincount(place, votes) / np.bincount(place)
+    position = np.arange(len(votes)) % (8 * length)
+    share = np.bincount(position, votes) / np.bincount(position)
     return np.packbits(share * 255 > 127).tobytes()
 
 
 def _mark(blocks: Array, bits: NDArray[np.uint8]) -> None:
     """Put one bit into each block, in place: its largest coefficient to 1/4 or 3/4 of a step."""
-    row, place = np.arange(len(blocks)), _largest(blocks)
-    value = blocks[row, place]
+    row, position = np.arange(len(blocks)), _largest(blocks)
+    value = blocks[row, position]
     rivals = blocks[:, 1:].copy()
-    rivals[row, place - 1] = 0
+    rivals[row, position - 1] = 0
     # U has no negative values, nor has its low band.
     marked = (value // _SCALE + 0.25 + 0.5 * bits) * _SCALE
-    blocks[row, place] = np.where(marked < rivals.max(axis=1) + _LEAD, marked + _SCALE, marked)
+    blocks[row, position] = np.where(marked < rivals.max(axis=1) + _LEAD, marked + _SCALE, marked)
 
 
 def _largest(blocks: Array) -> NDArray[np.int64]:
     """Each block's largest coefficient, its first one, the block's corner, left aside."""
-    place: NDArray[np.int64] = np.argmax(np.abs(blocks[:, 1:]), axis=1) + 1
-    return place
+    position: NDArray[np.int64] = np.argmax(np.abs(blocks[:, 1:]), axis=1) + 1
+    return position
 
 
 def _blocks(low: Array) -> Array:
     """A band as its whole 4x4 blocks in reading order, (blocks, 16)."""
     rows, columns = (side // _BLOCK for side in low.shape)
-    whole = low[: rows * _BLOCK, : columns * _BLOCK].reshape(rows, _BLOCK, columns, _BLOCK)
-    blocks: Array = whole.swapaxes(1, 2).reshape(-1, _BLOCK**2)
+    plane = low[: rows * _BLOCK, : columns * _BLOCK].reshape(rows, _BLOCK, columns, _BLOCK)
+    blocks: Array = plane.swapaxes(1, 2).reshape(-1, _BLOCK**2)
     return blocks
 
 
 def _unblocks(blocks: Array, low: Array) -> Array:
     """The band with those blocks in place of its own."""
     rows, columns = (side // _BLOCK for side in low.shape)
-    whole = blocks.reshape(rows, columns, _BLOCK, _BLOCK).swapaxes(1, 2)
+    plane = blocks.reshape(rows, columns, _BLOCK, _BLOCK).swapaxes(1, 2)
     band: Array = low.copy()
-    band[: rows * _BLOCK, : columns * _BLOCK] = whole.reshape(rows * _BLOCK, columns * _BLOCK)
+    band[: rows * _BLOCK, : columns * _BLOCK] = plane.reshape(rows * _BLOCK, columns * _BLOCK)
     return band
 
 

@@ -43,7 +43,7 @@ class Recommended:
     guidance_scale: float
     scheduler: str | None
 
-    def over(self, said: Mapping[str, Any]) -> "Recommended":
+    def over(self, stated: Mapping[str, Any]) -> "Recommended":
         """The same with what a folder's pleinair.json says, as far as it makes sense."""
         types: dict[str, Any] = {
             "size": int,
@@ -53,7 +53,7 @@ class Recommended:
         }
         known = {
             name: value
-            for name, value in said.items()
+            for name, value in stated.items()
             if isinstance(value, types.get(name, ())) and not isinstance(value, bool)
         }
         return replace(self, **known)
@@ -71,8 +71,8 @@ def entries() -> dict[str, Entry]:
 
 def recommended(bundle: Bundle, usual: Recommended) -> Recommended:
     """What a folder recommends for itself, else what the catalog does, else what is usual."""
-    if isinstance(said := bundle.manifest.get("recommended"), dict):
-        return usual.over(said)
+    if isinstance(stated := bundle.manifest.get("recommended"), dict):
+        return usual.over(stated)
     entry = entry_of(bundle)
     return usual if entry is None else usual.over(recommendation(entry))
 
@@ -98,8 +98,8 @@ def entry_of(bundle: Bundle) -> Entry | None:
 
 def folders() -> list[Path]:
     """Where model folders are looked for, in this order."""
-    own = os.environ.get("PLEINAIR_MODELS")
-    return [*([Path(own)] if own else []), Path("models"), _bundled_models()]
+    named = os.environ.get("PLEINAIR_MODELS")
+    return [*([Path(named)] if named else []), Path("models"), _bundled_models()]
 
 
 def find(name: str | Path) -> Path:

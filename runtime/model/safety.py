@@ -58,10 +58,10 @@ class Verdict:
         return bool(self.findings)
 
     def __str__(self) -> str:
-        told = "; ".join(map(str, self.findings))
-        if told and self.special_care:
-            told += f" (lowered by {_LOWERED:g} for special care {self.special_care[0]})"
-        return told
+        words = "; ".join(map(str, self.findings))
+        if words and self.special_care:
+            words += f" (lowered by {_LOWERED:g} for special care {self.special_care[0]})"
+        return words
 
 
 @dataclass(frozen=True)

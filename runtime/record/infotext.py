@@ -52,19 +52,19 @@ def write(settings: Mapping[str, Any]) -> str:
     lines = [" ".join([str(settings.get("prompt") or ""), *tags])]
     if settings.get("negative_prompt"):
         lines.append(f"{_NEGATIVE} {settings['negative_prompt']}")
-    own = {name: settings.get(setting) for name, setting in _SAME.items()}
+    same = {name: settings.get(setting) for name, setting in _SAME.items()}
     if enlarge := settings.get("enlarge"):
-        own["Denoising strength"] = settings.get("enlarge_strength")
+        same["Denoising strength"] = settings.get("enlarge_strength")
     skipped = settings.get("clip_skip")
     size = settings.get("width"), settings.get("height")
     fields = {
-        "Steps": own.pop("Steps"),
+        "Steps": same.pop("Steps"),
         "Sampler": sampler(settings.get("scheduler") or settings.get("solver")),
-        "CFG scale": own.pop("CFG scale"),
-        "Seed": own.pop("Seed"),
+        "CFG scale": same.pop("CFG scale"),
+        "Seed": same.pop("Seed"),
         "Size": "x".join(map(str, size)) if all(size) else None,
-        "Model": own.pop("Model"),
-        "Denoising strength": own.pop("Denoising strength"),
+        "Model": same.pop("Model"),
+        "Denoising strength": same.pop("Denoising strength"),
         # webui's name for a picture painted small and enlarged; "Size" is then the small one's.
         "Hires upscale": f"{enlarge:g}" if enlarge else None,
         "Hires upscaler": "Lanczos" if enlarge else None,
@@ -77,7 +77,7 @@ def write(settings: Mapping[str, Any]) -> str:
         ),
         # Ours are torch's numbers on the CPU; webui draws others unless it is told.
         "RNG": "CPU",
-        **own,
+        **same,
     }
     given = ((name, value) for name, value in fields.items() if value is not None)
     lines.append(", ".join(f"{name}: {_quoted(value)}" for name, value in given))

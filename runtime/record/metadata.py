@@ -188,32 +188,32 @@ def _user_comment(comment: bytes) -> str:
 
 
 def _ours(texts: Mapping[str, str]) -> Found | None:
-    said = _object(texts.get(_JSON_KEY) or texts.get(_SOFTWARE))
-    return _checked(said) if said else None
+    stated = _object(texts.get(_JSON_KEY) or texts.get(_SOFTWARE))
+    return _checked(stated) if stated else None
 
 
 def _webui(texts: Mapping[str, str]) -> Found | None:
     if not texts.get(_TEXT_KEY, "").strip():
         return None
-    said, meaningless = infotext.read(texts[_TEXT_KEY])
-    found = _checked(_converted(said))
+    stated, meaningless = infotext.read(texts[_TEXT_KEY])
+    found = _checked(_converted(stated))
     found.ignored += [shown(name) for name in meaningless]
     return found
 
 
 def _demo(texts: Mapping[str, str]) -> Found | None:
     """bes-dev's form; an earlier one of his had the bare names of a few arguments."""
-    said = _object(texts.get(_DEMO_SOFTWARE)) or texts
-    said = {
+    stated = _object(texts.get(_DEMO_SOFTWARE)) or texts
+    stated = {
         name.removeprefix(_DEMO_PREFIX): value
-        for name, value in said.items()
+        for name, value in stated.items()
         if name.startswith(_DEMO_PREFIX)
     } or _bare(texts)
-    if not said:
+    if not stated:
         return None
-    if "init_image" in said:
-        return _checked(_converted({**_DEMO_UNSAID, **said, "scheduler": "plms"}))
-    return _checked(_converted({**_DEMO_UNSAID, **said}))
+    if "init_image" in stated:
+        return _checked(_converted({**_DEMO_UNSAID, **stated, "scheduler": "plms"}))
+    return _checked(_converted({**_DEMO_UNSAID, **stated}))
 
 
 def _bare(texts: Mapping[str, str]) -> dict[str, str]:
@@ -237,10 +237,10 @@ def _object(text: str | None) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _converted(said: Mapping[str, Any]) -> dict[str, Any]:
+def _converted(stated: Mapping[str, Any]) -> dict[str, Any]:
     """Values that stand as text made numbers, where a number is meant and the text is one."""
-    values = dict(said)
-    for name, value in said.items():
+    values = dict(stated)
+    for name, value in stated.items():
         kind = TYPES.get(name, str)
         if isinstance(value, str) and kind is not str and len(value) < 40:
             try:
@@ -250,10 +250,10 @@ def _converted(said: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
-def _checked(said: Mapping[str, Any]) -> Found:
+def _checked(stated: Mapping[str, Any]) -> Found:
     """The values that can be used; of the others, what they are called and say."""
     found = Found()
-    for name, value in said.items():
+    for name, value in stated.items():
         kind = TYPES.get(name)
         if kind is None:
             found.ignored.append(shown(name))

@@ -64,8 +64,8 @@ class DPMSinglestep(PreservingScheduler):
         """The order of each step: 1, 2, .. solver_order again and again, cut short at the end."""
         full = list(range(1, self.solver_order + 1))
         orders = (full * n)[:n]
-        whole = n % self.solver_order == 0
-        if self.final_sigmas_type == "zero" or (self.lower_order_final and whole):
+        complete = n % self.solver_order == 0
+        if self.final_sigmas_type == "zero" or (self.lower_order_final and complete):
             orders[-1] = 1
         return orders
 

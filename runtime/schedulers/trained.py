@@ -72,10 +72,10 @@ class TrainedScheduler(Scheduler):
 
     def _spaced(self, n: int) -> npt.NDArray[np.int64]:
         """Whole timesteps for solvers that look their noise level up at t."""
-        whole = spacing.closed(
+        rounded = spacing.closed(
             self.timestep_spacing, n, self.num_train_timesteps, self.steps_offset
         ).round()
-        steps: npt.NDArray[np.int64] = whole.astype(np.int64)
+        steps: npt.NDArray[np.int64] = rounded.astype(np.int64)
         if steps[0] >= self.num_train_timesteps:
             raise SchedulerError(
                 f"{n} steps with steps_offset {self.steps_offset} pass the last training timestep "

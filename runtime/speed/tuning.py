@@ -67,10 +67,10 @@ class Tuning:
         return cls()
 
     @classmethod
-    def _read(cls, said: Mapping[str, Any]) -> "Tuning":
-        profiles = said["profiles"]
+    def _read(cls, stated: Mapping[str, Any]) -> "Tuning":
+        profiles = stated["profiles"]
         return cls(
-            Profile.of(said["profile"]).name,
+            Profile.of(stated["profile"]).name,
             {name: _setup(entry) for name, entry in profiles.items()},
             profiles,
         )
@@ -93,7 +93,7 @@ class Tuning:
         SettingError where neither can be written; then everything is as it was.
         """
         versions = {engine: installed(engine) for engine in _DISTRIBUTIONS}
-        own = {
+        entry = {
             "for": {"machine": _machine(), "engines": versions, "model": _model(bundle)},
             "profile": self.profile,
             "profiles": {
@@ -104,7 +104,7 @@ class Tuning:
         file = file_for(bundle)
         others = [one for one in _tunings(file) if not _same_machine(one)]
         about = f"made by: {command(bundle)}; delete this file to do without"
-        _replace(file, {"about": about, "tunings": [*others, own]})
+        _replace(file, {"about": about, "tunings": [*others, entry]})
         if file != (other := _user_file(bundle)):
             other.unlink(missing_ok=True)  # it would be asked first
         return file
@@ -178,19 +178,19 @@ def _tunings(file: Path) -> list[Any]:
         return []
 
 
-def _circumstances(bundle: Bundle, said: Mapping[str, Any]) -> dict[str, Any]:
+def _circumstances(bundle: Bundle, stated: Mapping[str, Any]) -> dict[str, Any]:
     """What a tuning would have to be for to be followed here."""
     try:
-        engines: Iterable[str] = said["for"]["engines"]
+        engines: Iterable[str] = stated["for"]["engines"]
         versions = {engine: installed(engine) for engine in engines}
     except (KeyError, TypeError):
         versions = {}
     return {"machine": _machine(), "engines": versions, "model": _model(bundle)}
 
 
-def _same_machine(said: Mapping[str, Any]) -> bool:
-    own = said.get("for")
-    return isinstance(own, dict) and own.get("machine") == _machine()
+def _same_machine(stated: Mapping[str, Any]) -> bool:
+    entry = stated.get("for")
+    return isinstance(entry, dict) and entry.get("machine") == _machine()
 
 
 @functools.cache
