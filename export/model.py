@@ -7,11 +7,12 @@ from pleinair.runtime.adapters import lora
 from pleinair.runtime.errors import ExportError
 
 from . import architecture, controlnet, folder, manifest
+from .checkpoint import open_checkpoint
 from .conversion import Conversion, Progress
 from .plan import Plan
 from .request import Request, chosen_formats
 from .solver import Solver
-from .source import ControlNetFolder, open_checkpoint
+from .source import ControlNetFolder
 
 
 def export_model(

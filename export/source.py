@@ -1,4 +1,4 @@
-"""Where a checkpoint comes from: a diffusers folder, a hub id, one file of the original layout."""
+"""What an export reads of a checkpoint, and the folders that checkpoints are saved as."""
 
 import json
 import re
@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from pleinair.runtime.errors import SourceError
-from pleinair.runtime.hub import selection
 
 from . import families
 from .families.beside import SAFETY_CHECKER
-from .families.family import Family, Index, class_of
+from .families.family import Family, class_of
 from .manifest import FILE
 from .weights import State, find_weights, read_weights
 
@@ -47,79 +46,6 @@ class Checkpoint(Protocol):
 
         The last part of `target` says which one, as `families.family.Tokenizer.folder` does.
         """
-
-
-def open_checkpoint(
-    source: str | Path,
-    revision: str | None = None,
-    *,
-    vae: str | Path | None = None,
-    text_encoder: str | Path | None = None,
-    ema: bool = False,
-    prediction_type: str | None = None,
-    safety_checker: bool = True,
-) -> "Checkpoint | ControlNetFolder":
-    """Find `source`, fetching it first when it is a hub id; without its safety checker if told so.
-
-    The options are `export_model`'s. Raises `SourceError` when it is none of the three kinds, or
-    cannot be fetched or read.
-    """
-    path = Path(source).expanduser()
-    checkpoint: Checkpoint | ControlNetFolder
-    if path.is_file():
-        from .single_file import SingleFile
-
-        checkpoint = SingleFile(path, ema, prediction_type)
-        checkpoint.record = fetched_from(path) or checkpoint.record
-    elif ema or prediction_type:
-        raise SourceError(
-            f"{source} is no single file: its weights and its scheduler_config.json say what "
-            "--ema and --prediction-type would; leave them out"
-        )
-    else:
-        checkpoint = _diffusers_folder(path, str(source), revision, safety_checker)
-    given = {"vae": vae, "text_encoder": text_encoder}
-    chosen = {name: Path(value).expanduser() for name, value in given.items() if value is not None}
-    if not chosen:
-        return checkpoint
-    if isinstance(checkpoint, ControlNetFolder):
-        raise SourceError(f"{source} is a ControlNet, with no parts to replace; leave them out")
-    from .part import Completed, open_part
-
-    scaling_factor = checkpoint.scaling_factor() if vae is not None else 1.0
-    parts = {name: open_part(name, at, scaling_factor) for name, at in chosen.items()}
-    return Completed(checkpoint, parts)
-
-
-def _diffusers_folder(
-    path: Path, source: str, revision: str | None, safety_checker: bool
-) -> "DiffusersFolder | ControlNetFolder":
-    if path.is_dir():
-        kept = {"kind": "folder", "name": path.resolve().name}
-        return _folder(path, fetched_from(path / "model_index.json") or kept)
-    if is_hub_id(source) and path.suffix not in {".safetensors", ".ckpt"}:
-        from . import hub
-
-        def wanted(files: list[str], repo_id: str, index: Index) -> list[str]:
-            if index:
-                families.of(index, repo_id)  # refused before its weights are fetched
-            chosen: list[str] = selection.checkpoint(
-                files, repo_id, index, safety_checker=safety_checker
-            )
-            return chosen
-
-        folder, commit = hub.fetch(source, revision, wanted)
-        return _folder(folder, {"kind": "hub", "name": source, "revision": commit})
-    raise SourceError(
-        f"{source} is neither a diffusers folder, nor a .safetensors or .ckpt file, nor a hub id "
-        "like owner/name"
-    )
-
-
-def _folder(path: Path, record: dict[str, Any]) -> "DiffusersFolder | ControlNetFolder":
-    """A pipeline's folder has an index, a single model's only its config."""
-    alone = (path / "config.json").is_file() and not (path / "model_index.json").is_file()
-    return ControlNetFolder(path, record) if alone else DiffusersFolder(path, record)
 
 
 def fetched_from(file: Path) -> dict[str, Any] | None:

@@ -10,8 +10,8 @@ import pytest
 
 import checkpoints
 from pleinair.export import architecture, export_model, families, weights
+from pleinair.export.checkpoint import open_checkpoint
 from pleinair.export.families.beside import SAFETY_CHECKER
-from pleinair.export.source import open_checkpoint
 from pleinair.export.tiny_vae import open_tiny_vae
 from pleinair.runtime.errors import SourceError
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from pleinair.export import architecture, families
+from pleinair.export.checkpoint import open_checkpoint
 from pleinair.export.families import stable_diffusion, upscaler, xl
 from pleinair.export.families.beside import SAFETY_CHECKER, TINY_VAE
 from pleinair.export.families.family import Family, GraphKind, SubModel, Tokenizer
@@ -16,7 +17,6 @@ from pleinair.export.graphs import vae
 from pleinair.export.plan import Plan
 from pleinair.export.request import Request
 from pleinair.export.solver import Solver
-from pleinair.export.source import open_checkpoint
 from pleinair.runtime.errors import SourceError
 from pleinair.runtime.hub import selection
 

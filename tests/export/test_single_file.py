@@ -11,8 +11,9 @@ from safetensors.torch import load_file, save_file
 
 from checkpoints import compvis_state, tiny_stable_diffusion
 from pleinair.export import architecture, weights
+from pleinair.export.checkpoint import open_checkpoint
 from pleinair.export.families.stable_diffusion import FAMILY
-from pleinair.export.source import DiffusersFolder, open_checkpoint
+from pleinair.export.source import DiffusersFolder
 from pleinair.runtime.errors import SourceError
 
 State = dict[str, torch.Tensor]

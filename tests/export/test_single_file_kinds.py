@@ -13,10 +13,10 @@ from safetensors.torch import load_file, save_file
 import single_files
 from checkpoints import compvis_state, tiny_stable_diffusion
 from pleinair.export import architecture, compvis, ema, families, weights
+from pleinair.export.checkpoint import open_checkpoint
 from pleinair.export.families import stable_diffusion, upscaler, xl
 from pleinair.export.families.original import UNET, Original
 from pleinair.export.single_file import SingleFile
-from pleinair.export.source import open_checkpoint
 from pleinair.runtime.errors import SourceError
 from pleinair.runtime.text.tokenizer import ClipTokenizer
 
