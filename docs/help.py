@@ -17,7 +17,7 @@ WIDTH = 100
 HEAD = """\
 # Commands and their options
 
-What `--help` says, of every command but `pleinair models`, whose only option is `--verify`.
+What `--help` says, of every command.
 `python docs/help.py` writes this page, and a test compares it with the commands.
 [painting.md](painting.md) and [models.md](models.md) say what the options are for.
 In a checkout `python demo.py` is the same command as `pleinair`.
@@ -25,8 +25,9 @@ In a checkout `python demo.py` is the same command as `pleinair`.
 
 PARSERS = {
     "pleinair": "pleinair.runtime.cli.arguments:parser",
-    "pleinair pull": "pleinair.runtime.cli.pull:_parser",
-    "pleinair tune": "pleinair.runtime.cli.tune:_parser",
+    "pleinair models": "pleinair.runtime.cli.models:parser",
+    "pleinair pull": "pleinair.runtime.cli.pull:parser",
+    "pleinair tune": "pleinair.runtime.cli.tune:parser",
     "pleinair-export": "pleinair.export.cli:parser",
     "pleinair-quantize": "pleinair.export.quantize:parser",
     "python -m pleinair.bench": "pleinair.bench.__main__:parser",

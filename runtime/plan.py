@@ -108,13 +108,13 @@ class Plan:
         return {name: count for name, count in counts.items() if count}
 
     def __str__(self) -> str:
-        settings, number = self.settings, len(self.jobs)
-        asked = " and ".join(f"{count} {name}" for name, count in self.evaluations.items())
-        rows = len(settings.guidance.batches[0])
+        settings, size = self.settings, f"{self.settings.width}x{self.settings.height}"
+        asked = ", ".join(f"{count} {name}" for name, count in self.evaluations.items())
+        branches = _counted(len(settings.guidance.batches[0]), "branch", "branches")
         words = (
-            f"{number} picture{'s' * (number > 1)} of {settings.width}x{settings.height}, "
-            f"{len(self.timesteps)} steps, guidance scale {settings.guidance_scale:g}: each "
-            f"{asked} evaluations of {rows} branch{'es' * (rows > 1)}"
+            f"{_counted(len(self.jobs), 'picture')} of {size}, "
+            f"{_counted(len(self.timesteps), 'step')}, guidance scale "
+            f"{settings.guidance_scale:g}; evaluations of {branches} for each: {asked}"
         )
         return f"{words}; then {self.then}" if self.then else words
 
@@ -422,6 +422,10 @@ def _brought_to_size(request: Request) -> Image.Image:
     assert enlarge is not None
     Enlargement(enlarge, 1).size((width, height))  # before so much memory is asked for
     return Fit.of(picture.size, (width, height), request.picture.resize).lay(picture)
+
+
+def _counted(number: int, one: str, several: str = "") -> str:
+    return f"{number} {one if number == 1 else several or one + 's'}"
 
 
 def _side(name: str, pixels: int, multiple: int) -> int:

@@ -20,8 +20,6 @@ FLAG = re.compile(r"(?<![\w-])--\w[\w-]*")
 COMMON = {"errors", "files"}
 # Scripts of other projects, whose flags we take.
 FOREIGN = {"txt2img.py", "img2img.py", "scripts/txt2img.py"}
-# Circles between files, to be undone: whoever does takes the line out.
-CIRCLES = {"export": [{"export/part.py", "export/source.py"}]}
 
 
 @cache
@@ -191,7 +189,7 @@ def test_no_files_import_each_other(room: str) -> None:
         {file.relative_to(ROOT).as_posix() for file in circle}
         for circle in circles(files_imported(room))
     ]
-    assert found == CIRCLES.get(room, [])
+    assert not found
 
 
 def test_few_files_lie_at_the_top_of_the_runtime() -> None:

@@ -194,13 +194,15 @@ def _how(group: argparse._ArgumentGroup) -> None:
     )
     solver = group.add_mutually_exclusive_group()
     add(solver, "scheduler")
-    solver.add_argument("--plms", action="store_const", const="plms", dest="scheduler", help="PLMS")
+    solver.add_argument(
+        "--plms", action="store_const", const="plms", dest="scheduler", help="as --scheduler plms"
+    )
     solver.add_argument(
         "--dpm_solver",
         action="store_const",
         const="dpmpp_2m",
         dest="scheduler",
-        help="DPM-Solver++ (2M)",
+        help="as --scheduler dpmpp_2m",
     )
     add(group, *BETAS)
 

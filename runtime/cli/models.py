@@ -10,16 +10,20 @@ from ..model import catalog
 from ..model.bundle import Bundle
 
 
-def models(argv: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(
         prog="pleinair models",
         description="List the known models and say what is on disk.",
         allow_abbrev=False,
     )
-    parser.add_argument(
+    made.add_argument(
         "--verify", action="store_true", help="read every file again and check its sha256"
     )
-    options = parser.parse_args(argv)
+    return made
+
+
+def models(argv: Sequence[str]) -> int:
+    options = parser().parse_args(argv)
     here = {folder.name: folder for folder in reversed(catalog.installed())}
     known = catalog.entries()
     for entry in known.values():

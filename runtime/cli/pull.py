@@ -26,7 +26,7 @@ A transfer that was stopped, even killed, goes on when the same command is given
 
 def pull(argv: Sequence[str]) -> int:
     """Run the command; 0 when the model is in place, 2 where its conversion was refused."""
-    options = _parser().parse_args(argv)
+    options = parser().parse_args(argv)
     entry = catalog.known(options.name)
     name = entry.source if entry else options.name
     if entry and entry.source == "bundled":
@@ -48,7 +48,7 @@ def pull(argv: Sequence[str]) -> int:
     return code
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="pleinair pull",
         description="Fetch a model, convert it where it needs that, and put it into models/.",

@@ -39,7 +39,7 @@ _PSNR = 28.0
 
 
 def tune(argv: Sequence[str]) -> int:
-    options = _parser().parse_args(argv)
+    options = parser().parse_args(argv)
     for name in ("rounds", "size"):
         if (value := getattr(options, name)) is not None and value < 1:
             raise SettingError(f"{name} is {value}; give 1 or more")
@@ -62,7 +62,7 @@ def tune(argv: Sequence[str]) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="pleinair tune",
         description="Measure what paints a model fastest on this machine, and keep it.",

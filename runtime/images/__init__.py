@@ -1,1 +1,1 @@
-"""Pictures on disk: saving with parameters, numbering, contact sheets."""
+"""Pictures: read and fitted, masks and edges, sheets, previews, watermarks."""

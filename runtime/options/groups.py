@@ -122,7 +122,9 @@ class Noise:
         metavar="X",
         help="turn the start noise towards that of --variation-seed, 0 to 1 (default: 0)",
     )
-    variation_seed: int | None = option("--variation-seed", metavar="N", help="(default: drawn)")
+    variation_seed: int | None = option(
+        "--variation-seed", metavar="N", help="the seed of that (default: drawn)"
+    )
     noise_seed: int | None = option()
     latents: NDArray[np.float32] | None = option(recorded=False)
 
