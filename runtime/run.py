@@ -75,13 +75,13 @@ class Run:
         with output.timings.measure("total"):
             schedules = self.encode()
             origin = self.origin()
-            self.network(schedules[plan.jobs[0].prompt])
+            self.network(schedules[plan.jobs[0].prompt], self.graph)
             decoder, checker = self.decoder(), self.checker()
             for number, job in enumerate(plan.jobs):
                 # A prompt of more chunks than the last one's needs another shape.
-                network, steering = self.network(schedules[job.prompt], told=False)
+                network = self.network(schedules[job.prompt], self.parts.graph)
                 latents = None
-                for step in self.denoise(network, steering, schedules[job.prompt], origin, job):
+                for step in self.denoise(network, schedules[job.prompt], origin, job):
                     if not self.consult(step, number):
                         output.stopped = True
                         return output
@@ -138,42 +138,40 @@ class Run:
         with self.output.timings.measure("encode"):
             return self.family.origin(plan.settings, encode)
 
-    def network(self, schedule: Schedule, told: bool = True) -> tuple[Network, Steering | None]:
-        """The denoiser's graphs, and the ControlNets that add to it, for the size asked for.
-
-        told: whether `on_stage` is to hear of them.
-        """
-        plan, family = self.plan, self.family
-        graph = self.graph if told else self.parts.graph
-        branches, conditioning = plan.settings.guidance.batches[0], schedule.each[0]
-        part = family.denoiser
+    def network(self, schedule: Schedule, graph: Callable[..., Graph]) -> Network:
+        """The denoiser's graphs, and those of ControlNets, compiled by `graph` for the size."""
+        plan, family, steering = self.plan, self.family, self.steering
+        guidance, told = plan.settings.guidance, schedule.each[0]
+        branches = guidance.batches[0]
         shapes: Shapes = {
             family.sample: (len(branches), family.in_channels, *plan.tiles.tile),
-            **conditioning.shapes(branches),
+            **told.shapes(branches),
         }
-        edits: list[Edit] = []
-        steering = None
-        if plan.controls:
-            resize = plan.request.picture.resize
-            steering = Steering(plan.controls, family.space, plan.tiles, resize)
-            edits.append(steering.residuals_of(branches))
-        shared: list[Edit] = []
-        if plan.settings.guidance.shares_sample:
-            shared.append(SharedRows(self.parts.inputs(part, family.sample, family.timestep)))
-        full, cache = None, None
+        before: list[Edit] = [steering.residuals_of(branches)] if steering else []
+        same = self.parts.inputs(family.denoiser, family.sample, family.timestep)
+        after: list[Edit] = [SharedRows(same)] if guidance.shares_sample else []
+
+        def denoiser(*cut: Edit) -> Graph:
+            return graph(family.denoiser, shapes, [*before, *cut, *after], self.together)
+
+        cache, plain = None, None
         if plan.caching:
-            whole = graph(part, shapes, [*edits, plan.caching.full, *shared], self.together)
-            above = graph(part, shapes, [*edits, plan.caching.shallow, *shared], self.together)
-            cache = FeatureCache(plan.caching, whole, above)
+            full, shallow = denoiser(plan.caching.full), denoiser(plan.caching.shallow)
+            cache = FeatureCache(plan.caching, full, shallow)
         else:
-            full = graph(part, shapes, [*edits, *shared], self.together)
+            plain = denoiser()
         if steering:
-            inputs = steering.shapes(conditioning, branches)
-            # The picture and the latents are the same for all branches.
-            same = SharedRows(("sample", "timestep", "controlnet_cond"))
-            edits = [same] if inputs["sample"][0] > 1 else []
+            inputs, edits = steering.shapes(told, branches), steering.edits(branches)
             steering.graphs = [graph(net, inputs, edits, self.together) for net in self.controlnets]
-        return Network(full, cache, family.sample, family.timestep), steering
+        return Network(plain, cache, family.sample, family.timestep)
+
+    @functools.cached_property
+    def steering(self) -> Steering | None:
+        """What ControlNets add, at the size painted."""
+        plan = self.plan
+        if plan.controls is None:
+            return None
+        return Steering(plan.controls, self.family.space, plan.tiles, plan.request.picture.resize)
 
     @property
     def controlnets(self) -> Sequence[str]:
@@ -181,12 +179,7 @@ class Run:
         return [part for part in self.parts.files if part.startswith("controlnet")]
 
     def denoise(
-        self,
-        network: Network,
-        steering: Steering | None,
-        schedule: Schedule,
-        origin: Origin,
-        job: Job,
+        self, network: Network, schedule: Schedule, origin: Origin, job: Job
     ) -> Iterator[Step]:
         """From where the image begins to its latents, a step at a time."""
         plan = self.plan
@@ -198,7 +191,7 @@ class Run:
             guidance=plan.settings.guidance,
             tiles=plan.tiles,
             beside=start.beside,
-            steering=steering,
+            steering=self.steering,
             tell=self.on_stage,
         )
         latents = start.latents

@@ -11,7 +11,9 @@ from PIL import Image
 
 from ..engines.protocol import Graph, Shapes
 from ..errors import SettingError
+from ..graphs.edit import Edit
 from ..graphs.residuals import Residuals
+from ..graphs.shared_rows import SharedRows
 from ..images.condition import Condition
 from ..images.fitting import Size, paintable
 from ..model.controlnet import ControlNet
@@ -142,6 +144,12 @@ class Steering:
             **_told(conditioning, asked),
             "controlnet_cond": (len(asked), *picture[1:]),
         }
+
+    def edits(self, branches: Sequence[str]) -> list[Edit]:
+        """Of that graph: all branches see the same picture and latents."""
+        if self._controls.guess or len(branches) == 1:
+            return []
+        return [SharedRows(("sample", "timestep", "controlnet_cond"))]
 
     def residuals_of(self, branches: Sequence[str]) -> Residuals:
         """What the denoiser's graph takes of them; nets that fit one have all the same."""
