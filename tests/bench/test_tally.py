@@ -1,6 +1,8 @@
 """A picture's arithmetic, counted without computing it."""
 
 import io
+import json
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ import openvino
 
 from pleinair.bench import flops, painting, tally
 from pleinair.bench.worker import Watch
+from pleinair.runtime import families
 from pleinair.runtime.graphs.shared_rows import SharedRows
 
 
@@ -84,3 +87,17 @@ def test_its_graphs_are_those_of_the_timed_run(exported_openvino: Path) -> None:
     assert len(timed["pictures"]) == 2
     assert len(timed["pictures"][0]["steps"]) == 6
     assert {"open", "load", "encode", "denoise", "decode"} >= set(timed["memory"])
+
+
+def test_a_model_that_paints_from_a_picture_is_given_one(
+    exported_openvino: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "inpainting"
+    shutil.copytree(exported_openvino, folder)
+    (folder / "pleinair.json").unlink()
+    config = json.loads((folder / "unet" / "config.json").read_text())
+    (folder / "unet" / "config.json").write_text(json.dumps(config | {"in_channels": 9}))
+    family = families.open_model(folder)
+    given = painting.arguments(job(folder), family)
+    assert given["image"].size == given["mask_image"].size == (64, 64)
+    assert painting.arguments(job(folder, way="exact,image=a.png"), family)["image"] == "a.png"
