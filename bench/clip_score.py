@@ -8,8 +8,8 @@ from typing import Any
 from PIL import Image
 
 from pleinair.runtime.errors import SettingError
+from pleinair.runtime.files import read_json
 from pleinair.runtime.images.clip import ClipPreprocessor
-from pleinair.runtime.model.bundle import read_json
 
 
 @dataclass(frozen=True)

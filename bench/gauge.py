@@ -11,8 +11,9 @@ from typing import Any
 class Evaluations:
     """What one compiled graph did.
 
-    part: the model's part, as "unet" or "vae_decoder_int8". key: tells it from the other graphs
-    of its part: input shapes, and what was put into the graph when it was opened.
+    part: the model's part, as "text_encoder" or "vae_decoder_int8".
+    key: tells it from the other graphs of its part: input shapes, and what was put into the graph
+        when it was opened.
     seconds: of each evaluation since it was compiled, or `Gauge.forget` called.
     """
 
@@ -22,7 +23,7 @@ class Evaluations:
 
 
 class Gauge:
-    """The engine that it is given, for a pipeline's `engine`; graphs: in order of compilation."""
+    """Times an engine, in its place in a pipeline's `parts`; graphs: in order of compilation."""
 
     def __init__(self, engine: Any) -> None:
         self._engine = engine

@@ -1,6 +1,6 @@
 """Where a graph's time goes, by kind of operation, as OpenVINO counts it for each of them.
 
-The pipeline paints as ever on an OpenVINO that keeps counts; so these are the graphs that `speed`
+The pipeline paints as ever on an engine that keeps counts; so these are the graphs that `speed`
 times, with all that was put into them when they were opened. Counting costs a few per cent.
 """
 
@@ -11,13 +11,13 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from pleinair.runtime.model import catalog
-from pleinair.runtime.model.bundle import Bundle
-from pleinair.runtime.request import Settings
+from pleinair.runtime import StableDiffusionPipeline
+from pleinair.runtime.engines.openvino import OpenVinoEngine, OpenVinoGraph
+from pleinair.runtime.engines.protocol import Feeds
 from pleinair.runtime.speed.spread import Spread
 
 from . import machine, results
-from .flops import counted
+from .counting import CountingEngine
 from .gauge import Gauge
 from .markdown import table
 from .painting import arguments, opened
@@ -79,19 +79,11 @@ def run(options: argparse.Namespace) -> int:
 
 def _job(options: argparse.Namespace) -> dict[str, Any]:
     """A job of `painting.paint`, checked as the runtime checks it, before any process starts."""
-    bundle = Bundle.open(catalog.find(options.model))
-    own, way = catalog.defaults(bundle), Way.read(options.profile)
-    size = own.size if options.size is None else options.size
-    sides = {"width": size, "height": size}
-    called = {
-        **sides,
-        "num_inference_steps": options.steps,
-        "guidance_scale": None,
-        "scheduler": None,
-    }
-    Settings.checked(bundle, own, **called)
-    return called | {
-        "model": str(bundle.path),
+    way = Way.read(options.profile)
+    pipe = StableDiffusionPipeline.from_pretrained(options.model)
+    size = pipe.family.recommended.size if options.size is None else options.size
+    job = {
+        "model": str(pipe.bundle.path),
         "way": way.name,
         "threads": options.threads,
         "engine": "openvino",
@@ -100,7 +92,14 @@ def _job(options: argparse.Namespace) -> dict[str, Any]:
         "prompt": "a picture",
         "seed": 42,
         "num_images_per_prompt": 1,
+        "width": size,
+        "height": size,
+        "num_inference_steps": options.steps,
+        "guidance_scale": None,
+        "scheduler": None,
     }
+    pipe.plan(**arguments(job | {"way": "exact"}, pipe.family))
+    return job
 
 
 def profile(job: dict[str, Any], watch: Watch) -> dict[str, Any]:
@@ -109,68 +108,53 @@ def profile(job: dict[str, Any], watch: Watch) -> dict[str, Any]:
     "seconds": class of operations -> the median over the evaluations, the first left out where
     there are more; "number": class -> operations.
     """
-    import openvino
-
-    Core.inside, openvino.Core = openvino.Core, Core
-    pipe = opened(job, cache_dir=None)  # what is kept has no names of what went into it
-    pipe.engine = gauge = Gauge(pipe.engine)
-    pipe(**arguments(job))
+    pipe = opened(job)
+    counting = CountingEngine(pipe.engine, Profiled)
+    pipe.parts.engine = gauge = Gauge(counting)
+    pipe(**arguments(job, pipe.family))
+    graphs = zip(gauge.graphs, counting.graphs, counting.flops, strict=True)
     return {
         "graphs": [
-            {"part": graph.part, "evaluations": len(graph.seconds)} | counting.summary()
-            for graph, counting in zip(gauge.graphs, Core.compiled, strict=True)
+            {
+                "part": graph.part,
+                "evaluations": len(graph.seconds),
+                "flops": flops and asdict(flops),
+                **profiled.summary(),
+            }
+            for graph, profiled, flops in graphs
             if graph.seconds
         ]
     }
 
 
-class Core:
-    """Stands in for openvino.Core, which is `inside`; compiled: all graphs, as they count."""
+class Profiled:
+    """A compiled graph, which adds up what the operations of each evaluation took.
 
-    inside: Any = None
-    compiled: list["Counting"] = []  # noqa: RUF012 - the process is this one profile
+    It is never one of the cache's: those do not say what went into their operations.
+    """
 
-    def __init__(self) -> None:
-        self._core = self.inside()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._core, name)
-
-    def compile_model(self, model: Any, device: str, config: dict[str, Any]) -> "Counting":
-        config = {**config, "PERF_COUNT": True}
-        self.compiled.append(Counting(model, self._core.compile_model(model, device, config)))
-        return self.compiled[-1]
-
-
-class Counting:
-    """A compiled model and its request, which adds up what each evaluation took."""
-
-    def __init__(self, model: Any, compiled: Any) -> None:
-        self.inputs, self.outputs = compiled.inputs, compiled.outputs
-        self._flops = counted(model)
+    def __init__(self, engine: OpenVinoEngine, model: Any) -> None:
+        compiled = engine.compiled(model, {"PERF_COUNT": True})
+        self._graph = OpenVinoGraph(compiled)
         self._classes = dict(_classes(model, compiled.get_runtime_model()))
-        self._request = compiled.create_infer_request()
         self._evaluations: list[Counter[str]] = []
 
-    def create_infer_request(self) -> "Counting":
-        return self
-
-    def infer(self, *arguments: Any, **named: Any) -> Any:
-        result = self._request.infer(*arguments, **named)
+    def __call__(self, feeds: Feeds) -> dict[str, Any]:
+        outputs = self._graph(feeds)
         seconds: Counter[str] = Counter()
-        for node in self._request.get_profiling_info():
+        for node in self._graph.request.get_profiling_info():
             if taken := node.real_time.total_seconds():
                 seconds[self._classes[node.node_name]] += taken
         self._evaluations.append(seconds)
-        return result
+        return outputs
 
     def summary(self) -> dict[str, Any]:
+        """Class of operations -> seconds an evaluation, and how many there are."""
         warm = self._evaluations[1:] or self._evaluations
         classes = sorted({name for one in warm for name in one})
         return {
             "seconds": {name: statistics.median(one[name] for one in warm) for name in classes},
             "number": Counter(self._classes.values()),
-            "flops": self._flops and asdict(self._flops),
         }
 
 

@@ -4,6 +4,8 @@ import statistics
 from dataclasses import asdict
 from typing import Any
 
+from pleinair.runtime.families.family import Family
+
 from .gauge import Gauge
 from .memory import Stages
 from .way import Way
@@ -20,8 +22,8 @@ def paint(job: dict[str, Any], watch: Watch) -> dict[str, Any]:
     with Stages("open") as stages:
         pipe = opened(job)
         ready = watch.seconds()
-        pipe.engine = gauge = Gauge(pipe.engine)
-        calls = arguments(job) | {
+        pipe.parts.engine = gauge = Gauge(pipe.engine)
+        calls = arguments(job, pipe.family) | {
             "callback_on_stage": lambda stage, *_: stages.enter(stage),
             "callback_on_step_end": _reporter(job, watch),
         }
@@ -41,22 +43,27 @@ def paint(job: dict[str, Any], watch: Watch) -> dict[str, Any]:
     }
 
 
-def opened(job: dict[str, Any], **more: Any) -> Any:
-    """The pipeline of a job. more: how else it is opened."""
-    options = {name: job[name] for name in ("engine", "device", "threads")} | more
+def opened(job: dict[str, Any]) -> Any:
+    """The pipeline of a job."""
+    options = {name: job[name] for name in ("engine", "device", "threads")}
     return Way.read(job["way"]).open(job["model"], inference_precision=job["precision"], **options)
 
 
-def arguments(job: dict[str, Any]) -> dict[str, Any]:
-    """What the call of a job is given; the way's own settings win."""
+def arguments(job: dict[str, Any], family: Family) -> dict[str, Any]:
+    """What the call of a job is given; the way's own settings win.
+
+    Models that paint from a picture get an example of one.
+    """
     names = ("prompt", "seed", "width", "height", "num_inference_steps", "guidance_scale")
     names += ("num_images_per_prompt", "scheduler")
-    return {name: job[name] for name in names} | dict(Way.read(job["way"]).called)
+    shared = family.example_pictures(job["width"]) | {name: job[name] for name in names}
+    return shared | dict(Way.read(job["way"]).called)
 
 
 def _reporter(job: dict[str, Any], watch: Watch) -> Any:
     """Tells how far the timed pictures are, by their steps."""
-    steps = arguments(job)["num_inference_steps"] * job["num_images_per_prompt"] * job["repeats"]
+    each = Way.read(job["way"]).called.get("num_inference_steps", job["num_inference_steps"])
+    steps = each * job["num_images_per_prompt"] * job["repeats"]
     done = -job["warm_up"]
 
     def on_step(*_: Any) -> None:

@@ -10,10 +10,9 @@ from typing import Any
 
 from PIL import Image
 
+from pleinair.runtime import StableDiffusionPipeline
 from pleinair.runtime.errors import PleinairError, SettingError
-from pleinair.runtime.model import catalog
 from pleinair.runtime.model.bundle import Bundle
-from pleinair.runtime.request import Settings
 
 from . import chart, environments, machine, results, systems
 from .process import run_fresh
@@ -159,10 +158,9 @@ def _told(picture: dict[str, Any]) -> str:
 
 def _job(options: argparse.Namespace) -> systems.Job:
     """Checked as the runtime checks it, before any process is started."""
-    bundle = Bundle.open(options.model)
-    Settings.checked(
-        bundle,
-        catalog.defaults(bundle),
+    pipe = StableDiffusionPipeline.from_pretrained(options.model)
+    pipe.plan(
+        options.prompt,
         width=options.size,
         height=options.size,
         num_inference_steps=options.steps,
@@ -177,7 +175,7 @@ def _job(options: argparse.Namespace) -> systems.Job:
         size=options.size,
         steps=options.steps,
         guidance=options.guidance,
-        scheduler=options.scheduler or _own_scheduler(bundle),
+        scheduler=options.scheduler or _own_scheduler(pipe.bundle),
         threads=options.threads,
         seed=42,
         output="",

@@ -10,13 +10,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from pleinair.runtime import StableDiffusionPipeline
 from pleinair.runtime.engines.choice import ENGINES
 from pleinair.runtime.errors import PleinairError, SettingError
 from pleinair.runtime.images.sheets import sheet
 from pleinair.runtime.images.similarity import psnr
 from pleinair.runtime.model import catalog
-from pleinair.runtime.model.bundle import Bundle
-from pleinair.runtime.request import Settings
 from pleinair.runtime.speed.profiles import PROFILES
 
 from . import machine, results
@@ -111,7 +110,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _called(options: argparse.Namespace) -> dict[str, Any]:
     """The settings of all calls, checked as the runtime checks them."""
-    bundle = Bundle.open(catalog.find(options.model))
+    pipe = StableDiffusionPipeline.from_pretrained(options.model)
     called = {
         "width": options.size,
         "height": options.size,
@@ -119,7 +118,7 @@ def _called(options: argparse.Namespace) -> dict[str, Any]:
         "guidance_scale": options.guidance,
         "scheduler": options.scheduler,
     }
-    Settings.checked(bundle, catalog.defaults(bundle), **called)
+    pipe.plan("", **pipe.family.example_pictures(pipe.family.size), **called)
     return called
 
 

@@ -184,7 +184,7 @@ class Report:
         )
 
     def draw(self) -> Image.Image:
-        """Seconds a picture by stage, and the UNet's rate under the peaks."""
+        """Seconds a picture by stage, and the rates of the heaviest graphs under the peaks."""
         pictures, spreads = self.pictures(), self.pictures().spreads()
         seconds = []
         for name, columns in spreads.items():
@@ -193,8 +193,8 @@ class Report:
             seconds.append(chart.Bar.of(name, _by_stage(records), whole))
         rates = [
             chart.Bar.of(f"{row.name}: {row.part}", {"rate": row.rate.median}, row.rate)
-            for row in self.roofline()
-            if row.rate and row.part.startswith(("unet", "vae_decoder"))
+            for row in roofline.heavy(self.roofline())
+            if row.rate
         ]
         marks = {
             name: spread.median
@@ -204,9 +204,7 @@ class Report:
         return chart.draw(
             [
                 chart.Panel("Seconds a picture", "s", seconds),
-                chart.Panel(
-                    "Arithmetic of UNet and decoder, and the peaks", "GFLOP/s", rates, marks
-                ),
+                chart.Panel("Arithmetic of the graphs, and the peaks", "GFLOP/s", rates, marks),
             ]
         )
 

@@ -2,7 +2,7 @@
 
 The roof of a graph is that of its own mixture: floating point operations at the measured peak of
 those, 8-bit ones at the measured peak of those. Memory is no part of it: at 512x512 a Stable
-Diffusion UNet does over a hundred operations for each byte of its weights.
+Diffusion denoiser does over a hundred operations for each byte of its weights.
 """
 
 import statistics
@@ -36,6 +36,11 @@ class Row:
     seconds: Spread
     rate: Spread | None
     share: Spread | None
+
+    @property
+    def work(self) -> int:
+        """Operations of all its evaluations."""
+        return self.evaluations * (self.flops or 0)
 
     def cells(self) -> list[Any]:
         counted = self.flops is not None and self.int8 is not None
@@ -108,6 +113,14 @@ def _labels(graphs: Sequence[tuple[str, str]]) -> dict[tuple[str, str], str]:
         seen[part] += 1
         labels[part, key] = f"{part} ({seen[part]})" if parts.count(part) > 1 else part
     return labels
+
+
+def heavy(found: Sequence[Row]) -> list[Row]:
+    """Those with a twentieth of their configuration's arithmetic, or more."""
+    works: dict[str, int] = {}
+    for row in found:
+        works[row.name] = works.get(row.name, 0) + row.work
+    return [row for row in found if 20 * row.work >= works[row.name] > 0]
 
 
 def markdown(found: Sequence[Row]) -> str:

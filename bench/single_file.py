@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from pleinair.runtime.errors import ExportError, SettingError
-from pleinair.runtime.files import replacing
-from pleinair.runtime.model.bundle import read_json
+from pleinair.runtime.files import read_json, replacing
 
 
 def add_to(commands: Any) -> None:

@@ -3,15 +3,15 @@
 import argparse
 from typing import Any
 
+from pleinair.runtime import StableDiffusionPipeline
 from pleinair.runtime.engines.choice import ENGINES
 from pleinair.runtime.errors import SettingError
 from pleinair.runtime.model import catalog
-from pleinair.runtime.model.bundle import Bundle
-from pleinair.runtime.request import Settings
 from pleinair.runtime.speed.profiles import PROFILES
 
 from . import configuration, machine, results
 from .configuration import Configuration
+from .painting import arguments
 from .report import Report
 from .way import Way
 
@@ -107,30 +107,23 @@ def run(options: argparse.Namespace) -> int:
 
 def _configurations(options: argparse.Namespace) -> dict[str, Configuration]:
     """Checked as the runtime checks them, before any process is started."""
-    bundle = Bundle.open(catalog.find(options.model))
-    own = catalog.defaults(bundle)
+    pipe = StableDiffusionPipeline.from_pretrained(options.model)
+    usual = pipe.family.recommended
     found = configuration.combined(
         options.engines,
         options.devices,
         options.precisions,
         [Way.read(text) for text in dict.fromkeys(options.profiles)],
-        options.sizes or [(own.size, own.size)],
-        options.steps or [own.steps],
-        options.guidance or [own.guidance_scale],
+        options.sizes or [(usual.size, usual.size)],
+        options.steps or [usual.steps],
+        options.guidance or [usual.guidance_scale],
         options.batch,
     )
+    shared = _shared(options)
     for one in found.values():
         if one.batch < 1:
             raise SettingError(f"batch is {one.batch}; give 1 or more")
-        Settings.checked(
-            bundle,
-            own,
-            width=one.size[0],
-            height=one.size[1],
-            num_inference_steps=one.steps,
-            guidance_scale=one.guidance,
-            scheduler=options.scheduler,
-        )
+        pipe.plan(**arguments(one.job(shared) | {"way": "exact"}, pipe.family))
     return found
 
 

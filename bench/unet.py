@@ -1,4 +1,4 @@
-"""How to run the UNet: what fixed shapes gain, and batch 1 twice against batch 2 once.
+"""How to run the denoiser: what fixed shapes gain, and batch 1 twice against batch 2 once.
 
 A guided step needs two predictions. One graph of batch 2 gives them in one evaluation, one of
 batch 1 in two; both figures are put side by side as seconds a guided step.
@@ -7,13 +7,18 @@ batch 1 in two; both figures are put side by side as seconds a guided step.
 import argparse
 import statistics
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from pleinair.runtime import families
+from pleinair.runtime.engines.onnxruntime import OnnxRuntimeEngine
+from pleinair.runtime.engines.openvino import OpenVinoEngine, OpenVinoGraph
+from pleinair.runtime.engines.protocol import Feeds, Graph
 from pleinair.runtime.errors import SettingError
-from pleinair.runtime.model.bundle import Bundle, read_json
-from pleinair.runtime.text.tokenizer import ClipTokenizer
+from pleinair.runtime.families.family import Family
 
 from . import machine, results
 from .rounds import Measure, Rounds
@@ -23,7 +28,7 @@ from .worker import Watch
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to compile the UNet. ONNX Runtime has no other shapes than dynamic ones."""
+    """One way to compile the denoiser. ONNX Runtime has no other shapes than dynamic ones."""
 
     engine: str
     shapes: str
@@ -55,7 +60,7 @@ MEASURES: dict[str, Measure] = {
 
 
 def add_to(commands: Any) -> None:
-    about = "UNet alone: static against dynamic shapes, batch 1 twice against batch 2 once"
+    about = "denoiser alone: static against dynamic shapes, batch 1 twice against batch 2 once"
     parser = commands.add_parser("unet", help=about, description=about)
     parser.add_argument("model", type=Path, help="a converted model folder")
     parser.add_argument("--size", type=int, default=512, help="both sides (default: 512)")
@@ -68,10 +73,10 @@ def add_to(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     results.check(options, "evaluations", "rounds", "threads")
-    bundle = Bundle.open(options.model)
-    variants = [variant for variant in VARIANTS if variant.format in bundle.graphs]
+    family = families.open_model(options.model)
+    variants = [variant for variant in VARIANTS if variant.format in family.bundle.graphs]
     turns = {
-        str(variant): Turn(f"{__name__}:evaluate", _job(variant, bundle, options))
+        str(variant): Turn(f"{__name__}:evaluate", job(variant, family, options))
         for variant in variants
     }
     measured = Turns(Rounds(str(variants[0]), MEASURES))
@@ -83,8 +88,9 @@ def run(options: argparse.Namespace) -> int:
     if not code:
         measured.check()
     about = (
-        f"UNet at {options.size}x{options.size}, {options.threads} threads, {options.evaluations} "
-        "evaluations a fresh process, variants in turn; median (range over the rounds)."
+        f"{family.denoiser} at {options.size}x{options.size}, {options.threads} threads, "
+        f"{options.evaluations} evaluations a fresh process, variants in turn; median (range over "
+        "the rounds)."
     )
     everything = {"machine": facts, "size": options.size, "threads": options.threads}
     results.publish(
@@ -95,72 +101,54 @@ def run(options: argparse.Namespace) -> int:
     return code
 
 
-def _job(variant: Variant, bundle: Bundle, options: argparse.Namespace) -> dict[str, Any]:
-    if options.size < 1 or options.size % bundle.vae_scale_factor:
-        raise SettingError(f"size is {options.size}; give a multiple of {bundle.vae_scale_factor}")
-    side = options.size // bundle.vae_scale_factor
-    width = read_json(bundle.path / "unet" / "config.json")["cross_attention_dim"]
-    told = {}
-    if bundle.guidance_width is not None:
-        told["timestep_cond"] = [variant.batch, bundle.guidance_width]
-    if bundle.xl is not None:
-        pooled = read_json(bundle.path / "text_encoder_2" / "config.json")["projection_dim"]
-        told["text_embeds"] = [variant.batch, pooled]
-        told["time_ids"] = [variant.batch, 5 if bundle.xl.aesthetic else 6]
-    return asdict(variant) | {
-        "graph": str(bundle.graph("unet", variant.format)),
-        "sample": [variant.batch, bundle.latent_channels, side, side],
-        "embedding": [variant.batch, ClipTokenizer(bundle.tokenizer).max_length, width],
-        "told": told,
-        "evaluate": options.evaluations,
+def job(variant: Variant, family: Family, options: argparse.Namespace) -> dict[str, Any]:
+    """A job of `evaluate`; SettingError where the model has no pictures of that size.
+
+    "inputs": name -> shape, of all inputs but the "timestep", which is an input's name.
+    """
+    size, multiple = options.size, family.multiple
+    if size < 1 or size % multiple:
+        raise SettingError(f"size is {size}; give a multiple of {multiple}")
+    part = family.denoiser
+    names = family.bundle.input_names.get(part, {})
+    inputs = family.denoiser_inputs(variant.batch, size, size)
+    return {
+        "engine": variant.engine,
+        "static": variant.shapes == "static",
+        "batch": variant.batch,
+        "graph": str(family.bundle.graph(part, variant.format)),
+        "inputs": {names.get(name, name): list(shape) for name, shape in inputs.items()},
+        "timestep": names.get(family.timestep, family.timestep),
+        "evaluations": options.evaluations,
         "threads": options.threads,
     }
 
 
 def evaluate(job: dict[str, Any], watch: Watch) -> dict[str, Any]:
     """The worker's way in: compile, run once to warm up, then time each evaluation."""
-    import numpy as np
-
     begun = time.perf_counter()
-    graph = _compile(job)
-    compiled = time.perf_counter() - begun
+    graph = compiled(job)
+    ready = time.perf_counter() - begun
     random = np.random.default_rng(0)
-    told = {name: random.standard_normal(shape, np.float32) for name, shape in job["told"].items()}
-    feeds = told | {
-        "sample": random.standard_normal(job["sample"], np.float32),
-        "timestep": np.asarray(500),
-        "encoder_hidden_states": random.standard_normal(job["embedding"], np.float32),
-    }
+    feeds: Feeds = {
+        name: random.standard_normal(shape, np.float32) for name, shape in job["inputs"].items()
+    } | {job["timestep"]: np.asarray(500)}
     graph(feeds)
     evaluations = []
-    for i in range(job["evaluate"]):
-        watch.advance((i + 1) / (job["evaluate"] + 1))
+    for i in range(job["evaluations"]):
+        watch.advance((i + 1) / (job["evaluations"] + 1))
         begun = time.perf_counter()
         graph(feeds)
         evaluations.append(time.perf_counter() - begun)
-    return {"batch": job["batch"], "compile": compiled, "evaluations": evaluations}
+    return {"batch": job["batch"], "compile": ready, "evaluations": evaluations}
 
 
-def _compile(job: dict[str, Any]) -> Any:
-    """As the runtime does it; only dynamic shapes it never asks OpenVINO for."""
+def compiled(job: dict[str, Any]) -> Graph:
+    """The graph of a job as the runtime compiles it; dynamic shapes it never asks OpenVINO for."""
     path, threads = Path(job["graph"]), job["threads"]
     if job["engine"] == "onnxruntime":
-        from pleinair.runtime.engines.onnxruntime import OnnxRuntimeEngine
-
         return OnnxRuntimeEngine("cpu", threads).compile(path, {})
-    from pleinair.runtime.engines.openvino import OpenVinoEngine, OpenVinoGraph
-
-    if job["shapes"] == "static":
-        shapes = job["told"] | {
-            "sample": job["sample"],
-            "encoder_hidden_states": job["embedding"],
-        }
-        return OpenVinoEngine("cpu", threads=threads).compile(path, shapes)
-    import openvino
-
-    settings = {
-        "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_NUM_THREADS": threads,
-        "INFERENCE_PRECISION_HINT": "f32",
-    }
-    return OpenVinoGraph(openvino.Core().compile_model(path, "CPU", settings))
+    engine = OpenVinoEngine("cpu", threads=threads)
+    if job["static"]:
+        return engine.compile(path, job["inputs"])
+    return OpenVinoGraph(engine.compiled(path))

@@ -15,15 +15,7 @@ from typing import Any
 from pleinair.runtime.errors import SettingError
 
 # What a measurement itself decides for all ways alike.
-_FIXED = {
-    "self",
-    "prompt",
-    "seed",
-    "num_images_per_prompt",
-    "callback_on_step_end",
-    "callback_on_stage",
-    "output_type",
-}
+_FIXED = {"prompt", "seed", "num_images_per_prompt", "output_type"}
 
 
 @dataclass(frozen=True)
@@ -70,10 +62,13 @@ class Way:
 
 
 def _known() -> tuple[list[str], list[str]]:
+    """Arguments of opening a model, and of a call."""
     from pleinair.runtime import StableDiffusionPipeline
+    from pleinair.runtime.families import GROUPS
+    from pleinair.runtime.options.option import declared
 
     opens = inspect.signature(StableDiffusionPipeline.from_pretrained).parameters
-    calls = inspect.signature(StableDiffusionPipeline.__call__).parameters
+    calls = dict.fromkeys(name for group in GROUPS for name in declared(group))
     return list(opens), [name for name in calls if name not in _FIXED]
 
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
@@ -27,8 +27,13 @@ def write(
     formats: Sequence[str],
     precision: str,
     parity: dict[str, Any],
+    recommended: Mapping[str, Any] | None = None,
 ) -> None:
-    """Describe `folder` in `pleinair.json`. Keys are sorted and no machine's path is in it."""
+    """Describe `folder` in `pleinair.json`. Keys are sorted and no machine's path is in it.
+
+    recommended: what the model is best painted with: "size", "steps", "guidance_scale" and
+        "scheduler"; None where nobody knows.
+    """
     content = {
         "format_version": FORMAT_VERSION,
         "source": source,
@@ -42,6 +47,8 @@ def write(
             if path.is_file()
         },
     }
+    if recommended is not None:
+        content["recommended"] = dict(recommended)
     write_json(folder / FILE, content)
 
 

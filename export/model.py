@@ -107,4 +107,11 @@ def _fill(target: Path, request: Request, report: Progress) -> None:
     plan.write_configs(target)
     measured = Conversion(plan, target, report).run()
     report("writing the manifest", 1.0)
-    manifest.write(target, plan.record(), request.formats, request.precision, measured)
+    manifest.write(
+        target,
+        source=plan.record(),
+        formats=request.formats,
+        precision=request.precision,
+        parity=measured,
+        recommended=plan.recommended(),
+    )

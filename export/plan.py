@@ -6,6 +6,7 @@ from typing import Any, Protocol
 import torch
 
 from pleinair.runtime.adapters import lora as lora_files
+from pleinair.runtime.model import catalog
 
 from . import architecture, families, lora, manifest
 from .architecture import Config
@@ -78,6 +79,17 @@ class Plan:
         merged = {"loras": lora.record(self.loras)} if self.loras else {}
         tiny = {"tiny_vae": self.tiny_vae.record} if self.tiny_vae else {}
         return self.checkpoint.record | merged | tiny
+
+    def recommended(self) -> dict[str, Any] | None:
+        """What the source's authors recommend, where the catalog knows it.
+
+        None also for a source that is given LCM's solver: a merged LCM-LoRA makes it another model.
+        """
+        entry = catalog.known(self.name)
+        solvers = [config.get("_class_name") for config in self.schedulers.values()]
+        if entry is None or ("LCMScheduler" in solvers and entry.scheduler != "lcm"):
+            return None
+        return catalog.recommendation(entry)
 
     def bytes_needed(self) -> int:
         """Room for the finished folder, and for the largest graph once more while it is made."""

@@ -15,7 +15,7 @@ def parser() -> argparse.ArgumentParser:
     """Build the command line. Nothing heavy is imported, so `--help` is quick."""
     made = argparse.ArgumentParser(
         prog="pleinair-quantize",
-        description="Add 8-bit graphs of the UNet and the VAE decoder to an exported model folder.",
+        description="Add 8-bit graphs of denoiser and VAE decoder to an exported model folder.",
     )
     made.add_argument("folder", help="an exported model: a folder, or the name of one")
     made.add_argument(
@@ -28,10 +28,8 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--part",
         nargs="+",
-        choices=("unet", "vae_decoder"),
-        default=["unet", "vae_decoder"],
         metavar="PART",
-        help="unet, vae_decoder or both (default: both)",
+        help="the denoiser by its folder's name, as unet, or vae_decoder, or both (default: both)",
     )
     made.add_argument(
         "--weights-only",

@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from pleinair.runtime import families
 from pleinair.runtime.model.bundle import Bundle
 
 from ..worker import Watch
@@ -44,8 +45,9 @@ def paint(job: Job, watch: Watch) -> Times:
         watch.advance((step + 1) / (total + 1))
         return False
 
-    # Where there is no unguided half, it refuses even an empty one.
-    guided = job.guidance > 1 and Bundle.open(job.model).guidance_width is None
+    # Where there is no unconditional branch, it refuses even an empty one.
+    family = families.open_model(job.model)
+    guided = family.guidance(job.guidance, family.options()).guides
     negative = {"negative_prompt": ""} if guided else {}
     begun = time.perf_counter()
     tensor = pipe.generate(

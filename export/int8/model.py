@@ -7,19 +7,20 @@ from pathlib import Path
 from typing import Any
 
 from pleinair.runtime.errors import ExportError
+from pleinair.runtime.families.family import Family
 from pleinair.runtime.model.bundle import GRAPH_FILES, Bundle
+from pleinair.runtime.speed.profiles import EIGHT_BIT
 
 from . import post_training, prompts, publishing
 from .plan import Clock, Plan, Progress, opened
 
-PARTS = ("unet", "vae_decoder")
 SENSITIVITY = "int8-sensitivity.json"
 
 
 def quantize_model(
     folder: str | Path,
     formats: Iterable[str] | None = None,
-    parts: Iterable[str] = PARTS,
+    parts: Iterable[str] | None = None,
     weights_only: bool = False,
     attention_stride: int = 2,
     attention_levels: int | None = None,
@@ -31,22 +32,23 @@ def quantize_model(
     overwrite: bool = False,
     on_progress: Progress | None = None,
 ) -> Path:
-    """Add `unet_int8/` and `vae_decoder_int8/` to an exported folder, ours or optimum's.
+    """Add the denoiser and the VAE's decoder in 8 bits to an exported folder, ours or optimum's.
 
-    The folder's own pipeline paints a few pictures, and what its UNet and decoder were asked is
+    They stand beside the parts they are made of, as `unet_int8/` and `vae_decoder_int8/`. The
+    folder's own pipeline paints a few pictures, and what its denoiser and decoder were asked is
     what the graphs are calibrated on. One more picture is held out: on it the new graphs are
     measured against the old ones. They appear in the folder when all are sound, or not at all.
 
     Args:
         folder: with graphs in OpenVINO's format, in ONNX, or in both.
         formats: "openvino", "onnx" or both; None is what the folder has.
-        parts: "unet", "vae_decoder" or both.
+        parts: the denoiser, as the folder names it ("unet"), "vae_decoder", or both; None is both.
         weights_only: 8 bits for weights alone, for processors without 8-bit arithmetic (VNNI).
         attention_stride: keys and values of the largest self-attentions come from every row and
             column of that number; 1 takes them all.
         attention_levels: at how many resolutions, from the largest down; None is one, where that
             has enough tokens to gain anything (see `attention.FEWEST_TOKENS`).
-        samples: of the UNet's inputs, for calibration.
+        samples: of the denoiser's inputs, for calibration.
         steps: of each picture painted for it.
         size: of those pictures, in pixels a side; None is what the model was made for.
         calibration_prompts: painted in turn.
@@ -58,11 +60,12 @@ def quantize_model(
     Returns the folder. Raises BundleError for what is no exported model, and ExportError where
     int8 graphs are there already, NNCF is missing or fails, or a graph is too far off.
     """
-    bundle = opened(folder)
+    family = opened(folder)
+    bundle = family.bundle
     plan = Plan(
-        bundle,
+        family,
         _formats(formats, bundle),
-        _parts(parts),
+        _parts(parts, family),
         Clock(on_progress or _silent),
         weights_only=weights_only,
         attention_stride=attention_stride,
@@ -74,28 +77,28 @@ def quantize_model(
         keep=tuple(keep),
     )
     post_training.load()
-    names = [f"{part}_int8" for part in plan.parts]
+    names = [EIGHT_BIT.format(part) for part in plan.parts]
     with publishing.publishing(bundle, names, plan.formats, overwrite) as staging:
-        seen = plan.paint()
+        trajectories = plan.paint()
         facts = {}
         for part, name in zip(plan.parts, names, strict=True):
             config = bundle.path / part / "config.json"
             if config.is_file():
                 shutil.copyfile(config, staging / name / "config.json")
             facts[part] = {
-                form: plan.quantize(part, form, seen, staging / name) for form in plan.formats
+                form: plan.quantize(part, form, trajectories, staging / name)
+                for form in plan.formats
             }
         plan.clock.says("writing the manifest")
         publishing.publish(bundle, staging, names, facts)
     plan.clock.report("done", 1.0)
-    path: Path = bundle.path
-    return path
+    return bundle.path
 
 
 def measure_sensitivity(
     folder: str | Path,
     formats: Iterable[str] | None = None,
-    parts: Iterable[str] = PARTS,
+    parts: Iterable[str] | None = None,
     attention_stride: int = 2,
     attention_levels: int | None = None,
     steps: int = 8,
@@ -113,11 +116,12 @@ def measure_sensitivity(
     Arguments and errors: as `quantize_model`. The first of the formats is measured; the others
     hold the same layers.
     """
-    bundle = opened(folder)
+    family = opened(folder)
+    bundle = family.bundle
     plan = Plan(
-        bundle,
+        family,
         _formats(formats, bundle),
-        _parts(parts),
+        _parts(parts, family),
         Clock(on_progress or _silent),
         attention_stride=attention_stride,
         attention_levels=attention_levels,
@@ -131,8 +135,8 @@ def measure_sensitivity(
         raise ExportError(f"{report} exists; move it away, or add --overwrite")
     plan.expect_groups()
     with publishing.staging(bundle) as aside:
-        seen = plan.paint()
-        measured = {part: plan.sensitivity(part, seen, aside) for part in plan.parts}
+        trajectories = plan.paint()
+        measured = {part: plan.sensitivity(part, trajectories, aside) for part in plan.parts}
     found = {"settings": plan.settings(), "parts": measured}
     publishing.write_whole(report, json.dumps(found, indent=2) + "\n")
     plan.clock.report("done", 1.0)
@@ -147,8 +151,9 @@ def _formats(wanted: Iterable[str] | None, bundle: Bundle) -> list[str]:
     return list(bundle.graphs) if wanted is None else _chosen("formats", wanted, tuple(GRAPH_FILES))
 
 
-def _parts(wanted: Iterable[str]) -> list[str]:
-    return _chosen("parts", wanted, PARTS)
+def _parts(wanted: Iterable[str] | None, family: Family) -> list[str]:
+    known = (family.denoiser, "vae_decoder")
+    return list(known) if wanted is None else _chosen("parts", wanted, known)
 
 
 def _chosen(what: str, wanted: Iterable[str], known: Sequence[str]) -> list[str]:

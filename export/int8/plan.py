@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pleinair.runtime import families
 from pleinair.runtime.errors import ExportError
-from pleinair.runtime.model import catalog
-from pleinair.runtime.model.bundle import TEXT, Bundle
+from pleinair.runtime.families.family import Family
 
 from .. import manifest
 from . import layers
@@ -25,7 +25,7 @@ _MAKERS = ("pleinair", "nncf", "openvino", "onnx", "onnxruntime")
 
 # One pass over a sample, next to the others; for the progress bar only. NNCF goes over the samples
 # for SmoothQuant, and for ranges and biases; of ONNX graphs we look at convolutions' results, too.
-_COST = {"unet": 1.0, "vae_decoder": 3.0}
+_DENOISER, _DECODER = 1.0, 3.0
 _PASSES = {"openvino": 2, "onnx": 3}
 # Of each layer group, to compare them: the samples it is calibrated and measured on.
 FEW = 4
@@ -33,23 +33,20 @@ FEW = 4
 Progress = Callable[[str, float], None]
 
 
-def opened(folder: str | Path) -> Bundle:
-    """The folder of that path or name; raises BundleError or ExportError where it cannot serve."""
-    bundle = Bundle.open(catalog.find(folder))
-    if not (bundle.path / "model_index.json").is_file():
-        raise ExportError(
-            f"{bundle.path}: of a layout that has no place for more graphs; export it anew"
-        )
-    if bundle.task != TEXT:
-        raise ExportError(
-            f"{bundle.path}: made for {bundle.task}; calibration paints from text alone"
-        )
-    return bundle
+def opened(folder: str | Path) -> Family:
+    """The model of that path or name; raises BundleError or ExportError where it cannot serve."""
+    family = families.open_model(folder)
+    path = family.bundle.path
+    if not (path / "model_index.json").is_file():
+        raise ExportError(f"{path}: of a layout that has no place for more graphs; export it anew")
+    if family.task != "text":
+        raise ExportError(f"{path}: made for {family.task}; calibration paints from text alone")
+    return family
 
 
 @dataclass
 class Clock:
-    """The share of the work that is done, in passes of one sample through the UNet."""
+    """The share of the work that is done, in passes of one sample through the denoiser."""
 
     report: Progress
     total: float = 1.0
@@ -68,12 +65,12 @@ class Clock:
 
 @dataclass
 class Plan:
-    """One folder, and what is to be made of it: see `model.quantize_model` for the settings.
+    """One model, and what is to be made of it: see `model.quantize_model` for the settings.
 
     Whatever can be refused is refused when it is made, with ExportError or BundleError.
     """
 
-    bundle: Bundle
+    family: Family
     formats: list[str]
     parts: list[str]
     clock: Clock
@@ -93,17 +90,17 @@ class Plan:
                 raise ExportError(f"{name} is {number}; give 1 or more")
         if self.weights_only:
             self.samples = 0
-        self.steps = min(self.steps, catalog.defaults(self.bundle).steps)
+        self.steps = min(self.steps, self.family.recommended.steps)
         for form in self.formats:
             for part in self.parts:
-                self.bundle.graph(part, form)
+                self.family.bundle.graph(part, form)
         self._check_groups()
         self.clock.total = self._painting() + self._quantizing()
 
     def _groups(self, part: str) -> set[str]:
         """The groups of layers that a graph of the folder's has."""
         form = self.formats[0]
-        return set(_backend(form).groups(self.bundle.graph(part, form)).values())
+        return set(_backend(form).groups(self.family.bundle.graph(part, form)).values())
 
     def _check_groups(self) -> None:
         if not self.keep:
@@ -119,11 +116,12 @@ class Plan:
         return 2 * pictures(self.samples, self.steps) * self.steps
 
     def _quantizing(self) -> float:
-        """In passes of one sample through the UNet, as the clock counts."""
-        samples = {"unet": self.samples, "vae_decoder": pictures(self.samples, self.steps)}
-        measured = {"unet": 3 * self.steps, "vae_decoder": 2}
+        """In passes of one sample through the denoiser, as the clock counts."""
+        denoiser = self.family.denoiser
+        samples = {denoiser: self.samples, "vae_decoder": pictures(self.samples, self.steps)}
+        measured = {denoiser: 3 * self.steps, "vae_decoder": 2}
         return sum(
-            (_PASSES[form] * samples[part] + measured[part]) * _COST[part]
+            (_PASSES[form] * samples[part] + measured[part]) * _cost(part)
             for form in self.formats
             for part in self.parts
         )
@@ -131,17 +129,25 @@ class Plan:
     def expect_groups(self) -> None:
         """Let the clock count what a sensitivity report takes."""
         passes = {part: 2 * FEW * len(self._groups(part)) for part in self.parts}
-        each = sum(passes[part] * _COST[part] for part in self.parts)
+        each = sum(passes[part] * _cost(part) for part in self.parts)
         self.clock.total = self._painting() + each
 
     def paint(self) -> Trajectories:
         self.clock.says("painting to calibrate")
-        shown = (self.samples, self.steps, self.size, lambda: self.clock.did(2))
-        seen = record(self.bundle, self.prompts, *shown)
+        trajectories = record(
+            self.family,
+            self.prompts,
+            self.samples,
+            steps=self.steps,
+            side=self.size,
+            tell=lambda: self.clock.did(2),
+        )
         gc.collect()  # the pipeline's graphs are gone: what comes needs the room
-        return seen
+        return trajectories
 
-    def quantize(self, part: str, form: str, seen: Trajectories, target: Path) -> dict[str, Any]:
+    def quantize(
+        self, part: str, form: str, trajectories: Trajectories, target: Path
+    ) -> dict[str, Any]:
         """Write one graph in 8 bits, and say how far it is from the one it was made of."""
         backend = _backend(form)
         with self._prepared(part, form, target.parent) as (source, graph, strided):
@@ -153,54 +159,54 @@ class Plan:
                 model = backend.compressed(graph, ignored)
             else:
                 tell = self._pass(part)
-                model = backend.quantized(graph, getattr(seen, part), tell, ignored)
+                model = backend.quantized(graph, trajectories.seen[part], tell, ignored)
             made = backend.write(model, target)
             del model
             gc.collect()
             self.clock.says(f"measuring {part} for {form}")
-            run = _Measured(backend, source, seen.held_out[part], self._pass(part))
+            run = _Measured(backend, source, trajectories.held_out[part], self._pass(part))
             distances = {"int8": run.distance(made)}
             if strided:
                 distances["attention_stride"] = run.distance(graph)
         if not distances["int8"].sound:
             raise ExportError(
-                f"{self.bundle.path}: {part} in int8 ({form}) is off by "
+                f"{self.family.bundle.path}: {part} in int8 ({form}) is off by "
                 f"{distances['int8'].snr_db} dB where {LEAST_SNR:g} are the least; nothing was "
                 "written. Keep more layers with --keep (see --sensitivity), or --weights-only"
             )
-        samples = 0 if self.weights_only else len(getattr(seen, part))
+        samples = 0 if self.weights_only else len(trajectories.seen[part])
         return {
             **self.settings(),
             "kept_in_floating_point": kept,
             "attention_stride": self.attention_stride if strided else 1,
             "strided_attentions": strided,
             "samples": samples,
-            "held_out_samples": len(seen.held_out[part]),
+            "held_out_samples": len(trajectories.held_out[part]),
             "distance": {name: one.as_json() for name, one in distances.items()},
         }
 
-    def sensitivity(self, part: str, seen: Trajectories, aside: Path) -> dict[str, Any]:
+    def sensitivity(self, part: str, trajectories: Trajectories, aside: Path) -> dict[str, Any]:
         """Group -> distance, with that group alone in 8 bits."""
         form = self.formats[0]
         backend = _backend(form)
         found = {}
         with self._prepared(part, form, aside) as (_, graph, _):
             groups = backend.groups(graph)
-            few = spread(seen.held_out[part], FEW)
+            few = spread(trajectories.held_out[part], FEW)
             run = _Measured(backend, graph, few, self._pass(part))
-            samples = spread(getattr(seen, part), FEW)
+            samples = spread(trajectories.seen[part], FEW)
             for group in sorted(set(groups.values())):
                 self.clock.says(f"measuring {part} {group}")
                 others = [name for name, one in groups.items() if one != group]
-                given = (samples, self._pass(part), others)
-                made = backend.write(backend.quantized(graph, *given, quick=True), aside)
+                model = backend.quantized(graph, samples, self._pass(part), others, quick=True)
+                made = backend.write(model, aside)
                 found[group] = run.distance(made).as_json()
         return found
 
     @contextmanager
     def _prepared(self, part: str, form: str, staging: Path) -> Iterator[tuple[Path, Path, int]]:
         """A graph of the folder's, what is to be quantized, and how many attentions it strides."""
-        source = self.bundle.graph(part, form)
+        source = self.family.bundle.graph(part, form)
         work = staging / "work"
         work.mkdir()
         try:
@@ -214,19 +220,19 @@ class Plan:
 
     def _strided(self, part: str) -> Callable[[Any], Sequence[SelfAttention]]:
         """Says which attentions of an openvino.Model take fewer keys."""
-        if part != "unet" or self.attention_stride == 1:
+        if part != self.family.denoiser or self.attention_stride == 1:
             return lambda model: []
-        side = self.bundle.sample_size
+        side = self.family.size // self.family.space.factor
         return lambda model: highest(model, self_attentions(model), side, self.attention_levels)
 
     def _pass(self, part: str) -> Callable[[], None]:
-        return lambda: self.clock.did(_COST[part])
+        return lambda: self.clock.did(_cost(part))
 
     def settings(self) -> dict[str, Any]:
         return {
             "weights_only": self.weights_only,
             "steps": self.steps,
-            "size": self.size or catalog.defaults(self.bundle).size,
+            "size": self.size or self.family.recommended.size,
             "prompts": list(self.prompts[: pictures(self.samples, self.steps)]),
             "created_by": manifest.versions(_MAKERS),
         }
@@ -246,6 +252,10 @@ class _Measured:
 
     def distance(self, graph: Path) -> Distance:
         return Distance.between(self._right, self._run(graph))
+
+
+def _cost(part: str) -> float:
+    return _DECODER if part == "vae_decoder" else _DENOISER
 
 
 def _backend(form: str) -> Any:

@@ -1,4 +1,4 @@
-"""What a UNet and a decoder are really asked: inputs recorded while the exact pipeline paints."""
+"""What denoiser and decoder are really asked: inputs recorded while the exact pipeline paints."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,23 +11,24 @@ from numpy.typing import NDArray
 from pleinair.runtime import StableDiffusionPipeline
 from pleinair.runtime.engines.choice import choose
 from pleinair.runtime.engines.protocol import Engine, Graph, Shapes
+from pleinair.runtime.families.family import Family
 from pleinair.runtime.graphs.edit import Edit
-from pleinair.runtime.model.bundle import Bundle
 
 Sample: TypeAlias = Mapping[str, NDArray[Any]]
 
 
 @dataclass
 class Recorder:
-    """An engine whose UNet remembers what it is asked.
+    """An engine whose denoiser remembers what it is asked.
 
-    trajectories: for each picture the samples that the UNet saw, one a step. Of the guided batch
-        that is one half, by turns: kept alone, halves are what the graph is calibrated on, and
-        both are seen at every timestep.
+    denoiser: its graph's file.
+    trajectories: for each picture the samples that the denoiser saw, one a step. Of a batch of
+        branches that is one row, by turns: alone, rows are what the graph is calibrated on, and
+        all branches are seen at every timestep.
     """
 
     engine: Engine
-    unet: Path
+    denoiser: Path
     trajectories: list[list[Sample]] = field(default_factory=list)
     name: str = field(init=False)
     device: str = field(init=False)
@@ -39,13 +40,13 @@ class Recorder:
 
     def compile(self, path: Path, shapes: Shapes, edits: Sequence[Edit] = ()) -> Graph:
         graph = self.engine.compile(path, shapes, edits)
-        return _Recorded(graph, self.record) if path == self.unet else graph
+        return _Recorded(graph, self.record) if path == self.denoiser else graph
 
     def record(self, feeds: Sample) -> None:
         current = self.trajectories[-1]
-        batch = len(feeds["encoder_hidden_states"])
-        half = (len(current) + len(self.trajectories)) % batch
-        current.append({name: _half(value, half, batch) for name, value in feeds.items()})
+        batch = max(len(value) for value in feeds.values() if value.ndim)
+        row = (len(current) + len(self.trajectories)) % batch
+        current.append({name: _row(value, row, batch) for name, value in feeds.items()})
 
 
 @dataclass(frozen=True)
@@ -59,28 +60,28 @@ class _Recorded:
         return outputs
 
 
-def _half(value: NDArray[Any], half: int, batch: int) -> NDArray[Any]:
-    """One sample's part of an input; a timestep, or what both halves share, is whole."""
+def _row(value: NDArray[Any], row: int, batch: int) -> NDArray[Any]:
+    """One row of an input; a timestep, or what all rows share, is whole."""
     split = value.ndim > 0 and len(value) == batch
-    return np.array(value[half : half + 1] if split else value)
+    return np.array(value[row : row + 1] if split else value)
 
 
 @dataclass(frozen=True)
 class Trajectories:
     """Samples to calibrate on, and others, of a picture that no sample comes from, to measure on.
 
-    unet, vae_decoder: of each graph, one sample a mapping from input names to arrays.
+    seen, held_out: part -> samples of its graph, each a mapping from input names to arrays.
     """
 
-    unet: list[Sample]
-    vae_decoder: list[Sample]
+    seen: Mapping[str, list[Sample]]
     held_out: Mapping[str, list[Sample]]
 
 
 def record(
-    bundle: Bundle,
+    family: Family,
     prompts: Sequence[str],
     count: int,
+    *,
     steps: int,
     side: int | None,
     tell: Callable[[], None],
@@ -92,10 +93,11 @@ def record(
     side: of the pictures in pixels; None is what the model was made for.
     tell: called after each step.
     """
-    recorder = Recorder(choose(bundle, device="cpu"), Path())
-    recorder.unet = bundle.graph("unet", recorder.format)
-    pipe = StableDiffusionPipeline(bundle, recorder)
-    steps = min(steps, pipe.defaults.steps)
+    bundle, denoiser = family.bundle, family.denoiser
+    engine = choose(bundle.graphs, device="cpu")
+    recorder = Recorder(engine, bundle.graph(denoiser, engine.format))
+    pipe = StableDiffusionPipeline(family, recorder)
+    steps = min(steps, family.recommended.steps)
     latents: list[Sample] = []
     for picture in range(pictures(count, steps)):
         recorder.trajectories.append([])
@@ -110,15 +112,17 @@ def record(
             output_type="latent",
             callback_on_step_end=lambda *_: tell(),
         )
-        sample = output.images[0] / np.float32(bundle.scaling_factor)
+        sample = family.decoder_spaces["vae_decoder"].to_decoder(output.images[0])
         latents.append({"latent_sample": sample})
     *painted, last = recorder.trajectories
-    seen = [sample for trajectory in painted for sample in trajectory]
+    asked = [sample for trajectory in painted for sample in trajectory]
     # Within a timestep by lot: what is left out must not always be the same picture's.
-    seen = [seen[i] for i in np.random.default_rng(0).permutation(len(seen))]
-    seen.sort(key=lambda sample: float(np.max(sample["timestep"])))
-    held_out = {"unet": last, "vae_decoder": latents[-1:]}
-    return Trajectories(spread(seen, count), latents[:-1], held_out)
+    asked = [asked[i] for i in np.random.default_rng(0).permutation(len(asked))]
+    asked.sort(key=lambda sample: float(np.max(sample[family.timestep])))
+    return Trajectories(
+        seen={denoiser: spread(asked, count), "vae_decoder": latents[:-1]},
+        held_out={denoiser: last, "vae_decoder": latents[-1:]},
+    )
 
 
 def pictures(count: int, steps: int) -> int:

@@ -63,20 +63,16 @@ class OpenVinoEngine:
             self._cache = Cache(Path(cache_dir))
 
     def compile(self, path: Path, shapes: Shapes, edits: Sequence[Edit] = ()) -> "OpenVinoGraph":
-        def compiled(config: Mapping[str, Any]) -> Any:
-            model = self.model(path, shapes, edits)
-            return self._core.compile_model(model, self.device, {**self._config, **config})
-
         weights = path.with_suffix(".bin")
         try:
             with read_once(weights):
                 key = self._key([path, weights], shapes, edits) if path.suffix == ".xml" else None
                 if self._cache is None or key is None:
-                    return OpenVinoGraph(compiled({}))
+                    return OpenVinoGraph(self.compiled(self.model(path, shapes, edits)))
                 config = {"CACHE_MODE": "OPTIMIZE_SIZE", "WEIGHTS_PATH": str(weights)}
                 model = self._kept(self._cache, key, config)
                 if model is None:
-                    model = compiled(config)
+                    model = self.compiled(self.model(path, shapes, edits), config)
                     self._cache.write(key, model.export_model().getvalue())
                 return OpenVinoGraph(model)
         except RuntimeError as error:
@@ -92,6 +88,14 @@ class OpenVinoEngine:
         for edit in edits:
             model = edit.openvino(model)
         return model
+
+    def compiled(self, model: Any, properties: Mapping[str, Any] | None = None) -> Any:
+        """The openvino.CompiledModel of a model, or of the file of one as it stands.
+
+        properties: OpenVINO's, beside those that the engine sets.
+        """
+        config = {**self._config, **(properties or {})}
+        return self._core.compile_model(model, self.device, config)
 
     def _key(self, files: Sequence[Path], shapes: Shapes, edits: Sequence[Edit]) -> str | None:
         """What a compiled graph is kept under; None where one of the edits allows no keeping."""
@@ -127,19 +131,20 @@ class OpenVinoGraph:
     """One compiled graph with one request, so that its working memory exists once.
 
     Calls from several threads take turns: each uses all cores anyway.
+    request: OpenVINO's, which also tells how long the operations of the last call took.
     """
 
     def __init__(self, compiled: Any) -> None:
         self._inputs = {name: port for port in compiled.inputs for name in port.names}
         self._outputs = [min(port.names, default=str(i)) for i, port in enumerate(compiled.outputs)]
-        self._request = compiled.create_infer_request()
+        self.request = compiled.create_infer_request()
         self._turn = threading.Lock()
 
     def __call__(self, feeds: Feeds) -> dict[str, NDArray[np.float32]]:
         inputs = {self._inputs[name]: self._fit(name, value) for name, value in feeds.items()}
         batch = max(value.shape[0] for value in feeds.values() if value.ndim)
         with self._turn:
-            results = self._request.infer(inputs, share_inputs=True, share_outputs=True)
+            results = self.request.infer(inputs, share_inputs=True, share_outputs=True)
             return {
                 name: np.array(results[i][:batch], dtype=np.float32)
                 for i, name in enumerate(self._outputs)

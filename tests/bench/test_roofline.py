@@ -46,3 +46,10 @@ def test_what_is_not_known_is_a_dash() -> None:
     assert rows[0].rate is not None
     assert rows[1].flops is rows[1].rate is None
     assert "| – |" in roofline.markdown(rows)
+
+
+def test_the_heavy_graphs_are_those_with_a_twentieth_of_the_work() -> None:
+    records = [_record(1, denoiser=[1.0] * 20, decoder=[1.0], text_encoder=[1.0])]
+    tally = _tally(denoiser=(90, 0), decoder=(100, 0), text_encoder=(5, 0))
+    rows = roofline.rows("a", records, tally, {1: (100.0, None)})
+    assert [row.part for row in roofline.heavy(rows)] == ["denoiser", "decoder"]

@@ -1,15 +1,17 @@
 """A picture's arithmetic, counted without computing it."""
 
 import io
+import json
+import shutil
 import time
 from pathlib import Path
 from typing import Any
 
 import openvino
-import pytest
 
 from pleinair.bench import flops, painting, tally
 from pleinair.bench.worker import Watch
+from pleinair.runtime import families
 from pleinair.runtime.graphs.shared_rows import SharedRows
 
 
@@ -39,18 +41,9 @@ def watch() -> Watch:
     return Watch(time.perf_counter(), io.StringIO())
 
 
-@pytest.fixture
-def count(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """`tally.tally`, which elsewhere has a process to itself."""
-
-    def counted(job: dict[str, Any]) -> list[dict[str, Any]]:
-        with monkeypatch.context() as patch:
-            patch.setattr(tally.Core, "counted", [])
-            patch.setattr(openvino, "Core", openvino.Core)  # so that it is put back
-            graphs: list[dict[str, Any]] = tally.tally(job, watch())["graphs"]
-        return graphs
-
-    return counted
+def count(job: dict[str, Any]) -> list[dict[str, Any]]:
+    graphs: list[dict[str, Any]] = tally.tally(job, watch())["graphs"]
+    return graphs
 
 
 def unet(file: Path, rows: int) -> Any:
@@ -60,7 +53,7 @@ def unet(file: Path, rows: int) -> Any:
     return model
 
 
-def test_it_counts_the_graphs_that_a_picture_takes(exported_openvino: Path, count: Any) -> None:
+def test_it_counts_the_graphs_that_a_picture_takes(exported_openvino: Path) -> None:
     graphs = {graph["part"]: graph for graph in count(job(exported_openvino, way="scheduler=ddim"))}
     assert {name: graph["evaluations"] for name, graph in graphs.items()} == {
         "text_encoder": 2,
@@ -73,7 +66,7 @@ def test_it_counts_the_graphs_that_a_picture_takes(exported_openvino: Path, coun
     assert graphs["vae_decoder"]["flops"]["convolution"] > 0
 
 
-def test_without_guidance_half_of_it_is_left(exported_openvino: Path, count: Any) -> None:
+def test_without_guidance_half_of_it_is_left(exported_openvino: Path) -> None:
     both, one = (
         next(graph for graph in count(job(exported_openvino, way=way)) if graph["part"] == "unet")
         for way in ("guidance_scale=7.5", "guidance_scale=1")
@@ -83,7 +76,7 @@ def test_without_guidance_half_of_it_is_left(exported_openvino: Path, count: Any
     assert 1.9 * alone < both["flops"]["total"] < 2 * alone
 
 
-def test_its_graphs_are_those_of_the_timed_run(exported_openvino: Path, count: Any) -> None:
+def test_its_graphs_are_those_of_the_timed_run(exported_openvino: Path) -> None:
     counted = count(job(exported_openvino))
     timed = painting.paint(job(exported_openvino, num_images_per_prompt=2, repeats=2), watch())
     assert [(g["part"], g["key"]) for g in timed["graphs"]] == [
@@ -94,3 +87,17 @@ def test_its_graphs_are_those_of_the_timed_run(exported_openvino: Path, count: A
     assert len(timed["pictures"]) == 2
     assert len(timed["pictures"][0]["steps"]) == 6
     assert {"open", "load", "encode", "denoise", "decode"} >= set(timed["memory"])
+
+
+def test_a_model_that_paints_from_a_picture_is_given_one(
+    exported_openvino: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "inpainting"
+    shutil.copytree(exported_openvino, folder)
+    (folder / "pleinair.json").unlink()
+    config = json.loads((folder / "unet" / "config.json").read_text())
+    (folder / "unet" / "config.json").write_text(json.dumps(config | {"in_channels": 9}))
+    family = families.open_model(folder)
+    given = painting.arguments(job(folder), family)
+    assert given["image"].size == given["mask_image"].size == (64, 64)
+    assert painting.arguments(job(folder, way="exact,image=a.png"), family)["image"] == "a.png"

@@ -10,19 +10,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from checkpoints_xl import tiny_stable_diffusion_xl
 from pleinair.bench import turns, unet
 from pleinair.bench.__main__ import main
 from pleinair.bench.worker import Watch
-from pleinair.runtime.model.bundle import Bundle
+from pleinair.runtime import families
 
 
-def _job(variant: unet.Variant, model: Path, size: int = 64) -> dict[str, Any]:
+def job_of(variant: unet.Variant, model: Path, size: int = 64) -> dict[str, Any]:
     options = argparse.Namespace(size=size, evaluations=2, threads=2)
-    return unet._job(variant, Bundle.open(model), options)
-
-
-def _predict(job: dict[str, Any], feeds: dict[str, Any]) -> np.ndarray:
-    return next(iter(unet._compile(job)(feeds).values()))
+    return unet.job(variant, families.open_model(model), options)
 
 
 @pytest.mark.parametrize("variant", unet.VARIANTS, ids=str)
@@ -33,25 +30,25 @@ def test_every_variant_predicts_what_torch_does(
     from diffusers import UNet2DConditionModel
 
     model = exported_onnx if variant.format == "onnx" else exported_openvino
-    job = _job(variant, model)
+    job = job_of(variant, model)
     random = np.random.default_rng(1)
-    sample = random.standard_normal(job["sample"], np.float32)
-    embedding = random.standard_normal(job["embedding"], np.float32)
+    sample = random.standard_normal(job["inputs"]["sample"], np.float32)
+    embedding = random.standard_normal(job["inputs"]["encoder_hidden_states"], np.float32)
     feeds = {"sample": sample, "timestep": np.asarray(300), "encoder_hidden_states": embedding}
     module = UNet2DConditionModel.from_pretrained(tiny_checkpoint / "unet")
     with torch.no_grad():
         expected = module(torch.tensor(sample), 300, torch.tensor(embedding)).sample.numpy()
-    found = _predict(job, feeds)
+    (found,) = unet.compiled(job)(feeds).values()
     assert found.shape == (variant.batch, 4, 8, 8)
     np.testing.assert_allclose(found, expected, atol=2e-4)
 
 
 def test_dynamic_means_any_size(exported_openvino: Path) -> None:
-    job = _job(unet.Variant("openvino", "dynamic", 1), exported_openvino)
-    graph = unet._compile(job)
+    job = job_of(unet.Variant("openvino", "dynamic", 1), exported_openvino)
+    graph = unet.compiled(job)
     for side in (8, 16):
         sample = np.zeros((1, 4, side, side), np.float32)
-        embedding = np.zeros(job["embedding"], np.float32)
+        embedding = np.zeros(job["inputs"]["encoder_hidden_states"], np.float32)
         feeds = {"sample": sample, "timestep": np.asarray(1), "encoder_hidden_states": embedding}
         assert next(iter(graph(feeds).values())).shape == sample.shape
 
@@ -73,3 +70,17 @@ def test_command_puts_batch_1_twice_beside_batch_2_once(
     assert len(summary) == 3  # OpenVINO's variants; the folder has no ONNX
     assert summary["openvino, static, batch 1"]["s a guided step"]["median"] == 6.0
     assert summary["openvino, static, batch 2"]["s a guided step"]["median"] == 3.0
+
+
+def test_what_xl_is_told_beside_the_prompt_is_fed(both: Any) -> None:
+    _, folder = both("tiny-xl", tiny_stable_diffusion_xl)
+    for variant in unet.VARIANTS[1:4]:
+        job = job_of(variant, folder)
+        assert job["inputs"]["time_ids"] == [variant.batch, 6]
+        measured = unet.evaluate(job, Watch(time.perf_counter(), io.StringIO()))
+        assert len(measured["evaluations"]) == 2
+
+
+def test_a_size_that_the_model_has_no_pictures_of(exported_openvino: Path, capsys: Any) -> None:
+    assert main(["unet", str(exported_openvino), "--size", "63"]) == 2
+    assert "size is 63; give a multiple of 8" in capsys.readouterr().err

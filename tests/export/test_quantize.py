@@ -17,7 +17,7 @@ import pytest
 
 from pleinair.export import measure_sensitivity, onnx_file, quantize, quantize_model
 from pleinair.export.int8 import distance, layers, onnx_graph, openvino_graph, trajectories
-from pleinair.runtime import StableDiffusionPipeline
+from pleinair.runtime import StableDiffusionPipeline, families
 from pleinair.runtime.errors import ExportError
 from pleinair.runtime.images.pixels import as_picture
 from pleinair.runtime.model.bundle import Bundle
@@ -116,15 +116,15 @@ def test_the_ends_of_the_graphs_are_the_same(quantized: tuple[Path, str]) -> Non
 def test_the_output_is_near(quantized: tuple[Path, str]) -> None:
     """On a picture of the test's own, asked again through the engine that paints with it."""
     folder, form = quantized
-    bundle, backend = Bundle.open(folder), BACKENDS[form]
-    seen = trajectories.record(bundle, ["a green tree"], 0, 3, None, lambda: None)
+    family, backend = families.open_model(folder), BACKENDS[form]
+    found = trajectories.record(family, ["a green tree"], 0, steps=3, side=None, tell=lambda: None)
     for part, least in (("unet", 15), ("vae_decoder", 20)):
         graphs = [folder / name / backend.FILE for name in (part, f"{part}_int8")]
-        samples = seen.held_out[part]
-        right, found = (
+        samples = found.held_out[part]
+        right, int8 = (
             distance.outputs(backend.engine(), graph, samples, lambda: None) for graph in graphs
         )
-        assert least < distance.Distance.between(right, found).snr_db < 60
+        assert least < distance.Distance.between(right, int8).snr_db < 60
 
 
 def test_the_picture_is_near(quantized: tuple[Path, str], tmp_path: Path) -> None:
@@ -168,14 +168,15 @@ def test_the_manifest_says_what_was_done(quantized: tuple[Path, str]) -> None:
 
 
 def test_calibration_is_the_same_every_time(exported_openvino: Path) -> None:
-    bundle = Bundle.open(exported_openvino)
+    family = families.open_model(exported_openvino)
     runs = [
-        trajectories.record(bundle, ["a cat", "a dog"], 8, 3, 32, lambda: None) for _ in range(2)
+        trajectories.record(family, ["a cat", "a dog"], 8, steps=3, side=32, tell=lambda: None)
+        for _ in range(2)
     ]
-    for first, second in zip(runs[0].unet, runs[1].unet, strict=True):
+    for first, second in zip(runs[0].seen["unet"], runs[1].seen["unet"], strict=True):
         assert first.keys() == second.keys()
         assert all(np.array_equal(first[name], second[name]) for name in first)
-    unet = runs[0].unet
+    unet = runs[0].seen["unet"]
     assert len(unet) == 8
     assert all(len(sample["sample"]) == 1 for sample in unet)
     # Over all timesteps, with and without the prompt; of the picture held out, nothing.
@@ -184,7 +185,7 @@ def test_calibration_is_the_same_every_time(exported_openvino: Path) -> None:
     assert len(words) == 3  # two prompts and the empty one
     held = {sample["sample"].tobytes() for sample in runs[0].held_out["unet"]}
     assert not held & {sample["sample"].tobytes() for sample in unet}
-    assert len(runs[0].vae_decoder) == 3
+    assert len(runs[0].seen["vae_decoder"]) == 3
     assert len(runs[0].held_out["vae_decoder"]) == 1
 
 
@@ -244,10 +245,11 @@ def test_float16_weights_of_onnx_are_seen(tiny_checkpoint: Path, tmp_path: Path)
     """Stored as float16 with a Cast, weights are none to NNCF: they are widened first."""
     from diffusers import AutoencoderKL
 
-    from pleinair.export import graphs, onnx_model
+    from pleinair.export import onnx_model
+    from pleinair.export.graphs.vae import vae_decoder
 
     vae = AutoencoderKL.from_pretrained(tiny_checkpoint / "vae").eval()
-    onnx_model.write(graphs.vae_decoder(vae), tmp_path / "half", half=True)
+    onnx_model.write(vae_decoder(vae), tmp_path / "half", half=True)
     (tmp_path / "wide").mkdir()
     half = tmp_path / "half" / onnx_file.FILE
     stored = onnx.load(half, load_external_data=False).graph.initializer
@@ -315,6 +317,7 @@ def test_mistakes_are_one_line(
         ([str(tiny_checkpoint)], "a checkpoint, not a converted model"),
         ([str(folder)], f"{BACKENDS[form].FILE} exists; to replace it add --overwrite"),
         ([str(folder), "--format", other], f"holds no unet as {other}"),
+        ([str(folder), "--part", "transformer"], "parts are unet and vae_decoder, not transformer"),
         ([str(folder), "--overwrite", "--samples", "0"], "samples is 0"),
         ([str(folder), "--overwrite", "--attention-stride", "0"], "attention_stride is 0"),
         ([str(folder), "--overwrite", "--size", "100"], "100"),

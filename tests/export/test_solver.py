@@ -1,14 +1,16 @@
 """`--scheduler` and `--timestep-spacing`: what a folder names in place of its checkpoint's."""
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from checkpoints import tiny_controlnet
-from pleinair.export import cli
+from pleinair.export import cli, export_model
 from pleinair.export.solver import Solver
-from pleinair.runtime import schedulers
+from pleinair.runtime import families, schedulers
 from pleinair.runtime.errors import SchedulerError
 
 PNDM: dict[str, Any] = {
@@ -73,3 +75,22 @@ def test_a_controlnet_has_none(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert cli.main(words) == 2
     assert "is a ControlNet, which takes no LoRA and has no scheduler" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.usefixtures("traced_once")
+@pytest.mark.parametrize("solver", [None, "lcm"])
+def test_the_folder_says_what_the_catalog_recommends_for_its_source(
+    tiny_checkpoint: Path, tmp_path: Path, solver: str | None
+) -> None:
+    """Not with LCM's solver: with such a LoRA merged it is another model than its source."""
+    source = tmp_path / "sd-turbo"
+    shutil.copytree(tiny_checkpoint, source)
+    folder = export_model(source, tmp_path / "renamed", precision="fp32", scheduler=solver)
+    described = json.loads((folder / "pleinair.json").read_text(encoding="utf-8"))
+    found = families.open_model(folder).recommended
+    if solver is None:
+        known = {"size": 512, "steps": 1, "guidance_scale": 0.0, "scheduler": "euler_a"}
+        assert described["recommended"] == known == vars(found)
+    else:
+        assert "recommended" not in described
+        assert (found.steps, found.guidance_scale, found.scheduler) == (4, 1.0, "lcm")

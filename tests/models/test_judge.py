@@ -57,6 +57,7 @@ from pleinair.models.pocket.training.scenes import Scene
 from pleinair.models.pocket.training.vocabulary import BACKGROUNDS
 from pleinair.runtime import StableDiffusionPipeline
 from pleinair.runtime.errors import SettingError
+from pleinair.runtime.model.latent_space import LatentSpace
 
 THINGS = HEADS["thing"]
 PROMPTS = list(islice(command.prompts(), command.PROMPTS))
@@ -487,8 +488,8 @@ def test_the_decoders_error_is_that_of_encode_and_decode() -> None:
             }
         return lambda feeds: {"sample": feeds["latent_sample"] + np.float32(0.1)}
 
-    bundle = SimpleNamespace(latent_channels=3, latent_shape=lambda width, height: (1, 3, 24, 24))
-    pipe: Any = SimpleNamespace(bundle=bundle, graph=graph)
+    family = SimpleNamespace(space=LatentSpace(channels=3, factor=1))
+    pipe: Any = SimpleNamespace(family=family, parts=SimpleNamespace(graph=graph))
     picture = np.full((24, 24, 3), 100, np.uint8)
     found = decoder_error(pipe, [picture, picture])
     ends = {"vae_encoder": "sample", "vae_decoder": "latent_sample"}

@@ -1,5 +1,7 @@
 """The bundled model is whole, small, and paints what it is asked for; so do its extra parts."""
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from pleinair.runtime import StableDiffusionPipeline
+from pleinair.runtime import StableDiffusionPipeline, families
 from pleinair.runtime.images.similarity import psnr
 from pleinair.runtime.model import catalog
 from pleinair.runtime.model.bundle import Bundle
@@ -71,6 +73,23 @@ def test_is_whole_and_small() -> None:
 def test_is_what_a_fresh_machine_paints_with() -> None:
     assert catalog.find("pocket").resolve() == POCKET.resolve()
     assert catalog.bundled().resolve() == POCKET.resolve()
+
+
+def test_a_copy_under_another_name_paints_the_same(
+    pipe: StableDiffusionPipeline, tmp_path: Path
+) -> None:
+    """What it is best painted with stands in the folder itself; the catalog knows the same."""
+    copy = tmp_path / "renamed"
+    shutil.copytree(POCKET, copy, ignore=shutil.ignore_patterns("training", "source", "sheets"))
+    entry = catalog.known("pocket")
+    assert entry is not None
+    described = json.loads((copy / "pleinair.json").read_text(encoding="utf-8"))
+    assert described["recommended"] == catalog.recommendation(entry)
+    family = families.open_model(copy)
+    assert family.recommended == pipe.family.recommended
+    other = StableDiffusionPipeline.from_pretrained(copy)
+    [ours], [theirs] = (painted(one, "a rocket", seed=2) for one in (pipe, other))
+    assert np.array_equal(ours, theirs)
 
 
 @pytest.mark.parametrize("thing", ["red apple", "star", "robot"])

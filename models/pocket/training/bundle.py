@@ -13,7 +13,9 @@ from pathlib import Path
 import torch
 from diffusers import AutoencoderTiny, StableDiffusionPipeline
 
-from pleinair.export import export_model
+from pleinair.export import export_model, manifest
+from pleinair.runtime.files import read_json
+from pleinair.runtime.model import catalog
 from pleinair.runtime.model.bundle import Bundle
 
 from . import WORK
@@ -35,6 +37,15 @@ def write_source(checkpoint: Path, folder: Path) -> None:
     shutil.copyfile(WORK / "few_step" / lora, folder / "lcm_lora" / lora)
 
 
+def recommend(folder: Path) -> None:
+    """Let the folder say what the catalog recommends, for copies under other names."""
+    entry = catalog.known("pocket")
+    assert entry is not None
+    described = read_json(folder / manifest.FILE)
+    recommended = {"recommended": catalog.recommendation(entry)}
+    manifest.write_json(folder / manifest.FILE, described | recommended)
+
+
 def bundle(checkpoint: Path) -> None:
     """The model's own files are replaced as a whole, after the new ones passed their checks."""
     with tempfile.TemporaryDirectory(dir=POCKET.parent) as folder:
@@ -47,6 +58,7 @@ def bundle(checkpoint: Path) -> None:
             "fp16",
             tiny_vae=source / "tiny_vae",
         )
+        recommend(fresh)
         Bundle.open(fresh).verify()
         for old in POCKET.iterdir():
             if old.name not in KEPT:

@@ -31,7 +31,6 @@ from pleinair.runtime.engines.choice import ENGINES
 from pleinair.runtime.errors import SettingError
 from pleinair.runtime.exits import exit_code
 from pleinair.runtime.images.similarity import psnr
-from pleinair.runtime.model.bundle import PARTS
 
 from .captions import in_chinese, in_english
 from .classifier import load_classifier
@@ -41,6 +40,8 @@ from .pictures import Icons, render
 from .scenes import Scene, draw_held_out, draw_seen
 
 POCKET = Path(__file__).parents[1]
+# What is painted with, of a folder.
+PARTS = ("text_encoder", "unet", "vae_decoder", "vae_encoder", "tokenizer", "scheduler")
 PROMPTS = 600
 # Twelve scenes a round, in turn seen and held out; singles weigh most.
 ROUND = ("single", "pair", "single", "count", "single", "pair") * 2
@@ -246,16 +247,16 @@ def decoder_error(
     pictures: uint8 (size, size, 3), all of one size. Raises BundleError where there is no encoder.
     """
     size = len(pictures[0])
-    encoder = pipe.graph("vae_encoder", {"sample": (1, 3, size, size)})
-    decoder = pipe.graph("vae_decoder", {"latent_sample": pipe.bundle.latent_shape(size, size)})
-    channels = pipe.bundle.latent_channels
+    space = pipe.family.space
+    encoder = pipe.parts.graph("vae_encoder", {"sample": (1, 3, size, size)})
+    decoder = pipe.parts.graph("vae_decoder", {"latent_sample": space.shape(size, size)})
     errors = []
     for picture in pictures:
         sample = (picture.astype(np.float32) / 127.5 - 1.0).transpose(2, 0, 1)[None]
         # The posterior's mean, its first half, taken straight to the decoder: the scaling factor
         # would multiply it only to be divided out again.
         (moments,) = encoder({"sample": sample}).values()
-        (decoded,) = decoder({"latent_sample": moments[:, :channels]}).values()
+        (decoded,) = decoder({"latent_sample": moments[:, : space.channels]}).values()
         pixels = np.clip(decoded[0].transpose(1, 2, 0) / 2 + 0.5, 0, 1)
         again = (pixels * 255).round().astype(np.uint8)
         errors.append((psnr(again, picture), ssim(again, picture)))
@@ -296,10 +297,11 @@ class Way:
 
     def as_json(self, pipe: StableDiffusionPipeline) -> dict[str, Any]:
         """What was painted with: the defaults by their values."""
+        usual = pipe.family.recommended
         own = {
-            "num_inference_steps": pipe.defaults.steps,
-            "guidance_scale": pipe.defaults.guidance_scale,
-            "scheduler": pipe.defaults.scheduler or pipe.bundle.scheduler["_class_name"],
+            "num_inference_steps": usual.steps,
+            "guidance_scale": usual.guidance_scale,
+            "scheduler": usual.scheduler or pipe.bundle.scheduler["_class_name"],
         }
         given = {name: value for name, value in self.called.items() if value is not None}
         return {
@@ -315,7 +317,7 @@ class Way:
 def folder_digest(folder: Path) -> str:
     """One sha256 over the names and contents of a model folder's parts."""
     digest = hashlib.sha256()
-    for part in (*PARTS, "tokenizer", "scheduler"):
+    for part in PARTS:
         for file in sorted((folder / part).rglob("*")):
             if file.is_file():
                 digest.update(file.relative_to(folder).as_posix().encode() + b"\0")
