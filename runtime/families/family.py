@@ -183,8 +183,12 @@ class Family(ABC):
         """A fresh scheduler for one picture, its timesteps set; SchedulerError where it cannot."""
         config = {**self.bundle.scheduler, "eta": settings.eta}  # read by those that have one
         made = schedulers.from_config(config, name=settings.scheduler)
-        made.set_timesteps(settings.steps)
+        self.set_timesteps(made, settings)
         return made
+
+    def set_timesteps(self, scheduler: Scheduler, settings: Settings) -> None:
+        """Begin a run of the scheduler, with what it has to know of the picture."""
+        scheduler.set_timesteps(settings.steps)
 
     def draws_all_steps(self, scheduler: str | None, picture: Picture) -> bool:
         """Whether from a picture it takes all steps, near the end, instead of the last ones."""

@@ -130,11 +130,11 @@ class UNetFamily(Family):
         checked(scale, "guidance_scale")
         return Guidance()  # it was distilled into the UNet, which is told the scale
 
-    def scheduler(self, settings: Settings) -> Scheduler:
-        made = super().scheduler(settings)
-        if isinstance(made, LCM):
-            made.set_timesteps(settings.steps, settings.drawn_from)
-        return made
+    def set_timesteps(self, scheduler: Scheduler, settings: Settings) -> None:
+        if isinstance(scheduler, LCM):
+            scheduler.set_timesteps(settings.steps, settings.drawn_from)
+        else:
+            super().set_timesteps(scheduler, settings)
 
     def teach(self, embeddings: Sequence[Embedding]) -> Words:
         return self.tokenizer.learn(embeddings)
