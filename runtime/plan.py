@@ -394,7 +394,10 @@ class Planner:
 
         def reader(text: str) -> Any:
             return self.family.read(
-                text, syntax=prompting.syntax, long_prompt=prompting.long_prompt
+                text,
+                syntax=prompting.syntax,
+                long_prompt=prompting.long_prompt,
+                options=request.own,
             )
 
         return {

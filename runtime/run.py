@@ -97,7 +97,7 @@ class Run:
         plan, family = self.plan, self.family
         texts = list(dict.fromkeys(job.prompt for job in plan.jobs))
         with self.output.timings.measure("encode"):
-            encoder = family.encoder(self.graph)
+            encoder = family.encoder(self.graph, plan.settings.options)
             zeros = family.zero_negative and plan.negative is None
             schedules = {}
             for i, text in enumerate(texts):

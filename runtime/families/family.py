@@ -209,14 +209,14 @@ class Family(ABC):
         """Let the tokenizer know the words of textual inversion; AdapterError where it cannot."""
 
     @abstractmethod
-    def read(self, text: str, *, syntax: str, long_prompt: str) -> Any:
+    def read(self, text: str, *, syntax: str, long_prompt: str, options: Any) -> Any:
         """A text as the encoder takes it (see `text.prompt.Text`); raises PromptError."""
 
     def check_clip_skip(self, clip_skip: int | None) -> None:  # noqa: B027
         """Raise SettingError where the text encoders are known to have too few layers for it."""
 
     @abstractmethod
-    def encoder(self, compiled: Compiled) -> Encoder:
+    def encoder(self, compiled: Compiled, options: Any) -> Encoder:
         """What encodes prompts, of the graphs of the text encoders."""
 
     def told(self, settings: Settings, branch: str) -> dict[str, Array]:

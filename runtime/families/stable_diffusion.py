@@ -139,7 +139,7 @@ class UNetFamily(Family):
     def teach(self, embeddings: Sequence[Embedding]) -> Words:
         return self.tokenizer.learn(embeddings)
 
-    def read(self, text: str, *, syntax: str, long_prompt: str) -> chunks.ChunkedText:
+    def read(self, text: str, *, syntax: str, long_prompt: str, options: Any) -> chunks.ChunkedText:
         return chunks.read(self.tokenizer, text, syntax=syntax, long_prompt=long_prompt)
 
     def check_clip_skip(self, clip_skip: int | None) -> None:
@@ -155,7 +155,7 @@ class UNetFamily(Family):
     layers_left: ClassVar[int] = 1
     """Layers of the text encoder that no clip_skip can leave out."""
 
-    def encoder(self, compiled: Compiled) -> Encoder:
+    def encoder(self, compiled: Compiled, options: Any) -> Encoder:
         return TextEncoder(compiled("text_encoder", self.token_shapes))
 
     @property

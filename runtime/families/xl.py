@@ -130,7 +130,7 @@ class StableDiffusionXL(StableDiffusion):
                 raise SettingError(f"{name} {other}; leave it out for {self.bundle.name}")
             _score(name, value) if about_score else _pair(name, value)
 
-    def encoder(self, compiled: Compiled) -> Encoder:
+    def encoder(self, compiled: Compiled, options: SizeConditioning) -> Encoder:
         second = compiled("text_encoder_2", self.token_shapes)
         if self._repadding is None:
             return XLTextEncoder(second)
