@@ -23,7 +23,7 @@ from ..options.groups import Picture
 from ..schedulers import Scheduler
 from ..schedulers.lcm import LCM
 from ..text import chunks
-from ..text.encoder import Encoder, TextEncoder
+from ..text.encoder import Encoder, TextEncoder, check_clip_skip
 from ..text.tokenizer import ClipTokenizer
 from .family import Array, Compiled, Encode, Family, cells
 from .settings import Settings
@@ -144,13 +144,7 @@ class UNetFamily(Family):
 
     def check_clip_skip(self, clip_skip: int | None) -> None:
         configs = map(self.bundle.config, self.text_encoders)
-        depths = [config.get("num_hidden_layers") for config in configs]
-        layers = [depth for depth in depths if isinstance(depth, int)]
-        if clip_skip is None or not layers:
-            return
-        most = max(min(layers) - self.layers_left, 0)
-        if not isinstance(clip_skip, int) or not 0 <= clip_skip <= most:
-            raise SettingError(f"clip_skip is {clip_skip}; this model takes 0 to {most}")
+        check_clip_skip(clip_skip, configs, left=self.layers_left)
 
     layers_left: ClassVar[int] = 1
     """Layers of the text encoder that no clip_skip can leave out."""

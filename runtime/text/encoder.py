@@ -1,6 +1,6 @@
 """CLIP's text model: a prompt's embedding, which a denoiser attends to."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -67,6 +67,23 @@ class TextEncoder:
         if (chunk.weights == 1).all():
             return embedding
         return _weighted(embedding, chunk.weights, self._keep_mean)
+
+
+def check_clip_skip(
+    clip_skip: int | None, configs: Iterable[Mapping[str, Any]], *, left: int
+) -> None:
+    """Raise SettingError where one of CLIP's text models has too few layers for a clip_skip.
+
+    configs: their config.json; those that do not say how many layers there are are passed over.
+    left: layers that no clip_skip can leave out.
+    """
+    depths = [config.get("num_hidden_layers") for config in configs]
+    layers = [depth for depth in depths if isinstance(depth, int)]
+    if clip_skip is None or not layers:
+        return
+    most = max(min(layers) - left, 0)
+    if not isinstance(clip_skip, int) or not 0 <= clip_skip <= most:
+        raise SettingError(f"clip_skip is {clip_skip}; this model takes 0 to {most}")
 
 
 def _weighted(embedding: Array, weights: NDArray[np.float64], keep_mean: bool) -> Array:
