@@ -339,6 +339,17 @@ class Planner:
 
     def _tiles(self, request: Request, settings: Settings) -> Tiles:
         """The tiles that are denoised together; one where none are asked for."""
+        tiles, family = self._asked_tiles(request, settings), self.family
+        side = max(tiles.tile) * family.space.factor
+        if family.largest is not None and side > family.largest:
+            raise SettingError(
+                f"{family.bundle.name} paints at most {family.largest} pixels a side at once, and "
+                f"{side} are asked for; give a smaller width and height, or tile to paint in parts"
+            )
+        return tiles
+
+    def _asked_tiles(self, request: Request, settings: Settings) -> Tiles:
+        """Those of the size that is asked for, whatever the denoiser takes."""
         asked, factor, multiple = request.size, self.family.space.factor, self.family.multiple
         grid = settings.height // factor, settings.width // factor
         overlap = asked.tile_overlap

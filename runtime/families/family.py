@@ -164,6 +164,11 @@ class Family(ABC):
         return max(8, self.space.factor)
 
     @property
+    def largest(self) -> int | None:
+        """The longest side, in pixels, that the denoiser takes at once; None is any."""
+        return None
+
+    @property
     def upscales(self) -> int:
         """How many times as large as the picture that it starts from it paints."""
         return 1
