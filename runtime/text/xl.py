@@ -41,14 +41,17 @@ class XLTextEncoder:
         if self._first is not None:
             first = self._first.embedding(chunks, clip_skip)
             embedding = np.concatenate([first, embedding], axis=2)
-        return {"encoder_hidden_states": embedding, "text_embeds": self._pooled(chunks[0])}
+        # The first chunk's, as in webui: it has the words that a prompt begins with.
+        vector = pooled(self._second, self._padded(chunks[0]))
+        return {"encoder_hidden_states": embedding, "text_embeds": vector}
 
-    def _pooled(self, chunk: Chunk) -> Array:
-        """The first chunk's vector, as in webui: it has the words that a prompt begins with."""
-        outputs = self._second.outputs(self._padded(chunk))
-        if "text_embeds" not in outputs:
-            raise EngineError("this model's text_encoder_2 gives no text_embeds; export it anew")
-        return outputs["text_embeds"]
+
+def pooled(encoder: TextEncoder, chunk: Chunk) -> Array:
+    """A chunk's pooled output, projected: float32, (1, projection_dim)."""
+    outputs = encoder.outputs(chunk)
+    if "text_embeds" not in outputs:
+        raise EngineError("this model's text encoder gives no text_embeds; export it anew")
+    return outputs["text_embeds"]
 
 
 def penultimate(outputs: Outputs, clip_skip: int | None) -> Array:
