@@ -129,7 +129,7 @@ def complete(folder: Path, openvino: bool) -> None:
         config = special | {"model_max_length": 77, "tokenizer_class": "CLIPTokenizer"}
         write_json(folder / "tokenizer_config.json", config)
     if openvino:
-        _convert(tokenizer, folder)
+        convert(tokenizer, folder)
 
 
 def _load(folder: Path) -> Any:
@@ -138,7 +138,8 @@ def _load(folder: Path) -> Any:
     return CLIPTokenizerFast.from_pretrained(folder)
 
 
-def _convert(tokenizer: Any, folder: Path) -> None:
+def convert(tokenizer: Any, folder: Path) -> None:
+    """Write `openvino_tokenizer.xml` and `openvino_detokenizer.xml` of transformers' tokenizer."""
     import openvino
     from openvino_tokenizers import convert_tokenizer
 
