@@ -81,14 +81,19 @@ class OnnxRuntimeGraph:
         self._weights = weights  # the session reads them where they are
         self._inputs = {port.name: port for port in session.get_inputs()}
         self._outputs = [port.name for port in session.get_outputs()]
+        # What the graph calls the rows of a batch: what shares the name has to share the number.
+        rows = (port.shape[0] for port in self._inputs.values() if len(port.shape) > 1)
+        self._batch = {name for name in rows if isinstance(name, str)}
 
     def __call__(self, feeds: Feeds) -> dict[str, NDArray[np.float32]]:
         inputs, batch = {}, max(value.shape[0] for value in feeds.values() if value.ndim)
         for name, value in feeds.items():
             port = self._inputs[name]
-            if value.ndim > 1 and len(value) < batch:
+            value = conform(value, _dtype(port.type), len(port.shape))
+            tied = value.ndim > 1 or (value.ndim == 1 and port.shape[0] in self._batch)
+            if tied and len(value) < batch:
                 value = np.repeat(value, batch // len(value), axis=0)
-            inputs[name] = conform(value, _dtype(port.type), len(port.shape))
+            inputs[name] = value
         results = self._session.run(None, inputs)
         return {
             name: np.asarray(result, np.float32)
