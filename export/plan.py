@@ -89,7 +89,8 @@ class Plan:
         solvers = [config.get("_class_name") for config in self.schedulers.values()]
         if entry is None or ("LCMScheduler" in solvers and entry.scheduler != "lcm"):
             return None
-        return catalog.recommendation(entry)
+        recommended: dict[str, Any] = catalog.recommendation(entry)
+        return recommended
 
     def bytes_needed(self) -> int:
         """Room for the finished folder, and for the largest graph once more while it is made."""

@@ -92,7 +92,7 @@ def quantize_model(
         plan.clock.says("writing the manifest")
         publishing.publish(bundle, staging, names, facts)
     plan.clock.report("done", 1.0)
-    return bundle.path
+    return Path(bundle.path)
 
 
 def measure_sensitivity(
