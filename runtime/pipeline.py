@@ -257,7 +257,12 @@ class StableDiffusionPipeline:
         carry_out = functools.partial(
             self._carry_out, on_step=on_step, on_stage=callback_on_stage or (lambda *_: None)
         )
-        planner = Planner(family=self.family, controlnets=self.controlnets, carry_out=carry_out)
+        planner = Planner(
+            family=self.family,
+            controlnets=self.controlnets,
+            format=self.engine.format,
+            carry_out=carry_out,
+        )
         return planner.plan(request)
 
     __call__ = _painted(plan)

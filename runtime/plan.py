@@ -123,10 +123,12 @@ class Plan:
 class Planner:
     """Plans calls of one opened model.
 
+    format: of the graphs that paint; what the folder lacks in it is refused.
     carry_out: what paints a plan.
     """
 
     family: Family
+    format: str
     controlnets: Sequence[ControlNet]
     carry_out: Callable[[Plan], PipelineOutput]
 
@@ -209,6 +211,8 @@ class Planner:
         """One pass: from the picture `original`, or one that is still to come, or from text."""
         family, sampling = self.family, request.sampling
         pictured = original is not None or enlargement is not None
+        if pictured and family.encodes_pictures:
+            family.bundle.graph("vae_encoder", self.format)
         masked = original is not None and original.mask is not None
         controls = Controls.of(
             self.controlnets, request.control, _CONTROL_SCALES[pictured + masked]
@@ -363,7 +367,8 @@ class Planner:
         return tiles
 
     def _check_decoder(self, request: Request) -> None:
-        if request.size.vae == "tiny" and not self.family.bundle.has("vae_decoder_tiny"):
+        graphs = self.family.bundle.graphs[self.format]
+        if request.size.vae == "tiny" and "vae_decoder_tiny" not in graphs:
             raise SettingError(
                 f"{self.family.bundle.name} has no tiny decoder; "
                 "export it anew with: pleinair-export --tiny-vae"

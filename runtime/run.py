@@ -72,8 +72,6 @@ class Run:
     def paint(self) -> PipelineOutput:
         """The pictures of all jobs, or those that were finished before a callback ended it."""
         output, plan = self.output, self.plan
-        if self.encodes_picture:
-            _ = self.parts.files["vae_encoder"]
         with output.timings.measure("total"):
             schedules = self.encode()
             origin = self.origin()
