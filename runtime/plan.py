@@ -267,12 +267,11 @@ class Planner:
     ) -> Settings:
         family, picture, sampling = self.family, request.picture, request.sampling
         recommended = family.recommended
-        if not (pictured and original is None):  # of a picture that is to come there is no image
-            family.check_call(picture, request.own)
-            if picture.strength is not None and original is None:
-                raise SettingError(
-                    "strength says how far image is changed, and there is none; give image"
-                )
+        family.check_call(picture, request.own)
+        if picture.strength is not None and not pictured:
+            raise SettingError(
+                "strength says how far image is changed, and there is none; give image"
+            )
         width, height = self._size(request, original, controls)
         steps = sampling.num_inference_steps
         steps = recommended.steps if steps is None else steps
