@@ -10,9 +10,9 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .pipeline import PipelineOutput, StableDiffusionPipeline
+    from .pipeline import Pipeline, PipelineOutput, Plan, StableDiffusionPipeline
 
-__all__ = ["PipelineOutput", "StableDiffusionPipeline"]
+__all__ = ["Pipeline", "PipelineOutput", "Plan", "StableDiffusionPipeline"]
 
 # A library does not print: whoever embeds it decides where its few lines go.
 logging.getLogger("pleinair").addHandler(logging.NullHandler())
