@@ -108,12 +108,12 @@ class Plan:
         return {name: count for name, count in counts.items() if count}
 
     def __str__(self) -> str:
-        settings, number = self.settings, len(self.jobs)
+        settings, number, steps = self.settings, len(self.jobs), len(self.timesteps)
         asked = " and ".join(f"{count} {name}" for name, count in self.evaluations.items())
         rows = len(settings.guidance.batches[0])
         words = (
             f"{number} picture{'s' * (number > 1)} of {settings.width}x{settings.height}, "
-            f"{len(self.timesteps)} steps, guidance scale {settings.guidance_scale:g}: each "
+            f"{steps} step{'s' * (steps > 1)}, guidance scale {settings.guidance_scale:g}: each "
             f"{asked} evaluations of {rows} branch{'es' * (rows > 1)}"
         )
         return f"{words}; then {self.then}" if self.then else words
