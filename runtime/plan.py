@@ -2,6 +2,7 @@
 
 import logging
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
@@ -12,6 +13,7 @@ from PIL import Image
 
 from .denoise.control import Controls
 from .denoise.feature_cache import Caching, Evaluation
+from .denoise.guidance import CONDITIONAL
 from .denoise.noise import TorchNoise
 from .denoise.span import Span
 from .errors import SettingError
@@ -97,15 +99,29 @@ class Plan:
 
     @property
     def evaluations(self) -> dict[str, int]:
-        """How often the denoiser is asked for an image: in full, and its shallow part."""
-        guidance, counts = self.settings.guidance, {"full": 0, "shallow": 0}
-        for number in range(len(self.timesteps)):
+        """How often the denoiser is asked for the first image: in full, and its shallow part.
+
+        Other images differ where features are kept and prompts change at other steps.
+        """
+        guidance, counts = self.settings.guidance, Counter({"full": 0, "shallow": 0})
+        kept: dict[tuple[str, ...], Any] = {}  # batch -> the texts that its features are of
+        for number, texts in zip(range(len(self.timesteps)), self._texts, strict=False):
             evaluation = Evaluation(number, len(self.timesteps))
             full = self.caching is None or self.caching.computes(evaluation)
-            compares = guidance.acts(*evaluation) and (full or not guidance.kept)
-            asked = len(guidance.batches) if compares else 1
-            counts["full" if full else "shallow"] += asked * len(self.tiles.windows)
+            stands = {batch for batch, of in kept.items() if of == texts and not full}
+            asked = guidance.batches
+            if not guidance.acts(*evaluation) or (guidance.kept and stands >= set(asked)):
+                asked = ((CONDITIONAL,),)
+            for batch in asked:
+                counts["shallow" if batch in stands else "full"] += len(self.tiles.windows)
+                kept[batch] = texts
         return {name: count for name, count in counts.items() if count}
+
+    @property
+    def _texts(self) -> list[tuple[int, int]]:
+        """For each step the numbers of the texts that the first image's branches see."""
+        prompt, negative = self.prompts[self.jobs[0].prompt], self.prompts[self.negative or ""]
+        return list(zip(prompt.order, negative.order, strict=True))
 
     def __str__(self) -> str:
         settings, number, steps = self.settings, len(self.jobs), len(self.timesteps)
