@@ -66,7 +66,8 @@ class Request:
         given = {
             name: value
             for name, value in arguments.items()
-            if value is not None or name not in _every_name()  # a name that is none is refused
+            # What is refused below: no prompt, and a name that is none.
+            if value is not None or name == "prompt" or name not in _every_name()
         }
         _refuse_other_kinds(family, given)
         found = gathered((*groups.CALL, family.options), given)
