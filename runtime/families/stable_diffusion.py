@@ -60,7 +60,7 @@ class UNetFamily(Family):
     def check(self) -> None:
         if self.config and (self.config.get("num_class_embeds") is not None) != self.labelled:
             raise BundleError(
-                f"{self.bundle.path / 'unet'}: takes {'no' if self.labelled else 'a'} noise level "
+                f"{self.bundle.path / 'unet'}: takes {'no ' if self.labelled else ''}noise level "
                 "(num_class_embeds), which is what upscalers do, and only they; take all parts "
                 "from one model"
             )
