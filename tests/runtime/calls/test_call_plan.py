@@ -16,6 +16,11 @@ WHITE = Image.new("L", (64, 64), 255)
 QUICK: dict[str, Any] = {"seed": 1, "num_inference_steps": 6}
 
 
+def said(arguments: dict[str, Any]) -> str:
+    """For a test's name, in which no picture can stand."""
+    return ", ".join(arguments) or "plain"
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return model_folder(tmp_path_factory.mktemp("plan") / "tree", parts=("vae_encoder",))
@@ -78,7 +83,7 @@ def test_a_plan_compiles_nothing(folder: Path) -> None:
         {"zebra": 1},
         {"noise_level": 1},
     ],
-    ids=str,
+    ids=said,
 )
 def test_a_plan_refuses_what_the_call_refuses(folder: Path, arguments: dict[str, Any]) -> None:
     pipe = opened(folder)
@@ -118,7 +123,7 @@ def test_a_folder_without_an_encoder_is_refused_before_any_work(tmp_path: Path) 
         {"width": 96, "tile": 64},
         {"width": 96, "tile": 64, "cache_interval": 2, "cache_guidance": "kept"},
     ],
-    ids=str,
+    ids=said,
 )
 def test_evaluations_are_the_calls_that_graphs_see(pipe: Any, arguments: dict[str, Any]) -> None:
     plan = pipe.plan(**{"prompt": "boat", **QUICK, **arguments})

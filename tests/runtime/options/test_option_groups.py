@@ -12,19 +12,17 @@ from pleinair.runtime.options.groups import CALL, Opening
 from pleinair.runtime.options.option import Option, declared
 from pleinair.runtime.speed.profiles import AUTO, PROFILES
 
-OPTIONS = [(group, one) for group in (*GROUPS, Opening) for one in declared(group).values()]
+EVERY = tuple(dict.fromkeys((*GROUPS, Opening)))
+OPTIONS = [(group, one) for group in EVERY for one in declared(group).values()]
 each_option = pytest.mark.parametrize(
     "one", [one for _, one in OPTIONS], ids=[one.name for _, one in OPTIONS]
 )
 
 
 def test_no_two_options_share_a_name_or_a_flag() -> None:
-    names = Counter(name for group in {*GROUPS, Opening} for name in declared(group))
+    names = Counter(name for group in EVERY for name in declared(group))
     flags = Counter(
-        flag
-        for group in {*GROUPS, Opening}
-        for one in declared(group).values()
-        for flag in one.flags
+        flag for group in EVERY for one in declared(group).values() for flag in one.flags
     )
     assert [name for name, count in [*names.items(), *flags.items()] if count > 1] == []
 
@@ -54,7 +52,7 @@ def test_a_flag_has_help_in_one_sentence(one: Option) -> None:
     assert one.metavar or one.type is bool
 
 
-@pytest.mark.parametrize("group", {*GROUPS, Opening}, ids=lambda group: group.__name__)
+@pytest.mark.parametrize("group", EVERY, ids=lambda group: group.__name__)
 def test_every_group_stands_without_arguments(group: type) -> None:
     made = group()
     assert vars(made) == {name: one.default for name, one in declared(group).items()}
