@@ -266,7 +266,7 @@ class StableDiffusionPipeline:
         planner = Planner(
             family=self.family,
             controlnets=self.controlnets,
-            require=lambda part: self.bundle.graph(part, self.engine.format),
+            format=self.engine.format,
             carry_out=carry_out,
         )
         return planner.plan(request)

@@ -2,6 +2,7 @@
 
 import logging
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
@@ -12,6 +13,7 @@ from PIL import Image
 
 from .denoise.control import Controls
 from .denoise.feature_cache import Caching, Evaluation
+from .denoise.guidance import CONDITIONAL
 from .denoise.noise import TorchNoise
 from .denoise.span import Span
 from .errors import SettingError
@@ -97,15 +99,33 @@ class Plan:
 
     @property
     def evaluations(self) -> dict[str, int]:
-        """How often the denoiser is asked for an image: in full, and its shallow part."""
-        guidance, counts = self.settings.guidance, {"full": 0, "shallow": 0}
-        for number in range(len(self.timesteps)):
+        """How often the denoiser is asked for the first image: in full, and its shallow part.
+
+        Other images differ where features are kept and prompts change at other steps.
+        """
+        guidance, counts = self.settings.guidance, Counter({"full": 0, "shallow": 0})
+        kept: dict[tuple[str, ...], Any] = {}  # batch -> the texts that its features are of
+
+        def seen(batch: tuple[str, ...]) -> list[int]:
+            return [texts[branch != CONDITIONAL] for branch in batch]
+
+        for number, texts in zip(range(len(self.timesteps)), self._texts, strict=False):
             evaluation = Evaluation(number, len(self.timesteps))
             full = self.caching is None or self.caching.computes(evaluation)
-            compares = guidance.acts(*evaluation) and (full or not guidance.kept)
-            asked = len(guidance.batches) if compares else 1
-            counts["full" if full else "shallow"] += asked * len(self.tiles.windows)
+            stands = {batch for batch, of in kept.items() if of == seen(batch) and not full}
+            asked = guidance.batches
+            if not guidance.acts(*evaluation) or (guidance.kept and stands >= set(asked)):
+                asked = ((CONDITIONAL,),)
+            for batch in asked:
+                counts["shallow" if batch in stands else "full"] += len(self.tiles.windows)
+                kept[batch] = seen(batch)
         return {name: count for name, count in counts.items() if count}
+
+    @property
+    def _texts(self) -> list[tuple[int, int]]:
+        """For each step the numbers of the texts that the first image's branches see."""
+        prompt, negative = self.prompts[self.jobs[0].prompt], self.prompts[self.negative or ""]
+        return list(zip(prompt.order, negative.order, strict=True))
 
     def __str__(self) -> str:
         settings, size = self.settings, f"{self.settings.width}x{self.settings.height}"
@@ -123,13 +143,13 @@ class Plan:
 class Planner:
     """Plans calls of one opened model.
 
-    require: raises BundleError where the folder lacks the graph of a part.
+    format: of the graphs that paint; what the folder lacks in it is refused.
     carry_out: what paints a plan.
     """
 
     family: Family
+    format: str
     controlnets: Sequence[ControlNet]
-    require: Callable[[str], object]
     carry_out: Callable[[Plan], PipelineOutput]
 
     def plan(self, request: Request) -> Plan:
@@ -212,9 +232,9 @@ class Planner:
         """One pass: from the picture `original`, or one that is still to come, or from text."""
         family, sampling = self.family, request.sampling
         pictured = original is not None or enlargement is not None
-        masked = original is not None and original.mask is not None
         if pictured and family.encodes_pictures:
-            self.require("vae_encoder")
+            family.bundle.graph("vae_encoder", self.format)
+        masked = original is not None and original.mask is not None
         controls = Controls.of(
             self.controlnets, request.control, _CONTROL_SCALES[pictured + masked]
         )
@@ -268,12 +288,11 @@ class Planner:
     ) -> Settings:
         family, picture, sampling = self.family, request.picture, request.sampling
         recommended = family.recommended
-        if not (pictured and original is None):  # of a picture that is to come there is no image
-            family.check_call(picture, request.own)
-            if picture.strength is not None and original is None:
-                raise SettingError(
-                    "strength says how far image is changed, and there is none; give image"
-                )
+        family.check_call(picture, request.own)
+        if picture.strength is not None and not pictured:
+            raise SettingError(
+                "strength says how far image is changed, and there is none; give image"
+            )
         width, height = self._size(request, original, controls)
         steps = sampling.num_inference_steps
         steps = recommended.steps if steps is None else steps
@@ -379,7 +398,8 @@ class Planner:
         return tiles
 
     def _check_decoder(self, request: Request) -> None:
-        if request.size.vae == "tiny" and not self.family.bundle.has("vae_decoder_tiny"):
+        graphs = self.family.bundle.graphs[self.format]
+        if request.size.vae == "tiny" and "vae_decoder_tiny" not in graphs:
             raise SettingError(
                 f"{self.family.bundle.name} has no tiny decoder; "
                 "export it anew with: pleinair-export --tiny-vae"

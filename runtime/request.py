@@ -1,6 +1,7 @@
 """What a call asks for: its arguments in their groups, before a model has a say in them."""
 
 import dataclasses
+import functools
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from typing import Any
 
 from .denoise.variation import Variation
 from .errors import PromptError, SettingError
-from .families import FAMILIES
+from .families import FAMILIES, GROUPS
 from .families.family import Family
 from .options import groups
 from .options.groups import (
@@ -56,11 +57,18 @@ class Request:
     def of(cls, family: Family, usual: Reuse, arguments: Mapping[str, Any]) -> "Request":
         """The arguments of a call, by the names that the groups declare; None is not given.
 
+        None for the option of another kind of model is fine too, so that one call serves several.
+
         usual: what a profile keeps from step to step, where the call does not say.
         Raises TypeError for an argument that there is not, SettingError for one of another kind of
         model, and for a value that is none of its choices.
         """
-        given = {name: value for name, value in arguments.items() if value is not None}
+        given = {
+            name: value
+            for name, value in arguments.items()
+            # What is refused below: no prompt, and a name that is none.
+            if value is not None or name == "prompt" or name not in _every_name()
+        }
         _refuse_other_kinds(family, given)
         found = gathered((*groups.CALL, family.options), given)
         for group in found.values():
@@ -126,6 +134,11 @@ def seeds_of(
     (shared,) = consecutive(seed, 1)
     others = consecutive(variation_seed, count, "variation_seed")
     return [(shared, Variation(other, float(variation_strength))) for other in others]
+
+
+@functools.cache
+def _every_name() -> frozenset[str]:
+    return frozenset(name for group in GROUPS for name in declared(group))
 
 
 def _refuse_other_kinds(family: Family, given: Mapping[str, Any]) -> None:

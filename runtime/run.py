@@ -79,7 +79,8 @@ class Run:
             decoder, checker = self.decoder(), self.checker()
             for number, job in enumerate(plan.jobs):
                 # A prompt of more chunks than the last one's needs another shape.
-                network = self.network(schedules[job.prompt], self.parts.graph)
+                with output.timings.measure("load"):
+                    network = self.network(schedules[job.prompt], self.parts.graph)
                 latents = None
                 for step in self.denoise(network, schedules[job.prompt], origin, job):
                     if not self.consult(step, number):

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ..engines.protocol import Feeds, Graph
 from ..errors import SettingError
 from ..graphs.cut import DEEP_FEATURES, Cut
-from ..options.groups import CACHE_GUIDANCES, Reuse
+from ..options.groups import Reuse
 
 Array: TypeAlias = NDArray[np.float32]
 
@@ -63,8 +63,8 @@ class Caching:
     def of(cls, reuse: Reuse, cuts: int | None, model: str) -> "Caching | None":
         """None at interval 1; SettingError names what is out of range.
 
-        reuse: all of it given. cuts: how many places the model's UNet can be cut at, None where
-        that is not known, 0 for what is no UNet. model: its name.
+        reuse: all of it given, of the choices that there are. cuts: how many places the model's
+        UNet can be cut at, None where that is not known, 0 for what is no UNet. model: its name.
         """
         interval, branch, schedule = reuse.cache_interval, reuse.cache_branch, reuse.cache_schedule
         if not isinstance(interval, int) or interval < 1:
@@ -77,18 +77,9 @@ class Caching:
         if not isinstance(branch, int) or branch < 0 or (most is not None and branch > most):
             known = "0 or more" if most is None else f"0 to {most}, as {model} has them"
             raise SettingError(f"cache_branch is {branch}; give {known}")
-        if schedule not in SCHEDULES:
-            raise SettingError(
-                f"cache_schedule is {schedule!r}; choose from: {', '.join(SCHEDULES)}"
-            )
-        if reuse.cache_guidance not in CACHE_GUIDANCES:
-            raise SettingError(
-                f"cache_guidance is {reuse.cache_guidance!r}; "
-                f"choose from: {', '.join(CACHE_GUIDANCES)}"
-            )
         if interval == 1:
             return None
-        assert schedule is not None  # it is one of SCHEDULES
+        assert schedule is not None  # all of it is given
         return cls(interval, branch, schedule, keeps_guidance=reuse.cache_guidance == "kept")
 
     @property

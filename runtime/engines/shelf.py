@@ -25,9 +25,21 @@ class _Kept:
 
 @dataclass
 class Together:
-    """The graphs of one call that work in turn in every step: none makes room for another."""
+    """The graphs of one call that work in turn in every step: none makes room for another.
+
+    needs: name -> bytes. wanted: name -> what the call wants the graph compiled for.
+    """
 
     needs: dict[str, int] = field(default_factory=dict)
+    wanted: dict[str, Any] = field(default_factory=dict)
+
+    def add(self, name: str, wanted: Any, needs: int) -> None:
+        """A graph of a name, in place of one of the same name for something else."""
+        self.wanted[name], self.needs[name] = wanted, needs
+
+    def holds(self, name: str, wanted: Any) -> bool:
+        """Whether a graph is of this call: another call's of the same name is not."""
+        return name in self.wanted and bool(self.wanted[name] == wanted)
 
 
 @dataclass
@@ -59,14 +71,14 @@ class Shelf:
         Raises SettingError where it, or all those, do not fit by themselves.
         """
         if self.most is None:
-            return self._fetched(name, wanted, compile, needs, together)
-        if together is not None:
-            together.needs[name] = needs
-        self.check(name, sum(together.needs.values()) if together else needs)
+            return self._fetched(name, wanted, compile, needs, Together())
+        stay = together or Together()
+        stay.add(name, wanted, needs)
+        self.check(name, sum(stay.needs.values()))
 
         def on_demand(feeds: Feeds) -> dict[str, NDArray[np.float32]]:
             with self._turn:
-                return self._fetched(name, wanted, compile, needs, together)(feeds)
+                return self._fetched(name, wanted, compile, needs, stay)(feeds)
 
         return on_demand
 
@@ -85,26 +97,26 @@ class Shelf:
         wanted: Any,
         compile: Callable[[], Graph],
         needs: int,
-        together: Together | None,
+        stay: Together,
     ) -> Graph:
         with self._turn:
             kept = self._kept.pop(name, None)
             if kept is None or kept.wanted != wanted:
                 kept = None  # its memory is needed
-                self._make_room(needs, stay=together.needs.keys() if together else ())
+                self._make_room(needs, stay)
                 give_back()
                 kept = _Kept(wanted, needs, compile())
             self._kept[name] = kept  # last of all: used last
             return kept.graph
 
-    def _make_room(self, needs: int, stay: Any) -> None:
+    def _make_room(self, needs: int, stay: Together) -> None:
         if self.most is None:
             return
         left = self.most - _BESIDE - needs - sum(kept.needs for kept in self._kept.values())
-        for name in list(self._kept):
+        for name, kept in list(self._kept.items()):
             if left >= 0:
                 return
-            if name not in stay:
+            if not stay.holds(name, kept.wanted):
                 left += self._kept.pop(name).needs
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..denoise.guidance import CONDITIONAL
 from ..engines.protocol import Shapes
-from ..errors import SettingError
+from ..errors import BundleError, SettingError
 from ..images.preview import signed
 from ..model.bundle import Bundle
 from ..model.latent_space import LatentSpace
@@ -96,6 +96,14 @@ class StableDiffusionXL(StableDiffusion):
         self.zero_negative = bool(bundle.index.get("force_zeros_for_empty_prompt", True))
         second = None if self.refines else ClipTokenizer(bundle.tokenizer("tokenizer_2"))
         self._repadding = repadding(self.tokenizer, second) if second else None
+
+    def check(self) -> None:
+        super().check()
+        if self.vae_config.get("latents_mean") is not None:
+            raise BundleError(
+                f"{self.bundle.path / 'vae_decoder'}: latents with a mean (latents_mean) cannot be "
+                "painted here, and without it the colours would be wrong; take another model"
+            )
 
     @property
     def refines(self) -> bool:

@@ -46,7 +46,9 @@ def change(graph: OnnxGraph, changes: Changes) -> OnnxGraph:
             raise AdapterError(f"{graph.path}: has no weight {name}; export the model anew")
         tensor, transposed = named[name]
         try:
-            stored = tensor.values(graph.path.parent)
+            stored = weights.get(tensor.name)  # of an edit before this one
+            if stored is None:
+                stored = tensor.values(graph.path.parent)
         except (OSError, ValueError) as error:
             raise AdapterError(f"{graph.path}: unreadable weight {name}: {error}") from error
         weights[tensor.name] = changed(name, stored, transposed, made)

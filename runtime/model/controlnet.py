@@ -97,10 +97,9 @@ class ControlNet:
             for name in _SHARED
             if name in unet and self.config[name] != unet[name]
         ]
-        if self.config.get("in_channels", 4) != latent_channels:
-            differences.append(
-                f"{self.config['in_channels']} channels instead of {latent_channels}"
-            )
+        channels = self.config.get("in_channels", 4)
+        if channels != latent_channels:
+            differences.append(f"{channels} channels instead of {latent_channels}")
         if differences:
             raise BundleError(
                 f"{self.path}: made for another kind of model than {model}: "

@@ -1,0 +1,155 @@
+"""A plan carried out: which graphs are compiled for which shapes, told when, and how long."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fakes import model_folder, opened
+from pleinair.runtime.engines.shelf import Shelf
+from pleinair.runtime.graphs.cut import Cut
+from pleinair.runtime.graphs.shared_rows import SharedRows
+
+PICTURE = Image.new("RGB", (64, 64), (10, 200, 30))
+QUICK: dict[str, Any] = {"seed": 1, "num_inference_steps": 3}
+
+
+@pytest.fixture
+def pipe(tmp_path: Path) -> Any:
+    return opened(model_folder(tmp_path / "tree"))
+
+
+def unets(pipe: Any) -> list[tuple[tuple[int, ...], tuple[Any, ...]]]:
+    return [
+        (shapes["sample"], edits) for part, shapes, edits in pipe.engine.compiled if part == "unet"
+    ]
+
+
+def test_each_part_is_compiled_once_for_the_size(pipe: Any) -> None:
+    pipe("boat", width=32, **QUICK)
+    pipe("tree", width=32, **QUICK)
+    shapes = {part: shapes for part, shapes, _ in pipe.engine.compiled}
+    assert len(pipe.engine.compiled) == len(shapes) == 3
+    assert shapes["text_encoder"] == {"input_ids": (1, 77)}
+    assert shapes["unet"] == {"sample": (2, 4, 8, 4), "encoder_hidden_states": (2, 77, 8)}
+    assert shapes["vae_decoder"] == {"latent_sample": (1, 4, 8, 4)}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ({}, [((2, 4, 8, 8), (SharedRows(("sample", "timestep")),))]),
+        ({"guidance_scale": 1}, [((1, 4, 8, 8), ())]),
+        ({"guidance_stop": 0.5}, [((1, 4, 8, 8), ())]),
+        (
+            {"cache_interval": 2},
+            [
+                ((2, 4, 8, 8), (Cut(0, False), SharedRows(("sample", "timestep")))),
+                ((2, 4, 8, 8), (Cut(0, True), SharedRows(("sample", "timestep")))),
+            ],
+        ),
+        ({"width": 96, "tile": 32, "guidance_scale": 1}, [((1, 4, 4, 4), ())]),
+    ],
+    ids=str,
+)
+def test_the_denoiser_s_graphs(pipe: Any, arguments: dict[str, Any], expected: Any) -> None:
+    pipe("boat", **QUICK, **arguments)
+    assert unets(pipe) == expected
+
+
+def test_a_longer_prompt_needs_another_shape(pipe: Any) -> None:
+    pipe(["boat", "boat " * 100], **QUICK)
+    tokens = [
+        shapes["encoder_hidden_states"]
+        for part, shapes, _ in pipe.engine.compiled
+        if part == "unet"
+    ]
+    assert tokens == [(2, 77, 8), (2, 154, 8)]
+
+
+def test_a_picture_is_encoded_once_for_all_images(pipe: Any) -> None:
+    pipe("boat", image=PICTURE, num_images_per_prompt=3, **QUICK)
+    assert pipe.engine.calls["vae_encoder"] == 1
+    assert pipe.engine.calls["vae_decoder"] == 3
+    assert pipe.engine.calls["text_encoder"] == 2  # the prompt, and the empty one
+
+
+def test_stages_begin_and_advance(pipe: Any) -> None:
+    heard: list[tuple[str, int, int]] = []
+    pipe(
+        "boat", image=PICTURE, strength=1, callback_on_stage=lambda *now: heard.append(now), **QUICK
+    )
+    loads = [now for now in heard if now[0] == "load"]
+    assert loads[0] == ("load", 0, 4)
+    assert loads[-1] == ("load", 4, 4)
+    denoised = [now for now in heard if now[0] == "denoise"]
+    assert denoised == [("denoise", done, 3) for done in range(4)]
+    assert [now for now in heard if now[0] == "decode"] == [("decode", 0, 1), ("decode", 1, 1)]
+
+
+class Clock:
+    """Time that passes only where something is computed or compiled."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, pipe: Any) -> None:
+        self.now = 0.0
+        monkeypatch.setattr("time.perf_counter", lambda: self.now)
+        compile = pipe.engine.compile
+
+        def compiled(path: Path, *arguments: Any) -> Any:
+            self.now += 100
+            graph = compile(path, *arguments)
+            seconds = {"unet": 10, "text_encoder": 1, "vae_encoder": 3, "vae_decoder": 5}
+
+            def run(feeds: Any) -> Any:
+                self.now += seconds[path.parent.name]
+                return graph(feeds)
+
+            return run
+
+        pipe.engine.compile = compiled
+
+
+def test_every_second_counts_once(pipe: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Graphs are compiled inside of encoding: that is loading, and no encoding."""
+    Clock(monkeypatch, pipe)
+    found = pipe(["boat", "boat " * 100], image=PICTURE, strength=1, **QUICK).timings
+    assert found.load == 100 * 5  # two shapes of the UNet
+    assert found.encode == 1 + 2 + 1 + 3  # texts of a piece, of two, the empty one; the picture
+    assert found.steps == [10] * 6
+    assert found.decode == 2 * 5
+    assert found.total == found.load + found.encode + sum(found.steps) + found.decode
+
+
+def test_graphs_that_work_in_every_step_are_kept_together(
+    pipe: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, Any]] = []
+    graph = Shelf.graph
+
+    def watched(self: Any, name: str, *arguments: Any, **more: Any) -> Any:
+        asked.append((name, more["together"]))
+        return graph(self, name, *arguments, **more)
+
+    monkeypatch.setattr(Shelf, "graph", watched)
+    groups = []
+    for _ in range(2):
+        asked.clear()
+        pipe("boat", cache_interval=2, **QUICK)
+        found = dict(asked)
+        assert found["text_encoder"] is found["vae_decoder"] is None
+        assert found["unet"] is found["unet, shallow"] is not None
+        groups.append(found["unet"])
+    assert groups[0] is not groups[1]  # of a call alone
+
+
+def test_what_is_painted_where_a_mask_keeps_the_rest(pipe: Any) -> None:
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (72, 80, 3), np.uint8))
+    mask = Image.new("L", picture.size, 0)
+    mask.paste(255, (40, 0, 80, 72))
+    out = pipe("boat", image=picture, mask_image=mask, keep_unmasked=True, **QUICK)
+    found, original = np.asarray(out.images[0]), np.asarray(picture)
+    assert found.shape == original.shape
+    assert np.array_equal(found[:, :40], original[:, :40])
+    assert (found[:, 48:] == 128).all()  # what the fake decoder paints
