@@ -105,20 +105,16 @@ class Plan:
         """
         guidance, counts = self.settings.guidance, Counter({"full": 0, "shallow": 0})
         kept: dict[tuple[str, ...], Any] = {}  # batch -> the texts that its features are of
-
-        def seen(batch: tuple[str, ...]) -> list[int]:
-            return [texts[branch != CONDITIONAL] for branch in batch]
-
         for number, texts in zip(range(len(self.timesteps)), self._texts, strict=False):
             evaluation = Evaluation(number, len(self.timesteps))
             full = self.caching is None or self.caching.computes(evaluation)
-            stands = {batch for batch, of in kept.items() if of == seen(batch) and not full}
+            stands = {batch for batch, of in kept.items() if of == _seen(batch, texts) and not full}
             asked = guidance.batches
             if not guidance.acts(*evaluation) or (guidance.kept and stands >= set(asked)):
                 asked = ((CONDITIONAL,),)
             for batch in asked:
                 counts["shallow" if batch in stands else "full"] += len(self.tiles.windows)
-                kept[batch] = seen(batch)
+                kept[batch] = _seen(batch, texts)
         return {name: count for name, count in counts.items() if count}
 
     @property
@@ -456,6 +452,12 @@ def _brought_to_size(request: Request) -> Image.Image:
     assert enlarge is not None
     Enlargement(enlarge, 1).size((width, height))  # before so much memory is asked for
     return Fit.of(picture.size, (width, height), request.picture.resize).lay(picture)
+
+
+def _seen(batch: Sequence[str], texts: tuple[int, int]) -> list[int]:
+    """The numbers of the texts that a batch of branches sees, of the prompt's and the negative."""
+    prompt, negative = texts
+    return [prompt if branch == CONDITIONAL else negative for branch in batch]
 
 
 def _counted(number: int, one: str, several: str = "") -> str:
