@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pleinair.runtime.errors import SourceError
 
 from ..weights import State
-from . import stable_diffusion, upscaler, xl
+from . import stable_diffusion, stable_diffusion_3, upscaler, xl
 from .family import Family, Index
 from .original import Original
 
@@ -13,6 +13,7 @@ FAMILIES = [
     stable_diffusion.FAMILY,
     upscaler.FAMILY,
     xl.FAMILY,
+    stable_diffusion_3.FAMILY,
 ]
 
 

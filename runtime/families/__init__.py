@@ -9,12 +9,14 @@ from ..options.groups import CALL
 from .family import Family, in_channels, latent_channels
 from .instruction import Instruction
 from .stable_diffusion import StableDiffusion
+from .stable_diffusion_3 import StableDiffusion3
 from .upscaler import Upscaler
 from .xl import StableDiffusionXL
 
 FAMILIES: tuple[type[Family], ...] = (
     StableDiffusion,
     StableDiffusionXL,
+    StableDiffusion3,
     Upscaler,
     Instruction,
 )

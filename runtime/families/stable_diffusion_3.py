@@ -1,0 +1,186 @@
+"""Stable Diffusion 3 and 3.5 [Esser et al. 2024, arXiv 2403.03206]: a transformer, flow matching.
+
+Text and patches of the latents attend to one another in one sequence. Of the three text encoders
+the third, T5, is most of the weights, and a folder may be without it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..adapters.inversion import Embedding, Words
+from ..engines.protocol import Shapes
+from ..errors import AdapterError, BundleError
+from ..model.bundle import Bundle
+from ..model.footprint import Working
+from ..options.option import option
+from ..schedulers import Scheduler
+from ..schedulers.flow_match_euler import FlowMatchEuler
+from ..text import chunks
+from ..text.encoder import Encoder, check_clip_skip
+from ..text.stable_diffusion_3 import TripleText, TripleTextEncoder
+from ..text.t5 import LONGEST, MAX_SEQUENCE_LENGTH, T5Tokenizer, check_length
+from ..text.tokenizer import ClipTokenizer
+from ..text.xl import repadding
+from .family import Compiled, Family
+from .settings import Settings
+
+_CLIPS = ("text_encoder", "text_encoder_2")
+_T5 = "text_encoder_3"
+# What the transformer's config.json has to say.
+_NEEDED = {
+    "attention_head_dim",
+    "joint_attention_dim",
+    "num_attention_heads",
+    "patch_size",
+    "pooled_projection_dim",
+    "pos_embed_max_size",
+}
+# Of both CLIPs no clip_skip can leave out the embedding's own layer, and the last is not read.
+_LAYERS_LEFT = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class SequenceLength:
+    """How much of a prompt T5 reads at once."""
+
+    max_sequence_length: int | None = option(
+        "--max-sequence-length",
+        metavar="TOKENS",
+        help=f"Stable Diffusion 3: tokens that T5 reads at once, 2 to {LONGEST}; fewer are faster "
+        f"(default: {MAX_SEQUENCE_LENGTH})",
+        most=LONGEST,
+    )
+
+
+class StableDiffusion3(Family):
+    """Two CLIPs, T5 or none, and a transformer that sees their tokens beside its own patches."""
+
+    name = "Stable Diffusion 3"
+    class_names = (
+        "StableDiffusion3Pipeline",
+        "StableDiffusion3Img2ImgPipeline",
+        "StableDiffusion3InpaintPipeline",
+    )
+    denoiser = "transformer"
+    sample = "hidden_states"
+    options = SequenceLength
+    adaptable = False
+
+    def __init__(self, bundle: Bundle) -> None:
+        super().__init__(bundle)
+        self.tokenizer = ClipTokenizer(bundle.tokenizer("tokenizer"))
+        second = ClipTokenizer(bundle.tokenizer("tokenizer_2"))
+        self._repadding = repadding(self.tokenizer, second)
+        self.t5_tokenizer = T5Tokenizer(bundle.tokenizer("tokenizer_3")) if self.has_t5 else None
+
+    @property
+    def has_t5(self) -> bool:
+        """Whether the folder has the third text encoder, or says so and lacks it."""
+        return self.bundle.has(_T5) or self.bundle.index.get(_T5) not in (None, [None, None])
+
+    @property
+    def text_encoders(self) -> tuple[str, ...]:
+        return (*_CLIPS, _T5) if self.has_t5 else _CLIPS
+
+    def check(self) -> None:
+        file = self.bundle.path / self.denoiser / "config.json"
+        if missing := _NEEDED - self.config.keys():
+            raise BundleError(
+                f"{file}: does not say {', '.join(sorted(missing))}; copy it from the checkpoint"
+            )
+        clips, t5 = [self.bundle.config(part) for part in _CLIPS], self.bundle.config(_T5)
+        pooled = sum(clip.get("projection_dim", 0) for clip in clips)
+        tokens = sum(clip.get("hidden_size", 0) for clip in clips)
+        wanted, width = self.config["pooled_projection_dim"], self.config["joint_attention_dim"]
+        if pooled != wanted or tokens > width or t5.get("d_model", width) != width:
+            raise BundleError(
+                f"{self.bundle.path}: mismatched parts: the transformer attends to {width} values "
+                f"a token and {wanted} of the prompt, the text encoders give "
+                f"{t5.get('d_model', tokens)} and {pooled}; take all parts from one model"
+            )
+
+    @property
+    def usual(self) -> dict[str, Any]:
+        return {"steps": 28, "guidance_scale": 7.0, "scheduler": None}
+
+    def denoiser_inputs(self, rows: int, width: int, height: int) -> Shapes:
+        _, _, *cells = self.space.shape(width, height)
+        tokens = self.tokenizer.max_length + MAX_SEQUENCE_LENGTH
+        return {
+            "hidden_states": (rows, self.in_channels, *cells),
+            "encoder_hidden_states": (rows, tokens, self.config["joint_attention_dim"]),
+            "pooled_projections": (rows, self.config["pooled_projection_dim"]),
+        }
+
+    def working(self, part: str, shapes: Shapes) -> Working:
+        if part != self.denoiser:
+            return super().working(part, shapes)
+        rows, _, *cells = shapes["hidden_states"]
+        tokens = self.image_tokens(*cells) + shapes["encoder_hidden_states"][1]
+        width = self.config["num_attention_heads"] * self.config["attention_head_dim"]
+        return Working("denoiser", rows * tokens * width, rows * tokens * tokens)
+
+    @property
+    def patch(self) -> int:
+        """Cells of the latents that a token of the transformer spans along one side."""
+        return int(self.config["patch_size"])
+
+    def image_tokens(self, rows: int, columns: int) -> int:
+        """Tokens that the transformer makes of latents of that many cells."""
+        return rows // self.patch * (columns // self.patch)
+
+    @property
+    def multiple(self) -> int:
+        return self.space.factor * self.patch
+
+    @property
+    def largest(self) -> int:
+        return int(self.config["pos_embed_max_size"]) * self.multiple
+
+    def set_timesteps(self, scheduler: Scheduler, settings: Settings) -> None:
+        if not isinstance(scheduler, FlowMatchEuler):
+            super().set_timesteps(scheduler, settings)
+            return
+        _, _, *cells = self.space.shape(settings.width, settings.height)
+        scheduler.set_timesteps(settings.steps, self.image_tokens(*cells))
+
+    def teach(self, embeddings: Sequence[Embedding]) -> Words:
+        if embeddings:
+            raise AdapterError(
+                f"{embeddings[0].path}: textual inversion cannot be used with {self.name}, whose "
+                "T5 would not know the word; leave it out"
+            )
+        return Words((), {})
+
+    def read(self, text: str, *, syntax: str, long_prompt: str, options: Any) -> TripleText:
+        length = _length(options)
+        clip = chunks.read(self.tokenizer, text, syntax=syntax, long_prompt=long_prompt)
+        if self.t5_tokenizer is None:
+            return TripleText(clip, None)
+        tokenizer = self.t5_tokenizer.of_length(length)
+        t5 = chunks.read(tokenizer, text, syntax=syntax, long_prompt=long_prompt)
+        return TripleText(clip, t5)
+
+    def check_clip_skip(self, clip_skip: int | None) -> None:
+        check_clip_skip(clip_skip, map(self.bundle.config, _CLIPS), left=_LAYERS_LEFT)
+
+    def encoder(self, compiled: Compiled, options: SequenceLength) -> Encoder:
+        shapes, length = {"input_ids": (1, self.tokenizer.max_length)}, _length(options)
+        first, second = (compiled(part, shapes) for part in _CLIPS)
+        return TripleTextEncoder(
+            first,
+            second,
+            compiled(_T5, {"input_ids": (1, length)}) if self.has_t5 else None,
+            padded=self._repadding,
+            width=self.config["joint_attention_dim"],
+            max_sequence_length=length,
+        )
+
+
+def _length(options: SequenceLength) -> int:
+    """Tokens that T5 reads at once; SettingError for a number that it cannot."""
+    length = options.max_sequence_length
+    length = MAX_SEQUENCE_LENGTH if length is None else length
+    check_length(length)
+    return length
