@@ -49,6 +49,8 @@ def _painted(plan: Callable[Arguments, Plan]) -> Callable[Arguments, PipelineOut
     def paint(*args: Arguments.args, **kwargs: Arguments.kwargs) -> PipelineOutput:
         return plan(*args, **kwargs).paint()
 
+    paint.__name__, paint.__qualname__ = "__call__", "StableDiffusionPipeline.__call__"
+    paint.__doc__ = "Paint: what `plan` takes, painted at once; see there for the arguments."
     return paint
 
 

@@ -243,7 +243,7 @@ class Planner:
             latents=request.noise.latents is not None,
             image=pictured,
         )
-        jobs = request.jobs
+        jobs = request.jobs()
         negative = request.prompting.negative_prompt if settings.guidance.guides else ""
         scheduler = family.scheduler(settings)
         timesteps = span.timesteps(scheduler)
@@ -284,7 +284,7 @@ class Planner:
     ) -> Settings:
         family, picture, sampling = self.family, request.picture, request.sampling
         recommended = family.recommended
-        family.check_call(picture, request.own)
+        family.check_call(picture, request.family_options)
         if picture.strength is not None and not pictured:
             raise SettingError(
                 "strength says how far image is changed, and there is none; give image"
@@ -313,7 +313,7 @@ class Planner:
         if family.draws_all_steps(scheduler, picture):
             strength, drawn_from = 1.0, strength
         keeps = caching is not None and caching.keeps_guidance
-        guidance = family.guidance(scale, request.own)
+        guidance = family.guidance(scale, request.family_options)
         return Settings(
             width=width,
             height=height,
@@ -325,7 +325,7 @@ class Planner:
             strength=strength,
             drawn_from=drawn_from,
             canvas=family.canvas(original, width, height) if original else None,
-            options=request.own,
+            options=request.family_options,
         )
 
     def _size(
@@ -424,7 +424,7 @@ class Planner:
                 text,
                 syntax=prompting.syntax,
                 long_prompt=prompting.long_prompt,
-                options=request.own,
+                options=request.family_options,
             )
 
         return {

@@ -40,7 +40,7 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """The options of a call, group by group; own: those of the model's family."""
+    """The options of a call, group by group."""
 
     prompting: Prompting
     sampling: Sampling
@@ -51,7 +51,7 @@ class Request:
     reuse: Reuse
     enlarging: Enlarging
     answer: Answer
-    own: Any
+    family_options: Any
 
     @classmethod
     def of(cls, family: Family, usual: Reuse, arguments: Mapping[str, Any]) -> "Request":
@@ -84,12 +84,11 @@ class Request:
             reuse=dataclasses.replace(usual, **asked),
             enlarging=found[Enlarging],
             answer=found[Answer],
-            own=found[family.options],
+            family_options=found[family.options],
         )
 
-    @property
     def jobs(self) -> list[Job]:
-        """The images, in order: each prompt as often as it is asked for."""
+        """The images, in order: each prompt as often as it is asked for; seeds are drawn here."""
         prompts, times = self.prompts, self.prompting.num_images_per_prompt
         if not isinstance(times, int) or times < 1:
             raise SettingError(f"num_images_per_prompt is {times}; give 1 or more")

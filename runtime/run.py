@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from .denoise.conditioning import Schedule
 from .denoise.control import Steering
 from .denoise.denoiser import Denoiser, Network
-from .denoise.feature_cache import Evaluation, FeatureCache
+from .denoise.feature_cache import Evaluation, FeatureCache, Uncached
 from .denoise.noise import TorchNoise
 from .denoise.posterior import Posterior
 from .denoise.span import Continued
@@ -108,7 +108,7 @@ class Run:
                     plan.prompts[text],
                     None if zeros else plan.prompts[plan.negative or ""],
                     guidance=plan.settings.guidance,
-                    told=functools.partial(family.told, plan.settings),
+                    extra_inputs=functools.partial(family.extra_inputs, plan.settings),
                     clip_skip=plan.request.prompting.clip_skip,
                 )
         self.on_stage("encode", len(texts), len(texts))
@@ -142,11 +142,11 @@ class Run:
     def network(self, schedule: Schedule, graph: Callable[..., Graph]) -> Network:
         """The denoiser's graphs, and those of ControlNets, compiled by `graph` for the size."""
         plan, family, steering = self.plan, self.family, self.steering
-        guidance, told = plan.settings.guidance, schedule.each[0]
+        guidance, conditioning = plan.settings.guidance, schedule.each[0]
         branches = guidance.batches[0]
         shapes: Shapes = {
             family.sample: (len(branches), family.in_channels, *plan.tiles.tile),
-            **told.shapes(branches),
+            **conditioning.shapes(branches),
         }
         before: list[Edit] = [steering.residuals_of(branches)] if steering else []
         same = self.parts.inputs(family.denoiser, family.sample, family.timestep)
@@ -155,16 +155,16 @@ class Run:
         def denoiser(*cut: Edit) -> Graph:
             return graph(family.denoiser, shapes, [*before, *cut, *after], self.together)
 
-        cache, plain = None, None
+        cache: FeatureCache | Uncached
         if plan.caching:
             full, shallow = denoiser(plan.caching.full), denoiser(plan.caching.shallow)
             cache = FeatureCache(plan.caching, full, shallow)
         else:
-            plain = denoiser()
+            cache = Uncached(denoiser())
         if steering:
-            inputs, edits = steering.shapes(told, branches), steering.edits(branches)
+            inputs, edits = steering.shapes(conditioning, branches), steering.edits(branches)
             steering.graphs = [graph(net, inputs, edits, self.together) for net in self.controlnets]
-        return Network(plain, cache, family.sample, family.timestep)
+        return Network(cache, family.sample, family.timestep)
 
     @functools.cached_property
     def steering(self) -> Steering | None:
@@ -232,20 +232,27 @@ class Run:
 
     # Latents to pictures.
 
+    @property
+    def decodes(self) -> bool:
+        """Whether latents become pixels."""
+        return self.plan.request.answer.output_type != "latent"
+
     def decoder(self) -> Coder:
+        """The VAE's, compiled where it is needed."""
         space, part = self.family.space, self.plan.decoder
         decoder = Coder.decoder(
             space.factor,
             self.plan.vae_tiles,
             lambda shape: self.graph(part, {"latent_sample": shape}),
         )
-        decoder.prepare(1, space.channels)
+        if self.decodes:
+            decoder.prepare(1, space.channels)
         return decoder
 
     @property
     def checks(self) -> bool:
         """Whether pictures are shown to the safety checker; latents are not."""
-        return self.plan.safety != "off" and self.plan.request.answer.output_type != "latent"
+        return self.plan.safety != "off" and self.decodes
 
     def checker(self) -> SafetyChecker | None:
         return SafetyChecker.of(self.family.bundle, self.graph) if self.checks else None
@@ -254,7 +261,7 @@ class Run:
         self, decoder: Coder, checker: SafetyChecker | None, latents: Array, job: Job
     ) -> Any:
         """Latents to a picture of the kind asked for; None where it is withheld."""
-        if self.plan.request.answer.output_type == "latent":
+        if not self.decodes:
             return latents
         space = self.family.decoder_spaces[self.plan.decoder]
         with self.output.timings.measure("decode"):
@@ -304,7 +311,9 @@ class Run:
     ) -> Graph:
         """A part of the model, compiled, and the caller told how many of them are."""
         plan = self.plan
-        parts = len(self.family.text_encoders) + 2 + self.encodes_picture + self.checks
+        parts = (
+            len(self.family.text_encoders) + 1 + self.encodes_picture + self.decodes + self.checks
+        )
         parts += len(self.controlnets) + (plan.caching is not None)
         self.on_stage("load", len(self.loaded), parts)
         with self.output.timings.measure("load"):

@@ -141,7 +141,7 @@ class Steering:
         picture = self._pixels[0][0].shape
         return {
             "sample": (len(asked), *self._sample),
-            **_told(conditioning, asked),
+            **_shared_inputs(conditioning, asked),
             "controlnet_cond": (len(asked), *picture[1:]),
         }
 
@@ -177,12 +177,12 @@ class Steering:
             return sums
         rows = [branches.index(branch) for branch in asked]
         batch = conditioning.batch(asked)
-        told = {name: batch[name] for name in _told(conditioning, asked)}
+        shared = {name: batch[name] for name in _shared_inputs(conditioning, asked)}
         each = zip(self._controls.each, self.graphs, self._pixels, strict=True)
         for control, graph, pixels in each:
             if not control.acts(evaluation):
                 continue
-            feeds = {"sample": sample, "timestep": np.asarray(t), **told}
+            feeds = {"sample": sample, "timestep": np.asarray(t), **shared}
             feeds["controlnet_cond"] = pixels[tile]
             scales = control.scales(len(shapes), self._controls.guess)
             for name, scale, found in zip(shapes, scales, graph(feeds).values(), strict=True):
@@ -194,10 +194,12 @@ class Steering:
         return [one for one in branches if one == CONDITIONAL or not self._controls.guess]
 
 
-def _told(conditioning: Conditioning, branches: Sequence[str]) -> dict[str, tuple[int, ...]]:
+def _shared_inputs(
+    conditioning: Conditioning, branches: Sequence[str]
+) -> dict[str, tuple[int, ...]]:
     """What a ControlNet is told of what the denoiser is: its text, not its sizes; with shapes."""
     shapes = conditioning.shapes(branches)
-    return {name: shape for name, shape in shapes.items() if name in ControlNet.told}
+    return {name: shape for name, shape in shapes.items() if name in ControlNet.shared_inputs}
 
 
 def _each(name: str, value: Numbers | None, default: float, count: int) -> list[float]:

@@ -7,11 +7,10 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ..engines.protocol import Graph
 from ..model.tiles import Tiles
 from .conditioning import Conditioning
 from .control import Steering
-from .feature_cache import Evaluation, FeatureCache
+from .feature_cache import Evaluation, FeatureCache, Uncached
 from .guidance import CONDITIONAL, Guidance
 from .start import seen
 
@@ -20,13 +19,9 @@ Array: TypeAlias = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Network:
-    """The graph that denoises, or with kept features two of them, and what its inputs are called.
+    """What denoises, with or without kept features, and what its inputs are called."""
 
-    graph: None with a cache.
-    """
-
-    graph: Graph | None
-    cache: FeatureCache | None
+    cache: FeatureCache | Uncached
     sample: str
     timestep: str
 
@@ -107,17 +102,13 @@ class _Asked:
             )
         feeds[network.sample] = seen(self.latents, self.beside, rows, guidance.blind)
         feeds[network.timestep] = np.asarray(self.t)
-        if network.cache:
-            of, key = self._features(branches)
-            return network.cache.predict(feeds, self.evaluation, of=of, key=key)
-        assert network.graph is not None
-        (prediction,) = network.graph(feeds).values()
-        return prediction
+        of, key = self._features(branches)
+        return network.cache.predict(feeds, self.evaluation, of=of, key=key)
 
     def all_kept(self) -> bool:
         """Whether the deep features of every branch stand in this evaluation."""
         cache = self.denoiser.network.cache
-        return cache is not None and all(
+        return all(
             cache.holds(self.evaluation, of=of, key=key)
             for of, key in map(self._features, self.denoiser.guidance.batches)
         )

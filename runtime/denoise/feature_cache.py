@@ -95,6 +95,23 @@ class Caching:
         return evaluation.number in SCHEDULES[self.schedule](evaluation.total, self.interval)
 
 
+@dataclass
+class Uncached:
+    """A denoiser's graph, asked in full in every evaluation."""
+
+    graph: Graph
+
+    def predict(
+        self, feeds: Feeds, evaluation: Evaluation, *, of: Hashable, key: Hashable
+    ) -> Array:
+        """As `FeatureCache.predict`; nothing is kept."""
+        (prediction,) = self.graph(feeds).values()
+        return prediction
+
+    def holds(self, evaluation: Evaluation, *, of: Hashable, key: Hashable) -> bool:
+        return False
+
+
 @dataclass(frozen=True)
 class _Kept:
     """The features of an evaluation, and what it was told."""

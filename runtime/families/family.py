@@ -19,6 +19,7 @@ from ..denoise.start import Blank, FromPicture, Origin
 from ..engines.protocol import Graph, Shapes
 from ..errors import BundleError
 from ..images.original import Canvas, Original
+from ..images.preview import LatentColours
 from ..model import catalog
 from ..model.bundle import Bundle
 from ..model.catalog import Recommended
@@ -64,6 +65,8 @@ class Family(ABC):
     task: ClassVar[str] = "text"
     adaptable: ClassVar[bool] = True
 
+    colours: ClassVar[Mapping[float, LatentColours]] = {}
+    """What latents look like, by the scale of the VAE, where it was fitted to what that paints."""
     cuts: int | None = 0
     zero_negative: bool = False
     """Whether no negative prompt is told as zeros instead of the empty text."""
@@ -115,7 +118,7 @@ class Family(ABC):
         """Raise BundleError where the folder's parts do not fit each other."""
 
     def _space(self, config: Mapping[str, Any]) -> LatentSpace:
-        return LatentSpace.of(config)
+        return LatentSpace.of(config).coloured(self.colours)
 
     @property
     def in_channels(self) -> int:
@@ -224,7 +227,7 @@ class Family(ABC):
     def encoder(self, compiled: Compiled, options: Any) -> Encoder:
         """What encodes prompts, of the graphs of the text encoders."""
 
-    def told(self, settings: Settings, branch: str) -> dict[str, Array]:
+    def extra_inputs(self, settings: Settings, branch: str) -> dict[str, Array]:
         """What a branch is told beside its text, the same in all steps, a row each."""
         return {}
 

@@ -16,7 +16,7 @@ def conditioned(
     negative: TokenizedPrompt | None,
     *,
     guidance: Guidance,
-    told: Callable[[str], Inputs],
+    extra_inputs: Callable[[str], Inputs],
     clip_skip: int | None = None,
 ) -> Schedule:
     """What the denoiser is told of a prompt and, where branches are compared, of a negative one.
@@ -24,7 +24,7 @@ def conditioned(
     Both were read for the same steps. The shorter is padded with the encoding of the empty text,
     as webui pads, and so is each text of a prompt that changes: the denoiser keeps one shape.
     negative: None is zeros, which some models were trained to take for no prompt at all.
-    told: what a branch is told beside its text.
+    extra_inputs: what a branch is told beside its text.
     clip_skip is for the prompt alone, as in diffusers.
     Raises SettingError where the model has fewer layers than clip_skip asks for.
     """
@@ -42,7 +42,7 @@ def conditioned(
         asked = texts[pair[0]]
         if branch != CONDITIONAL:
             asked = against[pair[1]] if against else _zeros(asked)
-        return {**asked, **told(branch)}
+        return {**asked, **extra_inputs(branch)}
 
     each = [
         Conditioning(

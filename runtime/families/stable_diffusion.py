@@ -18,7 +18,6 @@ from ..images.preview import LatentColours, signed
 from ..model.bundle import Bundle
 from ..model.controlnet import ControlNet
 from ..model.footprint import Working, largest_attention, level_width
-from ..model.latent_space import LatentSpace
 from ..options.groups import Picture
 from ..schedulers import Scheduler
 from ..schedulers.lcm import LCM
@@ -46,6 +45,8 @@ _GREY = (128, 128, 128)
 class UNetFamily(Family):
     """A UNet that attends to what CLIP's text model makes of a prompt."""
 
+    colours = _COLOURS
+
     def __init__(self, bundle: Bundle) -> None:
         super().__init__(bundle)
         self.tokenizer = ClipTokenizer(bundle.tokenizer(self.tokenizers[0]))
@@ -53,9 +54,6 @@ class UNetFamily(Family):
     @property
     def text_encoders(self) -> tuple[str, ...]:
         return ("text_encoder",)
-
-    def _space(self, config: Mapping[str, Any]) -> LatentSpace:
-        return LatentSpace.of(config).coloured(_COLOURS)
 
     def check(self) -> None:
         if self.config and (self.config.get("num_class_embeds") is not None) != self.labelled:
@@ -157,7 +155,7 @@ class UNetFamily(Family):
         """Of a text encoder's input."""
         return {"input_ids": (1, self.tokenizer.max_length)}
 
-    def told(self, settings: Settings, branch: str) -> dict[str, Array]:
+    def extra_inputs(self, settings: Settings, branch: str) -> dict[str, Array]:
         if self.guidance_width is None:
             return {}
         return {"timestep_cond": scale_embedding(settings.guidance_scale, self.guidance_width)}

@@ -98,9 +98,9 @@ class Upscaler(UNetFamily):
         side = size // self.upscales
         return {"image": Image.new("RGB", (side, side), _GREY)}
 
-    def told(self, settings: Settings, branch: str) -> dict[str, Array]:
+    def extra_inputs(self, settings: Settings, branch: str) -> dict[str, Array]:
         level = np.array([self._noise_level(settings)], np.float32)
-        return {**super().told(settings, branch), "class_labels": level}
+        return {**super().extra_inputs(settings, branch), "class_labels": level}
 
     def _noise_level(self, settings: Settings) -> int:
         level: int | None = settings.options.noise_level

@@ -1,7 +1,6 @@
 """Stable Diffusion XL and its refiner [Podell et al. 2023]."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -12,7 +11,6 @@ from ..engines.protocol import Shapes
 from ..errors import BundleError, SettingError
 from ..images.preview import signed
 from ..model.bundle import Bundle
-from ..model.latent_space import LatentSpace
 from ..options.groups import Picture
 from ..options.option import option
 from ..text.encoder import Encoder
@@ -89,6 +87,7 @@ class StableDiffusionXL(StableDiffusion):
         "StableDiffusionXLInpaintPipeline",
     )
     options = SizeConditioning
+    colours = _COLOURS
     layers_left = 2
 
     def __init__(self, bundle: Bundle) -> None:
@@ -119,9 +118,6 @@ class StableDiffusionXL(StableDiffusion):
     def text_encoders(self) -> tuple[str, ...]:
         return ("text_encoder_2",) if self.refines else ("text_encoder", "text_encoder_2")
 
-    def _space(self, config: Mapping[str, Any]) -> LatentSpace:
-        return LatentSpace.of(config).coloured(_COLOURS)
-
     def denoiser_inputs(self, rows: int, width: int, height: int) -> Shapes:
         pooled = self.bundle.config("text_encoder_2")["projection_dim"]
         shapes = super().denoiser_inputs(rows, width, height)
@@ -145,9 +141,9 @@ class StableDiffusionXL(StableDiffusion):
         first = compiled("text_encoder", self.token_shapes)
         return XLTextEncoder(second, first, self._repadding)
 
-    def told(self, settings: Settings, branch: str) -> dict[str, Array]:
+    def extra_inputs(self, settings: Settings, branch: str) -> dict[str, Array]:
         ids = self._time_ids(settings, negative=branch != CONDITIONAL)
-        return {**super().told(settings, branch), "time_ids": np.array([ids], np.float32)}
+        return {**super().extra_inputs(settings, branch), "time_ids": np.array([ids], np.float32)}
 
     def _time_ids(self, settings: Settings, negative: bool) -> list[float]:
         """Six numbers, for the refiner five."""

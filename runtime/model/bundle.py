@@ -1,6 +1,6 @@
 """A model folder as it lies on disk: its graphs and its configurations.
 
-What they mean is for the families to say. Four layouts are read:
+What they mean is for the families to say. Three layouts are read:
 
 - optimum's (ours too): `unet/openvino_model.xml` + `.bin`, or `unet/model.onnx`, `vae_decoder/` …;
 - the older ONNX folders of diffusers: the same folders, without `config.json` in them;

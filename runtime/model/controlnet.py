@@ -35,7 +35,7 @@ class ControlNet:
     config: Mapping[str, Any]
     weight: float = 1.0
 
-    told: ClassVar[tuple[str, ...]] = ("encoder_hidden_states",)
+    shared_inputs: ClassVar[tuple[str, ...]] = ("encoder_hidden_states",)
     """The inputs that it has in common with the UNet, beside sample and timestep."""
 
     @classmethod

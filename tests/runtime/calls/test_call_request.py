@@ -30,7 +30,7 @@ def test_arguments_come_in_their_groups(family: Any) -> None:
     assert found.prompting == Prompting(prompt="boat")
     assert found.noise == Noise(seed=3)
     assert (found.picture.strength, found.size.tile, found.size.vae) == (0.5, 64, "tiny")
-    assert found.own == family.options()
+    assert found.family_options == family.options()
 
 
 def test_none_is_not_given(family: Any) -> None:
@@ -68,7 +68,9 @@ def test_an_option_of_another_family_says_whose_it_is(family: Any, name: str, wh
 
 def test_an_option_of_the_family_itself(tmp_path: Path) -> None:
     editor = open_model(instruction_folder(tmp_path / "edit"))
-    assert asked(editor, image_guidance_scale=2).own == InstructionOptions(image_guidance_scale=2)
+    assert asked(editor, image_guidance_scale=2).family_options == InstructionOptions(
+        image_guidance_scale=2
+    )
 
 
 @pytest.mark.parametrize(
@@ -94,11 +96,11 @@ def test_what_is_no_prompt(family: Any, prompt: Any) -> None:
 
 
 def test_every_prompt_as_often_as_asked(family: Any) -> None:
-    jobs = asked(family, prompt=("a", "b"), num_images_per_prompt=2, seed=7).jobs
+    jobs = asked(family, prompt=("a", "b"), num_images_per_prompt=2, seed=7).jobs()
     assert [(job.prompt, job.seed) for job in jobs] == [("a", 7), ("a", 8), ("b", 9), ("b", 10)]
     for wrong in (0, -1, 1.5):
         with pytest.raises(SettingError, match=r"num_images_per_prompt is .*; give 1 or more"):
-            _ = asked(family, num_images_per_prompt=wrong).jobs
+            _ = asked(family, num_images_per_prompt=wrong).jobs()
 
 
 def test_variations_share_the_seed() -> None:

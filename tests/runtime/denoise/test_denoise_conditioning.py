@@ -13,7 +13,7 @@ def conditioning(value: float, key: int = 0) -> Conditioning:
         }
         for i, branch in enumerate(("conditional", "unconditional", "picture alone"))
     }
-    return Conditioning(branches, key)
+    return Conditioning(branches, dict.fromkeys(branches, key))
 
 
 def test_a_batch_has_a_row_for_each_branch_in_the_order_asked() -> None:
@@ -34,5 +34,6 @@ def test_shapes_are_those_of_the_batch() -> None:
 def test_a_schedule_says_which_conditioning_a_step_has() -> None:
     first, second = conditioning(1, key=0), conditioning(5, key=1)
     schedule = Schedule([first, second], [0, 0, 1, 0])
-    assert [schedule.at(step).key for step in range(4)] == [0, 0, 1, 0]
+    keys = [schedule.at(step).key(("conditional",)) for step in range(4)]
+    assert keys == [(0,), (0,), (1,), (0,)]
     assert schedule.at(2) is second

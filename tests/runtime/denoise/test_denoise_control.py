@@ -43,7 +43,7 @@ def told() -> Conditioning:
         }
         for branch, value in ((UNCONDITIONAL, 1), (CONDITIONAL, 10))
     }
-    return Conditioning(branches)
+    return Conditioning(branches, dict.fromkeys(branches, 0))
 
 
 @pytest.mark.parametrize(
@@ -204,6 +204,11 @@ def test_shapes_are_what_the_graphs_are_then_fed() -> None:
         made, graphs = steering(controlled(), guess=guess)
         residuals(made)
         (feeds,) = graphs[0].fed
-        expected = {name: value.shape for name, value in feeds.items() if name != "timestep"}
+        rows = len(feeds["encoder_hidden_states"])
+        expected = {name: (rows, *value.shape[1:]) for name, value in feeds.items() if value.ndim}
         assert made.shapes(told(), BOTH) == expected
+        # Latents and picture have one row, which the graph takes for all.
+        assert len(feeds["sample"]) == len(feeds["controlnet_cond"]) == 1
+        (shared,) = made.edits(BOTH) or (None,)
+        assert (shared is None) == guess
     assert made.residuals_of(BOTH).shapes == net().residuals(2, 3, 5)

@@ -9,7 +9,7 @@ import pytest
 from fakes import Counting
 from pleinair.runtime.denoise.conditioning import Conditioning
 from pleinair.runtime.denoise.denoiser import Denoiser, Network
-from pleinair.runtime.denoise.feature_cache import Caching, Evaluation, FeatureCache
+from pleinair.runtime.denoise.feature_cache import Caching, Evaluation, FeatureCache, Uncached
 from pleinair.runtime.denoise.guidance import (
     CONDITIONAL,
     PICTURE_ALONE,
@@ -31,7 +31,7 @@ def told(key: int = 0, more: float = 0.0) -> Conditioning:
         branch: {"words": np.full((1, 2), value + more, np.float32)}
         for branch, value in WORDS.items()
     }
-    return Conditioning(branches, key)
+    return Conditioning(branches, dict.fromkeys(branches, key))
 
 
 def predict(feeds: Any) -> np.ndarray:
@@ -46,7 +46,7 @@ def plain() -> Counting:
 
 def denoiser(graph: Any, guidance: Guidance, **more: Any) -> Denoiser:
     options = {"tiles": ONE, "beside": None, "steering": None, "tell": lambda *_: None, **more}
-    network = Network(graph, options.pop("cache", None), sample="x", timestep="t")
+    network = Network(options.pop("cache", None) or Uncached(graph), sample="x", timestep="t")
     return Denoiser(network=network, guidance=guidance, **options)
 
 

@@ -83,10 +83,10 @@ def test_the_noise_level_it_knows(
     pipe = opened(upscaler_folder(tmp_path / "up", index=index, unet=unet))
     assert pipe.family.most_noise == most
     plan = pipe.plan("tree", image=SMALL)
-    told = pipe.family.told(plan.settings, CONDITIONAL)["class_labels"]
+    told = pipe.family.extra_inputs(plan.settings, CONDITIONAL)["class_labels"]
     assert told.tolist() == [min(20, most)]
     plan = pipe.plan("tree", image=SMALL, noise_level=most)
-    assert pipe.family.told(plan.settings, UNCONDITIONAL)["class_labels"].tolist() == [most]
+    assert pipe.family.extra_inputs(plan.settings, UNCONDITIONAL)["class_labels"].tolist() == [most]
 
 
 def test_the_small_picture_is_noised_before_the_latents_are_drawn(upscaler: Any) -> None:

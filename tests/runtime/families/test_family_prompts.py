@@ -48,7 +48,7 @@ def seen(schedule: Any, step: int) -> dict[str, float]:
 def test_each_branch_is_told_its_text_and_what_is_beside_it() -> None:
     encoder = Encoder()
     schedule = conditioned(
-        encoder, prompt(2), prompt(1), guidance=classifier_free(5), told=told, clip_skip=3
+        encoder, prompt(2), prompt(1), guidance=classifier_free(5), extra_inputs=told, clip_skip=3
     )
     assert seen(schedule, 0) == {UNCONDITIONAL: 1, CONDITIONAL: 2}
     assert encoder.asked == [(2, 1, 3), (1, 1, None)]  # clip_skip is the prompt's, as in diffusers
@@ -60,27 +60,31 @@ def test_each_branch_is_told_its_text_and_what_is_beside_it() -> None:
 def test_without_guidance_the_negative_prompt_is_not_encoded() -> None:
     encoder = Encoder()
     long = prompt(1, length=3)
-    schedule = conditioned(encoder, prompt(2), long, guidance=Guidance(), told=told)
+    schedule = conditioned(encoder, prompt(2), long, guidance=Guidance(), extra_inputs=told)
     assert seen(schedule, 0) == {CONDITIONAL: 2}
     assert encoder.asked == [(2, 1, None)]
 
 
 def test_both_are_padded_to_the_longer_one() -> None:
     encoder = Encoder()
-    conditioned(encoder, prompt(2), prompt(1, length=3), guidance=classifier_free(5), told=told)
+    conditioned(
+        encoder, prompt(2), prompt(1, length=3), guidance=classifier_free(5), extra_inputs=told
+    )
     assert encoder.asked == [(2, 3, None), (1, 3, None)]
 
 
 def test_no_negative_prompt_may_be_zeros() -> None:
     encoder = Encoder()
-    schedule = conditioned(encoder, prompt(2), None, guidance=classifier_free(5), told=told)
+    schedule = conditioned(encoder, prompt(2), None, guidance=classifier_free(5), extra_inputs=told)
     assert seen(schedule, 0) == {UNCONDITIONAL: 0, CONDITIONAL: 2}
     assert len(encoder.asked) == 1
     assert schedule.at(0).branches[UNCONDITIONAL]["sizes"].all()
 
 
 def test_a_picture_alone_is_told_the_negative_prompt() -> None:
-    schedule = conditioned(Encoder(), prompt(2), prompt(1), guidance=instructed(5, 2), told=told)
+    schedule = conditioned(
+        Encoder(), prompt(2), prompt(1), guidance=instructed(5, 2), extra_inputs=told
+    )
     assert seen(schedule, 0) == {CONDITIONAL: 2, PICTURE_ALONE: 1, UNCONDITIONAL: 1}
 
 
@@ -91,16 +95,22 @@ def test_keys_change_when_either_prompt_does() -> None:
         prompt(2, 3, order=[0, 1, 1, 0]),
         prompt(0, 1, order=[0, 0, 1, 0]),
         guidance=classifier_free(5),
-        told=told,
+        extra_inputs=told,
     )
     found = [tuple(seen(schedule, step).values()) for step in range(4)]
     assert found == [(0, 2), (0, 3), (1, 3), (0, 2)]
-    assert [schedule.at(step).key for step in range(4)] == [0, 1, 2, 0]
+    keys = [schedule.at(step).keys for step in range(4)]
+    assert [one[CONDITIONAL] for one in keys] == [0, 1, 1, 0]
+    assert [one[UNCONDITIONAL] for one in keys] == [0, 0, 1, 0]
     assert len(encoder.asked) == 4  # each text once
 
 
 def test_without_guidance_the_negative_prompt_s_changes_are_none() -> None:
     schedule = conditioned(
-        Encoder(), prompt(2), prompt(0, 1, order=[0, 1, 0, 1]), guidance=Guidance(), told=told
+        Encoder(),
+        prompt(2),
+        prompt(0, 1, order=[0, 1, 0, 1]),
+        guidance=Guidance(),
+        extra_inputs=told,
     )
     assert len(schedule.each) == 1

@@ -87,7 +87,7 @@ def test_cuts_are_the_skip_connections(tmp_path: Path) -> None:
 def test_guidance_is_classifier_free(family: Any) -> None:
     assert family.guidance(7.5, None).branches == (UNCONDITIONAL, CONDITIONAL)
     assert not family.guidance(1, None).guides
-    assert family.told(settings(), CONDITIONAL) == {}
+    assert family.extra_inputs(settings(), CONDITIONAL) == {}
 
 
 def test_a_distilled_model_is_told_its_scale(tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_a_distilled_model_is_told_its_scale(tmp_path: Path) -> None:
     assert not family.guidance(8.5, None).guides
     with pytest.raises(SettingError, match="guidance_scale is -1"):
         family.guidance(-1, None)
-    (told,) = family.told(settings(guidance_scale=8.5), CONDITIONAL).values()
+    (told,) = family.extra_inputs(settings(guidance_scale=8.5), CONDITIONAL).values()
     np.testing.assert_array_equal(told, scale_embedding(8.5, 256))
     assert family.denoiser_inputs(1, 64, 64)["timestep_cond"] == (1, 256)
     assert family.recommended.steps == 4

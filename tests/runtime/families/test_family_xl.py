@@ -41,7 +41,7 @@ def ids(family: Any, branch: str, **options: Any) -> list[float]:
         canvas=None,
         options=SizeConditioning(**options),
     )
-    (told,) = family.told(settings, branch).values()
+    (told,) = family.extra_inputs(settings, branch).values()
     assert told.dtype == np.float32
     assert told.shape[0] == 1
     return told[0].tolist()

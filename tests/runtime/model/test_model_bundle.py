@@ -33,9 +33,11 @@ def test_both_formats(tmp_path: Path) -> None:
     (folder / "unet" / "model.onnx").write_bytes(b"")
     bundle = Bundle.open(folder)
     assert set(bundle.graphs) == {"openvino", "onnx"}
-    bundle.require(("unet",))
+    assert bundle.requiring(("unet",)).graphs == bundle.graphs
     with pytest.raises(BundleError, match=r"the vae_decoder graph \(\.onnx\) is missing"):
-        bundle.require(("unet", "vae_decoder"))
+        bundle.requiring(("unet", "vae_decoder"))
+    # A format that holds none of a model's parts, as 8-bit graphs alone, is left aside.
+    assert set(bundle.requiring(("vae_decoder",)).graphs) == {"openvino"}
     with pytest.raises(BundleError, match="holds no vae_decoder as onnx"):
         bundle.graph("vae_decoder", "onnx")
 
