@@ -285,8 +285,8 @@ class StableDiffusionPipeline:
             on_stage("enlarge" if stage == "denoise" else stage, done, total)
 
         def painted(one: Plan) -> PipelineOutput:
-            told = enlarging if one.enlargement else on_stage
-            return Run(one, self.family, self.parts, on_step, told).paint()
+            report = enlarging if one.enlargement else on_stage
+            return Run(one, self.family, self.parts, on_step, report).paint()
 
         output = painted(plan)
         if plan.then is None or output.stopped:

@@ -8,16 +8,19 @@ diffusers. Weights, BREAK and long texts are treated as CLIP's, by `chunks`.
 import copy
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
 
 from ..engines.protocol import Graph
 from ..errors import BundleError, EngineError, SettingError
 from ..files import read_json
 from .encoder import Array, Outputs, TextEncoder
 from .tokenizer import Piece, token_id, unframed
+
+if TYPE_CHECKING:  # as in `tokenizer`
+    from tokenizers import Tokenizer
 
 MAX_SEQUENCE_LENGTH = 256
 """Tokens of a chunk where the caller says nothing, diffusers' default."""
@@ -97,7 +100,9 @@ def _last_hidden_state(outputs: Outputs, clip_skip: int | None) -> Array:
     return outputs["last_hidden_state"]
 
 
-def _load(file: Path) -> Tokenizer:
+def _load(file: Path) -> "Tokenizer":
+    from tokenizers import Tokenizer
+
     if not file.is_file():
         raise BundleError(
             f"{file.parent}: no tokenizer here: expected tokenizer.json; save the checkpoint's "

@@ -129,7 +129,7 @@ def test_the_settings_matter(pipe: StableDiffusionPipeline) -> None:
     ]
     for i, one in enumerate(latents):
         for other in latents[:i]:
-            assert np.abs(one - other).max() > 1e-3
+            assert np.abs(one - other).max() > 1e-4  # the same again would be equal to the bit
 
 
 def test_an_interval_of_one_is_exact(

@@ -75,7 +75,12 @@ def condition(
     clip_skip: int | None = None,
 ) -> Schedule:
     return conditioned(
-        encoder, read, negative, guidance=guidance, told=lambda branch: {}, clip_skip=clip_skip
+        encoder,
+        read,
+        negative,
+        guidance=guidance,
+        extra_inputs=lambda branch: {},
+        clip_skip=clip_skip,
     )
 
 

@@ -167,7 +167,7 @@ def test_prompts_are_conditioned_as_clips_are(model: Any, folder: Path) -> None:
         prompt("a [dog:cat:2] BREAK house"),
         prompt(""),
         guidance=classifier_free(2.0),
-        told=lambda branch: {},
+        extra_inputs=lambda branch: {},
         clip_skip=1,
     )
     assert list(found.order) == [0, 0, 1, 1]
