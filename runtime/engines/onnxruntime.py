@@ -46,10 +46,8 @@ class OnnxRuntimeEngine:
         options.log_severity_level = 4  # failures reach the user as one line, below
         if self._threads is not None:
             options.intra_op_num_threads = self._threads
-        edited = OnnxGraph.open(path) if edits else None
+        edited = _edited(path, edits)
         if edited:
-            for edit in edits:
-                edited = edit.onnx(edited)
             edited.hand_to(options)
         providers = [self._provider]
         if self._provider[0] != _PROVIDERS["CPU"]:
@@ -109,6 +107,16 @@ def _import() -> Any:
             "ONNX Runtime is not installed; install it with: pip install 'pleinair[onnx]'"
         ) from None
     return onnxruntime
+
+
+def _edited(path: Path, edits: Sequence[Edit]) -> OnnxGraph | None:
+    """The graph; None where no edit changes it, so that the session reads the file once, itself."""
+    if not edits:
+        return None
+    graph = opened = OnnxGraph.open(path)
+    for edit in edits:
+        graph = edit.onnx(graph)
+    return None if graph is opened else graph
 
 
 def _check_inputs(path: Path, session: Any, shapes: Shapes) -> None:
