@@ -22,9 +22,14 @@ def test_a_file_is_replaced_at_the_end(tmp_path: Path) -> None:
 def test_what_fails_leaves_the_old_file_alone(tmp_path: Path) -> None:
     file = tmp_path / "picture.png"
     file.write_text("old")
-    with pytest.raises(KeyboardInterrupt), replacing(file) as part:
-        part.write_text("half of the n")
-        raise KeyboardInterrupt
+
+    def interrupted() -> None:
+        with replacing(file) as part:
+            part.write_text("half of the n")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert file.read_text() == "old"
     assert list(tmp_path.iterdir()) == [file]
 
