@@ -90,6 +90,8 @@ class Plan:
         if entry is None or ("LCMScheduler" in solvers and entry.scheduler != "lcm"):
             return None
         recommended: dict[str, Any] = catalog.recommendation(entry)
+        if self.request.solver.name is not None:
+            recommended.pop("scheduler", None)  # the folder names the one that was asked for
         return recommended
 
     def bytes_needed(self) -> int:

@@ -268,7 +268,7 @@ class Planner:
             latents=self._latents(request, settings),
             span=span,
             timesteps=timesteps,
-            safety=chosen(family.bundle, request.answer.safety),
+            safety=chosen(family.bundle, request.answer.safety, self.format),
             then=None,
             carry_out=self.carry_out,
         )

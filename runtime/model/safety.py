@@ -111,15 +111,17 @@ class SafetyChecker:
         return self.thresholds.verdict(outputs["cos_dist"][0], outputs["special_cos_dist"][0])
 
 
-def chosen(bundle: Bundle, safety: str | None) -> str:
+def chosen(bundle: Bundle, safety: str | None, format: str) -> str:
     """What is done with unsafe pictures: None is "on" where the model has a checker, else "off".
 
-    safety: one of `options.groups.SAFETY`.
-    Raises SettingError where a checker is asked for that is not there.
+    safety: one of `options.groups.SAFETY`. format: of the graphs that are used.
+    Raises SettingError where a checker is asked for that is not there, BundleError for one that
+    the folder has in another format alone: no picture goes unchecked without a word.
     """
     if safety == "off":
         return "off"
     if _usable(bundle):
+        bundle.graph("safety_checker", format)
         return safety or "on"
     if safety:
         raise SettingError(

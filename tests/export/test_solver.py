@@ -78,11 +78,14 @@ def test_a_controlnet_has_none(tmp_path: Path, capsys: pytest.CaptureFixture[str
 
 
 @pytest.mark.usefixtures("traced_once")
-@pytest.mark.parametrize("solver", [None, "lcm"])
+@pytest.mark.parametrize("solver", [None, "lcm", "heun"])
 def test_the_folder_says_what_the_catalog_recommends_for_its_source(
     tiny_checkpoint: Path, tmp_path: Path, solver: str | None
 ) -> None:
-    """Not with LCM's solver: with such a LoRA merged it is another model than its source."""
+    """Not with LCM's solver: with such a LoRA merged it is another model than its source.
+
+    Another solver that is asked for takes the place of the recommended one.
+    """
     source = tmp_path / "sd-turbo"
     shutil.copytree(tiny_checkpoint, source)
     folder = export_model(source, tmp_path / "renamed", precision="fp32", scheduler=solver)
@@ -91,6 +94,9 @@ def test_the_folder_says_what_the_catalog_recommends_for_its_source(
     if solver is None:
         known = {"size": 512, "steps": 1, "guidance_scale": 0.0, "scheduler": "euler_a"}
         assert described["recommended"] == known == vars(found)
+    elif solver == "heun":
+        assert described["recommended"] == {"size": 512, "steps": 1, "guidance_scale": 0.0}
+        assert found.scheduler is None
     else:
         assert "recommended" not in described
         assert (found.steps, found.guidance_scale, found.scheduler) == (4, 1.0, "lcm")

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from fakes import Counting, model_folder, written
-from pleinair.runtime.errors import SettingError
+from pleinair.runtime.errors import BundleError, SettingError
 from pleinair.runtime.model.bundle import Bundle
 from pleinair.runtime.model.safety import (
     SafetyChecker,
@@ -86,22 +86,29 @@ def bundle(folder: Path, checker: dict[str, Any] | None) -> Bundle:
 
 def test_a_model_with_a_checker_asks_it_unless_told_otherwise(tmp_path: Path) -> None:
     with_one = bundle(tmp_path / "with", CONFIG)
-    found = [chosen(with_one, safety) for safety in (None, "on", "blur", "off")]
+    found = [chosen(with_one, safety, "openvino") for safety in (None, "on", "blur", "off")]
     assert found == ["on", "on", "blur", "off"]
 
 
 def test_a_model_without_one_cannot_be_asked(tmp_path: Path) -> None:
     without = bundle(tmp_path / "without", None)
-    assert chosen(without, None) == chosen(without, "off") == "off"
+    assert chosen(without, None, "openvino") == chosen(without, "off", "openvino") == "off"
     with pytest.raises(SettingError, match="without has no safety checker, so safety cannot be on"):
-        chosen(without, "on")
+        chosen(without, "on", "openvino")
+
+
+def test_one_in_another_format_alone_is_not_passed_over(tmp_path: Path) -> None:
+    with_one = bundle(tmp_path / "with", CONFIG)
+    assert chosen(with_one, "off", "onnx") == "off"
+    with pytest.raises(BundleError, match="with: holds no safety_checker as onnx"):
+        chosen(with_one, None, "onnx")
 
 
 def test_a_checker_that_cannot_say_why_is_not_used(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     older = bundle(tmp_path / "older", {})
-    assert chosen(older, None) == "off"
+    assert chosen(older, None, "openvino") == "off"
     with caplog.at_level(logging.WARNING, "pleinair"):
         tell_of_unused(older)
     assert "older: its safety checker decides inside its graph" in caplog.text
