@@ -113,6 +113,7 @@ def test_pleinair_and_diffusers_paint_the_same_picture(job: systems.Job, schedul
     assert ours.std() > 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["diffusers", "openvino_genai"])
 def test_a_latent_consistency_model_is_painted_alike(
     name: str, job: systems.Job, both: Any

@@ -72,6 +72,7 @@ def test_command_puts_batch_1_twice_beside_batch_2_once(
     assert summary["openvino, static, batch 2"]["s a guided step"]["median"] == 3.0
 
 
+@pytest.mark.slow
 def test_what_xl_is_told_beside_the_prompt_is_fed(both: Any) -> None:
     _, folder = both("tiny-xl", tiny_stable_diffusion_xl)
     for variant in unet.VARIANTS[1:4]:

@@ -163,6 +163,7 @@ def test_the_lora_reaches_every_kind_of_layer(distillation: Distillation, tmp_pa
     }
 
 
+@pytest.mark.slow
 def test_a_student_far_from_its_target_comes_nearer(distillation: Distillation) -> None:
     with torch.no_grad():
         for weight in distillation.lora:

@@ -449,6 +449,7 @@ def test_a_classifier_of_other_words_is_refused(
         load_classifier()
 
 
+@pytest.mark.slow
 def test_the_shipped_classifier_tells_painted_things_apart() -> None:
     """The judge's own weights, on the bundled model's pictures."""
     pipe = StableDiffusionPipeline.from_pretrained(command.POCKET)
@@ -552,6 +553,7 @@ def test_stopping_is_clean(
     assert capsys.readouterr().err == "stopped\n"
 
 
+@pytest.mark.slow
 def test_the_command_paints_judges_compares_and_writes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

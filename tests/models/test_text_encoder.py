@@ -57,6 +57,7 @@ def test_padding_does_not_change_what_is_understood(clip_tokenizer: CLIPTokenize
         torch.testing.assert_close(short[head], long[head], rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_few_captions_can_be_learnt(clip_tokenizer: CLIPTokenizer) -> None:
     torch.manual_seed(0)
     captions = Captions(clip_tokenizer)

@@ -382,6 +382,7 @@ def test_mistakes_are_one_line(
     assert not (bundle.path / "tuning.json").exists()
 
 
+@pytest.mark.slow
 def test_for_real_and_then_painted_with(
     bundle: Bundle,
     tmp_path: Path,
