@@ -86,8 +86,7 @@ class Plan:
         None also for a source that is given LCM's solver: a merged LCM-LoRA makes it another model.
         """
         entry = catalog.known(self.name)
-        solvers = [config.get("_class_name") for config in self.schedulers.values()]
-        if entry is None or ("LCMScheduler" in solvers and entry.scheduler != "lcm"):
+        if entry is None or not catalog.is_still(entry, self.schedulers[self.family.schedulers[0]]):
             return None
         recommended: dict[str, Any] = catalog.recommendation(entry)
         if self.request.solver.name is not None:

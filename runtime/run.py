@@ -75,12 +75,12 @@ class Run:
         with output.timings.measure("total"):
             schedules = self.encode()
             origin = self.origin()
-            self.network(schedules[plan.jobs[0].prompt], self.graph)
+            network = self.network(schedules[plan.jobs[0].prompt], self.graph)
             decoder, checker = self.decoder(), self.checker()
             for number, job in enumerate(plan.jobs):
-                # A prompt of more chunks than the last one's needs another shape.
-                with output.timings.measure("load"):
-                    network = self.network(schedules[job.prompt], self.parts.graph)
+                if number:  # features of its own; of a prompt of more chunks another shape
+                    with output.timings.measure("load"):
+                        network = self.network(schedules[job.prompt], self.parts.graph)
                 latents = None
                 for step in self.denoise(network, schedules[job.prompt], origin, job):
                     if not self.consult(step, number):

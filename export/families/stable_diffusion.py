@@ -14,6 +14,17 @@ TEXT_ENCODER = SubModel(
     {"text_encoder": GraphKind(clip.text_encoder)},
     tokenizer=Tokenizer("tokenizer", tokenizer.copy, tokenizer.complete),
 )
+
+
+def projected_text_encoder(name: str, tokenizer_folder: str) -> SubModel:
+    """A CLIP of which the pooled prompt is read too, as XL's second and both of version 3 are."""
+    return SubModel(
+        "transformers.CLIPTextModelWithProjection",
+        {name: GraphKind(clip.projected_text_encoder)},
+        tokenizer=Tokenizer(tokenizer_folder, tokenizer.copy, tokenizer.complete),
+    )
+
+
 AUTOENCODER = SubModel(
     "diffusers.AutoencoderKL",
     {

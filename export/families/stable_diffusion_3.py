@@ -2,18 +2,10 @@
 
 from pleinair.runtime.errors import SourceError
 
-from .. import t5_tokenizer, tokenizer
-from ..graphs import clip, mmdit, t5
+from .. import t5_tokenizer
+from ..graphs import mmdit, t5
 from .family import Configs, Family, GraphKind, Index, SubModel, Tokenizer
-from .stable_diffusion import AUTOENCODER
-
-
-def _projected(name: str, tokenizer_folder: str) -> SubModel:
-    return SubModel(
-        "transformers.CLIPTextModelWithProjection",
-        {name: GraphKind(clip.projected_text_encoder)},
-        tokenizer=Tokenizer(tokenizer_folder, tokenizer.copy, tokenizer.complete),
-    )
+from .stable_diffusion import AUTOENCODER, projected_text_encoder
 
 
 def _check(configs: Configs, index: Index, origin: str) -> None:
@@ -40,8 +32,8 @@ FAMILY = Family(
         "StableDiffusion3InpaintPipeline",
     ),
     submodels={
-        "text_encoder": _projected("text_encoder", "tokenizer"),
-        "text_encoder_2": _projected("text_encoder_2", "tokenizer_2"),
+        "text_encoder": projected_text_encoder("text_encoder", "tokenizer"),
+        "text_encoder_2": projected_text_encoder("text_encoder_2", "tokenizer_2"),
         # Most of the weights; people do without it.
         "text_encoder_3": SubModel(
             "transformers.T5EncoderModel",

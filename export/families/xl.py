@@ -6,13 +6,12 @@ from functools import partial
 
 from pleinair.runtime.errors import SourceError
 
-from .. import tokenizer
 from ..architecture import Config
-from ..graphs import clip, unet
+from ..graphs import unet
 from ..weights import State
-from .family import Configs, Family, GraphKind, Index, SubModel, Tokenizer
+from .family import Configs, Family, GraphKind, Index, SubModel
 from .original import UNET, VAE, Original, Task
-from .stable_diffusion import AUTOENCODER, SCHEDULER, TEXT_ENCODER
+from .stable_diffusion import AUTOENCODER, SCHEDULER, TEXT_ENCODER, projected_text_encoder
 
 
 def _complete(configs: Configs, index: Index, origin: str) -> None:
@@ -109,11 +108,7 @@ FAMILY = Family(
     submodels={
         # The refiner has only the second.
         "text_encoder": dataclasses.replace(TEXT_ENCODER, optional=True),
-        "text_encoder_2": SubModel(
-            "transformers.CLIPTextModelWithProjection",
-            {"text_encoder_2": GraphKind(clip.projected_text_encoder)},
-            tokenizer=Tokenizer("tokenizer_2", tokenizer.copy, tokenizer.complete),
-        ),
+        "text_encoder_2": projected_text_encoder("text_encoder_2", "tokenizer_2"),
         "unet": SubModel(
             "diffusers.UNet2DConditionModel", {"unet": GraphKind(unet.xl_unet, cost=2)}
         ),

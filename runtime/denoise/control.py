@@ -1,9 +1,9 @@
 """What ControlNets add to the denoiser [Zhang et al. 2023], for one call: how much, and when."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,7 @@ from .feature_cache import Evaluation
 from .guidance import CONDITIONAL
 
 Array: TypeAlias = NDArray[np.float32]
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,7 @@ class Steering:
         picture = self._pixels[0][0].shape
         return {
             "sample": (len(asked), *self._sample),
-            **_shared_inputs(conditioning, asked),
+            **_shared(conditioning.shapes(asked)),
             "controlnet_cond": (len(asked), *picture[1:]),
         }
 
@@ -176,8 +177,7 @@ class Steering:
         if not asked:
             return sums
         rows = [branches.index(branch) for branch in asked]
-        batch = conditioning.batch(asked)
-        shared = {name: batch[name] for name in _shared_inputs(conditioning, asked)}
+        shared = _shared(conditioning.batch(asked))
         each = zip(self._controls.each, self.graphs, self._pixels, strict=True)
         for control, graph, pixels in each:
             if not control.acts(evaluation):
@@ -194,12 +194,9 @@ class Steering:
         return [one for one in branches if one == CONDITIONAL or not self._controls.guess]
 
 
-def _shared_inputs(
-    conditioning: Conditioning, branches: Sequence[str]
-) -> dict[str, tuple[int, ...]]:
-    """What a ControlNet is told of what the denoiser is: its text, not its sizes; with shapes."""
-    shapes = conditioning.shapes(branches)
-    return {name: shape for name, shape in shapes.items() if name in ControlNet.shared_inputs}
+def _shared(inputs: Mapping[str, Value]) -> dict[str, Value]:
+    """Of what the denoiser is told, by the inputs' names, a ControlNet's: text, and no sizes."""
+    return {name: value for name, value in inputs.items() if name in ControlNet.shared_inputs}
 
 
 def _each(name: str, value: Numbers | None, default: float, count: int) -> list[float]:

@@ -1,5 +1,6 @@
 """What a kind of model has to say for itself; everything else in the house asks here."""
 
+import functools
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -130,7 +131,7 @@ class Family(ABC):
         """The side of the pictures that the model was trained on, in pixels."""
         return side(self.config.get("sample_size", 64)) * self.space.factor
 
-    @property
+    @functools.cached_property
     def recommended(self) -> Recommended:
         """What the model is painted with where nobody says how.
 
@@ -248,6 +249,11 @@ class Family(ABC):
     def encodes_pictures(self) -> bool:
         """Whether a picture to start from goes through the VAE's encoder."""
         return True
+
+
+def grey(side: int) -> Image.Image:
+    """A picture of nothing."""
+    return Image.new("RGB", (side, side), (128, 128, 128))
 
 
 def latent_channels(bundle: Bundle) -> int:

@@ -13,12 +13,11 @@ from ..model.controlnet import ControlNet
 from ..options.groups import Picture
 from ..options.option import option
 from ..schedulers import Scheduler
-from .family import Encode
+from .family import Encode, grey
 from .settings import Settings
 from .stable_diffusion import StableDiffusion, UNetFamily
 
 _IMAGE_SCALE = 1.5  # diffusers'
-_GREY = (128, 128, 128)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +65,7 @@ class Instruction(UNetFamily):
         return instructed(scale, float(_IMAGE_SCALE if asked is None else asked))
 
     def example_pictures(self, size: int) -> dict[str, Image.Image]:
-        return {"image": Image.new("RGB", (size, size), _GREY)}
+        return {"image": grey(size)}
 
     def origin(self, settings: Settings, encode: Encode) -> Origin:
         assert settings.canvas is not None  # checked with the pictures

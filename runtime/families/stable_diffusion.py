@@ -24,7 +24,7 @@ from ..schedulers.lcm import LCM
 from ..text import chunks
 from ..text.encoder import Encoder, TextEncoder, check_clip_skip
 from ..text.tokenizer import ClipTokenizer
-from .family import Array, Compiled, Encode, Family, cells
+from .family import Array, Compiled, Encode, Family, cells, grey
 from .settings import Settings
 
 # By the scale of the VAE, fitted to what it paints.
@@ -39,7 +39,6 @@ _COLOURS: Mapping[float, LatentColours] = {
         [0, 0, 0],
     )
 }
-_GREY = (128, 128, 128)
 
 
 class UNetFamily(Family):
@@ -204,10 +203,7 @@ class StableDiffusion(UNetFamily):
     def example_pictures(self, size: int) -> dict[str, Image.Image]:
         if not self.inpaints:
             return {}
-        return {
-            "image": Image.new("RGB", (size, size), _GREY),
-            "mask_image": Image.new("L", (size, size), 255),
-        }
+        return {"image": grey(size), "mask_image": Image.new("L", (size, size), 255)}
 
     def origin(self, settings: Settings, encode: Encode) -> Origin:
         canvas = settings.canvas

@@ -18,7 +18,7 @@ from ..model.latent_space import LatentSpace
 from ..options.groups import Picture
 from ..options.option import option
 from ..schedulers import Scheduler
-from .family import Array, Encode
+from .family import Array, Encode, grey
 from .settings import Settings
 from .stable_diffusion import StableDiffusion, UNetFamily
 
@@ -27,7 +27,6 @@ _SCALING = 0.08333
 # diffusers': where that much noise is put on the small picture, and the most.
 _NOISE_LEVEL, _MOST_NOISE = 20, 350
 _COLOURS = 3
-_GREY = (128, 128, 128)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,8 +94,7 @@ class Upscaler(UNetFamily):
         return original.canvas(small, self.space.factor, Image.Resampling.BICUBIC)
 
     def example_pictures(self, size: int) -> dict[str, Image.Image]:
-        side = size // self.upscales
-        return {"image": Image.new("RGB", (side, side), _GREY)}
+        return {"image": grey(size // self.upscales)}
 
     def extra_inputs(self, settings: Settings, branch: str) -> dict[str, Array]:
         level = np.array([self._noise_level(settings)], np.float32)

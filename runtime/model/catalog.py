@@ -84,16 +84,20 @@ def recommendation(entry: Entry) -> dict[str, Any]:
 
 
 def entry_of(bundle: Bundle) -> Entry | None:
-    """The known model that a folder is of, by its source or by its name.
-
-    One that an LCM-LoRA is merged into, whose solver says so, is another model than its source.
-    """
+    """The known model that a folder is of, by its source or by its name."""
     source = bundle.manifest.get("source", {}).get("name")
     for entry in entries().values():
         if source == entry.source or bundle.name == entry.name:
-            merged = bundle.scheduler.get("_class_name") == "LCMScheduler"
-            return None if merged and entry.scheduler != "lcm" else entry
+            return entry if is_still(entry, bundle.scheduler) else None
     return None
+
+
+def is_still(entry: Entry, scheduler: Mapping[str, Any]) -> bool:
+    """Whether what came from a known model, and has this scheduler_config.json, still is that one.
+
+    One that an LCM-LoRA is merged into, whose solver says so, is another model than its source.
+    """
+    return scheduler.get("_class_name") != "LCMScheduler" or entry.scheduler == "lcm"
 
 
 def folders() -> list[Path]:

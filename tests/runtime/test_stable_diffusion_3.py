@@ -13,6 +13,7 @@ from PIL import Image
 
 import loras
 from checkpoints_sd3 import tiny_stable_diffusion_3, tiny_stable_diffusion_3_5
+from checkpoints_xl import rewrite
 from pictures import hole, painting
 from pleinair.export import export_model
 from pleinair.runtime import StableDiffusionPipeline
@@ -411,10 +412,8 @@ def test_a_folder_that_is_not_whole(
     if change is None:
         shutil.rmtree(other / part)
     else:
-        config = other / part / "config.json"
-        content = {**json.loads(config.read_text()), **change}
-        said = {name: value for name, value in content.items() if value is not ...}
-        config.write_text(json.dumps(said))
+        absent = tuple(name for name, value in change.items() if value is ...)
+        rewrite(other / part / "config.json", drop=absent, **change)
     with pytest.raises(BundleError, match=message) as caught:
         open_model(other)
     assert "\n" not in str(caught.value)
@@ -437,8 +436,7 @@ def test_a_checkpoint_that_cannot_be_exported(
     if change is None:
         (other / part / "tokenizer.json").unlink()
     else:
-        config = other / part / "config.json"
-        config.write_text(json.dumps({**json.loads(config.read_text()), **change}))
+        rewrite(other / part / "config.json", **change)
     with pytest.raises(SourceError, match=message) as caught:
         export_model(other, tmp_path / "out")
     assert "\n" not in str(caught.value)

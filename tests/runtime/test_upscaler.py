@@ -1,6 +1,5 @@
 """The x4 upscaler is diffusers' StableDiffusionUpscalePipeline."""
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import pytest
 from PIL import Image
 
 from checkpoints import tiny_upscaler
+from checkpoints_xl import rewrite
 from pictures import hole, painting
 from pleinair.export import export_model
 from pleinair.runtime import StableDiffusionPipeline, families
@@ -167,8 +167,7 @@ def test_a_folder_that_is_no_whole_upscaler(
     if change is None:
         shutil.rmtree(other / part)
     else:
-        config = other / part / "config.json"
-        config.write_text(json.dumps({**json.loads(config.read_text()), **change}))
+        rewrite(other / part / "config.json", **change)
     with pytest.raises(BundleError, match=message):
         families.open_model(other)
 
@@ -184,8 +183,7 @@ def test_a_checkpoint_that_cannot_be_exported(
     checkpoint: Path, tmp_path: Path, change: dict[str, Any], message: str
 ) -> None:
     other = shutil.copytree(checkpoint, tmp_path / "other")
-    config = other / "unet" / "config.json"
-    config.write_text(json.dumps({**json.loads(config.read_text()), **change}))
+    rewrite(other / "unet" / "config.json", **change)
     with pytest.raises(SourceError, match=message):
         export_model(other, tmp_path / "out")
     assert not (tmp_path / "out").exists()

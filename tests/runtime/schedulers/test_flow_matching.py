@@ -9,11 +9,11 @@ import diffusers
 import numpy as np
 import pytest
 import torch
-from trajectory import SHAPE, error, model, noise
+from trajectory import SHAPE, error, model, noise, walk_ours
 
 from pleinair.export.solver import Solver
 from pleinair.runtime.errors import SchedulerError
-from pleinair.runtime.schedulers import Scheduler, from_config, names
+from pleinair.runtime.schedulers import from_config, names
 
 CLASS = "FlowMatchEulerDiscreteScheduler"
 SD3 = {"_class_name": CLASS, "num_train_timesteps": 1000, "shift": 3.0}
@@ -75,22 +75,6 @@ def walked_by_theirs(scheduler: Any, seed: int, start: int | None = None) -> lis
     return samples
 
 
-def walked_by_ours(scheduler: Scheduler, seed: int, first: int | None = None) -> list[np.ndarray]:
-    generator = torch.Generator("cpu").manual_seed(seed)
-    timesteps, x = scheduler.timesteps, noise(generator).numpy()
-    x = x * np.float32(scheduler.init_noise_sigma)
-    if first is not None:
-        timesteps = timesteps[first:]
-        x = scheduler.add_noise(np.full(SHAPE, 0.25, np.float32), x, timesteps[0])
-    samples = [x]
-    for t in timesteps:
-        m = model(scheduler.scale_model_input(x, t), float(t))
-        drawn = noise(generator).numpy() if scheduler.needs_noise(t) else None
-        x = scheduler.step(m, t, x, drawn)
-        samples.append(x)
-    return samples
-
-
 @pytest.mark.parametrize("name", CONFIGS)
 @pytest.mark.parametrize("tokens", [64, 1024, 9216])
 def test_trajectory_equals_diffusers(name: str, tokens: int) -> None:
@@ -103,7 +87,7 @@ def test_trajectory_equals_diffusers(name: str, tokens: int) -> None:
         np.testing.assert_array_equal(scheduler.sigmas, reference.sigmas.numpy())
         assert scheduler.timesteps.dtype == np.float32
         expected = walked_by_theirs(reference, n)
-        assert error(expected, walked_by_ours(scheduler, n)) < TOLERANCE, f"{n} steps"
+        assert error(expected, walk_ours(scheduler, n)) < TOLERANCE, f"{n} steps"
 
 
 def test_one_step_goes_all_the_way() -> None:
@@ -129,7 +113,7 @@ def test_image_to_image_begins_where_diffusers_begins(name: str, strength: float
         assert first == n - left
         np.testing.assert_array_equal(scheduler.timesteps[first:], timesteps.numpy())
         expected = walked_by_theirs(reference, n, first)
-        assert error(expected, walked_by_ours(scheduler, n, first)) < TOLERANCE
+        assert error(expected, walk_ours(scheduler, n, first)) < TOLERANCE
 
 
 def test_noise_is_added_as_the_run_stands() -> None:

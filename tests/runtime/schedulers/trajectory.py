@@ -62,7 +62,12 @@ def run_ours(scheduler: Scheduler, n: int, start: int | None = None) -> list[np.
     """As `run_theirs`. The noise is from a second generator of the same seed: one draw more or
     less, or in another order, and everything after it differs."""
     scheduler.set_timesteps(n)
-    generator = torch.Generator("cpu").manual_seed(n)
+    return walk_ours(scheduler, n, start)
+
+
+def walk_ours(scheduler: Scheduler, seed: int, start: int | None = None) -> list[np.ndarray]:
+    """The samples of a scheduler whose timesteps are set, the start first."""
+    generator = torch.Generator("cpu").manual_seed(seed)
     timesteps, x = scheduler.timesteps, noise(generator).numpy()
     if start is None:
         x = x * np.float32(scheduler.init_noise_sigma)
