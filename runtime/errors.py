@@ -4,9 +4,24 @@ Every error says what is wrong, where, and what to do. The command line prints t
 line and exits with code 2; a library user catches `PleinairError` or one of its kinds.
 """
 
+_MOST = 2000
+"""Characters of a message: what it repeats of somebody's file may be of any length."""
+
 
 class PleinairError(Exception):
     """Base of every error that Pleinair raises for a mistake that its user can mend."""
+
+    def __init__(self, message: object = "") -> None:
+        text = str(message)
+        super().__init__(text if len(text) <= _MOST else shown(text, _MOST))
+
+
+def shown(value: object, most: int = 80) -> str:
+    """A value that a message repeats, in one line, cut in the middle where it is long."""
+    text = value if isinstance(value, str) else repr(value)
+    if len(text) > most:
+        text = f"{text[: most * 3 // 4]}…{text[-(most // 4) :]}"
+    return " ".join(text.split())
 
 
 class BundleError(PleinairError):

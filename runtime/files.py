@@ -1,15 +1,23 @@
-"""Files: written whole or not at all, and JSON read with one clear error."""
+"""Files written whole or not at all; and strangers' JSON, read with bounds and one clear error."""
 
 import contextlib
 import hashlib
 import json
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from .errors import BundleError
+import msgspec
+
+from .errors import BundleError, PleinairError
+
+_MOST = 64 << 20
+"""Bytes of the largest JSON file that is read; a large tokenizer takes about 20 MB."""
+
+Shape = TypeVar("Shape")
 
 
 @contextlib.contextmanager
@@ -26,19 +34,74 @@ def replacing(path: Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
-def read_json(path: Path, hint: str = "copy it there", optional: bool = False) -> dict[str, Any]:
-    """The object in a JSON file; {} where an optional one is absent; else BundleError names it."""
-    if not path.is_file():
+def read_json(
+    path: Path,
+    hint: str = "copy it there",
+    optional: bool = False,
+    *,
+    error: type[PleinairError] = BundleError,
+) -> dict[str, Any]:
+    """The object in a JSON file; {} where an optional one is absent.
+
+    Raises `error`, naming the file: where it is missing, no regular file (a folder, a pipe, a link
+    that leads nowhere), larger than 64 MiB, or what `parse_json` refuses.
+    """
+    if not os.path.lexists(path):
         if optional:
             return {}
-        raise BundleError(f"{path}: missing; {hint}")
+        raise error(f"{path}: missing; {hint}")
+    if not path.is_file():
+        raise error(f"{path}: not a regular file; copy or convert it anew")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise BundleError(f"{path}: not JSON ({error}); copy or convert it anew") from error
+        size = path.stat().st_size
+        if size > _MOST:
+            raise error(f"{path}: {size:,} bytes are too many for it; copy or convert it anew")
+        content = parse_json(path.read_bytes(), path, error=error)
+    except OSError as problem:
+        raise error(f"{path}: cannot be read ({problem.strerror}); copy it anew") from problem
     if not isinstance(content, dict):
-        raise BundleError(f"{path}: not a JSON object; copy or convert it anew")
+        raise error(f"{path}: not a JSON object; copy or convert it anew")
     return content
+
+
+def parse_json(
+    text: str | bytes, where: str | Path, *, error: type[PleinairError] = BundleError
+) -> Any:
+    """What a JSON text says.
+
+    Raises `error`, naming `where`, for what is no JSON: NaN and Infinity, numbers of thousands of
+    digits and lists nested a thousand deep among it.
+    """
+
+    def constant(name: str) -> None:
+        raise ValueError(f"{name} is no JSON")
+
+    try:
+        return json.loads(text, parse_constant=constant)
+    except RecursionError:
+        raise error(f"{where}: nested too deep; copy or convert it anew") from None
+    except ValueError as problem:
+        raise error(f"{where}: not JSON ({problem}); copy or convert it anew") from problem
+
+
+def conform(
+    content: Any,
+    shape: type[Shape],
+    where: str | Path,
+    hint: str = "copy or convert it anew",
+    *,
+    error: type[PleinairError] = BundleError,
+) -> Shape:
+    """What JSON says as a `shape`: a msgspec.Struct, whose fields bear types and bounds.
+
+    Raises `error`, naming `where`, the field and what it should be; never the value, which may be
+    of any size.
+    """
+    try:
+        return msgspec.convert(content, shape)
+    except (msgspec.ValidationError, RecursionError) as problem:
+        said = re.sub(r" - at `\$\.?(.*)`$", r" at \1", str(problem)).replace("`", "")
+        raise error(f"{where}: {said}; {hint}") from problem
 
 
 def short_digest(content: Any) -> str:

@@ -1,12 +1,16 @@
 """Files that appear whole or not at all, and JSON files that are wrong."""
 
+import os
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Annotated
 
+import msgspec
 import pytest
 
-from pleinair.runtime.errors import BundleError
-from pleinair.runtime.files import read_json, replacing, short_digest
+from pleinair.runtime.errors import BundleError, SettingError, shown
+from pleinair.runtime.files import conform, parse_json, read_json, replacing, short_digest
 
 
 def test_a_file_is_replaced_at_the_end(tmp_path: Path) -> None:
@@ -46,7 +50,15 @@ def test_two_writers_do_not_meet(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(None, "missing; copy it there"), ("{", "not JSON"), ("[]", "not a JSON object")],
+    [
+        (None, "missing; copy it there"),
+        ("{", "not JSON"),
+        ("[]", "not a JSON object"),
+        ('{"a": NaN}', "not JSON"),
+        ('{"a": ' + "9" * 5000 + "}", "not JSON"),
+        ("[" * 100_000, "nested too deep"),
+    ],
+    ids=["missing", "half", "list", "NaN", "digits", "deep"],
 )
 def test_json_that_is_wrong(content: str | None, message: str, tmp_path: Path) -> None:
     file = tmp_path / "config.json"
@@ -66,3 +78,51 @@ def test_json_that_may_be_absent(tmp_path: Path) -> None:
 def test_a_digest_does_not_depend_on_the_order_of_keys() -> None:
     assert short_digest({"a": 1, "b": 2}) == short_digest({"b": 2, "a": 1})
     assert short_digest({"a": 1}) != short_digest({"a": 2})
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, lambda path: path.symlink_to(path), os.mkfifo])
+def test_what_stands_there_and_is_no_file_is_not_taken_for_absent(
+    make: Callable[[Path], None], tmp_path: Path
+) -> None:
+    make(tmp_path / "config.json")
+    with pytest.raises(BundleError, match="not a regular file"):
+        read_json(tmp_path / "config.json", optional=True)
+
+
+def test_a_file_of_any_size_is_not_read(tmp_path: Path) -> None:
+    file = tmp_path / "config.json"
+    with file.open("wb") as sparse:
+        sparse.truncate(1 << 40)
+    with pytest.raises(BundleError, match="1,099,511,627,776 bytes are too many"):
+        read_json(file)
+
+
+class Size(msgspec.Struct):
+    width: Annotated[int, msgspec.Meta(ge=8)]
+    sides: list[int] = []
+
+
+def test_what_conforms_is_of_its_shape() -> None:
+    assert conform({"width": 8, "sides": [1], "other": 2}, Size, "x.json") == Size(8, [1])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"width": "8"}, "Expected int, got str at width"),
+        ({"width": 0}, "Expected int >= 8 at width"),
+        ({"width": 8, "sides": [1, None]}, r"Expected int, got null at sides\[1\]"),
+        ({}, "Object missing required field width"),
+        (3, "Expected object, got int"),
+    ],
+)
+def test_what_does_not_names_the_field(content: object, message: str) -> None:
+    with pytest.raises(SettingError, match=f"^x.json: {message}; do this$"):
+        conform(content, Size, "x.json", "do this", error=SettingError)
+
+
+def test_a_message_stays_short_whatever_it_repeats() -> None:
+    assert len(str(BundleError("x" * 10**6))) < 2100
+    assert shown(["y"] * 10**5).endswith("'y', 'y']")
+    assert shown("a\nb") == "a b"
+    assert parse_json("[1]", "x") == [1]
