@@ -34,6 +34,7 @@ from .request import Request
 from .run import Run, StageCallback
 from .speed.profiles import Profile
 from .speed.tuning import Tuning
+from .text.vocabulary import Vocabulary
 
 __all__ = ["Pipeline", "PipelineOutput", "Plan", "StableDiffusionPipeline"]
 
@@ -76,6 +77,8 @@ class StableDiffusionPipeline:
         self.profile = Profile.of(profile)
         self.loras, self.embeddings = tuple(loras), tuple(embeddings)
         self.controlnets = tuple(controlnets)
+        words = [item.word for item in self.embeddings]
+        self.vocabulary = Vocabulary.of(self.bundle.path, words)
         tell_of_unused(self.bundle)
         self.parts = self._parts(Shelf(bytes_of(max_memory)))
         self.parts.check_memory(family.denoiser, "vae_decoder")
@@ -269,6 +272,7 @@ class StableDiffusionPipeline:
             family=self.family,
             controlnets=self.controlnets,
             format=self.engine.format,
+            vocabulary=self.vocabulary,
             carry_out=carry_out,
         )
         return planner.plan(request)

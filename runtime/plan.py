@@ -32,6 +32,7 @@ from .output import PipelineOutput
 from .request import Job, Request, consecutive
 from .schedulers import Scheduler
 from .text.prompt import TokenizedPrompt, tokenized
+from .text.vocabulary import Vocabulary
 
 log = logging.getLogger("pleinair")
 
@@ -140,12 +141,14 @@ class Planner:
     """Plans calls of one opened model.
 
     format: of the graphs that paint; what the folder lacks in it is refused.
+    vocabulary: of a model that knows some words alone; prompts' other words are named.
     carry_out: what paints a plan.
     """
 
     family: Family
     format: str
     controlnets: Sequence[ControlNet]
+    vocabulary: Vocabulary | None
     carry_out: Callable[[Plan], PipelineOutput]
 
     def plan(self, request: Request) -> Plan:
@@ -417,9 +420,12 @@ class Planner:
         self, request: Request, texts: Sequence[str], steps: int
     ) -> dict[str, TokenizedPrompt]:
         """Text -> its tokens, for as many steps as there are."""
-        prompting = request.prompting
+        prompting, vocabulary = request.prompting, self.vocabulary
+        unknown: list[str] = []
 
         def reader(text: str) -> Any:
+            if vocabulary:
+                unknown.extend(vocabulary.unknown(text, syntax=prompting.syntax))
             return self.family.read(
                 text,
                 syntax=prompting.syntax,
@@ -427,9 +433,12 @@ class Planner:
                 options=request.family_options,
             )
 
-        return {
+        prompts = {
             text: tokenized(reader, text, steps, prompting.syntax) for text in dict.fromkeys(texts)
         }
+        if vocabulary:
+            vocabulary.warn(unknown)
+        return prompts
 
 
 def is_enlarged_as_it_is(request: Request) -> bool:

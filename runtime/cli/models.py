@@ -5,9 +5,10 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from ..errors import BundleError
+from ..errors import BundleError, SettingError
 from ..model import catalog
 from ..model.bundle import Bundle
+from ..text.vocabulary import Vocabulary
 
 
 def parser() -> argparse.ArgumentParser:
@@ -19,11 +20,20 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--verify", action="store_true", help="read every file again and check its sha256"
     )
+    made.add_argument(
+        "--words",
+        nargs="?",
+        const="",
+        metavar="MODEL",
+        help="list the words that a small model knows (default: the bundled one's)",
+    )
     return made
 
 
 def models(argv: Sequence[str]) -> int:
     options = parser().parse_args(argv)
+    if options.words is not None:
+        return _words(catalog.find(options.words) if options.words else catalog.bundled())
     here = {folder.name: folder for folder in reversed(catalog.installed())}
     known = catalog.entries()
     for entry in known.values():
@@ -37,6 +47,20 @@ def models(argv: Sequence[str]) -> int:
         if name not in known:
             print(f"{name}: converted here\n    {_state(folder)}")
     return _verify(here.values()) if options.verify else 0
+
+
+def _words(folder: Path) -> int:
+    """What a model's vocabulary.json lists, a name a line."""
+    bundle = Bundle.open(folder)
+    vocabulary = Vocabulary.of(bundle.path)
+    if vocabulary is None:
+        raise SettingError(f"{bundle.name} lists no words: any may be asked of it")
+    print(f"{vocabulary.model} knows {vocabulary.summary}")
+    for kind, names in vocabulary.names.items():
+        print(f"\n{kind}:")
+        for name, others in names.items():
+            print(f"    {', '.join((name, *others))}")
+    return 0
 
 
 def _state(folder: Path) -> str:

@@ -58,7 +58,7 @@ class Pipelines:
         self._controlnets = opened(options.controlnet)
         self._last: tuple[tuple[Weighed, str], StableDiffusionPipeline] | None = None
         self._tell()
-        if family.bundle.path == catalog.bundled() and not options.model:
+        if catalog.is_bundled(family.bundle.path) and not options.model:
             print(
                 "this is the small bundled model; for Stable Diffusion: "
                 "pleinair pull stable-diffusion-v1-5-fp16-ov",

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import BundleError
+from ..files import read_json
 from .bundle import Bundle
 
 if sys.version_info >= (3, 11):
@@ -162,6 +163,19 @@ def preferred() -> Path:
 def bundled() -> Path:
     """The model that comes with the program."""
     return _bundled_models() / "pocket"
+
+
+def is_bundled(folder: Path) -> bool:
+    """Whether a folder is the model that comes with the program, or a copy of it, as of a checkout.
+
+    Raises BundleError where its pleinair.json is none.
+    """
+    if folder.resolve() == bundled().resolve():
+        return True
+    files, ours = (
+        read_json(one / "pleinair.json", optional=True).get("files") for one in (folder, bundled())
+    )
+    return files is not None and files == ours
 
 
 def _bundled_models() -> Path:

@@ -2,10 +2,12 @@
 
 - `source/`: the model as an ordinary diffusers folder in float16, to train on or to convert; beside
   the model's parts `lcm_lora/` (few steps) and `tiny_vae/` (the tiny decoder);
+- `vocabulary.json`: the words that the model knows;
 - everything else: the export of `source/`, OpenVINO IR and ONNX in one folder.
 """
 
 import argparse
+import json
 import shutil
 import tempfile
 from pathlib import Path
@@ -17,9 +19,11 @@ from pleinair.export import export_model, manifest
 from pleinair.runtime.files import read_json
 from pleinair.runtime.model import catalog
 from pleinair.runtime.model.bundle import Bundle
+from pleinair.runtime.text import vocabulary
 
 from . import WORK
 from .checkpoint import forget_origin, save_pipeline
+from .listing import listing
 
 POCKET = Path(__file__).parents[1]
 # What stands in models/pocket beside the model itself.
@@ -37,13 +41,21 @@ def write_source(checkpoint: Path, folder: Path) -> None:
     shutil.copyfile(WORK / "few_step" / lora, folder / "lcm_lora" / lora)
 
 
-def recommend(folder: Path) -> None:
-    """Let the folder say what the catalog recommends, for copies under other names."""
+def describe(folder: Path) -> None:
+    """Let the folder say what the catalog recommends, for copies under other names; and its words.
+
+    The words stand in the order of training's list, things first.
+    """
     entry = catalog.known("pocket")
     assert entry is not None
+    words = folder / vocabulary.FILE
+    words.write_text(
+        json.dumps(listing(), ensure_ascii=False, indent=1) + "\n", "utf-8", newline="\n"
+    )
     described = read_json(folder / manifest.FILE)
-    recommended = {"recommended": catalog.recommendation(entry)}
-    manifest.write_json(folder / manifest.FILE, described | recommended)
+    described["recommended"] = catalog.recommendation(entry)
+    described["files"][vocabulary.FILE] = manifest.describe(words)
+    manifest.write_json(folder / manifest.FILE, described)
 
 
 def bundle(checkpoint: Path) -> None:
@@ -58,7 +70,7 @@ def bundle(checkpoint: Path) -> None:
             "fp16",
             tiny_vae=source / "tiny_vae",
         )
-        recommend(fresh)
+        describe(fresh)
         Bundle.open(fresh).verify()
         for old in POCKET.iterdir():
             if old.name not in KEPT:

@@ -36,6 +36,7 @@ from .captions import in_chinese, in_english
 from .classifier import load_classifier
 from .judge import Reader, Reading, Verdict, judge, shares
 from .metrics import Pairs, frechet_distance
+from .phrasings import phrasing
 from .pictures import Icons, render
 from .scenes import Scene, draw_held_out, draw_seen
 
@@ -68,6 +69,20 @@ class Prompt:
     scene: Scene
     language: str
     style_said: bool
+
+
+def further_prompts() -> Iterator[Prompt]:
+    """Another fixed, endless list: scenes in the wordings of `phrasings`, drawn as `prompts`."""
+    random = Random(1)
+    while True:
+        for place, kind in enumerate(ROUND):
+            draw = draw_held_out if place >= len(ROUND) // 2 else draw_seen
+            scene = draw(random, kind)
+            style, background = random.random() >= 0.5, random.random() >= 0.5
+            if not background:
+                scene = replace(scene, background="white")
+            found = phrasing(random, scene, style=style, background=background)
+            yield Prompt(found.text, found.scene, found.language, style)
 
 
 def prompts() -> Iterator[Prompt]:

@@ -16,3 +16,6 @@ BACKGROUNDS: dict[str, dict] = _VOCABULARY["backgrounds"]
 #: Thing -> {"icon": name in the icon sets, "also": other English names, "zh": Chinese names}, and
 #: "label", emojibase's own name, where that is no everyday word.
 SUBJECTS: dict[str, dict] = _VOCABULARY["subjects"]
+#: Thing -> its "en" and "zh" names that only the text encoder's second training says, so that the
+#: first one's captions, and what `evaluate` asks for, stay as they were.
+FURTHER_NAMES: dict[str, dict] = _VOCABULARY["further_names"]
