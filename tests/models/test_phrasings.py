@@ -1,4 +1,4 @@
-"""Further wordings say what their scenes show; the listed words are those of captions; both learn."""
+"""Further wordings, the list of known words, and the text encoder's second training."""
 
 from pathlib import Path
 from random import Random

@@ -10,6 +10,7 @@ import pytest
 from scipy import ndimage
 
 from pleinair.runtime import StableDiffusionPipeline, families
+from pleinair.runtime.cli import main
 from pleinair.runtime.images.similarity import psnr
 from pleinair.runtime.model import catalog
 from pleinair.runtime.model.bundle import Bundle
@@ -90,6 +91,94 @@ def test_a_copy_under_another_name_paints_the_same(
     other = StableDiffusionPipeline.from_pretrained(copy)
     [ours], [theirs] = (painted(one, "a rocket", seed=2) for one in (pipe, other))
     assert np.array_equal(ours, theirs)
+
+
+def test_a_copy_is_recognized_as_the_bundled_model(tmp_path: Path) -> None:
+    """A checkout's folder beside an installed one is such a copy."""
+    copy = tmp_path / "renamed"
+    shutil.copytree(POCKET, copy, ignore=shutil.ignore_patterns("training", "source", "sheets"))
+    assert catalog.is_bundled(POCKET)
+    assert catalog.is_bundled(copy)
+    described = json.loads((copy / "pleinair.json").read_text(encoding="utf-8"))
+    described["files"].popitem()
+    (copy / "pleinair.json").write_text(json.dumps(described), encoding="utf-8")
+    assert not catalog.is_bundled(copy)
+    (copy / "pleinair.json").unlink()
+    assert not catalog.is_bundled(copy)
+
+
+# Words.
+
+
+def said(records: Any) -> list[str]:
+    return [record.getMessage() for record in records if "does not know" in record.getMessage()]
+
+
+def test_unknown_words_are_named_when_a_call_is_planned(caplog: pytest.LogCaptureFixture) -> None:
+    pipe = StableDiffusionPipeline.from_pretrained(POCKET)
+    pipe.plan("a (red apple:1.2) on a blue background", "two cats")
+    assert said(caplog.records) == []
+    pipe.plan(["a [catle|dog], (oil painting:1.3)", "一只蓝色的汽车"], "ugly, a cat", enlarge=2)
+    [line] = said(caplog.records)
+    for word in ("catle (castle", "oil painting", "蓝色 (蓝色背景", "ugly"):
+        assert word in line
+    assert "317 things" in line
+    assert "pleinair models --words pocket" in line
+    pipe.plan("an oil painting")
+    assert len(said(caplog.records)) == 1
+
+
+def test_a_negative_prompt_that_does_nothing_is_not_read(caplog: pytest.LogCaptureFixture) -> None:
+    pipe = StableDiffusionPipeline.from_pretrained(POCKET)
+    pipe.plan("a cat", "ugly", guidance_scale=1.0)
+    assert said(caplog.records) == []
+
+
+def test_the_words_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", "--words"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "pocket knows 317 things, 4 styles and 14 backgrounds"
+    assert "    castle, 城堡, 欧洲城堡" in lines
+    assert main(["models", "--words", "pocket"]) == 0
+    assert capsys.readouterr().out.splitlines() == lines
+
+
+def test_a_model_without_a_list_of_words_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = tmp_path / "renamed"
+    shutil.copytree(POCKET, copy, ignore=shutil.ignore_patterns("training", "source", "sheets"))
+    (copy / "vocabulary.json").unlink()
+    (copy / "pleinair.json").unlink()
+    assert main(["models", "--words", str(copy)]) == 2
+    assert "renamed lists no words" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("prompt", "thing", "background"),
+    [
+        ("一只红色的苹果", "red apple", "white"),
+        ("红色的苹果", "red apple", "white"),
+        ("绿色的苹果", "green apple", "white"),
+        ("一辆蓝色的汽车", "automobile", "white"),
+        ("一只黑猫", "cat face", "white"),
+        ("在蓝色背景上的火箭", "rocket", "blue"),
+        ("一颗黄色的星星，背景是浅绿色", "star", "light green"),
+        ("a black cat", "cat face", "white"),
+        ("a picture of the rocket", "rocket", "white"),
+    ],
+)
+def test_colours_of_things_are_not_grounds(
+    pipe: StableDiffusionPipeline, prompt: str, thing: str, background: str
+) -> None:
+    from pleinair.models.pocket.training.classifier import load_classifier
+    from pleinair.models.pocket.training.judge import judge
+    from pleinair.models.pocket.training.scenes import Scene
+
+    pictures = [np.asarray(image) for image in pipe([prompt] * 3, seed=100).images]
+    scene = Scene((thing,), "noto", background)
+    verdicts, _ = judge([scene] * 3, pictures, load_classifier().read)
+    assert sum(one.top1 and one.ground and one.background for one in verdicts) >= 2, verdicts
 
 
 @pytest.mark.parametrize("thing", ["red apple", "star", "robot"])

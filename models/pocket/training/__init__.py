@@ -12,6 +12,7 @@ Run from the repository root, in this order:
     python -m models.pocket.training.decoder --minutes 6
     python -m models.pocket.training.few_step --minutes 13
     python -m models.pocket.training.tiny_decoder --minutes 5
+    python -m models.pocket.training.text_distillation --minutes 29
     python -m models.pocket.training.bundle
     python -m models.pocket.training.classifier --minutes 41
     python -m models.pocket.training.evaluate
@@ -19,12 +20,13 @@ Run from the repository root, in this order:
     python -m models.pocket.training.curves
 
 The training stages (text_encoder, autoencoder, diffusion, decoder, few_step, tiny_decoder,
-classifier) pick up where they were stopped. They also run as equal workers:
+text_distillation, classifier) pick up where they were stopped. They also run as equal workers:
 `torchrun --nproc-per-node 2 -m models.pocket.training.diffusion`.
 
-Every stage writes under `models/pocket/training/work/`, which git ignores. `work/checkpoint/` is an
-ordinary diffusers folder that `StableDiffusionPipeline` opens; `bundle` converts it into
-`models/pocket`, `evaluate` judges what stands there, `sheets` paints with it.
+Every stage writes under `models/pocket/training/work/`, which git ignores. `work/checkpoint/`, and
+`work/text_distillation/` after it, are ordinary diffusers folders that `StableDiffusionPipeline`
+opens; `bundle` converts the latter into `models/pocket`, `evaluate` judges what stands there,
+`sheets` paints with it.
 """
 
 from pathlib import Path

@@ -81,7 +81,7 @@ def bundle(checkpoint: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--checkpoint", type=Path, default=WORK / "checkpoint")
+    parser.add_argument("--checkpoint", type=Path, default=WORK / "text_distillation")
     bundle(parser.parse_args().checkpoint)
 
 

@@ -14,6 +14,7 @@ CURVES = {
     "decoder": "l1",
     "few_step": "loss",
     "tiny_decoder": "loss",
+    "text_distillation": "told",
     "classifier": "thing",
 }
 

@@ -3,6 +3,7 @@
     python -m models.pocket.training.evaluate
     python -m models.pocket.training.evaluate --steps 8 --scheduler dpmpp_2m --json figures.json
     python -m models.pocket.training.evaluate --against-steps 4 --against-scheduler lcm
+    python -m models.pocket.training.evaluate --further
 
 It trains nothing. `judge.safetensors` names what is in each picture; real renders of the same
 scenes say how far the painted ones lie from them, and held-out renders what the VAE loses. With
@@ -199,7 +200,12 @@ def _pairs(first: Evaluation, second: Evaluation, column: str, numbers: list[int
 
 def compare_languages(evaluation: Evaluation) -> dict[str, Pairs]:
     """Column -> the same scenes asked for in English (first) and in Chinese (second)."""
-    twins = [i for i, prompt in enumerate(evaluation.prompts) if prompt.language == "zh"]
+    asked = evaluation.prompts
+    twins = [
+        i
+        for i in range(1, len(asked))
+        if asked[i].scene == asked[i - 1].scene and asked[i].language == "zh"
+    ]
     verdicts = evaluation.verdicts
     return {
         column: Pairs.of(
@@ -358,6 +364,9 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--prompts", type=int, default=PROMPTS, metavar="N", help="default: 600")
     made.add_argument(
+        "--further", action="store_true", help="ask in wordings that training's captions lack"
+    )
+    made.add_argument(
         "--seed", type=int, default=0, metavar="S", help="prompt i is painted from S + i"
     )
     _add_way(made.add_argument_group("how to paint (default: as the model's card has it)"), "--")
@@ -385,7 +394,7 @@ def run(options: argparse.Namespace) -> None:
         raise SettingError(f"--prompts is {options.prompts}; give {len(ROUND)} or more")
     ways = [way for way in (Way.of(options), Way.against(options)) if way]
     pipes = [way.open() for way in ways]
-    asked = list(islice(prompts(), options.prompts))
+    asked = list(islice((further_prompts if options.further else prompts)(), options.prompts))
     for way, pipe in zip(ways[1:], pipes[1:], strict=True):
         pipe(asked[0].text, seed=0, **way.called)  # refuses now, not after minutes of the first
     read, icons = load_classifier().read, open_icons()

@@ -9,7 +9,7 @@ cross-attention layers, for queries that were collected while it painted.
     python -m models.pocket.training.text_distillation --minutes 15
 
 Reads `work/checkpoint/`, writes `work/text_distillation/`: the same diffusers folder with the new
-text encoder, for `bundle --checkpoint`. Picks up where it was stopped.
+text encoder, which `bundle` converts. Picks up where it was stopped.
 """
 
 import math
