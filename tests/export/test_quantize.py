@@ -18,7 +18,7 @@ import pytest
 from pleinair.export import measure_sensitivity, onnx_file, quantize, quantize_model
 from pleinair.export.int8 import distance, layers, onnx_graph, openvino_graph, trajectories
 from pleinair.runtime import StableDiffusionPipeline, families
-from pleinair.runtime.errors import ExportError
+from pleinair.runtime.errors import ExportError, to_install
 from pleinair.runtime.images.pixels import as_picture
 from pleinair.runtime.model.bundle import Bundle
 
@@ -332,7 +332,7 @@ def test_mistakes_are_one_line(
         quantize_model(folder, formats=["tflite"], overwrite=True)
     monkeypatch.setitem(sys.modules, "nncf", None)
     message = refused([str(folder), "--overwrite"], capsys)
-    assert "pip install 'pleinair[int8]'" in message
+    assert to_install("int8") in message
     assert contents(folder) == before
 
 
