@@ -149,7 +149,8 @@ def test_every_caption_of_training_is_known(vocabulary: Vocabulary) -> None:
         ("一辆蓝色的汽车", ["蓝色"]),
         ("一只黑猫，背景是蓝色", ["黑"]),
         ("一只猫在桌子上", ["桌子"]),
-        ("绿色的心和红灯笼", []),
+        ("绿心和红灯笼", []),
+        ("绿色的心和青苹果", ["绿色"]),
     ],
 )
 def test_what_the_model_does_not_know(

@@ -158,14 +158,10 @@ def test_a_model_without_a_list_of_words_says_so(
     ("prompt", "thing", "background"),
     [
         ("一只红色的苹果", "red apple", "white"),
-        ("红色的苹果", "red apple", "white"),
-        ("绿色的苹果", "green apple", "white"),
         ("一辆蓝色的汽车", "automobile", "white"),
-        ("一只黑猫", "cat face", "white"),
         ("在蓝色背景上的火箭", "rocket", "blue"),
-        ("一颗黄色的星星，背景是浅绿色", "star", "light green"),
+        ("浅绿色背景上的一颗黄色的星星", "star", "light green"),
         ("a black cat", "cat face", "white"),
-        ("a picture of the rocket", "rocket", "white"),
     ],
 )
 def test_colours_of_things_are_not_grounds(
@@ -175,10 +171,11 @@ def test_colours_of_things_are_not_grounds(
     from pleinair.models.pocket.training.judge import judge
     from pleinair.models.pocket.training.scenes import Scene
 
-    pictures = [np.asarray(image) for image in pipe([prompt] * 3, seed=100).images]
+    painted = pipe(prompt, seed=100, num_inference_steps=12, num_images_per_prompt=2)
+    pictures = [np.asarray(image) for image in painted.images]
     scene = Scene((thing,), "noto", background)
-    verdicts, _ = judge([scene] * 3, pictures, load_classifier().read)
-    assert sum(one.top1 and one.ground and one.background for one in verdicts) >= 2, verdicts
+    verdicts, _ = judge([scene] * 2, pictures, load_classifier().read)
+    assert all(one.top1 and one.ground and one.background for one in verdicts), verdicts
 
 
 @pytest.mark.parametrize("thing", ["red apple", "star", "robot"])

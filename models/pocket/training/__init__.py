@@ -12,7 +12,7 @@ Run from the repository root, in this order:
     python -m models.pocket.training.decoder --minutes 6
     python -m models.pocket.training.few_step --minutes 13
     python -m models.pocket.training.tiny_decoder --minutes 5
-    python -m models.pocket.training.text_distillation --minutes 29
+    python -m models.pocket.training.text_distillation --minutes 33
     python -m models.pocket.training.bundle
     python -m models.pocket.training.classifier --minutes 41
     python -m models.pocket.training.evaluate

@@ -9,6 +9,7 @@ from .phrasings import (
     ENGLISH_COLOURS,
     MEASURES,
     bare,
+    coloured,
     own_colours,
 )
 from .vocabulary import BACKGROUNDS, FURTHER_NAMES, STYLES, SUBJECTS
@@ -58,14 +59,17 @@ def _plurals() -> set[str]:
 
 
 def _coloured_things() -> set[str]:
-    """Colour and thing, where that is what the drawings show: 红色的苹果, but no blue car."""
+    """Colour and thing, where that is what the thing's drawings show: 红色的苹果, but no blue car.
+
+    Nor 绿色的苹果: it is painted red; the green apple's own name is 青苹果.
+    """
     found = set()
     for colour in BACKGROUNDS:
         names = [colour, *ENGLISH_COLOURS.get(colour, ())]
         for thing in SUBJECTS:
             nouns = [*dict.fromkeys(bare(noun) for noun in _english(thing))]
             chinese = [noun for noun in _chinese(thing) if not _is_coloured(noun)]
-            if colour not in own_colours(thing):
+            if colour not in own_colours(thing) or coloured(thing, colour) != thing:
                 chinese = [noun for noun in chinese if _named(thing, colour, noun)]
                 nouns = []
             found |= {f"{name} {noun}" for name in names for noun in nouns}

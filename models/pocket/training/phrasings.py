@@ -133,7 +133,8 @@ COLOURFUL = [thing for thing in SUBJECTS if own_colours(thing)]
 
 
 def _colour(random: Random, thing: str) -> str:
-    own = own_colours(thing) if random.random() < OWN_COLOUR else []
+    own = [colour for colour in own_colours(thing) if coloured(thing, colour) == thing]
+    own = own if random.random() < OWN_COLOUR else []
     return random.choice(own or list(BACKGROUNDS))
 
 

@@ -30,13 +30,13 @@ from .captions import caption
 from .checkpoint import noise_scheduler, save_pipeline
 from .loop import parse_options, pick_device, train
 from .phrasings import COLOURFUL, phrasing
-from .scenes import draw_seen
+from .scenes import Scene, draw_seen
 
 KINDS = ("single", "single", "single", "pair", "count")
 SAID = 0.5  # how often a style is said; and a background
 KEPT = 0.4  # of a batch: captions that the student has to read as its teacher does
 KEPT_WEIGHT = 30.0
-COLOURFUL_SHARE = 0.08  # of the wordings are of a thing that comes in colours
+COLOURFUL_SHARE = 0.25  # of the texts are of things that come in colours, easily confused
 SHORT, LENGTH = 0.75, 40  # of the batches, in tokens
 QUERIES = 64  # for each layer
 PAINTED, STEPS = 24, 12  # pictures and steps whose queries are collected
@@ -70,17 +70,25 @@ class Wordings:
         random = self.random
         scene = draw_seen(random, random.choice(KINDS))
         said = {"style": random.random() < SAID, "background": random.random() < SAID}
+        if random.random() < COLOURFUL_SHARE:
+            scene = draw_colourful(random)
         if kept:
             words = caption(random, scene, **said)
             return words, words
-        if random.random() < COLOURFUL_SHARE:
-            things = (random.choice(COLOURFUL), *scene.things[1:])
-            scene = replace(scene, things=things if len(things) < 3 else things[:1] * 3)
         found = phrasing(random, scene, **said)
         return found.text, found.caption
 
     def _ids(self, texts: tuple[str, ...]) -> torch.Tensor:
         return self.tokenizer(list(texts), padding="max_length", return_tensors="pt").input_ids
+
+
+def draw_colourful(random: Random) -> Scene:
+    """One or two things that come in colours, in a scene that training may see."""
+    while True:
+        things = tuple(random.sample(COLOURFUL, random.choice((1, 2, 2))))
+        scene = replace(draw_seen(random, "single"), things=things)
+        if not scene.held_out:
+            return scene
 
 
 class Attended(nn.Module):
