@@ -34,7 +34,7 @@ from .request import Request
 from .run import Run, StageCallback
 from .speed.profiles import Profile
 from .speed.tuning import Tuning
-from .text.vocabulary import Vocabulary
+from .text.known_words import KnownWords
 
 __all__ = ["Pipeline", "PipelineOutput", "Plan", "StableDiffusionPipeline"]
 
@@ -78,7 +78,7 @@ class StableDiffusionPipeline:
         self.loras, self.embeddings = tuple(loras), tuple(embeddings)
         self.controlnets = tuple(controlnets)
         words = [item.word for item in self.embeddings]
-        self.vocabulary = Vocabulary.of(self.bundle.path, words)
+        self.known_words = KnownWords.of(self.bundle.path, words)
         tell_of_unused(self.bundle)
         self.parts = self._parts(Shelf(bytes_of(max_memory)))
         self.parts.check_memory(family.denoiser, "vae_decoder")
@@ -272,7 +272,7 @@ class StableDiffusionPipeline:
             family=self.family,
             controlnets=self.controlnets,
             format=self.engine.format,
-            vocabulary=self.vocabulary,
+            known_words=self.known_words,
             carry_out=carry_out,
         )
         return planner.plan(request)

@@ -31,8 +31,8 @@ from .options.groups import Enlarging, Picture
 from .output import PipelineOutput
 from .request import Job, Request, consecutive
 from .schedulers import Scheduler
+from .text.known_words import KnownWords
 from .text.prompt import TokenizedPrompt, tokenized
-from .text.vocabulary import Vocabulary
 
 log = logging.getLogger("pleinair")
 
@@ -141,14 +141,14 @@ class Planner:
     """Plans calls of one opened model.
 
     format: of the graphs that paint; what the folder lacks in it is refused.
-    vocabulary: of a model that knows some words alone; prompts' other words are named.
+    known_words: of a model that knows some words alone; prompts' other words are named.
     carry_out: what paints a plan.
     """
 
     family: Family
     format: str
     controlnets: Sequence[ControlNet]
-    vocabulary: Vocabulary | None
+    known_words: KnownWords | None
     carry_out: Callable[[Plan], PipelineOutput]
 
     def plan(self, request: Request) -> Plan:
@@ -420,12 +420,12 @@ class Planner:
         self, request: Request, texts: Sequence[str], steps: int
     ) -> dict[str, TokenizedPrompt]:
         """Text -> its tokens, for as many steps as there are."""
-        prompting, vocabulary = request.prompting, self.vocabulary
+        prompting, known = request.prompting, self.known_words
         unknown: list[str] = []
 
         def reader(text: str) -> Any:
-            if vocabulary:
-                unknown.extend(vocabulary.unknown(text, syntax=prompting.syntax))
+            if known:
+                unknown.extend(known.unknown(text, syntax=prompting.syntax))
             return self.family.read(
                 text,
                 syntax=prompting.syntax,
@@ -436,8 +436,8 @@ class Planner:
         prompts = {
             text: tokenized(reader, text, steps, prompting.syntax) for text in dict.fromkeys(texts)
         }
-        if vocabulary:
-            vocabulary.warn(unknown)
+        if known:
+            known.warn(unknown)
         return prompts
 
 

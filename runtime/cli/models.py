@@ -8,7 +8,7 @@ from pathlib import Path
 from ..errors import BundleError, SettingError
 from ..model import catalog
 from ..model.bundle import Bundle
-from ..text.vocabulary import Vocabulary
+from ..text.known_words import KnownWords
 
 
 def parser() -> argparse.ArgumentParser:
@@ -52,7 +52,7 @@ def models(argv: Sequence[str]) -> int:
 def _words(folder: Path) -> int:
     """What a model's vocabulary.json lists, a name a line."""
     bundle = Bundle.open(folder)
-    vocabulary = Vocabulary.of(bundle.path)
+    vocabulary = KnownWords.of(bundle.path)
     if vocabulary is None:
         raise SettingError(f"{bundle.name} lists no words: any may be asked of it")
     print(f"{vocabulary.model} knows {vocabulary.summary}")

@@ -27,7 +27,7 @@ from pleinair.models.pocket.training.text_distillation import (
     collect_queries,
 )
 from pleinair.models.pocket.training.vocabulary import BACKGROUNDS, FURTHER_NAMES, STYLES, SUBJECTS
-from pleinair.runtime.text.vocabulary import Vocabulary
+from pleinair.runtime.text.known_words import KnownWords
 
 POCKET = Path(__file__).parents[2] / "models" / "pocket"
 
@@ -111,20 +111,20 @@ def test_the_further_prompts_are_the_same_each_time() -> None:
 
 
 @pytest.fixture(scope="module")
-def vocabulary() -> Vocabulary:
-    found = Vocabulary.of(POCKET)
+def vocabulary() -> KnownWords:
+    found = KnownWords.of(POCKET)
     assert found is not None
     return found
 
 
-def test_the_folder_lists_the_words_of_training(vocabulary: Vocabulary) -> None:
+def test_the_folder_lists_the_words_of_training(vocabulary: KnownWords) -> None:
     written = listing()
     assert {kind: dict(names) for kind, names in vocabulary.names.items()} == written["names"]
     assert set(vocabulary.names["things"]) == set(SUBJECTS)
     assert set(vocabulary.names["styles"]) == set(STYLES)
 
 
-def test_every_caption_of_training_is_known(vocabulary: Vocabulary) -> None:
+def test_every_caption_of_training_is_known(vocabulary: KnownWords) -> None:
     random = Random(0)
     for kind in ("single", "pair", "count") * 200:
         words = caption(random, draw_seen(random, kind))
@@ -154,7 +154,7 @@ def test_every_caption_of_training_is_known(vocabulary: Vocabulary) -> None:
     ],
 )
 def test_what_the_model_does_not_know(
-    vocabulary: Vocabulary, prompt: str, unknown: list[str]
+    vocabulary: KnownWords, prompt: str, unknown: list[str]
 ) -> None:
     assert vocabulary.unknown(prompt) == unknown
 

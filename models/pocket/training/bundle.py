@@ -19,7 +19,7 @@ from pleinair.export import export_model, manifest
 from pleinair.runtime.files import read_json
 from pleinair.runtime.model import catalog
 from pleinair.runtime.model.bundle import Bundle
-from pleinair.runtime.text import vocabulary
+from pleinair.runtime.text import known_words
 
 from . import WORK
 from .checkpoint import forget_origin, save_pipeline
@@ -48,13 +48,13 @@ def describe(folder: Path) -> None:
     """
     entry = catalog.known("pocket")
     assert entry is not None
-    words = folder / vocabulary.FILE
+    words = folder / known_words.FILE
     words.write_text(
         json.dumps(listing(), ensure_ascii=False, indent=1) + "\n", "utf-8", newline="\n"
     )
     described = read_json(folder / manifest.FILE)
     described["recommended"] = catalog.recommendation(entry)
-    described["files"][vocabulary.FILE] = manifest.describe(words)
+    described["files"][known_words.FILE] = manifest.describe(words)
     manifest.write_json(folder / manifest.FILE, described)
 
 

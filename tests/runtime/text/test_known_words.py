@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pleinair.runtime.errors import BundleError
-from pleinair.runtime.text.vocabulary import Vocabulary
+from pleinair.runtime.text.known_words import KnownWords
 
 LISTED = {
     "names": {
@@ -27,8 +27,8 @@ def written(folder: Path, content: object) -> Path:
 
 
 @pytest.fixture
-def vocabulary(tmp_path: Path) -> Vocabulary:
-    found = Vocabulary.of(written(tmp_path, LISTED))
+def vocabulary(tmp_path: Path) -> KnownWords:
+    found = KnownWords.of(written(tmp_path, LISTED))
     assert found is not None
     return found
 
@@ -62,17 +62,17 @@ def vocabulary(tmp_path: Path) -> Vocabulary:
     ],
 )
 def test_what_is_not_listed_is_unknown(
-    vocabulary: Vocabulary, text: str, unknown: list[str]
+    vocabulary: KnownWords, text: str, unknown: list[str]
 ) -> None:
     assert vocabulary.unknown(text) == unknown
 
 
-def test_plain_syntax_has_no_weights(vocabulary: Vocabulary) -> None:
+def test_plain_syntax_has_no_weights(vocabulary: KnownWords) -> None:
     assert vocabulary.unknown("(apple:1.3)", syntax="plain") == ["1", "3"]
     assert vocabulary.unknown("apple BREAK castle", syntax="plain") == ["break"]
 
 
-def test_near_words_are_suggested(vocabulary: Vocabulary) -> None:
+def test_near_words_are_suggested(vocabulary: KnownWords) -> None:
     assert vocabulary.near("appel") == ["apple"]
     assert vocabulary.near("Blue") == ["blue background"]
     assert vocabulary.near("蓝色") == ["蓝色背景"]
@@ -80,7 +80,7 @@ def test_near_words_are_suggested(vocabulary: Vocabulary) -> None:
 
 
 def test_words_are_named_in_one_line_and_once(
-    vocabulary: Vocabulary, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    vocabulary: KnownWords, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     vocabulary.warn(["oil painting", "catle", "oil painting"])
     vocabulary.warn(["catle"])
@@ -91,7 +91,7 @@ def test_words_are_named_in_one_line_and_once(
 
 
 def test_what_was_not_shown_was_not_said(
-    vocabulary: Vocabulary, caplog: pytest.LogCaptureFixture
+    vocabulary: KnownWords, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The command line checks all calls with a silent logger, before it paints the first."""
     logger = logging.getLogger("pleinair")
@@ -105,7 +105,7 @@ def test_what_was_not_shown_was_not_said(
 
 
 def test_many_words_and_long_ones_are_cut(
-    vocabulary: Vocabulary, caplog: pytest.LogCaptureFixture
+    vocabulary: KnownWords, caplog: pytest.LogCaptureFixture
 ) -> None:
     vocabulary.warn([f"word{'x' * 10_000}{number}" for number in range(20)])
     [record] = caplog.records
@@ -113,20 +113,20 @@ def test_many_words_and_long_ones_are_cut(
     assert "and 12 more" in record.getMessage()
 
 
-def test_a_long_text_takes_a_moment(vocabulary: Vocabulary) -> None:
+def test_a_long_text_takes_a_moment(vocabulary: KnownWords) -> None:
     start = time.perf_counter()
     assert vocabulary.unknown("长城苹果 oil castle, " * 5000) == ["长城", "oil"]
     assert time.perf_counter() - start < 5
 
 
 def test_learnt_words_are_known(tmp_path: Path) -> None:
-    learnt = Vocabulary.of(written(tmp_path, LISTED), ["my-cat"])
+    learnt = KnownWords.of(written(tmp_path, LISTED), ["my-cat"])
     assert learnt is not None
     assert learnt.unknown("a my-cat, a cat") == ["cat"]
 
 
 def test_a_model_without_a_list_says_nothing(tmp_path: Path) -> None:
-    assert Vocabulary.of(tmp_path) is None
+    assert KnownWords.of(tmp_path) is None
 
 
 @pytest.mark.parametrize(
@@ -144,10 +144,10 @@ def test_a_model_without_a_list_says_nothing(tmp_path: Path) -> None:
 )
 def test_a_damaged_list_is_named(tmp_path: Path, content: object) -> None:
     with pytest.raises(BundleError, match=r"vocabulary\.json"):
-        Vocabulary.of(written(tmp_path, content))
+        KnownWords.of(written(tmp_path, content))
 
 
 def test_a_folder_in_its_place_is_named(tmp_path: Path) -> None:
     os.mkdir(tmp_path / "vocabulary.json")
     with pytest.raises(BundleError, match=r"vocabulary\.json"):
-        Vocabulary.of(tmp_path)
+        KnownWords.of(tmp_path)

@@ -60,7 +60,7 @@ class _Piece(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Vocabulary:
+class KnownWords:
     """What a model knows by name.
 
     model: its name, as a message says it.
@@ -75,7 +75,7 @@ class Vocabulary:
     warned: set[str] = field(default_factory=set)
 
     @classmethod
-    def of(cls, folder: Path, more: Iterable[str] = ()) -> "Vocabulary | None":
+    def of(cls, folder: Path, more: Iterable[str] = ()) -> "KnownWords | None":
         """That of a model folder; None where it carries no list.
 
         more: words that it has learnt since, such as those of textual inversion.
