@@ -155,7 +155,8 @@ class StableDiffusionPipeline:
         family, bundle, form = self.family, self.bundle, self.engine.format
         if self.loras and not family.adaptable:
             raise SettingError(f"LoRA files cannot be used with {family.name}: leave them out")
-        words = family.teach(self.embeddings)
+        bundled = [word for file in self.loras for word in file.embeddings]
+        words = family.teach([*self.embeddings, *bundled])
         adaptable = {
             part: bundle.graphs[form][part] for part in (*family.text_encoders, family.denoiser)
         }

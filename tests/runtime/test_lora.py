@@ -14,10 +14,10 @@ import pytest
 
 import loras
 from loras import run
-from pleinair.runtime.adapters import lora, model
+from pleinair.runtime.adapters import fitting, lora, model
 from pleinair.runtime.adapters.compvis import Nesting
 from pleinair.runtime.errors import AdapterError
-from pleinair.runtime.graphs.changes import Changes, changed
+from pleinair.runtime.graphs.changes import Changes, Held, changed
 from pleinair.runtime.graphs.weights import ChangedWeights
 
 torch = pytest.importorskip("torch")
@@ -212,7 +212,7 @@ def test_every_layer_keeps_its_own_rank_and_alpha(fresh: Callable[[], Any], tmp_
     weights = loras.factors(unet, 4, alphas=(1, 5, 0.5))
     shapes = {k: tuple(v.shape) for k, v in unet.state_dict().items() if k.endswith(".weight")}
     read = lora.read(loras.kohya(tmp_path / "x.safetensors", weights), -0.7)
-    changes = lora.changes([read], {"unet": shapes})["unet"]
+    changes = fitting.changes([read], {"unet": shapes})["unet"]
     layers = {key.rsplit(".", 1)[0] for key in weights}
     assert changes.keys() == {f"{layer}.weight" for layer in layers}
     for layer in layers:
@@ -291,7 +291,7 @@ def test_tucker_core_is_three_convolutions(tmp_path: Path) -> None:
     name = "lora_unet_conv_in"
     tensors = {f"{name}.{part}.weight": value for part, value in parts.items()}
     file = loras.save(tmp_path / "tucker.safetensors", tensors | {f"{name}.alpha": np.float32(1.5)})
-    changes = lora.changes([lora.read(file)], {"unet": {"conv_in.weight": (6, 5, 3, 3)}})
+    changes = fitting.changes([lora.read(file)], {"unet": {"conv_in.weight": (6, 5, 3, 3)}})
     base = random.normal(size=(6, 5, 3, 3)).astype("f4")
     merged = changes["unet"]["conv_in.weight"](base)
 
@@ -328,7 +328,7 @@ def test_a_file_under_compvis_names_is_the_same_file(tmp_path: Path) -> None:
     }
     name = "lora_unet_input_blocks_4_1_transformer_blocks_3_attn2_to_k"  # as in SDXL's files
     file = loras.save(tmp_path / "x.safetensors", {f"{name}.{k}": v for k, v in pair.items()})
-    assert list(lora.changes([lora.read(file)], {"unet": shapes})["unet"]) == [list(shapes)[2]]
+    assert list(fitting.changes([lora.read(file)], {"unet": shapes})["unet"]) == [list(shapes)[2]]
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -433,7 +433,7 @@ def test_files_that_do_not_fit_are_refused(
 ) -> None:
     file = loras.save(tmp_path / "bad.safetensors", tensors)
     with pytest.raises(AdapterError, match=message) as error:
-        lora.changes([lora.read(file)], SHAPES)
+        fitting.changes([lora.read(file)], SHAPES)
     assert "bad.safetensors" in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -441,7 +441,7 @@ def test_files_that_do_not_fit_are_refused(
 def test_layers_of_another_size_are_refused(tmp_path: Path) -> None:
     name = "lora_te_text_model_encoder_layers_0_self_attn_q_proj"
     file = loras.save(tmp_path / "wide.safetensors", pair(name, 16))
-    change = lora.changes([lora.read(file)], SHAPES)["text_encoder"]
+    change = fitting.changes([lora.read(file)], SHAPES)["text_encoder"]
     with pytest.raises(AdapterError, match=rf"{name}.*\(8, 16\).*\(8, 8\)"):
         change["encoder.layers.0.self_attn.q_proj.weight"](np.zeros((8, 8), "f4"))
 
@@ -449,17 +449,17 @@ def test_layers_of_another_size_are_refused(tmp_path: Path) -> None:
 def test_graphs_without_names_say_so(tmp_path: Path) -> None:
     file = loras.save(tmp_path / "x.safetensors", pair(TO_K))
     with pytest.raises(AdapterError, match=r"unet does not name its weights.*export"):
-        lora.changes([lora.read(file)], {"unet": {}, "text_encoder": SHAPES["text_encoder"]})
+        fitting.changes([lora.read(file)], {"unet": {}, "text_encoder": SHAPES["text_encoder"]})
 
 
 def test_quantized_weights_say_so() -> None:
     with pytest.raises(AdapterError, match=r"stored as uint8.*export"):
-        changed("to_q.weight", np.ones((2, 2), np.uint8), False, lambda weight: weight)
+        changed(Held("to_q.weight"), np.ones((2, 2), np.uint8), lambda weight: weight)
 
 
 def test_weights_beyond_half_precision_say_so() -> None:
     with pytest.raises(AdapterError, match="leaves the range of float16"):
-        changed("to_q.weight", np.ones((2, 2), np.float16), False, lambda weight: weight * 1e6)
+        changed(Held("to_q.weight"), np.ones((2, 2), np.float16), lambda weight: weight * 1e6)
 
 
 @pytest.mark.parametrize("cut", [4, 60, -3])
@@ -500,7 +500,7 @@ import sys
 for name in ("torch", "safetensors", "onnx", "diffusers", "transformers", "peft"):
     sys.modules[name] = None
 from pathlib import Path
-from pleinair.runtime.adapters import lora, model, inversion
+from pleinair.runtime.adapters import fitting, lora, model, inversion
 graphs = {{"unet": Path({str(exported_openvino)!r}) / "unet" / "openvino_model.xml",
           "text_encoder": Path({str(exported_openvino)!r}) / "text_encoder" / "openvino_model.xml"}}
 print(len(model.changes(graphs, [lora.read({str(files["kohya"])!r})])["unet"]))
