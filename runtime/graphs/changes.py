@@ -63,16 +63,16 @@ def held(constant: str, consumer: str, operator: str) -> Held | None:
     if operator == "Multiply" and (found := _LAYER_NORM.fullmatch(consumer)):
         return Held(_WRAPPERS.sub("", f"{found[1]}{WEIGHT}"), spread=True)
     if operator in ("MatMul", "Mul") and name.startswith("onnx::") and consumer.startswith("/"):
-        parameter = _WRAPPERS.sub("", f"{layer_path(consumer)}{WEIGHT}")
+        parameter = layer_path(consumer) + WEIGHT
         return Held(parameter, transposed=operator == "MatMul", spread=operator == "Mul")
     return None
 
 
 def layer_path(node: str) -> str:
-    """The layer that a node of torch.onnx belongs to: "/down_blocks.0/conv/Conv" is of
-    "down_blocks.0.conv".
+    """The layer that a node of torch.onnx belongs to, without wrappers: "/model/mid_block/conv/Conv"
+    is of "mid_block.conv".
     """
-    return ".".join(node.removesuffix("_output_0").split("/")[1:-1])
+    return _WRAPPERS.sub("", ".".join(node.removesuffix("_output_0").split("/")[1:-1]))
 
 
 def changed(held: Held, stored: NDArray[Any], change: Change) -> NDArray[Any]:
