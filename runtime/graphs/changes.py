@@ -69,9 +69,7 @@ def held(constant: str, consumer: str, operator: str) -> Held | None:
 
 
 def layer_path(node: str) -> str:
-    """The layer that a node of torch.onnx belongs to, without wrappers: "/model/mid_block/conv/Conv"
-    is of "mid_block.conv".
-    """
+    """The layer of a node of torch.onnx, such as mid_block.conv of "/model/mid_block/conv/Conv"."""
     return _WRAPPERS.sub("", ".".join(node.removesuffix("_output_0").split("/")[1:-1]))
 
 

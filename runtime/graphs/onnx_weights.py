@@ -1,5 +1,6 @@
 """The weights of an ONNX file, found by PyTorch's names and replaced."""
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,7 +96,9 @@ def change(graph: OnnxGraph, changes: Changes) -> OnnxGraph:
         except (OSError, ValueError) as error:
             raise AdapterError(f"{graph.path}: unreadable weight {name}: {error}") from error
         weights[weight.tensor.name] = changed(weight.held, stored, made)
-    return OnnxGraph(graph.content, graph.path, weights).rewritten(_parts(graph, weights, biases))
+    with reading(graph.path):
+        changed_graph = OnnxGraph(graph.content, graph.path, weights)
+        return changed_graph.rewritten(_parts(graph, weights, biases))
 
 
 @dataclass(frozen=True)
@@ -142,6 +145,11 @@ def _parts(
     return parts
 
 
+def _called(node: Node) -> str:
+    """The layer of a node; torch.onnx numbers further calls of a layer: "final_layer_norm_1"."""
+    return re.sub(r"_\d+$", "", layer_path(node.name))
+
+
 def _tensors(graph: OnnxGraph) -> Iterator[Tensor]:
     return (Tensor.parse(value) for number, _, value, _ in graph.fields() if number == INITIALIZER)
 
@@ -168,6 +176,6 @@ def _named(graph: OnnxGraph) -> dict[str, _Weight]:
         nodes = tuple(readers.get(name, ()))
         first = nodes[0] if nodes else Node()
         meant = held(tensor.name, first.name, first.operator)
-        if meant is not None and len({layer_path(node.name) for node in nodes}) < 2:
+        if meant is not None and len({_called(node) for node in nodes}) < 2:
             found[meant.name] = _Weight(tensor, meant, nodes, computed)
     return found
