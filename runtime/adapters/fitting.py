@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import AdapterError
+from ..errors import AdapterError, shown
 from ..graphs.changes import BIAS, WEIGHT, Array, Changes, Shapes
 from . import naming
+from .inversion import Embedding
 from .lora import Lora, Unused, listed
 from .merging import Bias, Layer
 from .recognition import recognized
@@ -49,6 +50,24 @@ def changes(loras: Iterable[Lora], models: Mapping[str, Shapes]) -> dict[str, Ch
         part: {parameter: partial(_merged, parameter, found) for parameter, found in of.items()}
         for part, of in steps.items()
     }
+
+
+def words(loras: Iterable[Lora], embeddings: Iterable[Embedding]) -> list[Embedding]:
+    """The embeddings, and those that come with the files, but for words that are given already."""
+    found = list(embeddings)
+    known = {item.word for item in found}
+    for lora in loras:
+        for item in lora.embeddings:
+            if item.word in known:
+                log.warning(
+                    "%s: its word %s is not applied: another file has it",
+                    lora.path,
+                    shown(item.word),
+                )
+            else:
+                found.append(item)
+                known.add(item.word)
+    return found
 
 
 def _merged(parameter: str, steps: Sequence[Step], weight: Array) -> Array:
