@@ -1,5 +1,6 @@
 """What an adapter's file holds, in whichever format: its first bytes tell, not its name."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,13 +23,21 @@ _OTHERS = {
 }
 
 
+def is_file(path: str | Path) -> bool:
+    """Whether there is a regular file; no name is too long or too odd to ask."""
+    try:
+        return Path(path).is_file()
+    except (OSError, ValueError):
+        return False
+
+
 def read(path: Path) -> tuple[Any, Mapping[str, str]]:
     """The object in a file, a dictionary of arrays as a rule, and its metadata.
 
     Raises AdapterError where it is missing, of another format, damaged, or could run code.
     """
-    if not path.is_file():
-        found = "no such file" if not path.exists() else "not a regular file"
+    if not is_file(path):
+        found = "not a regular file" if os.path.lexists(path) else "no such file"
         raise AdapterError(f"{path}: {found}; give the path of a .safetensors or .pt file")
     try:
         with path.open("rb") as file:

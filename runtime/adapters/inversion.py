@@ -109,7 +109,7 @@ def opened(named: Named) -> Embedding:
         return read(*named)
     path, colon, word = str(named).rpartition(":")
     # A colon may be the file's own, as after a drive's letter.
-    if not colon or Path(named).is_file() or not Path(path).is_file():
+    if not colon or content.is_file(named) or not content.is_file(path):
         return read(named)
     return read(path, word)
 

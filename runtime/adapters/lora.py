@@ -18,7 +18,7 @@ from .peft import Scaling, Settings
 from .recognition import recognized
 
 _BUNDLED = "bundle_emb."
-_MOST_SHOWN = 3  # keys in a message
+_MOST_SHOWN = 3  # keys in a message, of so many reasons
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def opened(named: Named) -> Lora:
         return read(*named)
     path, colon, weight = str(named).rpartition(":")
     # A colon may be the file's own, as after a drive's letter.
-    if not colon or Path(named).is_file():
+    if not colon or content.is_file(named):
         return read(named)
     try:
         return read(path, float(weight))
@@ -72,8 +72,12 @@ def read(path: str | Path, weight: float = 1.0) -> Lora:
     layer of a known kind.
     """
     path = Path(path)
-    if not np.isfinite(weight):
-        raise AdapterError(f"{path}: a weight of {weight} is no number; give one like 0.8")
+    try:
+        weight = float(weight)
+    except (TypeError, ValueError, OverflowError):
+        weight = math.nan
+    if not math.isfinite(weight):
+        raise AdapterError(f"{path}: its weight is no number; give one like 0.8")
     found, metadata = content.read(path)
     tensors = _tensors(path, found)
     settings = Settings.read(path, metadata)
@@ -92,7 +96,7 @@ def read(path: str | Path, weight: float = 1.0) -> Lora:
     embeddings = tuple(_embeddings(path, bundled))
     if not (layers or biases or embeddings):
         raise _refused(path, tensors, unused)
-    return Lora(path, float(weight), layers, biases, embeddings, tuple(unused))
+    return Lora(path, weight, layers, biases, embeddings, tuple(unused))
 
 
 def _tensors(path: Path, found: Any) -> dict[str, NDArray[Any]]:
@@ -231,7 +235,9 @@ def listed(unused: list[Unused]) -> str:
     reasons: dict[str, list[str]] = {}
     for one in unused:
         reasons.setdefault(one.reason, []).extend(one.keys)
-    return "; ".join(f"{_some(keys)} ({reason})" for reason, keys in reasons.items())
+    named = [f"{_some(keys)} ({reason})" for reason, keys in reasons.items()]
+    more = [f"and more, for {len(named) - _MOST_SHOWN} other reasons"]
+    return "; ".join(named[:_MOST_SHOWN] + (more if len(named) > _MOST_SHOWN else []))
 
 
 def _some(keys: list[str]) -> str:

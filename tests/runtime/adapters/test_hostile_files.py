@@ -199,7 +199,18 @@ def test_lengths_of_headers(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["a\nb", "x" * 100_000, "\x1b[31m", "lora_unet_" + "_" * 50_000])
 def test_names_are_cut_and_stay_in_their_line(name: str, tmp_path: Path) -> None:
-    refused(lora.read, headed(tmp_path / "x.safetensors", {name: tensor(0, 16)}))
+    line = refused(lora.read, headed(tmp_path / "x.safetensors", {name: tensor(0, 16)}))
+    assert line.isprintable()
+
+
+def test_arguments_of_other_kinds(tmp_path: Path) -> None:
+    for weight in ("much", None, 10**400, [1], float("inf")):
+        with pytest.raises(AdapterError, match=r"x\.safetensors.*no number"):
+            lora.opened((tmp_path / "x.safetensors", weight))  # type: ignore[arg-type]
+    for name in ("x" * 5000, "a\0b", "x" * 5000 + ":0.5", ":", "", "::"):
+        for opened in (lora.opened, inversion.opened):
+            with pytest.raises(AdapterError):
+                opened(name)
 
 
 def test_key_patterns_take_no_time(tmp_path: Path) -> None:

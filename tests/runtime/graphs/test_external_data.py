@@ -13,6 +13,7 @@ from pleinair.runtime.graphs.onnx_graph import OnnxGraph
 
 onnx = pytest.importorskip("onnx")
 
+links = pytest.mark.skipif(os.name == "nt", reason="links need rights on Windows")
 CHANGES = {"proj_in.weight": lambda old: old + 1, "proj_in.bias": lambda old: old + 2}
 
 
@@ -55,6 +56,7 @@ def test_weights_beside_a_graph_are_changed(location: str, tmp_path: Path) -> No
     np.testing.assert_array_equal(changed(path), np.full((4, 4), 4))
 
 
+@links
 def test_a_cache_of_links_is_a_model(tmp_path: Path) -> None:
     """The hub keeps contents in one folder, and a model as links into it."""
     blobs = tmp_path / "blobs"
@@ -73,6 +75,7 @@ def test_a_cache_of_links_is_a_model(tmp_path: Path) -> None:
 ELSEWHERE = ["../secret", "{secret}", "link", "deep/../../secret", "/dev/zero", "", "absent", "."]
 
 
+@links
 @pytest.mark.parametrize("location", ELSEWHERE)
 def test_weights_elsewhere_are_refused(location: str, tmp_path: Path) -> None:
     """As ONNX Runtime itself refuses them, where a LoRA makes us read them first."""
