@@ -11,6 +11,7 @@ from PIL import Image
 
 from . import families
 from .adapters import inversion, lora
+from .adapters.fitting import words as words_of
 from .adapters.inversion import Embedding
 from .adapters.lora import Lora
 from .adapters.model import changes as adapted
@@ -116,7 +117,8 @@ class StableDiffusionPipeline:
             environment's PLEINAIR_CACHE; None keeps none.
         inference_precision: OpenVINO's precision hint; "f32" is exact.
         tokenizer: a folder with the tokenizer's files, for models that come without.
-        loras: LoRA, LoHa or LoKr files; each a path, (path, weight) or "path:0.8".
+        loras: LoRA files of any kind; each a path, (path, weight) or "path:0.8". What of one
+            does not fit the model is logged as a warning.
         embeddings: textual inversion; each a path, (path, word) or "path:word".
         controlnet: folder of a converted ControlNet, or several; each a path, (path, weight) or
             "path:0.8".
@@ -155,7 +157,7 @@ class StableDiffusionPipeline:
         family, bundle, form = self.family, self.bundle, self.engine.format
         if self.loras and not family.adaptable:
             raise SettingError(f"LoRA files cannot be used with {family.name}: leave them out")
-        words = family.teach(self.embeddings)
+        words = family.teach(words_of(self.loras, self.embeddings))
         adaptable = {
             part: bundle.graphs[form][part] for part in (*family.text_encoders, family.denoiser)
         }

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..adapters.content import SUFFIXES
 from ..adapters.inversion import Embedding
 from ..adapters.lora import Lora
 from ..errors import PromptError
@@ -16,7 +17,6 @@ from ..record.metadata import shown
 from ..text.networks import loras_named
 
 _FOLDERS = ("loras", "embeddings")
-_SUFFIXES = (".safetensors", ".pt", ".bin")
 # webui tells files apart by this many digits.
 _SHORT = 12
 
@@ -103,7 +103,7 @@ def _same(entry: Mapping[str, Any], folder: Path | None) -> Path | None:
 def _files(folder: Path | None) -> Iterator[Path]:
     for root in _looked_in(folder):
         for path in sorted(root.rglob("*")):
-            if path.suffix in _SUFFIXES and path.is_file():
+            if path.suffix.lower() in SUFFIXES and path.is_file():
                 yield path
 
 
