@@ -71,16 +71,29 @@ class Found:
 
     settings: by the names in TYPES and of those types.
     ignored: what else it says, in a few words each, safe to print.
+    program: whose words they are, as `programs.READERS` calls it.
     """
 
     settings: dict[str, Any] = field(default_factory=dict)
     ignored: list[str] = field(default_factory=list)
+    program: str = field(default="", compare=False)
+
+
+def described(settings: Mapping[str, Any]) -> dict[str, str]:
+    """The texts for a PIL picture's `info`: webui's under `parameters`, ours under `pleinair`."""
+    return {MAIN: _encodable(infotext.write(settings)), KEY: _json(settings)}
+
+
+def of_picture(image: Image.Image) -> dict[str, Any]:
+    """What a PIL picture's `info` says that `described` put there; {} where it says nothing."""
+    said = READERS["Pleinair"]({KEY: str(image.info.get(KEY, ""))})
+    return _checked(said.settings).settings if said else {}
 
 
 def png_info(settings: Mapping[str, Any]) -> PngInfo:
     info = PngInfo()
-    info.add_text(MAIN, _encodable(infotext.write(settings)))
-    info.add_text(KEY, _json(settings))
+    for name, text in described(settings).items():
+        info.add_text(name, text)
     return info
 
 
@@ -113,14 +126,15 @@ def read(path: str | Path) -> Found:
     path = Path(path)
     found = texts_of(path)
     short = {name: text for name, text in found.items() if len(text) <= texts.LARGEST_TEXT}
-    for reader in READERS:
+    for program, reader in READERS.items():
         try:
             said = reader(short)
         except SettingError as error:
             raise SettingError(f"{path}: {error}") from error
         if said is not None:
-            checked = _checked(_converted(said.settings))
-            checked.ignored += [shown(name) for name in said.ignored]
+            checked = _checked(said.settings if said.typed else _converted(said.settings))
+            checked.ignored += [shown(name, 100) for name in said.ignored]
+            checked.program = program
             return checked
     long = "; a text in it is too long to read" if len(short) < len(found) else ""
     raise SettingError(f"{path}: does not say how it was made{long}; give the settings as options")

@@ -39,7 +39,7 @@ def texts_of(path: Path) -> dict[str, str]:
     except (OSError, ValueError):  # a name of thousands of letters, or with a NUL in it
         size = None
     if size is None:
-        raise SettingError(f"{shown(path)}: no such picture file")
+        raise SettingError(f"{shown(str(path), 200)}: no such picture file")
     if path.suffix.lower() in _TEXT_FILES:
         return {MAIN: _text_file(path, size)}
     if size > _LARGEST_FILE:

@@ -1,6 +1,6 @@
 """The programs whose pictures are read, a file each, and the order in which they are asked."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 from . import (
     comfyui,
@@ -19,15 +19,15 @@ Reader = Callable[[Mapping[str, str]], Said | None]
 """What a program's texts say; None where they are not its own. SettingError: damaged."""
 
 # webui's text comes before ComfyUI's graph: nodes that save pictures write both.
-READERS: Sequence[Reader] = (
-    pleinair.read,
-    swarmui.read,
-    invokeai.read,
-    novelai.read,
-    fooocus.read,
-    comfyui.read_saved,
-    plain_json.read,
-    webui.read,
-    comfyui.read,
-    demo.read,
-)
+READERS: Mapping[str, Reader] = {
+    "Pleinair": pleinair.read,
+    "SwarmUI": swarmui.read,
+    "InvokeAI": invokeai.read,
+    "NovelAI": novelai.read,
+    "Fooocus": fooocus.read,
+    "ComfyUI's file": comfyui.read_saved,
+    "JSON": plain_json.read,
+    "webui": webui.read,
+    "ComfyUI": comfyui.read,
+    "stable_diffusion.openvino": demo.read,
+}

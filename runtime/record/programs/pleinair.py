@@ -18,4 +18,4 @@ def read(texts: Mapping[str, str]) -> Said | None:
         settings = json_of(text, KEY)
     except SettingError:
         return None
-    return Said(settings) if settings and isinstance(settings, dict) else None
+    return Said(settings, typed=True) if settings and isinstance(settings, dict) else None

@@ -21,10 +21,12 @@ class Said:
 
     settings: by our names; values as the program wrote them, which may be text or of a wrong type.
     ignored: what else it says, in a few words each.
+    typed: whether a number that stands as text is a mistake.
     """
 
     settings: dict[str, Any] = field(default_factory=dict)
     ignored: list[str] = field(default_factory=list)
+    typed: bool = False
 
 
 def translated(
