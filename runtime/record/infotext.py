@@ -19,6 +19,7 @@ _NEGATIVE = "Negative prompt:"
 _SAME = {
     "Steps": "num_inference_steps",
     "CFG scale": "guidance_scale",
+    "CFG Rescale": "guidance_rescale",
     "Image CFG scale": "image_guidance_scale",
     "Seed": "seed",
     "Variation seed": "variation_seed",
@@ -45,6 +46,7 @@ _NEUTRAL = {
     "Noise multiplier": "1",
     "Extra noise": "0",
     "Skip Early CFG": "0",
+    "CFG Rescale": "0",
     "Tiling": "False",
     "Face restoration": "False",
     "VAE": "Automatic",
@@ -83,6 +85,7 @@ def write(settings: Mapping[str, Any]) -> str:
         "Steps": settings.get("num_inference_steps"),
         "Sampler": samplers.webui_name(settings.get("scheduler") or settings.get("solver")),
         "CFG scale": settings.get("guidance_scale"),
+        "CFG Rescale": settings.get("guidance_rescale") or None,
         "Image CFG scale": settings.get("image_guidance_scale"),
         "Seed": settings.get("seed"),
         "Size": "x".join(map(str, size)) if all(size) else None,
@@ -159,9 +162,10 @@ def _second_pass(said: dict[str, str]) -> Iterator[tuple[str, Any]]:
     else:
         times = said.pop("Hires upscale", "")
     if not times:
-        if any(name.startswith(("Hires ", "First pass")) for name in said):
+        other = any(name.startswith(("Hires ", "First pass")) for name in said)
+        if other and "Denoising strength" in said:
             # Of that pass, and not of a picture that was given.
-            said["Hires denoising strength"] = said.pop("Denoising strength", "")
+            said["Hires denoising strength"] = said.pop("Denoising strength")
         return
     yield "enlarge", times
     if "Denoising strength" in said:

@@ -94,7 +94,7 @@ def _enlarged(plan: Plan) -> dict[str, Any]:
         return {}
     return {
         "enlarge": float(second.enlargement.scale),
-        "enlarge_strength": second.settings.strength,
+        "enlarge_strength": second.request.picture.strength,
         "enlarge_guidance_scale": second.settings.guidance_scale,
     }
 

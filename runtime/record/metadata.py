@@ -131,8 +131,10 @@ def read(path: str | Path) -> Found:
             said = reader(short)
         except SettingError as error:
             raise SettingError(f"{path}: {error}") from error
-        if said is not None:
-            checked = _checked(said.settings if said.typed else _converted(said.settings))
+        if said is None:
+            continue
+        checked = _checked(said.settings if said.typed else _converted(said.settings))
+        if checked.settings:
             checked.ignored += [shown(name, 100) for name in said.ignored]
             checked.program = program
             return checked

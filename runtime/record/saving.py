@@ -73,7 +73,8 @@ def check_target(path: Path, owner: str = "") -> None:
     trial = _part(path, owner)
     try:
         with _one_error(path):
-            if os.path.lexists(path):
+            with contextlib.suppress(FileNotFoundError):
+                path.lstat()  # says so, too, where no file can have that name
                 raise FileExistsError(path)
             _make_folder(path)
             trial.write_bytes(b"\0" * _ROOM)  # a full disk says so here

@@ -162,7 +162,7 @@ class _Followed:
         node = self._graph.get(key or "")
         if node is None:
             return {}
-        if node.class_type not in _PLAIN:
+        if not _is_plain(node):
             self._name(node.class_type)
         return {name: value for name, value in node.inputs.items() if name != "model"}
 
@@ -187,7 +187,7 @@ class _Followed:
                 self._said.settings[setting] = self._words(written[0])
                 self._layers(node)
                 return
-            if node.class_type not in _PLAIN:
+            if not _is_plain(node):
                 self._name(node.class_type)
             # Which of a ControlNet's two outputs is meant, its setting says.
             own = "negative" if setting == "negative_prompt" else "positive"
@@ -211,7 +211,7 @@ class _Followed:
             if node.class_type == "CLIPSetLastLayer":
                 layer = self._value(node.inputs.get("stop_at_clip_layer"))
                 self._said.settings.setdefault("clip_layer", str(layer).removeprefix("-"))
-            elif "lora_name" not in node.inputs and not _is_checkpoint(node):
+            elif not ("lora_name" in node.inputs or _is_checkpoint(node) or _is_plain(node)):
                 self._name(node.class_type)
 
     def _size(self, node: Node) -> None:
@@ -240,7 +240,7 @@ class _Followed:
             elif _is_checkpoint(node):
                 name = next(node.inputs[key] for key in _CHECKPOINTS if key in node.inputs)
                 self._said.settings.update(translated({"m": name}, {"m": "model"}).settings)
-            elif node.class_type not in _PLAIN:
+            elif not _is_plain(node):
                 self._name(node.class_type)
         if entries:
             self._said.settings["loras"] = entries[::-1]
@@ -283,6 +283,10 @@ class _Followed:
 
 def _samples(node: Node) -> bool:
     return node.class_type in _CUSTOM or node.inputs.keys() >= _SAMPLING
+
+
+def _is_plain(node: Node) -> bool:
+    return node.class_type in _PLAIN
 
 
 def _is_checkpoint(node: Node) -> bool:

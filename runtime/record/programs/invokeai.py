@@ -1,5 +1,6 @@
 """InvokeAI: `invokeai_metadata` since version 3, `sd-metadata` of 2, the older `Dream` text."""
 
+import itertools
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -19,6 +20,7 @@ _NAMES = {
     "seed": "seed",
     "steps": "num_inference_steps",
     "cfgscale": "guidance_scale",
+    "cfgrescalemultiplier": "guidance_rescale",
     "scheduler": "sampler",
     "sampler": "sampler",
     "samplername": "sampler",
@@ -124,7 +126,7 @@ def _dream(text: str) -> Said:
     prompt, _, switches = text.strip().removeprefix('"').rpartition('"')
     said = Said({"prompt": prompt or text.strip()})
     words = switches.split() if prompt else []
-    for word, next_word in zip(words, [*words[1:], ""], strict=True):
+    for word, next_word in itertools.pairwise([*words, ""]):
         if switch := _SWITCH.fullmatch(word):
             letter, joined = switch[1] or switch[3], switch[2] or switch[4]
             said.settings[_SWITCHES[letter]] = joined or next_word

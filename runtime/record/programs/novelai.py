@@ -10,6 +10,7 @@ _NAMES = {
     "uc": "negative_prompt",
     "steps": "num_inference_steps",
     "scale": "guidance_scale",
+    "cfgrescale": "guidance_rescale",
     "seed": "seed",
     "width": "width",
     "height": "height",

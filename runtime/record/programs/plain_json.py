@@ -78,9 +78,10 @@ def _read(given: Mapping[str, Any]) -> Said | None:
     # diffusers' solver is a scheduler; where there is a sampler, too, its sigmas' spacing.
     sampled = any(_NAMES.get(plain(name)) == "sampler" for name in stated)
     names = {**_NAMES, "scheduler": "spacing" if sampled else "sampler"}
-    if "uc" in stated or isinstance(stated.get("clip_skip"), bool):
-        names["clipskip"] = "clip_layer"  # Draw Things; Easy Diffusion says whether, which is 2
-    if stated.get("clip_skip") is True:
+    skips = str(stated.get("clip_skip")) == "True"  # Easy Diffusion says whether
+    if skips or "uc" in stated:
+        names["clipskip"] = "clip_layer"
+    if skips:
         stated = {**stated, "clip_skip": 2}
     said = translated(stated, names, _SILENT)
     newer = stated.get("v2")

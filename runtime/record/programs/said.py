@@ -1,5 +1,6 @@
 """What a program's text says of a picture, brought to our names."""
 
+import contextlib
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from ...files import parse_json
 from .. import samplers
 
 # Values that are as good as not said; for what we have no name for, 0 is one of them.
-_NOTHING: tuple[object, ...] = (None, "", "None", "none", False, [], {})
+_NOTHING: tuple[object, ...] = (None, "", "None", "none", "False", False, [], {})
 _WEIGHTS = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
 
 
@@ -47,7 +48,7 @@ def translated(
                 said.ignored.append(name)
         elif ours == "prompt" and value == "":
             said.settings[ours] = ""  # painted without one
-        elif _is_nothing(value):
+        elif _is_nothing(value) or (ours == "guidance_rescale" and value == 0):
             continue
         elif ours == "sampler":
             sampler = str(value)
@@ -109,7 +110,14 @@ def json_of(text: str, name: str) -> Any:
 
 def looks_like_json(text: str) -> bool:
     """Whether a text is meant to be JSON, and no prompt that begins with a bracket."""
-    return re.match(r"\s*(\{\s*[\"'}]|\[\s*[\[{\"'\]])", text) is not None
+    if text.lstrip()[:1] not in ("{", "[") or re.search(r"^Steps: ", text, re.MULTILINE):
+        return False
+    if re.match(r"\s*(\{\s*[\"'}]|\[\s*[\[{\"'\]])", text):
+        return True  # even where it is damaged
+    with contextlib.suppress(SettingError):
+        json_of(text, "")
+        return True
+    return False
 
 
 def _sides(value: object) -> dict[str, Any]:
