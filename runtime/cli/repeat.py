@@ -26,8 +26,8 @@ from .arguments import BETAS, CALL
 _AROUND = ("watermark", "precision")
 # Settings of a picture that was given, and of its mask, and the options that give those.
 _PICTURED = {"strength": "image", "resize": "image", "mask_blur": "mask_image"}
-# Fields of one extension that are told as one.
-_MOST_ALIKE = 3
+# Fields of one extension that are told as one, and names in a line, behind which they are counted.
+_MOST_ALIKE, _MOST_NAMED = 3, 50
 _OPEN_CLIP_WIDTH = 1024
 
 
@@ -118,13 +118,15 @@ def _tell(path: Path, ignored: Collection[str]) -> None:
 
 def _together(names: Collection[str]) -> list[str]:
     """Names of fields, those of one extension counted: "ADetailer … (12)"."""
-    first = Counter(name.partition(" ")[0] for name in names)
-    told = (
-        f"{word} … ({first[word]})" if first[word] > _MOST_ALIKE else name
-        for name in names
-        for word in [name.partition(" ")[0]]
-    )
-    return list(dict.fromkeys(told))
+    firsts = [name.partition(" ")[0] for name in names]
+    counts = Counter(firsts)
+    told = [
+        f"{first} … ({counts[first]})" if counts[first] > _MOST_ALIKE else name
+        for name, first in zip(names, firsts, strict=True)
+    ]
+    told = list(dict.fromkeys(told))
+    more = len(told) - _MOST_NAMED
+    return [*told[:_MOST_NAMED], *([f"and {more} more"] if more > 0 else [])]
 
 
 def _is_foreign(name: str, family: Family) -> bool:

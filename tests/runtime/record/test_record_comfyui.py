@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from PIL import ExifTags, Image
-from test_record_programs import BOAT, comfy_graph, png
+from program_samples import BOAT, comfy_graph, png
 
 from pleinair.runtime.errors import SettingError
 from pleinair.runtime.record import metadata

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 from PIL import ExifTags, Image
 from PIL.PngImagePlugin import PngInfo
-from test_record_programs import SAMPLES, comfy_graph
+from program_samples import SAMPLES, comfy_graph
 
 from pleinair.runtime.errors import PleinairError
 from pleinair.runtime.record import infotext, metadata
