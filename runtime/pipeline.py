@@ -31,6 +31,7 @@ from .model.safety import tell_of_unused
 from .options.groups import Numbers, PictureSource
 from .output import PipelineOutput
 from .plan import Plan, Planner
+from .record import made
 from .request import Request
 from .run import Run, StageCallback
 from .speed.profiles import Profile
@@ -291,14 +292,10 @@ class StableDiffusionPipeline:
             return Run(one, self.family, self.parts, on_step, report).paint()
 
         output = painted(plan)
-        if plan.then is None or output.stopped:
-            return output
         for i, image in enumerate(output.images):
-            if image is not None:  # one that is withheld is not enlarged
-                second = painted(plan.then.onto(image, [plan.jobs[i]], self.family))
-                output.replace(i, second)
-                if output.stopped:
-                    break
+            if plan.then and not output.stopped and image is not None:  # None: withheld
+                output.replace(i, painted(plan.then.onto(image, [plan.jobs[i]], self.family)))
+        made.label(output.images, self, plan)
         return output
 
     def enlarge(

@@ -143,9 +143,6 @@ class UNetFamily(Family):
         configs = map(self.bundle.config, self.text_encoders)
         check_clip_skip(clip_skip, configs, left=self.layers_left)
 
-    layers_left: ClassVar[int] = 1
-    """Layers of the text encoder that no clip_skip can leave out."""
-
     def encoder(self, compiled: Compiled, options: Any) -> Encoder:
         return TextEncoder(compiled("text_encoder", self.token_shapes))
 
