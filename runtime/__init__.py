@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .pipeline import Pipeline, PipelineOutput, Plan, StableDiffusionPipeline
 
 __all__ = ["Pipeline", "PipelineOutput", "Plan", "StableDiffusionPipeline"]
+__version__ = "0.1.0"
 
 # A library does not print: whoever embeds it decides where its few lines go.
 logging.getLogger("pleinair").addHandler(logging.NullHandler())

@@ -3,7 +3,6 @@
 import argparse
 import functools
 import hashlib
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from ..adapters.inversion import Embedding
 from ..adapters.lora import Lora
 from ..errors import PromptError
+from ..exits import tell
 from ..model import catalog
 from ..record.metadata import shown
 from ..text.networks import loras_named
@@ -81,10 +81,9 @@ def restore(stated: Mapping[str, Any], options: argparse.Namespace) -> None:
             else:
                 gone.append(f"embedding {shown(entry['word'])}")
     if gone:
-        print(
+        tell(
             f"painting without {', '.join(gone)}: not in {_places(options.lora_dir)}; "
             "for the same picture put the files there, or give --lora-dir",
-            file=sys.stderr,
         )
 
 

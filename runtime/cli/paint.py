@@ -2,7 +2,6 @@
 
 import argparse
 import functools
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,16 +9,17 @@ from typing import Any, TypeVar
 
 from PIL import Image
 
-from ..errors import PleinairError, PromptError, SettingError
-from ..exits import MISTAKE
+from ..errors import Argument, Message, PleinairError, PromptError, SettingError, shown
+from ..exits import MISTAKE, tell
 from ..families.family import Family
 from ..images import watermark
 from ..images.grid import grid
 from ..images.sheets import placard
 from ..options.groups import DEFAULT_PROMPT
 from ..record.saving import check_target, next_numbered, save, save_numbered
-from ..request import consecutive
-from .arguments import CALL, given
+from ..request import RANDOM, consecutive
+from . import config
+from .arguments import CALL, flags, given, parser
 from .compare import Comparison
 from .description import description
 from .job import journal_of, painted_before
@@ -54,6 +54,61 @@ class Painted:
         return self.image or _withheld_sign(self.record)
 
 
+def command(words: Sequence[str]) -> int:
+    """`pleinair paint`, or `pleinair` alone: read the options, then paint."""
+    options = options_of(words)
+    if not words:
+        tell(
+            f'painting "{DEFAULT_PROMPT}", for want of a prompt; for one of yours: '
+            'pleinair "a rocket, noto style"'
+        )
+        tell("what else there is: pleinair --help; the known models: pleinair models")
+    try:
+        return paint(options)
+    except MemoryError as error:
+        raise SettingError(
+            Message(
+                "not enough memory; give a smaller {width} and {height}, {tile} to paint in "
+                "parts, or {max_memory} to keep fewer of the model's parts"
+            )
+        ) from error
+
+
+def options_of(words: Sequence[str]) -> argparse.Namespace:
+    """What the words ask for, with the defaults of files and environment.
+
+    Words that belong to no option are the prompt; behind -- all of them are.
+    Raises SettingError for an option that there is not, and for a prompt given twice.
+    """
+    made = parser()
+    end = words.index("--") if "--" in words else len(words)
+    typed, left = made.given(words[:end])
+    for word in left:
+        if word.startswith("-") and word != "-":
+            raise made.unknown(word)
+    if left or words[end + 1 :]:
+        for other in ("prompt", "from_file"):
+            if other in typed:
+                raise SettingError(
+                    Message(
+                        "{0!r} would be the prompt, and there is {1}; quote what belongs "
+                        "together, or leave one out",
+                        shown(" ".join([*left, *words[end + 1 :]])),
+                        Argument(other),
+                    )
+                )
+        typed["prompt"] = " ".join([*left, *words[end + 1 :]])
+    options = argparse.Namespace(
+        **{**made.defaults(), **config.defaults(made, typed), **typed},
+        # No options: --params-from fills them in.
+        noise_seed=None,
+        machine_restored=False,
+    )
+    if options.seed == RANDOM:
+        options.seed = None
+    return options
+
+
 def paint(options: argparse.Namespace) -> int:
     """Paint all that the options ask for.
 
@@ -78,7 +133,7 @@ def paint(options: argparse.Namespace) -> int:
         pictures = _pictures(file, counts, journal.seed if journal else seed)
         withheld = _paint_job(options, family, file, pictures, journal, preview)
     for number, what in sorted(file.bad):
-        print(f"{options.from_file}: line {number} left out: {what}", file=sys.stderr)
+        tell(f"{file.path}: line {number} left out: {what}")
     return MISTAKE if file.bad else WITHHELD if withheld else 0
 
 
@@ -96,7 +151,7 @@ def _each(file: PromptFile, make: Callable[[PromptLine], Made]) -> dict[int, Mad
         except PleinairError as error:
             if not line.number:
                 raise
-            file.bad.append((line.number, str(error)))
+            file.bad.append((line.number, error.spelled(flags())))
     if not made:
         number, what = min(file.bad)
         raise PromptError(f"{file.path}: no line can be painted; line {number}: {what}")
@@ -179,6 +234,8 @@ def _paint_comparison(
     base.setdefault("prompt", DEFAULT_PROMPT)
     base["seed"] = consecutive(options.seed, 1)[0]
     cells = [{**base, **cell} for cell in comparison.cells()]
+    for cell in cells:
+        cell["seed"] = consecutive(cell["seed"], 1)[0]
     pictures = [
         Picture.of(cell, options, cell["seed"] if options.fixed_code else options.noise_seed)
         for cell in cells

@@ -92,7 +92,7 @@ class TransferBar:
 
     def __init__(self, total: int, done: int) -> None:
         self._bars = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),  # a stranger's file name
             BarColumn(),
             DownloadColumn(),
             TransferSpeedColumn(),

@@ -2,10 +2,10 @@
 
 import argparse
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
+from ..exits import tell
 from ..model import catalog
 from ..model.bundle import Bundle
 from ..options.groups import Reuse
@@ -46,7 +46,7 @@ def restore(options: argparse.Namespace) -> dict[str, Any]:
     if found.ignored:
         some = ", ".join(found.ignored[:_MOST_SHOWN])
         more = len(found.ignored) - _MOST_SHOWN
-        print(f"{path}: not used: {some}{f' and {more} more' if more > 0 else ''}", file=sys.stderr)
+        tell(f"{path}: not used: {some}{f' and {more} more' if more > 0 else ''}")
     return stated
 
 
@@ -54,9 +54,9 @@ def tell_of_another_model(stated: dict[str, Any], bundle: Bundle) -> None:
     """One line where the picture was painted with another model than the one at hand."""
     name, digest = stated.get("model", bundle.name), stated.get("model_digest", bundle.digest)
     if name != bundle.name:
-        print(f"painted with {shown(name)}; now painting with {bundle.name}", file=sys.stderr)
+        tell(f"painted with {shown(name)}; now painting with {bundle.name}")
     elif digest != bundle.digest:
-        print(f"painted with another export of {bundle.name} than this one", file=sys.stderr)
+        tell(f"painted with another export of {bundle.name} than this one")
 
 
 def _device(stated: dict[str, Any]) -> str | None:
