@@ -16,7 +16,7 @@ from .denoise.feature_cache import Caching, Evaluation
 from .denoise.guidance import CONDITIONAL
 from .denoise.noise import TorchNoise
 from .denoise.span import Span
-from .errors import SettingError
+from .errors import Argument, Message, SettingError
 from .families.family import Family
 from .families.settings import Settings
 from .images.enlarging import Enlargement
@@ -158,7 +158,9 @@ class Planner:
                 given = [
                     name for name, value in vars(request.enlarging).items() if value is not None
                 ]
-                raise SettingError(f"{given[0]} is about enlarge; give that too")
+                raise SettingError(
+                    Message("{0} is about {enlarge}; give that too", Argument(given[0]))
+                )
             return self._pass(request, self._original(request.picture))
         if self.family.task != "text":
             raise SettingError(
@@ -287,25 +289,33 @@ class Planner:
         family.check_call(picture, request.family_options)
         if picture.strength is not None and not pictured:
             raise SettingError(
-                "strength says how far image is changed, and there is none; give image"
+                Message(
+                    "{strength} says how far {image} is changed, and there is none; give {image}"
+                )
             )
         width, height = self._size(request, original, controls)
         steps = sampling.num_inference_steps
         steps = recommended.steps if steps is None else steps
         if not isinstance(steps, int) or steps < 1:
-            raise SettingError(f"num_inference_steps is {steps}; give 1 or more")
+            raise SettingError(Message("{num_inference_steps} is {0}; give 1 or more", steps))
         scale = sampling.guidance_scale
         scale = float(recommended.guidance_scale if scale is None else scale)
         start, stop = sampling.guidance_start, sampling.guidance_stop
         if not 0 <= start < stop <= 1:
             raise SettingError(
-                f"guidance_start is {start:g} and guidance_stop {stop:g}; "
-                "give shares of the steps, 0 <= start < stop <= 1"
+                Message(
+                    "{guidance_start} is {0:g} and {guidance_stop} {1:g}; give shares of the "
+                    "steps, 0 <= start < stop <= 1",
+                    start,
+                    stop,
+                )
             )
         if not 0 <= sampling.eta <= 1:
-            raise SettingError(f"eta is {sampling.eta}; give 0 to 1")
+            raise SettingError(Message("{eta} is {0}; give 0 to 1", sampling.eta))
         if original and original.keep_unmasked and request.answer.output_type == "latent":
-            raise SettingError("keep_unmasked is about pictures; output_type 'latent' gives none")
+            raise SettingError(
+                Message("{keep_unmasked} is about pictures; {output_type} 'latent' gives none")
+            )
         family.check_clip_skip(request.prompting.clip_skip)
         self._check_decoder(request)
         strength, drawn_from = _strength(original, picture.strength), 1.0
@@ -358,8 +368,13 @@ class Planner:
         side = max(tiles.tile) * family.space.factor
         if family.largest is not None and side > family.largest:
             raise SettingError(
-                f"{family.bundle.name} paints at most {family.largest} pixels a side at once, and "
-                f"{side} are asked for; give a smaller width and height, or tile to paint in parts"
+                Message(
+                    "{0} paints at most {1} pixels a side at once, and {2} are asked for; give a "
+                    "smaller {width} and {height}, or {tile} to paint in parts",
+                    family.bundle.name,
+                    family.largest,
+                    side,
+                )
             )
         return tiles
 
@@ -370,15 +385,23 @@ class Planner:
         overlap = asked.tile_overlap
         if asked.tile is None:
             if overlap is not None:
-                raise SettingError("tile_overlap says how far tiles overlap; give tile, their size")
+                raise SettingError(
+                    Message("{tile_overlap} says how far tiles overlap; give {tile}, their size")
+                )
             return Tiles.covering(grid)
         side = _side("tile", asked.tile, multiple)
         most = side // 2 // multiple * multiple
         overlap = side // 4 // multiple * multiple if overlap is None else overlap
         if not isinstance(overlap, int) or overlap not in range(0, most + 1, multiple):
             raise SettingError(
-                f"tile_overlap is {overlap}; give a multiple of {multiple} from 0 to {most}, "
-                f"half of a tile of {side}"
+                Message(
+                    "{tile_overlap} is {0}; give a multiple of {1} from 0 to {2}, half of a tile "
+                    "of {3}",
+                    overlap,
+                    multiple,
+                    most,
+                    side,
+                )
             )
         return Tiles.covering(grid, side // factor, overlap // factor)
 
@@ -447,7 +470,9 @@ def _brought_to_size(request: Request) -> Image.Image:
     width = picture.width if size.width is None else size.width
     height = picture.height if size.height is None else size.height
     if min(width, height) < 1:
-        raise SettingError(f"width and height are {width} and {height}; give 1 or more")
+        raise SettingError(
+            Message("{width} and {height} are {0} and {1}; give 1 or more", width, height)
+        )
     enlarge = request.enlarging.enlarge
     assert enlarge is not None
     Enlargement(enlarge, 1).size((width, height))  # before so much memory is asked for
@@ -467,7 +492,15 @@ def _counted(number: int, one: str, several: str = "") -> str:
 def _side(name: str, pixels: int, multiple: int) -> int:
     if not isinstance(pixels, int) or pixels < multiple or pixels % multiple:
         near = max(multiple, round(pixels / multiple) * multiple)
-        raise SettingError(f"{name} is {pixels}; give a multiple of {multiple}, such as {near}")
+        raise SettingError(
+            Message(
+                "{0} is {1}; give a multiple of {2}, such as {3}",
+                Argument(name),
+                pixels,
+                multiple,
+                near,
+            )
+        )
     return pixels
 
 
@@ -476,8 +509,13 @@ def _first_step(scheduler: Scheduler, settings: Settings) -> int:
     first = scheduler.first_step(steps, strength)
     if first >= steps * scheduler.order:
         raise SettingError(
-            f"strength is {strength:g}: of {steps} steps that leaves none; "
-            f"give at least {math.ceil(100 / steps) / 100:g}, or more steps"
+            Message(
+                "{strength} is {0:g}: of {1} steps that leaves none; give at least {2:g}, or more "
+                "steps",
+                strength,
+                steps,
+                math.ceil(100 / steps) / 100,
+            )
         )
     return first
 
@@ -486,5 +524,5 @@ def _strength(original: Original | None, strength: float | None) -> float:
     if strength is None:
         return _MASKED_STRENGTH if original and original.mask else _STRENGTH
     if not 0 < strength <= 1:
-        raise SettingError(f"strength is {strength}; give more than 0, and at most 1")
+        raise SettingError(Message("{strength} is {0}; give more than 0, and at most 1", strength))
     return float(strength)

@@ -39,12 +39,12 @@ examples:
 """
 
 _TYPES = {int: whole_number, float: number}
-_OPTIONS: Mapping[str, Option] = {
+OPTIONS: Mapping[str, Option] = {
     name: one for group in (*GROUPS, Opening) for name, one in declared(group).items() if one.flags
 }
 BETAS = tuple(name for name in declared(Opening) if name.startswith("beta"))
 """Options of the model's scheduler, set before any call."""
-CALL = tuple(name for name, one in _OPTIONS.items() if one.recorded and name not in BETAS)
+CALL = tuple(name for name, one in OPTIONS.items() if one.recorded and name not in BETAS)
 """What a picture's file says, `--params-from` takes over, a prompt's line and `--compare` set."""
 PICTURES = tuple(
     name
@@ -69,9 +69,9 @@ def pictures(options: argparse.Namespace) -> dict[str, Any]:
 def by_flag(names: Iterable[str]) -> Mapping[str, Option]:
     """Every way to type an option, without its dashes: steps, ddim_steps, …"""
     return {
-        word: _OPTIONS[name]
+        word: OPTIONS[name]
         for name in names
-        for flag in (*_OPTIONS[name].flags, name)
+        for flag in (*OPTIONS[name].flags, name)
         for word in {flag.lstrip("-"), flag.lstrip("-").replace("-", "_")}
     }
 
@@ -79,7 +79,7 @@ def by_flag(names: Iterable[str]) -> Mapping[str, Option]:
 def add(group: argparse._ActionsContainer, *names: str) -> None:
     """Add options as they are declared; None, their default, is not given."""
     for name in names:
-        one = _OPTIONS[name]
+        one = OPTIONS[name]
         words = one.help
         if one.choices and not all(choice in words for choice in one.choices()):
             words = f"{words}; one of: {', '.join(one.choices())}"

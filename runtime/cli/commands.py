@@ -90,7 +90,8 @@ def run(words: Sequence[str]) -> int:
     first = words[0] if words else ""
     if first in COMMANDS:
         return COMMANDS[first].run(first, words[1:])
-    if len(words) == 1 and (near := difflib.get_close_matches(first, COMMANDS, 1, cutoff=0.8)):
+    alone = first and (len(words) == 1 or words[1].startswith("-"))
+    if alone and (near := difflib.get_close_matches(first, COMMANDS, 1, cutoff=0.8)):
         raise SettingError(
             f"{shown(first)!r} is no command; did you mean: pleinair {near[0]}? "
             f"To paint it: pleinair paint {shown(first)}"

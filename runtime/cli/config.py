@@ -82,7 +82,8 @@ def _content(file: Path) -> dict[str, Any]:
             text = opened.read(_MOST + 1)
         if len(text) > _MOST:
             raise SettingError(f"{file}: too large for a file of options; see --no-config")
-        return tomllib.loads(text.decode("utf-8-sig"))
+        content: dict[str, Any] = tomllib.loads(text.decode("utf-8-sig"))
+        return content
     except OSError as error:
         raise SettingError(f"{file}: cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:

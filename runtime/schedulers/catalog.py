@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..errors import SchedulerError
+from ..errors import Message, SchedulerError, did_you_mean, shown
 from .ddim import DDIM
 from .ddpm import DDPM
 from .dpm_multistep import DPMMultistep
@@ -115,14 +115,23 @@ def _solver(
     if name is None:
         if isinstance(class_name, str) and class_name in SOLVERS:
             return SOLVERS[class_name], {}
-        problem = f"the scheduler configuration has the class {class_name!r}, unknown here"
+        problem = Message(
+            "the scheduler configuration has the class {0}, unknown here", shown(class_name)
+        )
     elif name not in NAMED:
-        problem = f"no scheduler is named {name!r}"
+        near = did_you_mean(name, NAMED)
+        problem = Message("{scheduler} is {0!r}, which is none{1}", shown(name), near)
     elif not _fits(NAMED[name][0], class_name):
-        problem = f"scheduler {name} is for models trained on other noise than {class_name} solves"
+        problem = Message(
+            "{scheduler} {0} is for models trained on other noise than {1} solves",
+            name,
+            shown(class_name),
+        )
     else:
         return NAMED[name]
-    raise SchedulerError(f"{problem}: choose one of {', '.join(names(settings))}")
+    raise SchedulerError(
+        Message("{0}; choose one of: {1}", SchedulerError(problem), ", ".join(names(settings)))
+    )
 
 
 def _fits(solver: type[Scheduler], class_name: object) -> bool:
