@@ -58,7 +58,7 @@ class _Spelling(string.Formatter):
         value = Argument(key) if isinstance(key, str) else args[key]
         if isinstance(value, Argument):
             return self._names.get(value, str(value))
-        return spelled(value, self._names) if isinstance(value, PleinairError) else value
+        return spelled(value, self._names) if isinstance(value, Message | PleinairError) else value
 
 
 def spelled(message: object, names: Mapping[str, str]) -> str:

@@ -19,6 +19,7 @@ from .denoise.span import Span
 from .errors import Argument, Message, SettingError
 from .families.family import Family
 from .families.settings import Settings
+from .images import sizing
 from .images.enlarging import Enlargement
 from .images.fitting import Fit
 from .images.fitting import Size as Pixels
@@ -27,7 +28,7 @@ from .images.reading import over, read
 from .model.controlnet import ControlNet
 from .model.safety import chosen
 from .model.tiles import Tiles
-from .options.groups import Enlarging, Picture
+from .options.groups import Enlarging, Picture, Size
 from .output import PipelineOutput
 from .request import Job, Request, consecutive
 from .schedulers import Scheduler
@@ -348,19 +349,62 @@ class Planner:
             trained = family.recommended.size
             source, usual = original or controls, (trained, trained)
             if source is not None:
-                side = multiple // family.upscales
-                across, down = source.size(side)
-                usual = across * family.upscales, down * family.upscales
-                if math.prod(usual) > 4 * trained**2 and size.tile is None:
-                    # A photograph as it is: hours, and more memory than most machines have.
-                    log.warning(
-                        "%d x %d pixels are to be painted and the model was trained on %d x %d; "
-                        "give width and height to paint fewer, or tile to paint them in parts",
-                        *(*usual, trained, trained),
-                    )
+                usual = self._picture_size(source, size)
             width = usual[0] if width is None else width
             height = usual[1] if height is None else height
-        return _side("width", width, multiple), _side("height", height, multiple)
+        width, height = _side("width", width, multiple), _side("height", height, multiple)
+        self._remark((width, height), size.tile)
+        return width, height
+
+    def _picture_size(self, source: Original | Controls, size: Size) -> Pixels:
+        """A picture's size; one far larger than the model's own is scaled down to that."""
+        family, trained = self.family, self.family.recommended.size
+        across, down = source.size(family.multiple // family.upscales)
+        own = across * family.upscales, down * family.upscales
+        if size.tile is not None or not sizing.is_large(own, trained):
+            return own
+        if family.upscales > 1:  # what is to be made larger is not made smaller first
+            log.warning(
+                Message(
+                    "{0[0]}x{0[1]} pixels are to be painted and {1} was trained on {2}x{2}; give "
+                    "{tile} to paint them in parts",
+                    own,
+                    family.bundle.name,
+                    trained,
+                )
+            )
+            return own
+        one = size.width is not None or size.height is not None
+        painted = (
+            sizing.completed(own, size.width, size.height, family.multiple)
+            if one
+            else sizing.scaled_to(own, trained, family.multiple)
+        )
+        log.warning(
+            Message(
+                "the picture of {0[0]}x{0[1]} is painted at {1[0]}x{1[1]}, near the {2}x{2} that "
+                "{3} was trained on; for another size give {width} and {height}, or {tile} to "
+                "paint all of it in parts",
+                source.picture.size,
+                painted,
+                trained,
+                family.bundle.name,
+            )
+        )
+        return painted
+
+    def _remark(self, size: Pixels, tile: int | None) -> None:
+        """One line about a size that the model was not trained for."""
+        family, trained = self.family, self.family.recommended.size
+        if tile is None and family.upscales == 1 and (words := sizing.remark(size, trained)):
+            log.warning(
+                Message(
+                    "{0[0]}x{0[1]} is far from the {1}x{1} that {2} was trained on: " + words,
+                    size,
+                    trained,
+                    family.bundle.name,
+                )
+            )
 
     def _tiles(self, request: Request, settings: Settings) -> Tiles:
         """The tiles that are denoised together; one where none are asked for."""

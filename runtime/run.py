@@ -130,11 +130,10 @@ class Run:
             plan.vae_tiles,
             lambda shape: self.graph("vae_encoder", {"sample": shape}),
         )
-        tell = functools.partial(self.on_stage, "encode")
-        tiled = len(plan.vae_tiles.windows) > 1
+        tell = functools.partial(self.on_stage, "picture")
 
         def encode(pixels: Array) -> Posterior:
-            return Posterior.of(encoder(pixels, tell if tiled else None), space)
+            return Posterior.of(encoder(pixels, tell), space)
 
         with self.output.timings.measure("encode"):
             return self.family.origin(plan.settings, encode)

@@ -29,13 +29,23 @@ def _run(words: Sequence[str]) -> int:
 
 
 class _Stderr(logging.Handler):
-    """Prints to what stderr is at that moment: progress bars put themselves in its place."""
+    """Prints to what stderr is at that moment: progress bars put themselves in its place.
+
+    What is said of every picture of a run is printed once.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._told: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
         from .arguments import flags
 
         message = record.msg
-        tell(message.spelled(flags()) if isinstance(message, Message) else record.getMessage())
+        line = message.spelled(flags()) if isinstance(message, Message) else record.getMessage()
+        if line not in self._told:
+            self._told.add(line)
+            tell(line)
 
 
 @contextlib.contextmanager

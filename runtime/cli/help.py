@@ -28,7 +28,7 @@ Paint pictures from text with Stable Diffusion, on the CPU.
   pleinair "a rocket" --steps 20 --n-samples 4 --seed 7
 """
 _TAIL = """\
-pleinair --help all has every option, pleinair COMMAND --help those of a command.
+pleinair --help all: every option; pleinair COMMAND --help: those of a command
 """
 
 
@@ -70,4 +70,4 @@ def _columns(rows: Sequence[tuple[str, str]]) -> list[str]:
 
 
 def _brief(action: argparse.Action) -> str:
-    return re.split(r" \(|;|: one of", action.help or "")[0]
+    return re.split(r" \(|;|: one of|, as ", action.help or "")[0]

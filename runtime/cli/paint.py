@@ -2,6 +2,7 @@
 
 import argparse
 import functools
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from . import config
 from .arguments import CALL, flags, given, parser
 from .compare import Comparison
 from .description import description
+from .estimate import Estimate, Speeds
 from .job import journal_of, painted_before
 from .journal import Journal
 from .live import Preview, PreviewTerminal, looking, preview_of
@@ -272,14 +274,17 @@ def _paint_all(
     """One call a picture, so that each can be saved as soon as it is done."""
     above = preview if isinstance(preview, PreviewTerminal) else None
     with StageBars(len(pictures), above) as bars:
+        estimate = Estimate(len(pictures), bars, Speeds.of_user(), watched=sys.stderr.isatty())
         for picture in pictures:
             pipe = pipelines.of(picture)
             plan = pipe.plan(
                 **picture.call(options),
                 callback_on_step_end=looking(preview, options.preview_every) if preview else None,
-                callback_on_stage=bars,
+                callback_on_stage=estimate,
             )
+            estimate.begins(pipe, plan)
             output = plan.paint()
+            estimate.painted(output.timings.steps)
             image: Image.Image | None = output.images[0]
             if preview and image:
                 preview.show(image)

@@ -35,14 +35,7 @@ class Parser(argparse.ArgumentParser):
 
     def given(self, words: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
         """The options that stand in the words, by their names; and what is left of the words."""
-        defaults = {action: action.default for action in self._actions}
-        for action in self._actions:
-            action.default = argparse.SUPPRESS
-        try:
-            options, left = self.parse_known_args(words, argparse.Namespace())
-        finally:
-            for action, default in defaults.items():
-                action.default = default
+        options, left = self.parse_known_args(words, _Typed())
         return vars(options), left
 
     def defaults(self) -> dict[str, Any]:
@@ -77,6 +70,14 @@ class Parser(argparse.ArgumentParser):
 
     def _see(self) -> str:
         return f"; see: {self.prog} --help"
+
+
+class _Typed(argparse.Namespace):
+    """Has every option already, as None: argparse puts no default into it."""
+
+    def __getattr__(self, name: str) -> None:
+        if name.startswith("_"):
+            raise AttributeError(name)
 
 
 def whole_number(text: str) -> int:

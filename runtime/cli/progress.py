@@ -19,6 +19,7 @@ from .live import PreviewTerminal
 _STAGES = {
     "load": "loading the model",
     "encode": "reading the prompt",
+    "picture": "reading the picture",
     "denoise": "painting",
     "enlarge": "enlarging",
     "decode": "developing",

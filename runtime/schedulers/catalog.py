@@ -111,7 +111,7 @@ def _solver(
     settings: Mapping[str, Any], name: str | None
 ) -> tuple[type[Scheduler], Mapping[str, Any]]:
     """The class that is asked for, and the options that its name settles."""
-    class_name = settings.get("_class_name")
+    class_name, near = settings.get("_class_name"), ""
     if name is None:
         if isinstance(class_name, str) and class_name in SOLVERS:
             return SOLVERS[class_name], {}
@@ -119,8 +119,8 @@ def _solver(
             "the scheduler configuration has the class {0}, unknown here", shown(class_name)
         )
     elif name not in NAMED:
-        near = did_you_mean(name, NAMED)
-        problem = Message("{scheduler} is {0!r}, which is none{1}", shown(name), near)
+        problem = Message("{scheduler} {0!r} is unknown", shown(name))
+        near = did_you_mean(str(name), NAMED)
     elif not _fits(NAMED[name][0], class_name):
         problem = Message(
             "{scheduler} {0} is for models trained on other noise than {1} solves",
@@ -129,9 +129,8 @@ def _solver(
         )
     else:
         return NAMED[name]
-    raise SchedulerError(
-        Message("{0}; choose one of: {1}", SchedulerError(problem), ", ".join(names(settings)))
-    )
+    known = ", ".join(names(settings))
+    raise SchedulerError(Message("{0}; choose one of: {1}{2}", problem, known, near))
 
 
 def _fits(solver: type[Scheduler], class_name: object) -> bool:
