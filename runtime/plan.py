@@ -375,17 +375,18 @@ class Planner:
             )
             return own
         one = size.width is not None or size.height is not None
+        shape = source.picture.size
         painted = (
-            sizing.completed(own, size.width, size.height, family.multiple)
+            sizing.completed(shape, size.width, size.height, family.multiple)
             if one
-            else sizing.scaled_to(own, trained, family.multiple)
+            else sizing.scaled_to(shape, trained, family.multiple)
         )
         log.warning(
             Message(
                 "the picture of {0[0]}x{0[1]} is painted at {1[0]}x{1[1]}, near the {2}x{2} that "
                 "{3} was trained on; for another size give {width} and {height}, or {tile} to "
                 "paint all of it in parts",
-                source.picture.size,
+                shape,
                 painted,
                 trained,
                 family.bundle.name,

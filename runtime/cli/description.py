@@ -2,9 +2,9 @@
 
 import argparse
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from .. import __version__
 from ..pipeline import StableDiffusionPipeline
 from ..plan import ENLARGING_GUIDANCE, ENLARGING_STRENGTH, Plan
 from ..schedulers.catalog import NAMED, SOLVERS
@@ -48,7 +48,7 @@ def description(
         "model": bundle.name,
         "model_digest": bundle.digest or None,
         "solver": bundle.scheduler.get("_class_name"),
-        "version": f"Pleinair {_version()}",
+        "version": f"Pleinair {__version__}",
     }
     everything = {**filled, **picture.settings, **around}
     return {name: value for name, value in everything.items() if value is not None}
@@ -62,9 +62,3 @@ def _named(config: Mapping[str, Any]) -> str | None:
             return name
     return None
 
-
-def _version() -> str:
-    try:
-        return version("pleinair")
-    except PackageNotFoundError:  # run from a checkout that is on the path but not installed
-        return "(not installed)"

@@ -222,10 +222,10 @@ class Size:
     """How large, and in which parts it is computed."""
 
     width: int | None = option(
-        "--W", "--width", metavar="PIXELS", help="a multiple of 8", most=4096
+        "--W", "--width", metavar="PIXELS", help="width, a multiple of 8", most=4096
     )
     height: int | None = option(
-        "--H", "--height", metavar="PIXELS", help="a multiple of 8", most=4096
+        "--H", "--height", metavar="PIXELS", help="height, a multiple of 8", most=4096
     )
     tile: int | None = option(
         "--tile",

@@ -3,11 +3,14 @@
 import errno
 import io
 import os
+import signal
+import socket
 import sys
 from pathlib import Path
 
 import pytest
 
+from pleinair.runtime import exits
 from pleinair.runtime.errors import SettingError
 from pleinair.runtime.exits import exit_code, harmless, tell
 
@@ -79,6 +82,25 @@ def test_debugging_shows_the_traceback(
 def test_names_of_all_scripts_are_shown_as_they_are() -> None:
     for name in ("蓝色 苹果", "میخواهم\u200cرا", "👩\u200d🚀", "Łódź"):
         assert harmless(name) == name
+
+
+@pytest.mark.parametrize(
+    ("times", "ends"), [((0, 0.1), False), ((0, 0.1, 0.5), True), ((0,), False), ((0, 9), True)]
+)
+def test_the_second_ctrl_c_is_not_the_first_again(
+    times: tuple[float, ...], ends: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wrappers send one to the process and to its group."""
+    hearing, told = socket.socketpair()
+    told.sendall(bytes([signal.SIGTERM, *[signal.SIGINT] * len(times)]))
+    told.close()
+    clock, ended = iter(times), []
+    monkeypatch.setattr("time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("os._exit", ended.append)
+    exits._end_at_the_second(hearing)
+    monkeypatch.undo()
+    hearing.close()
+    assert ended == [130] * ends
 
 
 def test_streams_that_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
