@@ -61,4 +61,3 @@ def _named(config: Mapping[str, Any]) -> str | None:
         if same and all(config.get(key, False) == value for key, value in options.items()):
             return name
     return None
-
