@@ -47,7 +47,7 @@ class Command:
 COMMANDS = {
     "paint": Command(
         "pictures from a prompt; the word itself may be left out",
-        ".paint:command",
+        ".typed:command",
         ".arguments:parser",
     ),
     "models": Command("the known models, and which are here", ".models:models", ".models:parser"),

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from PIL import Image
 
-from ..errors import Argument, Message, PleinairError, PromptError, SettingError, shown
+from ..errors import PleinairError, PromptError, SettingError
 from ..exits import MISTAKE, tell
 from ..families.family import Family
 from ..images import watermark
@@ -18,9 +18,8 @@ from ..images.grid import grid
 from ..images.sheets import placard
 from ..options.groups import DEFAULT_PROMPT
 from ..record.saving import check_target, next_numbered, save, save_numbered
-from ..request import RANDOM, consecutive
-from . import config
-from .arguments import CALL, flags, given, parser
+from ..request import consecutive
+from .arguments import CALL, flags, given
 from .compare import Comparison
 from .description import description
 from .estimate import Estimate, Speeds
@@ -54,61 +53,6 @@ class Painted:
     def shown(self) -> Image.Image:
         """For sheets: the picture, or words in its place."""
         return self.image or _withheld_sign(self.record)
-
-
-def command(words: Sequence[str]) -> int:
-    """`pleinair paint`, or `pleinair` alone: read the options, then paint."""
-    options = options_of(words)
-    if not words:
-        tell(
-            f'painting "{DEFAULT_PROMPT}", for want of a prompt; for one of yours: '
-            'pleinair "a rocket, noto style"'
-        )
-        tell("what else there is: pleinair --help; the known models: pleinair models")
-    try:
-        return paint(options)
-    except MemoryError as error:
-        raise SettingError(
-            Message(
-                "not enough memory; give a smaller {width} and {height}, {tile} to paint in "
-                "parts, or {max_memory} to keep fewer of the model's parts"
-            )
-        ) from error
-
-
-def options_of(words: Sequence[str]) -> argparse.Namespace:
-    """What the words ask for, with the defaults of files and environment.
-
-    Words that belong to no option are the prompt; behind -- all of them are.
-    Raises SettingError for an option that there is not, and for a prompt given twice.
-    """
-    made = parser()
-    end = words.index("--") if "--" in words else len(words)
-    typed, left = made.given(words[:end])
-    for word in left:
-        if word.startswith("-") and word != "-":
-            raise made.unknown(word)
-    if left or words[end + 1 :]:
-        for other in ("prompt", "from_file"):
-            if other in typed:
-                raise SettingError(
-                    Message(
-                        "{0!r} would be the prompt, and there is {1}; quote what belongs "
-                        "together, or leave one out",
-                        shown(" ".join([*left, *words[end + 1 :]])),
-                        Argument(other),
-                    )
-                )
-        typed["prompt"] = " ".join([*left, *words[end + 1 :]])
-    options = argparse.Namespace(
-        **{**made.defaults(), **config.defaults(made, typed), **typed},
-        # No options: --params-from fills them in.
-        noise_seed=None,
-        machine_restored=False,
-    )
-    if options.seed == RANDOM:
-        options.seed = None
-    return options
 
 
 def paint(options: argparse.Namespace) -> int:

@@ -10,7 +10,7 @@ from pleinair.runtime.cli import main
 from pleinair.runtime.cli.arguments import flags, parser
 from pleinair.runtime.cli.commands import COMMANDS
 from pleinair.runtime.cli.help import screen
-from pleinair.runtime.cli.paint import options_of
+from pleinair.runtime.cli.typed import options_of
 from pleinair.runtime.errors import SettingError
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pleinair.runtime.cli.config import FILE
-from pleinair.runtime.cli.paint import options_of
+from pleinair.runtime.cli.typed import options_of
 from pleinair.runtime.errors import SettingError
 from pleinair.runtime.speed.tuning import settings_folder
 
