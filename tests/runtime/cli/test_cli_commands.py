@@ -10,6 +10,7 @@ from pleinair.runtime.cli import main
 from pleinair.runtime.cli.arguments import flags, parser
 from pleinair.runtime.cli.commands import COMMANDS
 from pleinair.runtime.cli.help import screen
+from pleinair.runtime.cli.picture import how_many, pictures_of
 from pleinair.runtime.cli.typed import options_of
 from pleinair.runtime.errors import SettingError
 
@@ -168,7 +169,15 @@ def test_flags_stand_for_the_arguments_of_calls() -> None:
 
 
 def test_too_many_pictures_are_refused() -> None:
-    from pleinair.runtime.cli.picture import how_many
-
     with pytest.raises(SettingError, match="at most 10,000"):
         how_many(options_of(["--n-samples", str(10**30)]))
+
+
+def test_a_drawn_seed_is_the_one_that_is_recorded() -> None:
+    """In a line of a prompt file too, whatever the command line says."""
+    for words, seed in ((["boat", "--seed", "-1"], 5), (["boat", "--seed", "7"], 5)):
+        line = options_of(words)
+        line.seed = int(words[-1])
+        found = [picture.settings["seed"] for picture in pictures_of(line, seed)]
+        assert all(0 <= one < 2**32 for one in found)
+        assert (found == [7]) == (words[-1] == "7")
