@@ -17,9 +17,9 @@ WIDTH = 100
 HEAD = """\
 # Commands and their options
 
-What `--help all` says, and `--help` of every other command. `pleinair convert` is `pleinair-export`,
-`pleinair quantize` is `pleinair-quantize`, `pleinair bench` is `python -m pleinair.bench`, and `pleinair paint`
-is `pleinair` alone.
+What `--help all` says, and `--help` of every other command. `pleinair convert` is
+`pleinair-export`, `pleinair quantize` is `pleinair-quantize`, `pleinair bench` is
+`python -m pleinair.bench`, and `pleinair paint` is `pleinair` alone.
 `python docs/help.py` writes this page, and a test compares it with the commands.
 [painting.md](painting.md) and [models.md](models.md) say what the options are for.
 In a checkout `python demo.py` is the same command as `pleinair`.

@@ -25,6 +25,9 @@ class Parser(argparse.ArgumentParser):
     def parse_known_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> tuple[argparse.Namespace, list[str]]:
+        for word in args or ():
+            if word.startswith("--") and word.endswith("=--"):  # argparse takes the value away
+                raise SettingError(f"{shown(word[:-3])} is '--', which is no value")
         try:
             return super().parse_known_args(args, namespace)
         except argparse.ArgumentError as error:

@@ -60,6 +60,7 @@ def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["--ddim_steps", "2.5"], "--steps is '2.5'; give a whole number"),
         (["--scale", "seven"], "--scale is 'seven'; give a number"),
         (["--steps"], "--steps: expected one argument"),
+        (["--steps=--"], "--steps is '--', which is no value"),
         (["--engine", "tpu"], "--engine: invalid choice: 'tpu'"),
         (["--help", "steps"], "--help steps: give --help or --help all"),
         (["a cat", "--prompt", "a dog"], "'a cat' would be the prompt, and there is --prompt"),
