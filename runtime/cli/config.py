@@ -18,7 +18,7 @@ from typing import Any
 from ..errors import SettingError, did_you_mean, shown
 from ..exits import tell
 from ..speed.tuning import settings_folder
-from .arguments import BETAS, CALL
+from .arguments import BETAS, CALL, flags
 from .parser import Parser
 
 if sys.version_info >= (3, 11):
@@ -46,10 +46,10 @@ def defaults(parser: Parser, typed: Mapping[str, Any]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     if not typed.get("no_config"):
         values.update(_of_file(settings_folder() / FILE, parser))
-        here = _of_file(Path(FILE), parser)
-        if here:
-            tell(f"defaults from {Path(FILE).absolute()}: {', '.join(here)}")
-        values.update(here)
+        if here := _of_file(Path(FILE), parser):
+            names = (flags().get(name, name).lstrip("-") for name in here)
+            tell(f"defaults from {Path(FILE).absolute()}: {', '.join(names)}")
+            values.update(here)
     values.update(_of_environment(parser))
     left_out = {*typed, *(_REPEATED if "params_from" in typed else ())}
     return {name: value for name, value in values.items() if name not in left_out}

@@ -12,6 +12,7 @@ from ..engines.cache import cache_folder
 from ..errors import Message, PleinairError
 from ..exits import tell
 from ..files import read_json, replacing
+from ..model import catalog
 from ..pipeline import StableDiffusionPipeline
 from ..plan import Plan
 from ..speed.profiles import EIGHT_BIT
@@ -130,12 +131,13 @@ class Estimate:
         ways, settings = [], self._plan.settings
         bundle, family = self._pipe.bundle, self._pipe.family
         if self._pipe.profile.name == "exact":
-            eight_bit = EIGHT_BIT.format(family.denoiser)
-            first = "" if bundle.has(eight_bit) else f" after pleinair quantize {bundle.path}"
-            ways.append(f"--profile balanced{first}")
+            if bundle.has(EIGHT_BIT.format(family.denoiser)):
+                ways.append("--profile balanced")
+            elif bundle.path != catalog.bundled():  # which is not the user's to change
+                ways.append(f"--profile balanced after pleinair quantize {bundle.path}")
         if settings.steps > _FEW_STEPS:
             ways.append(f"--steps {_FEW_STEPS}")
-        if settings.width * settings.height >= family.recommended.size**2:
+        if settings.width * settings.height > family.recommended.size**2:
             ways.append(Message("a smaller {width} and {height}").spelled(flags()))
         return ways
 

@@ -69,7 +69,7 @@ def test_the_projects_file_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     Path(FILE).write_text("steps = 2\noutdir = 'x'\n")
     options_of([])
     (line,) = capsys.readouterr().err.splitlines()
-    assert line == f"defaults from {Path(FILE).absolute()}: num_inference_steps, outdir"
+    assert line == f"defaults from {Path(FILE).absolute()}: steps, outdir"
 
 
 @pytest.mark.parametrize(

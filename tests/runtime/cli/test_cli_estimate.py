@@ -52,7 +52,7 @@ def test_the_first_steps_tell(
     estimate = Estimate(
         pictures, lambda *now: passed_on.append(now), Speeds(None), watched, clock=clock
     )
-    estimate.begins(pipe, pipe.plan("boat", num_inference_steps=30, seed=1))
+    estimate.begins(pipe, pipe.plan("boat", num_inference_steps=30, seed=1, width=96))
     steps(estimate, clock, seconds, 30)
     assert len(passed_on) == 31
     lines = capsys.readouterr().err.splitlines()
