@@ -26,6 +26,8 @@ class Parser(argparse.ArgumentParser):
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> tuple[argparse.Namespace, list[str]]:
         for word in args or ():
+            if "\0" in word:  # which no path may have
+                raise SettingError(f"{shown(word)!r} holds a null byte; leave it out")
             if word.startswith("--") and word.endswith("=--"):  # argparse takes the value away
                 raise SettingError(f"{shown(word[:-3])} is '--', which is no value")
         try:

@@ -35,7 +35,7 @@ def bytes_of(text: str | int | None) -> int | None:
     if text is None:
         return None
     found = re.fullmatch(r"(\d+\.?\d*) ?([a-z]*)", str(text).strip().lower())
-    if found is None or found[2] not in _UNITS or float(found[1]) <= 0:
+    if found is None or found[2] not in _UNITS or not 0 < float(found[1]) < 1e18:
         raise SettingError(
             Message("{max_memory} is {0!r}; give a size such as 2GB or 1.5GB", shown(text))
         )

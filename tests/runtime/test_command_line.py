@@ -241,6 +241,7 @@ def test_utf_16_as_windows_writes_it(quick: list[str], capsys) -> None:
         (["--n_samples", "0"], "n_samples"),
         (["--n_rows", "-1"], "n_rows"),
         (["--threads", "0"], "threads"),
+        (["--max-memory", "1" * 400], "--max-memory is"),
         (["--clip-skip", "9"], "--clip-skip is 9"),
         (["--scheduler", "magic"], "magic"),
         (["--beta-schedule", "magic"], "magic"),

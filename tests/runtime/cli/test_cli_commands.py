@@ -60,6 +60,7 @@ def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["--ddim_steps", "2.5"], "--steps is '2.5'; give a whole number"),
         (["--scale", "seven"], "--scale is 'seven'; give a number"),
         (["--steps"], "--steps: expected one argument"),
+        (["--outdir", "a\0b"], "'a\\x00b' holds a null byte"),
         (["--steps=--"], "--steps is '--', which is no value"),
         (["--engine", "tpu"], "--engine: invalid choice: 'tpu'"),
         (["--help", "steps"], "--help steps: give --help or --help all"),
