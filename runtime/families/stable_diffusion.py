@@ -13,7 +13,7 @@ from ..denoise.guidance import Guidance, checked, classifier_free, scale_embeddi
 from ..denoise.inpainting import TrainedInpainting
 from ..denoise.start import Origin
 from ..engines.protocol import Shapes
-from ..errors import BundleError, SettingError
+from ..errors import BundleError, Message, SettingError
 from ..images.preview import LatentColours, signed
 from ..model.bundle import Bundle
 from ..model.controlnet import ControlNet
@@ -186,8 +186,11 @@ class StableDiffusion(UNetFamily):
     def check_call(self, picture: Picture, options: Any) -> None:
         if self.inpaints and picture.mask_image is None:
             raise SettingError(
-                f"{self.bundle.name} is a model for inpainting: give image, and mask_image, "
-                "which is white where the picture is to be painted anew"
+                Message(
+                    "{0} is a model for inpainting: give {image}, and {mask_image}, which is white "
+                    "where the picture is to be painted anew",
+                    self.bundle.name,
+                )
             )
 
     def draws_all_steps(self, scheduler: str | None, picture: Picture) -> bool:
