@@ -5,19 +5,27 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from ..errors import PromptError
 from .schedule import texts_by_step
 
 log = logging.getLogger("pleinair")
+
+# Characters of a prompt; what fits into the chunks that are read is shorter, in any script.
+_LONGEST = 50_000
 
 
 class Text(Protocol):
     """A text as a model's encoders take it: tokens.
 
     length: pieces that the encoders read one by one; a shorter text is padded to a longer one's.
+    dropped: a line for each part that did not fit and was cut.
     """
 
     @property
     def length(self) -> int: ...
+
+    @property
+    def dropped(self) -> Sequence[str]: ...
 
 
 Read = Callable[[str], Any]
@@ -45,11 +53,20 @@ def tokenized(read: Read, prompt: str, steps: int, syntax: str = "webui") -> Tok
     """Read a prompt for a picture of `steps` steps: its schedule, then each text of it.
 
     syntax: "webui" or "plain", which has no schedule. One line is logged where a text is read in
-        more than one piece.
+        more than one piece, and one for what is cut.
+    Raises PromptError for a prompt that is too long to be read at all.
     """
+    if len(prompt) > _LONGEST:
+        raise PromptError(
+            f"prompt is {len(prompt):,} characters long, and more than {_LONGEST:,} are not read: "
+            "shorten it"
+        )
     by_step = texts_by_step(prompt, steps) if syntax == "webui" else [prompt] * steps
     number = {text: i for i, text in enumerate(dict.fromkeys(by_step))}
-    found = TokenizedPrompt([read(text) for text in number], [number[text] for text in by_step])
+    texts = [read(text) for text in number]
+    for line in dict.fromkeys(line for text in texts for line in text.dropped):
+        log.warning("%s", line)
+    found = TokenizedPrompt(texts, [number[text] for text in by_step])
     if found.length > 1:
         log.info("prompt is read in %d chunks", found.length)
     return found
