@@ -23,9 +23,9 @@ from ..schedulers import Scheduler
 from ..schedulers.lcm import LCM
 from ..text.chunks import chunks_of
 from ..text.encoder import Encoder, TextEncoder, check_clip_skip
+from ..text.tokenizer import ClipTokenizer
 from .family import Array, Compiled, Encode, Family, cells, grey
 from .settings import Settings
-from .tokenizers import clip_tokenizer
 
 # By the scale of the VAE, fitted to what it paints.
 _COLOURS: Mapping[float, LatentColours] = {
@@ -48,7 +48,7 @@ class UNetFamily(Family):
 
     def __init__(self, bundle: Bundle) -> None:
         super().__init__(bundle)
-        self.tokenizer = clip_tokenizer(bundle, self.text_encoders[0])
+        self.tokenizer = self.tokenizer_of(self.text_encoders[0], ClipTokenizer)
 
     @property
     def text_encoders(self) -> tuple[str, ...]:

@@ -19,12 +19,11 @@ from ..schedulers.flow_match_euler import FlowMatchEuler
 from ..text.chunks import ChunkedText, chunks_of
 from ..text.encoder import Encoder, check_clip_skip
 from ..text.stable_diffusion_3 import TripleText, TripleTextEncoder
-from ..text.t5 import LONGEST, MAX_SEQUENCE_LENGTH, check_length
-from ..text.tokenizer import TextTokenizer
-from ..text.xl import PairedText
+from ..text.t5 import LONGEST, MAX_SEQUENCE_LENGTH, T5Tokenizer, check_length
+from ..text.tokenizer import ClipTokenizer, TextTokenizer
+from ..text.xl import PairedText, check_pair
 from .family import Compiled, Family
 from .settings import Settings
-from .tokenizers import check_pair, clip_tokenizer, t5_tokenizer
 
 _CLIPS = ("text_encoder", "text_encoder_2")
 _T5 = "text_encoder_3"
@@ -70,9 +69,10 @@ class StableDiffusion3(Family):
 
     def __init__(self, bundle: Bundle) -> None:
         super().__init__(bundle)
-        self.tokenizer, self.tokenizer_2 = (clip_tokenizer(bundle, part) for part in _CLIPS)
-        check_pair(self.tokenizer, self.tokenizer_2)
-        self.t5_tokenizer = t5_tokenizer(bundle, _T5) if self.has_t5 else None
+        clips = [self.tokenizer_of(part, ClipTokenizer) for part in _CLIPS]
+        self.tokenizer, self.tokenizer_2 = clips
+        check_pair(*clips)
+        self.t5_tokenizer = self.tokenizer_of(_T5, T5Tokenizer) if self.has_t5 else None
 
     @property
     def has_t5(self) -> bool:

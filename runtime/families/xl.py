@@ -17,11 +17,11 @@ from ..options.groups import Picture
 from ..options.option import option
 from ..text.chunks import chunks_of
 from ..text.encoder import Encoder
-from ..text.xl import PairedText, PooledTextEncoder, XLTextEncoder
+from ..text.tokenizer import ClipTokenizer
+from ..text.xl import PairedText, PooledTextEncoder, XLTextEncoder, check_pair
 from .family import Array, Compiled
 from .settings import Settings
 from .stable_diffusion import StableDiffusion
-from .tokenizers import check_pair, clip_tokenizer
 
 Pair: TypeAlias = tuple[int, int]
 
@@ -96,8 +96,9 @@ class StableDiffusionXL(StableDiffusion):
     def __init__(self, bundle: Bundle) -> None:
         super().__init__(bundle)
         self.zero_negative = bool(bundle.index.get("force_zeros_for_empty_prompt", True))
-        self.tokenizer_2 = None if self.refines else clip_tokenizer(bundle, "text_encoder_2")
-        if self.tokenizer_2:
+        self.tokenizer_2: ClipTokenizer | None = None
+        if not self.refines:
+            self.tokenizer_2 = self.tokenizer_of("text_encoder_2", ClipTokenizer)
             check_pair(self.tokenizer, self.tokenizer_2)
 
     def check(self) -> None:

@@ -6,16 +6,17 @@ diffusers. Weights, BREAK and long texts are treated as CLIP's, by `chunks`.
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
+from msgspec import Meta, Struct
 from numpy.typing import NDArray
 
 from ..engines.protocol import Graph
 from ..errors import BundleError, EngineError, SettingError, shown
-from ..files import read_json
+from ..files import conform, read_json
 from .encoder import Array, Outputs, TextEncoder
 from .tokenizer import Piece, check_text
 from .vocabulary import Settings, add_tokens, check_rows, token_id, unframed
@@ -30,6 +31,12 @@ _USUAL = {"eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
 
 LONGEST = 512
 """More tokens T5 was never shown at once."""
+
+
+class _TextModel(Struct):
+    """T5's config, as far as its tokenizer has to fit it; transformers' default."""
+
+    vocab_size: Annotated[int, Meta(ge=1, lt=2**31)] = 32128
 
 
 class T5Tokenizer:
@@ -60,6 +67,11 @@ class T5Tokenizer:
         self.eos = token_id(self._tokenizer, settings.special["eos_token"], folder)
         self.pad = token_id(self._tokenizer, settings.special["pad_token"], folder)
         self.comma: int | None = self._tokenizer.token_to_id(",")
+
+    @classmethod
+    def fitting(cls, folder: Path, config: Mapping[str, Any], origin: Path) -> "T5Tokenizer":
+        """That of a text encoder; as `ClipTokenizer.fitting`."""
+        return cls(folder, rows=conform(config, _TextModel, origin).vocab_size)
 
     def of_length(self, max_sequence_length: int) -> "T5Tokenizer":
         """The same tokenizer for chunks of another length; raises SettingError as for this one."""

@@ -1,15 +1,17 @@
 """CLIP's byte-pair tokenizer, from the files that a checkpoint carries."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Protocol
 
 import numpy as np
+from msgspec import Meta, Struct
 from numpy.typing import NDArray
 
 from ..adapters.inversion import Embedding, Words
 from ..errors import BundleError, PromptError, shown
+from ..files import conform
 from .vocabulary import (
     Settings,
     add_tokens,
@@ -95,6 +97,13 @@ class TextTokenizer(Protocol):
         ...
 
 
+class _TextModel(Struct):
+    """CLIP's text model, as far as its tokenizer has to fit it; transformers' defaults."""
+
+    vocab_size: Annotated[int, Meta(ge=1, lt=2**31)] = 49408
+    max_position_embeddings: Annotated[int, Meta(ge=4, le=4096)] = POSITIONS
+
+
 class ClipTokenizer:
     """Turns a prompt into the ids of transformers' CLIPTokenizer.
 
@@ -126,6 +135,15 @@ class ClipTokenizer:
         )
         self._words = TaughtWords(Words((), {}))
         self.comma: int | None = self._tokenizer.token_to_id(",</w>")
+
+    @classmethod
+    def fitting(cls, folder: Path, config: Mapping[str, Any], origin: Path) -> "ClipTokenizer":
+        """That of a text encoder; raises BundleError where the two do not fit.
+
+        config: the text encoder's, of the file `origin`.
+        """
+        model = conform(config, _TextModel, origin)
+        return cls(folder, model.max_position_embeddings, model.vocab_size)
 
     @property
     def room(self) -> int:

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..engines.protocol import Graph
-from ..errors import EngineError, SettingError
+from ..errors import BundleError, EngineError, SettingError
 from .chunks import Chunk, ChunkedText
 from .encoder import Array, Outputs, TextEncoder
+from .tokenizer import ClipTokenizer
 
 _STATE = "hidden_states."
 
@@ -91,3 +92,11 @@ def penultimate(outputs: Outputs, clip_skip: int | None) -> Array:
     if (clip_skip and chosen < 1) or chosen >= layers:
         raise SettingError(f"clip_skip is {clip_skip}; this model takes 0 to {max(layers - 2, 0)}")
     return outputs[f"{_STATE}{chosen}"]
+
+
+def check_pair(first: ClipTokenizer, second: ClipTokenizer) -> None:
+    """Raise BundleError where a model's two tokenizers have other marks or lengths."""
+    if (first.bos, first.eos, first.max_length) != (second.bos, second.eos, second.max_length):
+        raise BundleError(
+            "tokenizer and tokenizer_2 have other marks or lengths; take both from one model"
+        )
