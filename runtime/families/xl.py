@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from ..adapters.inversion import Embedding, Words
-from ..denoise.guidance import CONDITIONAL
+from ..denoise.guidance import is_conditional
 from ..engines.protocol import Shapes
 from ..errors import BundleError, SettingError
 from ..images.preview import signed
@@ -156,7 +156,7 @@ class StableDiffusionXL(StableDiffusion):
         return XLTextEncoder(compiled("text_encoder", self.token_shapes), second)
 
     def extra_inputs(self, settings: Settings, branch: str) -> dict[str, Array]:
-        ids = self._time_ids(settings, negative=branch != CONDITIONAL)
+        ids = self._time_ids(settings, negative=not is_conditional(branch))
         return {**super().extra_inputs(settings, branch), "time_ids": np.array([ids], np.float32)}
 
     def _time_ids(self, settings: Settings, negative: bool) -> list[float]:

@@ -2,10 +2,11 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from ..errors import PromptError
+from .composition import parts_of
 from .schedule import texts_by_step
 
 log = logging.getLogger("pleinair")
@@ -38,15 +39,24 @@ class TokenizedPrompt:
 
     texts: the different ones that it is in the course of a picture, each a `Text`.
     order: for each step the number of its text.
+    weight: how much it counts among those that AND joins.
+    others: the prompts that AND joins to it.
     """
 
     texts: Sequence[Any]
     order: Sequence[int]
+    weight: float = 1.0
+    others: "Sequence[TokenizedPrompt]" = ()
+
+    @property
+    def parts(self) -> "Sequence[TokenizedPrompt]":
+        """It and those that are joined to it."""
+        return (self, *self.others)
 
     @property
     def length(self) -> int:
-        """That of the longest text."""
-        return max(int(text.length) for text in self.texts)
+        """That of the longest text of all parts."""
+        return max(int(text.length) for part in self.parts for text in part.texts)
 
 
 def tokenized(read: Read, prompt: str, steps: int, syntax: str = "webui") -> TokenizedPrompt:
@@ -70,3 +80,16 @@ def tokenized(read: Read, prompt: str, steps: int, syntax: str = "webui") -> Tok
     if found.length > 1:
         log.info("prompt is read in %d chunks", found.length)
     return found
+
+
+def joined(read: Read, prompt: str, steps: int, syntax: str = "webui") -> TokenizedPrompt:
+    """Read a prompt as `tokenized` does, and each that AND joins in it by itself.
+
+    A negative prompt is none of them: there webui takes AND as text.
+    """
+    if syntax != "webui":
+        return tokenized(read, prompt, steps, syntax)
+    first, *others = [
+        replace(tokenized(read, part.text, steps), weight=part.weight) for part in parts_of(prompt)
+    ]
+    return replace(first, others=others)
