@@ -36,10 +36,20 @@ def _run(arguments: list[str]) -> int:
 
 
 class _Stderr(logging.Handler):
-    """Prints to what stderr is at that moment: progress bars put themselves in its place."""
+    """Prints to what stderr is at that moment: progress bars put themselves in its place.
+
+    A line is printed once a run, however many pictures it is true of.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._told: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
-        print(self.format(record), file=sys.stderr)
+        line = self.format(record)
+        if line not in self._told:
+            self._told.add(line)
+            print(line, file=sys.stderr)
 
 
 @contextlib.contextmanager

@@ -7,7 +7,9 @@ from typing import Any, Protocol
 
 from ..errors import PromptError
 from .composition import parts_of
+from .networks import without_tags
 from .schedule import texts_by_step
+from .wildcards import tell_of_undrawn
 
 log = logging.getLogger("pleinair")
 
@@ -63,7 +65,7 @@ def tokenized(read: Read, prompt: str, steps: int, syntax: str = "webui") -> Tok
     """Read a prompt for a picture of `steps` steps: its schedule, then each text of it.
 
     syntax: "webui" or "plain", which has no schedule. One line is logged where a text is read in
-        more than one piece, and one for what is cut.
+        more than one piece, one for what is cut, and one for what of "webui" is not painted.
     Raises PromptError for a prompt that is too long to be read at all.
     """
     if len(prompt) > _LONGEST:
@@ -71,6 +73,9 @@ def tokenized(read: Read, prompt: str, steps: int, syntax: str = "webui") -> Tok
             f"prompt is {len(prompt):,} characters long, and more than {_LONGEST:,} are not read: "
             "shorten it"
         )
+    if syntax == "webui":
+        tell_of_undrawn(prompt)
+        prompt = without_tags(prompt)
     by_step = texts_by_step(prompt, steps) if syntax == "webui" else [prompt] * steps
     number = {text: i for i, text in enumerate(dict.fromkeys(by_step))}
     texts = [read(text) for text in number]

@@ -4,18 +4,33 @@ The syntax is that of dynamic-prompts: weights `{0.5::a|2::b}`, several options
 `{2$$a|b|c}`, `{1-2$$ and $$a|b|c}`, and all of it inside of options and of files' lines.
 """
 
+import logging
 import random
 import re
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from ..errors import PromptError
+from ..errors import PromptError, shown
+
+log = logging.getLogger("pleinair")
 
 _DEEPEST = 16
 
 _WILDCARD = re.compile(r"__([\w.-]+?(?:/[\w.-]+?)*)__")
 _COUNT = re.compile(r"\s*(?:(\d{1,4})|(\d{0,4})-(\d{0,4}))\s*\$\$(?:([^${}|]*)\$\$)?")
+# Braces hold no choice where there is none between them: some programs emphasise words so.
+_CHOICE = re.compile(r"\{[^{}|$]*(?:\||\$\$)[^{}]*\}")
 _WEIGHT = re.compile(r"\s*(\d+\.?\d*|\.\d+)\s*::")
+
+
+def tell_of_undrawn(prompt: str) -> None:
+    """Say in one line that wildcards and choices are painted as text, where a prompt has them."""
+    if match := _WILDCARD.search(prompt) or _CHOICE.search(prompt):
+        log.warning(
+            "%s is painted as text; --wildcards draws a line of a file for __name__, and one of "
+            "{a|b}",
+            shown(match[0]),
+        )
 
 
 def drawn(texts: Sequence[str], folder: str | Path, seed: int) -> list[str]:

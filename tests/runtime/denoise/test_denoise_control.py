@@ -190,7 +190,7 @@ def test_in_guess_mode_the_unconditional_row_is_left_alone() -> None:
 
 
 def test_in_guess_mode_every_prompt_that_and_joins_is_asked() -> None:
-    made, graphs = steering(controlled(), guess=True)
+    made, _ = steering(controlled(), guess=True)
     branches = (UNCONDITIONAL, CONDITIONAL, SECOND)
     *_, middle = residuals(made, branches).values()
     assert [row.mean() for row in middle] == [0, 10, 20]
