@@ -92,6 +92,8 @@ def chunks_of(
     dropped = []
     for spans in stretches:
         tokens = _tokens(tokenizer, spans)
+        more = len(tokens) // tokenizer.room if long_prompt == "chunk" else 0
+        _check_length(len(chunks) + more, tokenizer)
         if len(tokens) <= tokenizer.room:
             chunks.append(_framed(tokenizer, tokens))
         elif long_prompt == "chunk":
@@ -106,12 +108,15 @@ def chunks_of(
                 raise PromptError(f"{length}; too much: {lost}; shorten it, or allow chunks")
             dropped.append(f"{length}; dropped: {lost}")
             chunks.append(_framed(tokenizer, tokens[:end]))
-        if len(chunks) > MOST_CHUNKS:
-            raise PromptError(
-                f"prompt is longer than {MOST_CHUNKS} chunks of {tokenizer.room} tokens, which no "
-                'picture could follow; shorten it, or cut it with long_prompt "truncate"'
-            )
     return ChunkedText(chunks, _framed(tokenizer, []), dropped)
+
+
+def _check_length(chunks: int, tokenizer: TextTokenizer) -> None:
+    if chunks > MOST_CHUNKS:
+        raise PromptError(
+            f"prompt is longer than {MOST_CHUNKS} chunks of {tokenizer.room} tokens, which no "
+            'picture could follow; shorten it, or cut it with long_prompt "truncate"'
+        )
 
 
 def _tokens(tokenizer: TextTokenizer, spans: Sequence[Span]) -> list[_Token]:

@@ -27,9 +27,11 @@ def loras_named(prompt: str) -> tuple[str, list[tuple[str, float]]]:
         name, *weights = (part.strip() for part in tag[1].split(":"))
         numbers = {_number(weight, tag[0]) for weight in weights} or {1.0}
         if not name:
-            raise PromptError(f"{tag[0]}: names no file; write <lora:name:0.8>")
+            raise PromptError(f"{shown(tag[0])}: names no file; write <lora:name:0.8>")
         if len(numbers) > 1:
-            raise PromptError(f"{tag[0]}: one weight for all of a file, please: <lora:name:0.8>")
+            raise PromptError(
+                f"{shown(tag[0])}: one weight for all of a file, please: <lora:name:0.8>"
+            )
         named.append((name, numbers.pop()))
     return _TAG.sub("", prompt).strip() if named else prompt, named
 
@@ -59,5 +61,5 @@ def _number(weight: str, tag: str) -> float:
     except ValueError:
         number = math.nan
     if not math.isfinite(number):
-        raise PromptError(f"{tag}: {weight!r} is no weight; write <lora:name:0.8>")
+        raise PromptError(f"{shown(tag)}: {shown(weight)!r} is no weight; write <lora:name:0.8>")
     return number

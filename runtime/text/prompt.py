@@ -14,7 +14,7 @@ from .wildcards import tell_of_undrawn
 log = logging.getLogger("pleinair")
 
 # Characters of a prompt; what fits into the chunks that are read is shorter, in any script.
-_LONGEST = 50_000
+_LONGEST = 40_000
 
 
 class Text(Protocol):
