@@ -13,7 +13,7 @@ from PIL import Image
 
 from .denoise.control import Controls
 from .denoise.feature_cache import Caching, Evaluation
-from .denoise.guidance import CONDITIONAL
+from .denoise.guidance import CONDITIONAL, rescaled
 from .denoise.noise import TorchNoise
 from .denoise.span import Span
 from .errors import SettingError
@@ -23,7 +23,7 @@ from .images.enlarging import Enlargement
 from .images.fitting import Fit
 from .images.fitting import Size as Pixels
 from .images.original import Original
-from .images.reading import over, read
+from .images.reading import MOST_PIXELS, held, over, read
 from .model.controlnet import ControlNet
 from .model.safety import chosen
 from .model.tiles import Tiles
@@ -50,8 +50,7 @@ class Plan:
     """What a call will compute, checked: `paint()` does it, `str(plan)` says it.
 
     settings: size, steps, guidance and the like, with the model's defaults.
-    jobs: the images, in order. prompts: text -> its tokens, the negative prompt's among them.
-    negative: the negative prompt; None is none.
+    jobs: the images, in order. prompts: text -> its tokens, the negative prompts' among them.
     tiles, vae_tiles: what is denoised at once, and what the VAE is given at once.
     caching: of deep features; None keeps none. controls: of ControlNets; None has none.
     original: the picture that the call starts from; enlargement: how it is enlarged first.
@@ -65,7 +64,6 @@ class Plan:
     settings: Settings
     jobs: Sequence[Job]
     prompts: Mapping[str, TokenizedPrompt]
-    negative: str | None
     tiles: Tiles
     vae_tiles: Tiles
     caching: Caching | None
@@ -97,6 +95,10 @@ class Plan:
         """The part that makes pixels of latents."""
         return "vae_decoder_tiny" if self.request.size.vae == "tiny" else "vae_decoder"
 
+    def texts(self, job: Job) -> tuple[str, str | None]:
+        """An image's prompt, and its negative prompt as far as a branch sees it; None is none."""
+        return job.prompt, job.negative if self.settings.guidance.guides else ""
+
     @property
     def evaluations(self) -> dict[str, int]:
         """How often the denoiser is asked for the first image: in full, and its shallow part.
@@ -120,8 +122,9 @@ class Plan:
     @property
     def _texts(self) -> list[tuple[int, int]]:
         """For each step the numbers of the texts that the first image's branches see."""
-        prompt, negative = self.prompts[self.jobs[0].prompt], self.prompts[self.negative or ""]
-        return list(zip(prompt.order, negative.order, strict=True))
+        prompt, negative = self.texts(self.jobs[0])
+        orders = self.prompts[prompt].order, self.prompts[negative or ""].order
+        return list(zip(*orders, strict=True))
 
     def __str__(self) -> str:
         settings, size = self.settings, f"{self.settings.width}x{self.settings.height}"
@@ -153,6 +156,7 @@ class Planner:
 
         Raises SettingError, SchedulerError, PromptError or BundleError, naming what is wrong.
         """
+        request = _held(request)
         if request.enlarging.enlarge is None:
             if request.enlarging != Enlarging():
                 given = [
@@ -244,7 +248,8 @@ class Planner:
             image=pictured,
         )
         jobs = request.jobs()
-        negative = request.prompting.negative_prompt if settings.guidance.guides else ""
+        texts = [job.prompt for job in jobs]
+        texts += [job.negative or "" for job in jobs] if settings.guidance.guides else [""]
         scheduler = family.scheduler(settings)
         timesteps = span.timesteps(scheduler)
         if pictured and family.skips_steps:
@@ -256,8 +261,7 @@ class Planner:
             request=request,
             settings=settings,
             jobs=jobs,
-            prompts=self._read(request, [*(j.prompt for j in jobs), negative or ""], all_steps),
-            negative=negative,
+            prompts=self._read(request, texts, all_steps),
             tiles=tiles,
             vae_tiles=self._vae_tiles(request, tiles),
             caching=caching,
@@ -292,7 +296,7 @@ class Planner:
         width, height = self._size(request, original, controls)
         steps = sampling.num_inference_steps
         steps = recommended.steps if steps is None else steps
-        if not isinstance(steps, int) or steps < 1:
+        if steps < 1:
             raise SettingError(f"num_inference_steps is {steps}; give 1 or more")
         scale = sampling.guidance_scale
         scale = float(recommended.guidance_scale if scale is None else scale)
@@ -314,6 +318,7 @@ class Planner:
             strength, drawn_from = 1.0, strength
         keeps = caching is not None and caching.keeps_guidance
         guidance = family.guidance(scale, request.family_options)
+        guidance = rescaled(guidance, sampling.guidance_rescale)
         return Settings(
             width=width,
             height=height,
@@ -350,7 +355,13 @@ class Planner:
                     )
             width = usual[0] if width is None else width
             height = usual[1] if height is None else height
-        return _side("width", width, multiple), _side("height", height, multiple)
+        width, height = _side("width", width, multiple), _side("height", height, multiple)
+        if width * height > MOST_PIXELS:
+            raise SettingError(
+                f"width and height are {width} and {height}; "
+                f"give at most {MOST_PIXELS // 1_000_000} million pixels"
+            )
+        return width, height
 
     def _tiles(self, request: Request, settings: Settings) -> Tiles:
         """The tiles that are denoised together; one where none are asked for."""
@@ -375,7 +386,7 @@ class Planner:
         side = _side("tile", asked.tile, multiple)
         most = side // 2 // multiple * multiple
         overlap = side // 4 // multiple * multiple if overlap is None else overlap
-        if not isinstance(overlap, int) or overlap not in range(0, most + 1, multiple):
+        if overlap not in range(0, most + 1, multiple):
             raise SettingError(
                 f"tile_overlap is {overlap}; give a multiple of {multiple} from 0 to {most}, "
                 f"half of a tile of {side}"
@@ -405,8 +416,11 @@ class Planner:
         """The start noise of every image, where it is not drawn from its own seed."""
         latents, seed = request.noise.latents, request.noise.noise_seed
         shape = self.family.space.shape(settings.width, settings.height)
-        if latents is not None and latents.shape != shape:
-            raise SettingError(f"latents are of shape {latents.shape}; this size needs {shape}")
+        if latents is not None:
+            if latents.shape != shape:
+                raise SettingError(f"latents are of shape {latents.shape}; this size needs {shape}")
+            if not np.isfinite(latents).all():
+                raise SettingError("latents hold values that are no numbers; give finite ones")
         if seed is None:
             return latents
         if latents is not None:
@@ -439,6 +453,23 @@ def is_enlarged_as_it_is(request: Request) -> bool:
     return asked and picture.strength is None and picture.mask_image is None
 
 
+def _held(request: Request) -> Request:
+    """With the bytes of open files in their place: two passes read a ControlNet's picture twice."""
+    picture, control = request.picture, request.control
+    followed: Any = control.control_image
+    several = isinstance(followed, list)
+    follows = [held(one, "control_image") for one in (followed if several else [followed])]
+    return replace(
+        request,
+        picture=replace(
+            picture,
+            image=held(picture.image, "image"),
+            mask_image=held(picture.mask_image, "mask_image"),
+        ),
+        control=replace(control, control_image=follows if several else follows[0]),
+    )
+
+
 def _brought_to_size(request: Request) -> Image.Image:
     """The picture at the width and height that are asked for, if any are."""
     source = request.picture.image
@@ -465,7 +496,7 @@ def _counted(number: int, one: str, several: str = "") -> str:
 
 
 def _side(name: str, pixels: int, multiple: int) -> int:
-    if not isinstance(pixels, int) or pixels < multiple or pixels % multiple:
+    if pixels < multiple or pixels % multiple:
         near = max(multiple, round(pixels / multiple) * multiple)
         raise SettingError(f"{name} is {pixels}; give a multiple of {multiple}, such as {near}")
     return pixels

@@ -20,7 +20,7 @@ from .denoise.span import Continued
 from .denoise.start import Draws, Origin
 from .engines.protocol import Graph, Shapes
 from .engines.shelf import Together
-from .errors import EngineError
+from .errors import EngineError, SettingError
 from .families.family import Family
 from .families.prompts import conditioned
 from .graphs.edit import Edit
@@ -29,6 +29,7 @@ from .images.pixels import as_picture, from_decoder
 from .model.autoencoder import Coder
 from .model.parts import Parts
 from .model.safety import SafetyChecker, blurred
+from .options.values import conform
 from .output import PipelineOutput
 from .plan import Plan
 from .request import Job
@@ -75,14 +76,14 @@ class Run:
         with output.timings.measure("total"):
             schedules = self.encode()
             origin = self.origin()
-            network = self.network(schedules[plan.jobs[0].prompt], self.graph)
+            network = self.network(schedules[plan.texts(plan.jobs[0])], self.graph)
             decoder, checker = self.decoder(), self.checker()
             for number, job in enumerate(plan.jobs):
                 if number:  # features of its own; of a prompt of more chunks another shape
                     with output.timings.measure("load"):
-                        network = self.network(schedules[job.prompt], self.parts.graph)
+                        network = self.network(schedules[plan.texts(job)], self.parts.graph)
                 latents = None
-                for step in self.denoise(network, schedules[job.prompt], origin, job):
+                for step in self.denoise(network, schedules[plan.texts(job)], origin, job):
                     if not self.consult(step, number):
                         output.stopped = True
                         return output
@@ -93,20 +94,20 @@ class Run:
 
     # Text to conditioning.
 
-    def encode(self) -> dict[str, Schedule]:
-        """Prompt -> what the denoiser is told of it, step by step."""
+    def encode(self) -> dict[tuple[str, str | None], Schedule]:
+        """Prompt and negative prompt -> what the denoiser is told of them, step by step."""
         plan, family = self.plan, self.family
-        texts = list(dict.fromkeys(job.prompt for job in plan.jobs))
+        texts = list(dict.fromkeys(plan.texts(job) for job in plan.jobs))
         with self.output.timings.measure("encode"):
             encoder = family.encoder(self.graph, plan.settings.options)
-            zeros = family.zero_negative and plan.negative is None
             schedules = {}
-            for i, text in enumerate(texts):
+            for i, (prompt, negative) in enumerate(texts):
                 self.on_stage("encode", i, len(texts))
-                schedules[text] = conditioned(
+                zeros = family.zero_negative and negative is None
+                schedules[prompt, negative] = conditioned(
                     encoder,
-                    plan.prompts[text],
-                    None if zeros else plan.prompts[plan.negative or ""],
+                    plan.prompts[prompt],
+                    None if zeros else plan.prompts[negative or ""],
                     guidance=plan.settings.guidance,
                     extra_inputs=functools.partial(family.extra_inputs, plan.settings),
                     clip_skip=plan.request.prompting.clip_skip,
@@ -227,8 +228,13 @@ class Run:
         }
         answer = self.on_step(step.index, step.timestep, shown)
         if isinstance(answer, dict):
-            step.latents = answer.get("latents", step.latents)
-        return answer is not False
+            step.latents = _handed_back(answer.get("latents", step.latents), step.latents.shape)
+        elif not isinstance(answer, bool | np.bool_ | None):
+            raise SettingError(
+                f"callback_on_step_end gave back {type(answer).__name__}; give a dict with new "
+                "latents, False to end the run, or nothing"
+            )
+        return answer is None or bool(answer) or isinstance(answer, dict)
 
     # Latents to pictures.
 
@@ -322,3 +328,14 @@ class Run:
         self.loaded.add(f"{part}, shallow" if shallow else part)
         self.on_stage("load", len(self.loaded), parts)
         return graph
+
+
+def _handed_back(latents: Any, shape: tuple[int, ...]) -> Array:
+    """Latents that a callback puts in place of a step's; SettingError where they cannot be."""
+    name = "the latents that callback_on_step_end gave back"
+    found: Array = conform(name, latents, Array)
+    if found.shape != shape:
+        raise SettingError(f"{name} are of shape {found.shape}; give {shape}")
+    if not np.isfinite(found).all():
+        raise SettingError(f"{name} hold values that are no numbers; give finite ones")
+    return found

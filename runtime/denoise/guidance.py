@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -103,6 +103,28 @@ def instructed(scale: float, picture_scale: float) -> Guidance:
 
     branches = (CONDITIONAL, PICTURE_ALONE, UNCONDITIONAL)
     return Guidance(branches, combine, blind=frozenset({UNCONDITIONAL}))
+
+
+def rescaled(guidance: Guidance, share: float) -> Guidance:
+    """Guidance whose result varies as much as the conditional branch, as far as `share` says.
+
+    Strong guidance widens the values, and so burns colours out [Lin et al. 2024, arXiv 2305.08891,
+    eq. 15 and 16]. share: 0 leaves it as it is, 1 gives it the conditional branch's deviation.
+    """
+    if not 0 <= share <= 1:
+        raise SettingError(f"guidance_rescale is {share:g}; give 0 to 1")
+    if not share:
+        return guidance
+
+    def combine(predictions: Predictions) -> Array:
+        combined = guidance.combine(predictions)
+        prompted, guided = predictions[CONDITIONAL].std(), combined.std()
+        if not guided:
+            return combined
+        narrowed: Array = combined * (share * (prompted / guided) + (1 - share))
+        return narrowed
+
+    return replace(guidance, combine=combine)
 
 
 def checked(scale: float, name: str) -> float:

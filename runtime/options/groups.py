@@ -3,7 +3,7 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +12,11 @@ from PIL import Image
 from .. import schedulers
 from .option import option
 
-PictureSource: TypeAlias = str | os.PathLike[str] | Image.Image | NDArray[Any]
-"""A file's path, a PIL picture of any mode, or an array: see `images.reading.read`."""
+PictureSource: TypeAlias = (
+    str | os.PathLike[str] | bytes | BinaryIO | Image.Image | NDArray[Any]
+)
+"""A file by its path, as its bytes or opened; a PIL picture of any mode, or an array: see
+`images.reading.read`."""
 Numbers: TypeAlias = float | Sequence[float]
 """One number, or one for each ControlNet."""
 
@@ -37,7 +40,7 @@ class Prompting:
     prompt: str | Sequence[str] = option(
         "--prompt", metavar="TEXT", help=f"the text (default: {DEFAULT_PROMPT})", default=""
     )
-    negative_prompt: str | None = option(
+    negative_prompt: str | Sequence[str] | None = option(
         "--negative-prompt",
         "--negative_prompt",
         "--neg",
@@ -95,6 +98,13 @@ class Sampling:
         default=1.0,
         metavar="X",
         help="share of the steps after which it acts no more (default: 1)",
+    )
+    guidance_rescale: float = option(
+        "--guidance-rescale",
+        default=0.0,
+        metavar="X",
+        help="against burnt colours at a high guidance scale, 0 to 1; webui calls it CFG Rescale, "
+        "and 0.7 is usual (default: 0)",
     )
     scheduler: str | None = option(
         "--scheduler",
