@@ -1,9 +1,10 @@
 """What people call: a model opened once, then pictures from text, or from text and a picture."""
 
 import functools
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, ParamSpec, TypeAlias
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,7 @@ from .denoise.noise import TorchNoise
 from .engines.choice import choose
 from .engines.protocol import Engine
 from .engines.shelf import Shelf
-from .errors import SettingError
+from .errors import SettingError, shown
 from .families.family import Family
 from .images.pixels import as_picture, from_decoder
 from .images.preview import LatentColours
@@ -27,11 +28,13 @@ from .model.controlnet import ControlNet, Named, opened
 from .model.footprint import bytes_of
 from .model.parts import Parts
 from .model.safety import tell_of_unused
+from .options import migration
 from .options.groups import Numbers, PictureSource
+from .options.values import conform, typed
 from .output import PipelineOutput
-from .plan import Plan, Planner
+from .plan import Plan, Planner, checked_size
 from .request import Request
-from .run import Run, StageCallback
+from .run import Painter, StageCallback
 from .speed.profiles import Profile
 from .speed.tuning import Tuning
 
@@ -39,6 +42,7 @@ __all__ = ["Pipeline", "PipelineOutput", "Plan", "StableDiffusionPipeline"]
 
 Array: TypeAlias = NDArray[np.float32]
 StepCallback: TypeAlias = Callable[["StableDiffusionPipeline", int, Any, dict[str, Any]], Any]
+Callback: TypeAlias = Callable[..., Any] | None
 Arguments = ParamSpec("Arguments")
 
 
@@ -54,7 +58,11 @@ def _painted(plan: Callable[Arguments, Plan]) -> Callable[Arguments, PipelineOut
     return paint
 
 
-class StableDiffusionPipeline:
+class _Cancelled(Exception):  # noqa: N818 (no error)
+    """Nobody waits for the picture any more."""
+
+
+class StableDiffusionPipeline(metaclass=migration.Named):
     """A converted model of any family, painted with in numpy and an inference engine.
 
     Pictures are painted one after the other: on a CPU a batch of them saves no time and costs its
@@ -81,7 +89,11 @@ class StableDiffusionPipeline:
         self.parts.check_memory(family.denoiser, "vae_decoder")
         self._colours: LatentColours | None = family.space.colours
 
+    if not TYPE_CHECKING:  # else no attribute would be unknown
+        __getattr__, __setattr__ = migration.missing, migration.assigned
+
     @classmethod
+    @typed
     def from_pretrained(
         cls,
         model: str | Path,
@@ -97,6 +109,7 @@ class StableDiffusionPipeline:
         loras: Sequence[lora.Named] = (),
         embeddings: Sequence[inversion.Named] = (),
         controlnet: Named | Sequence[Named] | None = None,
+        **others: Any,
     ) -> "StableDiffusionPipeline":
         """Open a converted model: a folder, a catalog name, or a hub id that is on this machine.
 
@@ -120,8 +133,13 @@ class StableDiffusionPipeline:
         embeddings: textual inversion; each a path, (path, word) or "path:word".
         controlnet: folder of a converted ControlNet, or several; each a path, (path, weight) or
             "path:0.8".
-        Raises BundleError, EngineError, SettingError or AdapterError.
+        others: arguments of diffusers' that ask for what is so anyway, such as
+            use_safetensors=True; any other says in its error what to give instead.
+        Raises BundleError, EngineError, SettingError or AdapterError; TypeError for an argument
+        that there is not.
         """
+        for name in migration.taken(others, migration.OPENING):
+            raise TypeError(f"from_pretrained has no argument {name!r}")
         Tuning().named(profile)  # before anything is read
         family = families.open_model(model, tokenizer)
         tuning = Tuning.of(family.bundle)
@@ -180,7 +198,7 @@ class StableDiffusionPipeline:
     def plan(
         self,
         prompt: str | Sequence[str],
-        negative_prompt: str | None = None,
+        negative_prompt: str | Sequence[str] | None = None,
         *,
         image: PictureSource | None = None,
         mask_image: PictureSource | None = None,
@@ -261,49 +279,104 @@ class StableDiffusionPipeline:
             "output_type": output_type,
         }
         request = Request.of(self.family, self.profile.reuse, {**asked, **options})
+        conform("callback_on_step_end", callback_on_step_end, Callback)
+        conform("callback_on_stage", callback_on_stage, Callback)
         on_step = callback_on_step_end and functools.partial(callback_on_step_end, self)
-        carry_out = functools.partial(
-            self._carry_out, on_step=on_step, on_stage=callback_on_stage or (lambda *_: None)
-        )
+        painter = Painter(self.family, self.parts, on_step, callback_on_stage or (lambda *_: None))
         planner = Planner(
             family=self.family,
             controlnets=self.controlnets,
             format=self.engine.format,
-            carry_out=carry_out,
+            carry_out=painter.paint,
         )
         return planner.plan(request)
 
     __call__ = _painted(plan)
 
-    def _carry_out(
-        self,
-        plan: Plan,
-        on_step: Callable[[int, Any, dict[str, Any]], Any] | None,
-        on_stage: StageCallback,
-    ) -> PipelineOutput:
-        def enlarging(stage: str, done: int, total: int) -> None:
-            on_stage("enlarge" if stage == "denoise" else stage, done, total)
+    async def paint_async(self, *args: Any, **arguments: Any) -> PipelineOutput:
+        """Paint as a call does, in another thread; the event loop goes on meanwhile.
 
-        def painted(one: Plan) -> PipelineOutput:
-            report = enlarging if one.enlargement else on_stage
-            return Run(one, self.family, self.parts, on_step, report).paint()
+        Cancelled, as by `task.cancel()` or `asyncio.timeout`, it stops within one evaluation of the
+        denoiser, lets go of what it held, and only then raises CancelledError.
 
-        output = painted(plan)
-        if plan.then is None or output.stopped:
-            return output
-        for i, image in enumerate(output.images):
-            if image is not None:  # one that is withheld is not enlarged
-                second = painted(plan.then.onto(image, [plan.jobs[i]], self.family))
-                output.replace(i, second)
-                if output.stopped:
-                    break
-        return output
+        args, arguments: as of a call; its callbacks are called in that thread.
+        """
+        import asyncio  # 30 ms that only those pay who have it already
 
+        cancelled, heard = threading.Event(), arguments.pop("callback_on_stage", None)
+        conform("callback_on_stage", heard, Callback)
+
+        def on_stage(stage: str, done: int, total: int) -> None:
+            if cancelled.is_set():
+                raise _Cancelled
+            if heard:
+                heard(stage, done, total)
+
+        def paint() -> PipelineOutput:
+            try:
+                return self(*args, **arguments, callback_on_stage=on_stage)
+            except _Cancelled:
+                return PipelineOutput(stopped=True)  # nobody sees it
+
+        painting = asyncio.ensure_future(asyncio.to_thread(paint))
+        try:
+            return await asyncio.shield(painting)
+        except asyncio.CancelledError:
+            cancelled.set()
+            await asyncio.wait([painting])
+            raise
+
+    @typed
+    def warm_up(
+        self, sizes: Sequence[tuple[int, int]] | None = None, prompt: str = "", **arguments: Any
+    ) -> None:
+        """Compile and run once what later calls take, so that their first picture is not slow.
+
+        sizes: of pictures, (width, height); None is the size that a call paints at by itself. Of
+            several the last stays compiled in memory: the others are loaded from cache_dir, where
+            there is one, when they are called for.
+        prompt: as long as the longest that will come; over 75 tokens the denoiser has other shapes.
+        arguments: of the calls that will come, as far as they change what is computed: image,
+            tile, cache_interval, enlarge, guidance_scale …
+        Raises what a call does.
+        """
+        example = self.family.example_pictures(self.family.recommended.size)
+        for width, height in [(None, None)] if sizes is None else sizes:
+            asked = {**example, "width": width, "height": height, **arguments}
+            Painter(self.family, self.parts).warm_up(self.plan(prompt, **asked))
+
+    def to(self, *places: object) -> "StableDiffusionPipeline":
+        """The pipeline itself, where it is on that device already, as in diffusers `to("cpu")`.
+
+        Raises SettingError for other devices and for number formats: `from_pretrained` takes them.
+        """
+        here = {self.engine.device.lower(), "torch.float32"}
+        if others := [place for place in places if str(place).lower() not in here]:
+            raise SettingError(
+                f"the model is on {self.engine.device} and cannot go to {shown(others[0])}; "
+                "open it there, with device in from_pretrained"
+            )
+        return self
+
+    def close(self) -> None:
+        """Let go of the compiled graphs and their memory; a later call compiles them anew.
+
+        `with StableDiffusionPipeline.from_pretrained(…) as pipe:` does it at the end.
+        """
+        self.parts.shelf.clear()
+
+    def __enter__(self) -> "StableDiffusionPipeline":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @typed
     def enlarge(
         self,
         image: PictureSource,
         prompt: str | Sequence[str],
-        negative_prompt: str | None = None,
+        negative_prompt: str | Sequence[str] | None = None,
         *,
         scale: float = 2.0,
         strength: float = 0.3,
@@ -339,11 +412,14 @@ class StableDiffusionPipeline:
         }
         return self.plan(prompt, negative_prompt, **asked).paint()
 
+    @typed
     def start_noise(self, seed: int, width: int | None = None, height: int | None = None) -> Array:
         """The noise that a picture of this seed and size begins with, for `latents`."""
-        size = self.family.recommended.size
-        return TorchNoise(seed).normal(self.family.space.shape(width or size, height or size))
+        size, multiple = self.family.recommended.size, self.family.multiple
+        width, height = checked_size(width or size, height or size, multiple)
+        return TorchNoise(seed).normal(self.family.space.shape(width, height))
 
+    @typed
     def preview(self, latents: Array) -> Image.Image:
         """A picture of latents, (1, channels, rows, columns), in a moment; at full size.
 
@@ -351,6 +427,10 @@ class StableDiffusionPipeline:
         else by a linear map from latents to colours.
         """
         latents, space = np.nan_to_num(latents), self.family.space
+        if latents.ndim != 4 or latents.shape[:2] != (1, space.channels) or not latents.size:
+            raise SettingError(
+                f"latents are of shape {latents.shape}; give (1, {space.channels}, rows, columns)"
+            )
         if "vae_decoder_tiny" in self.parts.files:
             return as_picture(self._decoded("vae_decoder_tiny", latents))
         if self._colours is None:

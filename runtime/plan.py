@@ -355,13 +355,7 @@ class Planner:
                     )
             width = usual[0] if width is None else width
             height = usual[1] if height is None else height
-        width, height = _side("width", width, multiple), _side("height", height, multiple)
-        if width * height > MOST_PIXELS:
-            raise SettingError(
-                f"width and height are {width} and {height}; "
-                f"give at most {MOST_PIXELS // 1_000_000} million pixels"
-            )
-        return width, height
+        return checked_size(width, height, multiple)
 
     def _tiles(self, request: Request, settings: Settings) -> Tiles:
         """The tiles that are denoised together; one where none are asked for."""
@@ -493,6 +487,17 @@ def _seen(batch: Sequence[str], texts: tuple[int, int]) -> list[int]:
 
 def _counted(number: int, one: str, several: str = "") -> str:
     return f"{number} {one if number == 1 else several or one + 's'}"
+
+
+def checked_size(width: int, height: int, multiple: int) -> Pixels:
+    """A size to paint; SettingError where its sides are no multiples, or nobody has the memory."""
+    size = _side("width", width, multiple), _side("height", height, multiple)
+    if width * height > MOST_PIXELS:
+        raise SettingError(
+            f"width and height are {width} and {height}; "
+            f"give at most {MOST_PIXELS // 1_000_000} million pixels"
+        )
+    return size
 
 
 def _side(name: str, pixels: int, multiple: int) -> int:

@@ -66,7 +66,8 @@ class Request:
 
         usual: what a profile keeps from step to step, where the call does not say.
         Raises TypeError for an argument that there is not, SettingError for one of another kind of
-        model, and for a value of another type than is declared, or none of the choices.
+        model or one that diffusers has otherwise, and for a value of another type than is declared,
+        or none of the choices.
         """
         given = {
             name: value

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from .denoise.conditioning import Schedule
 from .denoise.control import Steering
@@ -69,6 +70,21 @@ class Run:
     output: PipelineOutput = field(default_factory=PipelineOutput)
     together: Together = field(default_factory=Together)
     loaded: set[str] = field(default_factory=set)
+
+    def warm_up(self) -> None:
+        """Compile and run once every graph that painting the first image takes."""
+        plan, (job, *_) = self.plan, self.plan.jobs
+        schedule, origin = self.encode()[plan.texts(job)], self.origin()
+        network = self.network(schedule, self.graph)
+        decoder, checker = self.decoder(), self.checker()
+        for step in self.denoise(network, schedule, origin, job):
+            evaluation = Evaluation(step.index, len(plan.timesteps))
+            if plan.caching is None or not plan.caching.computes(evaluation):
+                break
+        if self.decodes:
+            pixels = self.pixels(decoder, step.clean)
+            if checker:
+                checker(as_picture(pixels))
 
     def paint(self) -> PipelineOutput:
         """The pictures of all jobs, or those that were finished before a callback ended it."""
@@ -269,10 +285,8 @@ class Run:
         """Latents to a picture of the kind asked for; None where it is withheld."""
         if not self.decodes:
             return latents
-        space = self.family.decoder_spaces[self.plan.decoder]
         with self.output.timings.measure("decode"):
-            tell = functools.partial(self.on_stage, "decode")
-            pixels = from_decoder(decoder(space.to_decoder(latents), tell))
+            pixels = self.pixels(decoder, latents)
             if not np.isfinite(pixels).all():
                 raise EngineError(
                     "the model gave values that are no numbers, which would be a black picture; "
@@ -280,6 +294,12 @@ class Run:
                 )
             shown = self.judged(checker, pixels, job) if checker else pixels
         return None if shown is None else self.finish(shown)
+
+    def pixels(self, decoder: Coder, latents: Array) -> Array:
+        """Latents to pixels 0 to 1, (height, width, 3)."""
+        space = self.family.decoder_spaces[self.plan.decoder]
+        tell = functools.partial(self.on_stage, "decode")
+        return from_decoder(decoder(space.to_decoder(latents), tell))
 
     def judged(self, checker: SafetyChecker, pixels: Array, job: Job) -> Array | None:
         """The pixels, or what is left of them where the safety checker finds them unsafe."""
@@ -328,6 +348,46 @@ class Run:
         self.loaded.add(f"{part}, shallow" if shallow else part)
         self.on_stage("load", len(self.loaded), parts)
         return graph
+
+
+@dataclass(frozen=True)
+class Painter:
+    """Carries out plans of an opened model; of two passes each picture goes through both.
+
+    on_step, on_stage: as of a run.
+    """
+
+    family: Family
+    parts: Parts
+    on_step: StepCallback | None = None
+    on_stage: StageCallback = lambda *_: None
+
+    def paint(self, plan: Plan) -> PipelineOutput:
+        """The pictures of a plan, or those that were finished before a callback ended it."""
+        output = self._run(plan).paint()
+        if plan.then is None or output.stopped:
+            return output
+        for i, image in enumerate(output.images):
+            if image is not None:  # one that is withheld is not enlarged
+                second = plan.then.onto(image, [plan.jobs[i]], self.family)
+                output.replace(i, self._run(second).paint())
+                if output.stopped:
+                    break
+        return output
+
+    def warm_up(self, plan: Plan) -> None:
+        """Compile and run once what the plan takes, so that painting is quick from the start."""
+        self._run(plan).warm_up()
+        if plan.then:
+            blank = Image.new("RGB", plan.visible)
+            self._run(plan.then.onto(blank, plan.jobs[:1], self.family)).warm_up()
+
+    def _run(self, plan: Plan) -> Run:
+        def enlarging(stage: str, done: int, total: int) -> None:
+            self.on_stage("enlarge" if stage == "denoise" else stage, done, total)
+
+        report = enlarging if plan.enlargement else self.on_stage
+        return Run(plan, self.family, self.parts, self.on_step, report)
 
 
 def _handed_back(latents: Any, shape: tuple[int, ...]) -> Array:

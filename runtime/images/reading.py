@@ -80,7 +80,9 @@ def held(source: Any, name: str = "image") -> Any:
     if not isinstance(data, bytes):
         raise SettingError(f"{name} is a file that gives {type(data).__name__}; open it in binary")
     if len(data) > _MOST_BYTES:
-        raise SettingError(f"{name}: more than {_MOST_BYTES >> 20} MiB; scale the picture down first")
+        raise SettingError(
+            f"{name}: more than {_MOST_BYTES >> 20} MiB; scale the picture down first"
+        )
     return data
 
 

@@ -12,9 +12,7 @@ from PIL import Image
 from .. import schedulers
 from .option import option
 
-PictureSource: TypeAlias = (
-    str | os.PathLike[str] | bytes | BinaryIO | Image.Image | NDArray[Any]
-)
+PictureSource: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO | Image.Image | NDArray[Any]
 """A file by its path, as its bytes or opened; a PIL picture of any mode, or an array: see
 `images.reading.read`."""
 Numbers: TypeAlias = float | Sequence[float]

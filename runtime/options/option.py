@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from . import migration
 from .values import conform
 
 Group = TypeVar("Group")
@@ -94,9 +95,9 @@ def gathered(groups: Iterable[type], arguments: Mapping[str, Any]) -> dict[type,
     """Each group made of those of the arguments that it declares.
 
     Raises TypeError, as Python does, for an argument that none of them declares, and SettingError
-    for a value of another type than is declared.
+    for one that diffusers has otherwise, and for a value of another type than is declared.
     """
-    groups = list(groups)
+    groups, arguments = list(groups), migration.taken(arguments, migration.CALL)
     known = {name for group in groups for name in declared(group)}
     for name in arguments.keys() - known:
         near = difflib.get_close_matches(name, known, 1)

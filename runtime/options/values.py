@@ -20,9 +20,9 @@ Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
 _WORDS = {
+    bool: ("True or False", "True or False"),
     int: ("a whole number", "whole numbers"),
     float: ("a finite number", "finite numbers"),
-    bool: ("True or False", "True or False"),
     str: ("a text", "texts"),
     os.PathLike: ("a path", "paths"),
     bytes: ("the bytes of a file", "bytes of files"),
@@ -191,7 +191,9 @@ def _named(hint: Any, number: int = 0) -> list[str]:
     """What may be given: one of it, or with `number` 1 several."""
     form, inner = typing.get_origin(hint) or hint, typing.get_args(hint)
     if form in (typing.Union, types.UnionType):
-        each = [words for one in inner if one is not types.NoneType for words in _named(one, number)]
+        each = [
+            words for one in inner if one is not types.NoneType for words in _named(one, number)
+        ]
         return list(dict.fromkeys(each))
     if form is collections.abc.Sequence:
         return [f"a list of {' or '.join(_named(inner[0], 1))}"]
@@ -205,6 +207,6 @@ def _is_kind(form: Any, type: Any) -> bool:
 
 def _shown(value: Any) -> str:
     try:
-        return shown(value)
+        return shown(repr(value))
     except Exception:  # somebody's object, or a number of more digits than Python writes
         return f"of type {type(value).__name__}"
