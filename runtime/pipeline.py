@@ -416,7 +416,8 @@ class StableDiffusionPipeline(metaclass=migration.Named):
     def start_noise(self, seed: int, width: int | None = None, height: int | None = None) -> Array:
         """The noise that a picture of this seed and size begins with, for `latents`."""
         size, multiple = self.family.recommended.size, self.family.multiple
-        width, height = checked_size(width or size, height or size, multiple)
+        width, height = (size if side is None else side for side in (width, height))
+        width, height = checked_size(width, height, multiple)
         return TorchNoise(seed).normal(self.family.space.shape(width, height))
 
     @typed

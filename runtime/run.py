@@ -377,10 +377,10 @@ class Painter:
 
     def warm_up(self, plan: Plan) -> None:
         """Compile and run once what the plan takes, so that painting is quick from the start."""
-        self._run(plan).warm_up()
-        if plan.then:
+        if plan.then:  # before the first pass, whose graphs are to stay
             blank = Image.new("RGB", plan.visible)
             self._run(plan.then.onto(blank, plan.jobs[:1], self.family)).warm_up()
+        self._run(plan).warm_up()
 
     def _run(self, plan: Plan) -> Run:
         def enlarging(stage: str, done: int, total: int) -> None:
