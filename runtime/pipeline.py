@@ -67,7 +67,10 @@ class StableDiffusionPipeline(metaclass=migration.Named):
 
     Pictures are painted one after the other: on a CPU a batch of them saves no time and costs its
     multiple in memory, and so the first picture is there early.
-    One object serves several threads at once; a call keeps its state to itself.
+
+    One object serves several threads at once. A call keeps its state to itself; compiled graphs are
+    shared, and under max_memory used in turn. Callbacks are called in the thread of their call.
+    Calls at once share the cores of a CPU. `close` and `warm_up` may be called meanwhile.
     """
 
     def __init__(
@@ -225,10 +228,13 @@ class StableDiffusionPipeline(metaclass=migration.Named):
         Calling the pipeline takes the same arguments and paints at once.
 
         prompt: one text, or several, each painted `num_images_per_prompt` times.
-        negative_prompt: what to steer away from; acts only where guidance_scale > 1, and not with
-            latent consistency models. For Stable Diffusion XL None is other than "".
+        negative_prompt: what to steer away from, one text for all prompts, or a list with one for
+            each; acts only where guidance_scale > 1, and not with latent consistency models. For
+            Stable Diffusion XL None is other than "".
         image: a picture to start from (image to image), to paint in, or to edit, as the model
-            does it; a path, a PIL picture of any mode, or an array: see `images.reading.read`.
+            does it; a path, a file's bytes, a file open in binary, a PIL picture of any mode, or an
+            array (height, width) or (height, width, 1 to 4 channels): uint8, uint16, bool, or
+            floats from 0 to 1.
         mask_image: white where image is painted anew, black where it stays; a picture as above,
             or "alpha": the transparent parts of image.
         strength: how far image is changed, above 0 to 1: that share of the steps is taken. None
@@ -237,26 +243,30 @@ class StableDiffusionPipeline(metaclass=migration.Named):
             edges in one; of several ControlNets a list.
         controlnet_conditioning_scale: how much the ControlNet adds; None is 1, with image 0.8,
             with mask_image 0.5; one number, or one for each ControlNet.
-        width, height: pixels, multiples of 8; None is the size of image rounded down, else that
-            of control_image, and without both the size the model was trained on.
-        num_inference_steps, guidance_scale, scheduler: None is what the folder or the catalog
-            recommends for the model, else 20 steps, 7.5, its own scheduler.
-            `schedulers.names()` lists names.
+        width, height: pixels, multiples of 8, together at most 80 million; None is the size of
+            image rounded down, else that of control_image, and without both the size the model was
+            trained on.
+        num_inference_steps, guidance_scale, scheduler: 1 or more, 0 or more, and a name out of
+            `schedulers.names()`. None is what the folder or the catalog recommends for the model,
+            else 20 steps, 7.5, its own scheduler.
         eta: DDIM's noise (Song et al. 2021, eq. 16), 0 to 1; other schedulers ignore it.
         seed: image i is painted from `seed + i`; None draws one.
-        latents: start noise for every image, (1, channels, height / f, width / f), f the VAE's
-            scale factor; None draws it from the seed.
+        latents: start noise for every image, finite numbers, taken as float32, of shape
+            (1, channels, height / f, width / f), f the VAE's scale factor; None draws it from the
+            seed.
         clip_skip: take the text encoder's layer this many before the last.
         output_type: "pil", "np" or "latent": see PipelineOutput.
         callback_on_step_end: called as in diffusers, (pipe, step, timestep, {"latents",
             "pred_original_sample", "image"}): what is in work, the same as it would be without
-            its noise, fit for `preview`, and the image's number. It may return a dict with new
-            "latents", or False to end the run.
+            its noise, fit for `preview`, and the image's number. The two are float32 of the
+            latents' shape. It may return a dict with new "latents" of that shape, or False to end
+            the run: then `out.stopped` is True.
         callback_on_stage: called with (stage, done, total) as "load", "encode", "denoise",
             "decode" and, of a second pass, "enlarge" begin and advance.
-        options: everything else that a call can be asked, each declared in `options.groups`, or
-            in the file of the family that has it: docs/painting.md lists them.
-        Raises SettingError, SchedulerError or PromptError for bad arguments.
+        options: everything else that a call can be asked: docs/api.md lists every option.
+        Raises SettingError, SchedulerError or PromptError for bad arguments, BundleError where the
+        folder lacks a part, and TypeError for an argument that there is not. Painting may raise
+        EngineError as well.
         """
         asked = {
             "prompt": prompt,
@@ -414,7 +424,10 @@ class StableDiffusionPipeline(metaclass=migration.Named):
 
     @typed
     def start_noise(self, seed: int, width: int | None = None, height: int | None = None) -> Array:
-        """The noise that a picture of this seed and size begins with, for `latents`."""
+        """The noise that a picture of this seed and size begins with, for `latents`: float32.
+
+        None is the model's size. Raises SettingError for a size or seed that there is not.
+        """
         size, multiple = self.family.recommended.size, self.family.multiple
         width, height = (size if side is None else side for side in (width, height))
         width, height = checked_size(width, height, multiple)
@@ -425,7 +438,8 @@ class StableDiffusionPipeline(metaclass=migration.Named):
         """A picture of latents, (1, channels, rows, columns), in a moment; at full size.
 
         Best of a callback's "pred_original_sample". By the folder's tiny decoder where it has one,
-        else by a linear map from latents to colours.
+        else by a linear map from latents to colours. Mode RGB. Raises SettingError for arrays of
+        another shape.
         """
         latents, space = np.nan_to_num(latents), self.family.space
         if latents.ndim != 4 or latents.shape[:2] != (1, space.channels) or not latents.size:

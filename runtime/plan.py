@@ -50,10 +50,13 @@ class Plan:
     """What a call will compute, checked: `paint()` does it, `str(plan)` says it.
 
     settings: size, steps, guidance and the like, with the model's defaults.
-    jobs: the images, in order. prompts: text -> its tokens, the negative prompts' among them.
+    jobs: the images, in order.
+    prompts: text -> its tokens, the negative prompts' among them.
     tiles, vae_tiles: what is denoised at once, and what the VAE is given at once.
-    caching: of deep features; None keeps none. controls: of ControlNets; None has none.
-    original: the picture that the call starts from; enlargement: how it is enlarged first.
+    caching: of deep features; None keeps none.
+    controls: of ControlNets; None has none.
+    original: the picture that the call starts from.
+    enlargement: how that is enlarged first.
     visible: width and height of what comes back; what is painted may be a little larger.
     latents: start noise for every image.
     timesteps: which of the scheduler's timesteps are taken.

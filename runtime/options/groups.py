@@ -64,7 +64,9 @@ class Prompting:
     clip_skip: int | None = option(
         "--clip-skip", metavar="N", help="text layers left out, from the end"
     )
-    num_images_per_prompt: int = option(default=1, recorded=False)
+    num_images_per_prompt: int = option(
+        default=1, help="how often each prompt is painted, from a seed more", recorded=False
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,8 +115,12 @@ class Sampling:
     eta: float = option(
         "--eta", "--ddim_eta", default=0.0, metavar="X", help="DDIM's noise, 0 to 1 (default: 0)"
     )
-    denoising_start: float | None = option(recorded=False)
-    denoising_end: float | None = option(recorded=False)
+    denoising_start: float | None = option(
+        help="go on with latents at this share of the way, above 0 and below 1", recorded=False
+    )
+    denoising_end: float | None = option(
+        help="leave off at this share, for another model to go on", recorded=False
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,8 +139,10 @@ class Noise:
     variation_seed: int | None = option(
         "--variation-seed", metavar="N", help="the seed of that (default: drawn)"
     )
-    noise_seed: int | None = option()
-    latents: NDArray[np.float32] | None = option(recorded=False)
+    noise_seed: int | None = option(help="the seed of the start noise of every picture")
+    latents: NDArray[np.float32] | None = option(
+        help="the start noise itself, or with denoising_start what was begun", recorded=False
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -310,7 +318,9 @@ class Enlarging:
 class Answer:
     """What comes back."""
 
-    output_type: str = option(default="pil", choices=lambda: OUTPUT_TYPES, recorded=False)
+    output_type: str = option(
+        default="pil", help="of what kind", choices=lambda: OUTPUT_TYPES, recorded=False
+    )
     safety: str | None = option(
         "--safety",
         metavar="WHAT",
