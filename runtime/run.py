@@ -91,6 +91,9 @@ class Run:
         output, plan = self.output, self.plan
         with output.timings.measure("total"):
             schedules = self.encode()
+            if self.parts.limited:  # refuse now what a later image would not fit for
+                for schedule in schedules.values():
+                    self.network(schedule, self.parts.graph)
             origin = self.origin()
             network = self.network(schedules[plan.texts(plan.jobs[0])], self.graph)
             decoder, checker = self.decoder(), self.checker()
