@@ -23,7 +23,7 @@ class Enlargement:
     def size(self, picture: Size) -> Size:
         """Width and height that come out; SettingError for what nobody can paint."""
         scale = self.scale
-        if not (isinstance(scale, int | float) and math.isfinite(scale) and scale >= 1):
+        if not (math.isfinite(scale) and scale >= 1):
             raise SettingError(f"{scale} is no scale to enlarge by; give 1 or more")
         width, height = (round(side * scale) for side in picture)
         if width * height > MOST_PIXELS:

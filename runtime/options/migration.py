@@ -44,7 +44,7 @@ _ATTENTION = "the engine chooses how attention is computed; leave it out"
 _STEPS = "a call is one call; callback_on_step_end sees every step, and ends it by returning False"
 
 CALL: Mapping[str, Otherwise] = {
-    **_each("generator", "give seed=generator.initial_seed(); image i is painted from seed + i"),
+    **_each("generator", "give seed, a whole number; of torch's that is generator.initial_seed()"),
     **_each("timesteps sigmas", "give scheduler and num_inference_steps, which make them"),
     **_each("mu", "the model's scheduler_config.json says how its timesteps are shifted"),
     **_each("prompt_2 prompt_3 negative_prompt_2 negative_prompt_3", _ONE_PROMPT),
