@@ -310,7 +310,7 @@ class Planner:
                 "give shares of the steps, 0 <= start < stop <= 1"
             )
         if not 0 <= sampling.eta <= 1:
-            raise SettingError(f"eta is {sampling.eta}; give 0 to 1")
+            raise SettingError(f"eta is {sampling.eta:g}; give 0 to 1")
         if original and original.keep_unmasked and request.answer.output_type == "latent":
             raise SettingError("keep_unmasked is about pictures; output_type 'latent' gives none")
         family.check_clip_skip(request.prompting.clip_skip)
@@ -525,5 +525,5 @@ def _strength(original: Original | None, strength: float | None) -> float:
     if strength is None:
         return _MASKED_STRENGTH if original and original.mask else _STRENGTH
     if not 0 < strength <= 1:
-        raise SettingError(f"strength is {strength}; give more than 0, and at most 1")
+        raise SettingError(f"strength is {strength:g}; give more than 0, and at most 1")
     return float(strength)

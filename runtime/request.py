@@ -153,7 +153,7 @@ def seeds_of(
     Without variation the seed does. With it all images share the seed, and are its variations.
     """
     if not 0 <= variation_strength <= 1:
-        raise SettingError(f"variation_strength is {variation_strength}; give 0 to 1")
+        raise SettingError(f"variation_strength is {variation_strength:g}; give 0 to 1")
     if not variation_strength:
         return [(one, None) for one in consecutive(seed, count)]
     (shared,) = consecutive(seed, 1)

@@ -90,7 +90,7 @@ class Controls:
         ends = _each("control_guidance_end", end, 1.0, len(nets))
         for number in scales:
             if not (math.isfinite(number) and number >= 0):
-                raise SettingError(f"controlnet_conditioning_scale is {number}; give 0 or more")
+                raise SettingError(f"controlnet_conditioning_scale is {number:g}; give 0 or more")
         for begun, done in zip(starts, ends, strict=True):
             if not 0 <= begun < done <= 1:
                 raise SettingError(

@@ -130,7 +130,7 @@ def rescaled(guidance: Guidance, share: float) -> Guidance:
 def checked(scale: float, name: str) -> float:
     """The scale; SettingError, by its argument's name, where it is none."""
     if not (math.isfinite(scale) and scale >= 0):
-        raise SettingError(f"{name} is {scale}; give 0 or more")
+        raise SettingError(f"{name} is {scale:g}; give 0 or more")
     return scale
 
 

@@ -24,7 +24,7 @@ class Enlargement:
         """Width and height that come out; SettingError for what nobody can paint."""
         scale = self.scale
         if not (math.isfinite(scale) and scale >= 1):
-            raise SettingError(f"{scale} is no scale to enlarge by; give 1 or more")
+            raise SettingError(f"{scale:g} is no scale to enlarge by; give 1 or more")
         width, height = (round(side * scale) for side in picture)
         if width * height > MOST_PIXELS:
             most = MOST_PIXELS // 1_000_000

@@ -35,7 +35,7 @@ class Mask:
         Raises SettingError where the mask cannot be read, or the picture has no alpha.
         """
         if not (math.isfinite(blur) and blur >= 0):
-            raise SettingError(f"mask_blur is {blur}; give 0 or more")
+            raise SettingError(f"mask_blur is {blur:g}; give 0 or more")
         grey = _transparent(picture) if _is_alpha(source) else _brightness(source)
         if invert:
             grey = ImageOps.invert(grey)
