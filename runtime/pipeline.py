@@ -306,8 +306,8 @@ class StableDiffusionPipeline(metaclass=migration.Named):
     async def paint_async(self, *args: Any, **arguments: Any) -> PipelineOutput:
         """Paint as a call does, in another thread; the event loop goes on meanwhile.
 
-        Cancelled, as by `task.cancel()` or `asyncio.timeout`, it stops within one evaluation of the
-        denoiser, lets go of what it held, and only then raises CancelledError.
+        Cancelled, as by `task.cancel()` or `asyncio.wait_for`, it stops within one evaluation of
+        the denoiser, lets go of what it held, and only then raises CancelledError.
 
         args, arguments: as of a call; its callbacks are called in that thread.
         """

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import SettingError
 
@@ -213,8 +213,10 @@ def class_line(name: str) -> str | None:
 class Named(type):
     """Of a class whose attributes go by this table: `from_single_file` says what it is here."""
 
-    def __getattr__(cls, name: str) -> Any:
-        return missing(cls, name)
+    if not TYPE_CHECKING:  # else no attribute would be unknown
+
+        def __getattr__(cls, name: str) -> Any:
+            return missing(cls, name)
 
 
 def missing(thing: Any, name: str) -> Callable[..., None]:
