@@ -12,6 +12,7 @@ from PIL import Image
 
 from . import families
 from .adapters import inversion, lora
+from .adapters.fitting import words as words_of
 from .adapters.inversion import Embedding
 from .adapters.lora import Lora
 from .adapters.model import changes as adapted
@@ -19,7 +20,7 @@ from .denoise.noise import TorchNoise
 from .engines.choice import choose
 from .engines.protocol import Engine
 from .engines.shelf import Shelf
-from .errors import SettingError, shown
+from .errors import Message, SettingError, shown
 from .families.family import Family
 from .images.pixels import as_picture, from_decoder
 from .images.preview import LatentColours
@@ -33,6 +34,7 @@ from .options.groups import Numbers, PictureSource
 from .options.values import conform, typed
 from .output import PipelineOutput
 from .plan import Plan, Planner, checked_size
+from .record import made
 from .request import Request
 from .run import Painter, StageCallback
 from .speed.profiles import Profile
@@ -132,7 +134,8 @@ class StableDiffusionPipeline(metaclass=migration.Named):
             environment's PLEINAIR_CACHE; None keeps none.
         inference_precision: OpenVINO's precision hint; "f32" is exact.
         tokenizer: a folder with the tokenizer's files, for models that come without.
-        loras: LoRA, LoHa or LoKr files; each a path, (path, weight) or "path:0.8".
+        loras: LoRA files of any kind; each a path, (path, weight) or "path:0.8". What of one
+            does not fit the model is logged as a warning.
         embeddings: textual inversion; each a path, (path, word) or "path:word".
         controlnet: folder of a converted ControlNet, or several; each a path, (path, weight) or
             "path:0.8".
@@ -176,7 +179,7 @@ class StableDiffusionPipeline(metaclass=migration.Named):
         family, bundle, form = self.family, self.bundle, self.engine.format
         if self.loras and not family.adaptable:
             raise SettingError(f"LoRA files cannot be used with {family.name}: leave them out")
-        words = family.teach(self.embeddings)
+        words = family.teach(words_of(self.loras, self.embeddings))
         adaptable = {
             part: bundle.graphs[form][part] for part in (*family.text_encoders, family.denoiser)
         }
@@ -245,12 +248,13 @@ class StableDiffusionPipeline(metaclass=migration.Named):
             with mask_image 0.5; one number, or one for each ControlNet.
         width, height: pixels, multiples of 8, together at most 80 million; None is the size of
             image rounded down, else that of control_image, and without both the size the model was
-            trained on.
+            trained on. A picture of more than 1.5 times that many pixels is scaled down to about as
+            many, in its shape.
         num_inference_steps, guidance_scale, scheduler: 1 or more, 0 or more, and a name out of
             `schedulers.names()`. None is what the folder or the catalog recommends for the model,
             else 20 steps, 7.5, its own scheduler.
         eta: DDIM's noise (Song et al. 2021, eq. 16), 0 to 1; other schedulers ignore it.
-        seed: image i is painted from `seed + i`; None draws one.
+        seed: image i is painted from `seed + i`; None and -1 draw one.
         latents: start noise for every image, finite numbers, taken as float32, of shape
             (1, channels, height / f, width / f), f the VAE's scale factor; None draws it from the
             seed.
@@ -261,8 +265,9 @@ class StableDiffusionPipeline(metaclass=migration.Named):
             its noise, fit for `preview`, and the image's number. The two are float32 of the
             latents' shape. It may return a dict with new "latents" of that shape, or False to end
             the run: then `out.stopped` is True.
-        callback_on_stage: called with (stage, done, total) as "load", "encode", "denoise",
-            "decode" and, of a second pass, "enlarge" begin and advance.
+        callback_on_stage: called with (stage, done, total) as "load", "encode" (the prompts),
+            "picture" (the one to start from, by the VAE), "denoise", "decode" and, of a second
+            pass, "enlarge" begin and advance.
         options: everything else that a call can be asked: docs/api.md lists every option.
         Raises SettingError, SchedulerError or PromptError for bad arguments, BundleError where the
         folder lacks a part, and TypeError for an argument that there is not. Painting may raise
@@ -297,11 +302,16 @@ class StableDiffusionPipeline(metaclass=migration.Named):
             family=self.family,
             controlnets=self.controlnets,
             format=self.engine.format,
-            carry_out=painter.paint,
+            carry_out=functools.partial(self._carry_out, painter),
         )
         return planner.plan(request)
 
     __call__ = _painted(plan)
+
+    def _carry_out(self, painter: Painter, plan: Plan) -> PipelineOutput:
+        output = painter.paint(plan)
+        made.label(output.images, self, plan)
+        return output
 
     async def paint_async(self, *args: Any, **arguments: Any) -> PipelineOutput:
         """Paint as a call does, in another thread; the event loop goes on meanwhile.
@@ -363,8 +373,11 @@ class StableDiffusionPipeline(metaclass=migration.Named):
         here = {self.engine.device.lower(), "torch.float32"}
         if others := [place for place in places if str(place).lower() not in here]:
             raise SettingError(
-                f"the model is on {self.engine.device} and cannot go to {shown(others[0])}; "
-                "open it there, with device in from_pretrained"
+                Message(
+                    "the model is on {0} and cannot go to {1}; open it there, with {device}",
+                    self.engine.device,
+                    shown(others[0]),
+                )
             )
         return self
 

@@ -76,9 +76,11 @@ class Sampling:
     num_inference_steps: int | None = option(
         "--steps",
         "--ddim_steps",
+        "--ddim-steps",
         "--num-inference-steps",
         metavar="N",
         help="denoising steps (default: what the model's authors recommend, or 20)",
+        most=1000,
     )
     guidance_scale: float | None = option(
         "--scale",
@@ -113,7 +115,12 @@ class Sampling:
         choices=schedulers.names,
     )
     eta: float = option(
-        "--eta", "--ddim_eta", default=0.0, metavar="X", help="DDIM's noise, 0 to 1 (default: 0)"
+        "--eta",
+        "--ddim_eta",
+        "--ddim-eta",
+        default=0.0,
+        metavar="X",
+        help="DDIM's noise, 0 to 1 (default: 0)",
     )
     denoising_start: float | None = option(
         help="go on with latents at this share of the way, above 0 and below 1", recorded=False
@@ -128,7 +135,7 @@ class Noise:
     """The random numbers that a picture is painted from."""
 
     seed: int | None = option(
-        "--seed", metavar="N", help="picture i is painted from N + i (default: drawn)"
+        "--seed", metavar="N", help="picture i is painted from N + i; -1 draws N (default: drawn)"
     )
     variation_strength: float = option(
         "--variation-strength",
@@ -137,7 +144,7 @@ class Noise:
         help="turn the start noise towards that of --variation-seed, 0 to 1 (default: 0)",
     )
     variation_seed: int | None = option(
-        "--variation-seed", metavar="N", help="the seed of that (default: drawn)"
+        "--variation-seed", metavar="N", help="the seed of that; -1 draws it (default: drawn)"
     )
     noise_seed: int | None = option(help="the seed of the start noise of every picture")
     latents: NDArray[np.float32] | None = option(
@@ -232,10 +239,10 @@ class Size:
     """How large, and in which parts it is computed."""
 
     width: int | None = option(
-        "--W", "--width", metavar="PIXELS", help="a multiple of 8", most=4096
+        "--W", "--width", metavar="PIXELS", help="width, a multiple of 8", most=4096
     )
     height: int | None = option(
-        "--H", "--height", metavar="PIXELS", help="a multiple of 8", most=4096
+        "--H", "--height", metavar="PIXELS", help="height, a multiple of 8", most=4096
     )
     tile: int | None = option(
         "--tile",
@@ -301,6 +308,7 @@ class Enlarging:
         metavar="TIMES",
         help="make the picture so many times as large in a second pass, in tiles, by any model; "
         "--init-img is enlarged as it is, unless --strength or --mask say to change it first",
+        most=16,
     )
     enlarge_strength: float | None = option(
         "--enlarge-strength",

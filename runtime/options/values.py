@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, ParamSpec, TypeVar
 import numpy as np
 from PIL import Image
 
-from ..errors import SettingError, shown
+from ..errors import Argument, Message, SettingError, shown
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -52,7 +52,8 @@ def conform(name: str, value: Any, hint: Any) -> Any:
     except _UnfitError:
         *others, last = _named(hint)
         words = f"{', '.join(others)} or {last}" if others else last
-        raise SettingError(f"{name} is {_shown(value)}; give {words}") from None
+        message = Message("{0} is {1}; give {2}", Argument(name), _shown(value), words)
+        raise SettingError(message) from None
 
 
 def typed(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:

@@ -63,6 +63,22 @@ def test_a_plan_counts_by_the_first_negative(pipe: Any) -> None:
     assert changing.evaluations != constant.evaluations
 
 
+def test_each_picture_records_its_negative(pipe: Any) -> None:
+    out = pipe(["boat", "tree"], negative_prompt=["rain", "snow"], num_inference_steps=1)
+    for image, words in zip(out.images, ("rain", "snow"), strict=True):
+        assert f"Negative prompt: {words}\n" in image.info["parameters"]
+
+
+def test_several_prompts_joined_by_and_have_their_negatives(pipe: Any) -> None:
+    texts = {"prompt": ["boat AND tree", "boat"], "negative_prompt": ["rain", "snow"]}
+    out = pipe(**texts, seed=1, guidance_rescale=0.5, **QUICK)
+    alone = pipe("boat AND tree", "rain", seed=1, guidance_rescale=0.5, **QUICK)
+    np.testing.assert_array_equal(out.images[0], alone.images[0])
+    for same in ("boat AND tree", ["snow", "boat AND tree"]):
+        with pytest.raises(PromptError, match="negative_prompt is the prompt itself"):
+            pipe(texts["prompt"], negative_prompt=same, **QUICK)
+
+
 # Callbacks.
 
 
