@@ -78,6 +78,7 @@ ENTRIES: Mapping[str, Mapping[str, list[str]]] = {
     "What a call gives": {
         "runtime/output.py": ["PipelineOutput", "PipelineOutput.nsfw_content_detected", "Timings"],
         "runtime/plan.py": ["Plan", "Plan.paint", "Plan.evaluations"],
+        "runtime/record/saving.py": ["save"],
     },
     "Schedulers: `pleinair.runtime.schedulers`": {
         "runtime/schedulers/catalog.py": ["from_config", "names"]
