@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .record.saving import save
 
 __all__ = ["Pipeline", "PipelineOutput", "Plan", "StableDiffusionPipeline", "save"]
+__version__ = "0.1.0"
 
 # A library does not print: whoever embeds it decides where its few lines go.
 logging.getLogger("pleinair").addHandler(logging.NullHandler())

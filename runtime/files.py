@@ -105,7 +105,7 @@ def conform(
     """
     try:
         return msgspec.convert(content, shape)
-    except (msgspec.ValidationError, RecursionError) as problem:
+    except (msgspec.ValidationError, RecursionError, UnicodeEncodeError) as problem:
         said = re.sub(r" - at `\$\.?(.*)`$", r" at \1", str(problem)).replace("`", "")
         raise error(f"{where}: {said}; {hint}") from problem
 

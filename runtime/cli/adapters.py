@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..adapters.content import SUFFIXES
 from ..errors import PromptError, SettingError
 from ..model import catalog
 from ..record.adapters import is_recorded, roots
@@ -12,7 +13,6 @@ from ..record.metadata import shown
 from ..text.networks import loras_named
 
 _FOLDERS = ("loras", "embeddings")
-_SUFFIXES = (".safetensors", ".pt", ".bin")
 
 Weighed = tuple[tuple[Path, float], ...]
 """LoRA files, each with its weight."""
@@ -89,7 +89,7 @@ def _gone(what: str, entry: Mapping[str, Any], folder: Path | None) -> str:
 def _files(folder: Path | None) -> Iterator[Path]:
     for root in _looked_in(folder):
         for path in sorted(root.rglob("*")):
-            if path.suffix in _SUFFIXES and path.is_file():
+            if path.suffix.lower() in SUFFIXES and path.is_file():
                 yield path
 
 

@@ -2,7 +2,6 @@
 
 import argparse
 import re
-import sys
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any
 
 from .. import schedulers
 from ..errors import SettingError
+from ..exits import tell
 from ..families import FAMILIES
 from ..families.family import Family
 from ..model import catalog
@@ -113,7 +113,7 @@ def restore(options: argparse.Namespace) -> Restored:
 
 
 def _tell(path: Path, ignored: Collection[str]) -> None:
-    print(f"{path}: not used: {', '.join(ignored)}", file=sys.stderr)
+    tell(f"{path}: not used: {', '.join(ignored)}")
 
 
 def _together(names: Collection[str]) -> list[str]:
@@ -139,9 +139,9 @@ def _tell_of_another_model(stated: Mapping[str, Any], bundle: Bundle) -> None:
     """One line where the picture was painted with another model than the one at hand."""
     name, digest = stated.get("model", bundle.name), stated.get("model_digest", bundle.digest)
     if name != bundle.name:
-        print(f"painted with {shown(name)}; now painting with {bundle.name}", file=sys.stderr)
+        tell(f"painted with {shown(name)}; now painting with {bundle.name}")
     elif digest != bundle.digest:
-        print(f"painted with another export of {bundle.name} than this one", file=sys.stderr)
+        tell(f"painted with another export of {bundle.name} than this one")
 
 
 def _device(stated: Mapping[str, Any]) -> str | None:

@@ -26,6 +26,7 @@ pytestmark = pytest.mark.usefixtures("compiled_once")
         ("a boat <lora:ink:0.8>", "a boat", [("ink", 0.8)]),
         ("<lora:ink> a <lora:a b:-1.5>boat", "a boat", [("ink", 1.0), ("a b", -1.5)]),
         ("boat <lora:ink:0.5:0.5>", "boat", [("ink", 0.5)]),
+        ("boat <lyco:ink:0.5>", "boat", [("ink", 0.5)]),
         ("a <b> (c:1.2) <hypernet:x:1>", "a <b> (c:1.2) <hypernet:x:1>", []),
     ],
 )
