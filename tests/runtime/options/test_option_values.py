@@ -62,7 +62,7 @@ class Unspeakable:
         (PICTURE, PictureSource, PICTURE),
         (print, Callable[..., Any] | None, print),
     ],
-    ids=str,
+    ids=lambda value: type(value).__name__,
 )
 def test_values_come_as_the_type(value: Any, hint: Any, found: Any) -> None:
     made = conform("it", value, hint)
