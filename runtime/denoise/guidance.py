@@ -8,7 +8,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import SettingError
+from ..errors import Argument, Message, SettingError
 
 Array: TypeAlias = NDArray[np.float32]
 Predictions: TypeAlias = Mapping[str, Array]
@@ -138,7 +138,7 @@ def instructed(scale: float, picture_scale: float) -> Guidance:
 def checked(scale: float, name: str) -> float:
     """The scale; SettingError, by its argument's name, where it is none."""
     if not (math.isfinite(scale) and scale >= 0):
-        raise SettingError(f"{name} is {scale}; give 0 or more")
+        raise SettingError(Message("{0} is {1}; give 0 or more", Argument(name), scale))
     return scale
 
 

@@ -56,6 +56,7 @@ class Family(ABC):
     options: a dataclass of the family's own options: see `options.option`.
     task: what it does, as a message says it; "text" paints from text alone.
     adaptable: whether LoRA files can change it.
+    layers_left: layers of CLIP that no clip_skip can leave out: 2 where the last is never read.
     cuts: places that its denoiser can be cut at for cached features; None where a folder does not
         say, 0 for what has none.
     """
@@ -68,6 +69,7 @@ class Family(ABC):
     options: ClassVar[type] = NoOptions
     task: ClassVar[str] = "text"
     adaptable: ClassVar[bool] = True
+    layers_left: ClassVar[int] = 1
 
     colours: ClassVar[Mapping[float, LatentColours]] = {}
     """What latents look like, by the scale of the VAE, where it was fitted to what that paints."""

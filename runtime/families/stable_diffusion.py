@@ -13,7 +13,7 @@ from ..denoise.guidance import Guidance, checked, classifier_free, scale_embeddi
 from ..denoise.inpainting import TrainedInpainting
 from ..denoise.start import Origin
 from ..engines.protocol import Shapes
-from ..errors import BundleError, SettingError
+from ..errors import BundleError, Message, SettingError
 from ..images.preview import LatentColours, signed
 from ..model.bundle import Bundle
 from ..model.controlnet import ControlNet
@@ -143,9 +143,6 @@ class UNetFamily(Family):
         configs = map(self.bundle.config, self.text_encoders)
         check_clip_skip(clip_skip, configs, left=self.layers_left)
 
-    layers_left: ClassVar[int] = 1
-    """Layers of the text encoder that no clip_skip can leave out."""
-
     def encoder(self, compiled: Compiled, options: Any) -> Encoder:
         return TextEncoder(compiled("text_encoder", self.token_shapes))
 
@@ -189,8 +186,11 @@ class StableDiffusion(UNetFamily):
     def check_call(self, picture: Picture, options: Any) -> None:
         if self.inpaints and picture.mask_image is None:
             raise SettingError(
-                f"{self.bundle.name} is a model for inpainting: give image, and mask_image, "
-                "which is white where the picture is to be painted anew"
+                Message(
+                    "{0} is a model for inpainting: give {image}, and {mask_image}, which is white "
+                    "where the picture is to be painted anew",
+                    self.bundle.name,
+                )
             )
 
     def draws_all_steps(self, scheduler: str | None, picture: Picture) -> bool:

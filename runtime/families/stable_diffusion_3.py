@@ -36,8 +36,6 @@ _NEEDED = {
     "pooled_projection_dim",
     "pos_embed_max_size",
 }
-# Of both CLIPs no clip_skip can leave out the embedding's own layer, and the last is not read.
-_LAYERS_LEFT = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +64,7 @@ class StableDiffusion3(Family):
     sample = "hidden_states"
     options = SequenceLength
     adaptable = False
+    layers_left = 2
 
     def __init__(self, bundle: Bundle) -> None:
         super().__init__(bundle)
@@ -164,7 +163,7 @@ class StableDiffusion3(Family):
         return TripleText(clips, chunked(t5) if t5 else None)
 
     def check_clip_skip(self, clip_skip: int | None) -> None:
-        check_clip_skip(clip_skip, map(self.bundle.config, _CLIPS), left=_LAYERS_LEFT)
+        check_clip_skip(clip_skip, map(self.bundle.config, _CLIPS), left=self.layers_left)
 
     def encoder(self, compiled: Compiled, options: SequenceLength) -> Encoder:
         shapes, length = {"input_ids": (1, self.tokenizer.max_length)}, _length(options)

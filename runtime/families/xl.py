@@ -10,7 +10,7 @@ import numpy as np
 from ..adapters.inversion import Embedding, Words
 from ..denoise.guidance import is_conditional
 from ..engines.protocol import Shapes
-from ..errors import BundleError, SettingError
+from ..errors import Argument, BundleError, Message, SettingError, shown
 from ..images.preview import signed
 from ..model.bundle import Bundle
 from ..options.groups import Picture
@@ -136,7 +136,11 @@ class StableDiffusionXL(StableDiffusion):
             about_score = "aesthetic_score" in name
             if self.scores != about_score and ("target" in name or about_score):
                 other = "is for XL's refiner" if about_score else "is not what XL's refiner is told"
-                raise SettingError(f"{name} {other}; leave it out for {self.bundle.name}")
+                raise SettingError(
+                    Message(
+                        "{0} {1}; leave it out for {2}", Argument(name), other, self.bundle.name
+                    )
+                )
             _score(name, value) if about_score else _pair(name, value)
 
     def teach(self, embeddings: Sequence[Embedding]) -> Words:
@@ -195,12 +199,16 @@ def _pair(name: str, value: Any) -> Pair:
         return int(first), int(second)
     except (TypeError, ValueError):
         raise SettingError(
-            f"{name} is {value!r}; give two whole numbers of pixels, of a size the height first: "
-            "(768, 1024), or 768x1024"
+            Message(
+                "{0} is {1}; give two whole numbers of pixels, of a size the height first: "
+                "(768, 1024), or 768x1024",
+                Argument(name),
+                shown(value),
+            )
         ) from None
 
 
 def _score(name: str, value: Any) -> float:
     if not math.isfinite(value):
-        raise SettingError(f"{name} is {value}; give a number like 6")
+        raise SettingError(Message("{0} is {1}; give a number like 6", Argument(name), value))
     return float(value)

@@ -15,7 +15,7 @@ from msgspec import Meta, Struct
 from numpy.typing import NDArray
 
 from ..engines.protocol import Graph
-from ..errors import BundleError, EngineError, SettingError, shown
+from ..errors import BundleError, EngineError, Message, SettingError, shown
 from ..files import conform, read_json
 from .encoder import Array, Outputs, TextEncoder
 from .tokenizer import Piece, check_text
@@ -102,7 +102,9 @@ def check_length(max_sequence_length: int) -> None:
     """Raise SettingError for a number of tokens that no chunk may have."""
     if not isinstance(max_sequence_length, int) or not 2 <= max_sequence_length <= LONGEST:
         raise SettingError(
-            f"max_sequence_length is {max_sequence_length}; give 2 to {LONGEST} tokens"
+            Message(
+                "{max_sequence_length} is {0}; give 2 to {1} tokens", max_sequence_length, LONGEST
+            )
         )
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..engines.protocol import Graph
-from ..errors import BundleError, EngineError, SettingError
+from ..errors import BundleError, EngineError, Message, SettingError
 from .chunks import Chunk, ChunkedText
 from .encoder import Array, Outputs, TextEncoder
 from .tokenizer import ClipTokenizer
@@ -90,7 +90,9 @@ def penultimate(outputs: Outputs, clip_skip: int | None) -> Array:
     chosen = layers - 1 - (clip_skip or 0)
     # State 0 is the embedding: before every layer it is no text encoder any more.
     if (clip_skip and chosen < 1) or chosen >= layers:
-        raise SettingError(f"clip_skip is {clip_skip}; this model takes 0 to {max(layers - 2, 0)}")
+        raise SettingError(
+            Message("{clip_skip} is {0}; this model takes 0 to {1}", clip_skip, max(layers - 2, 0))
+        )
     return outputs[f"{_STATE}{chosen}"]
 
 
