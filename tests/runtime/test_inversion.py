@@ -261,9 +261,9 @@ def test_a_word_that_no_chunk_can_hold_is_refused(tiny_checkpoint: Path, tmp_pat
     most = loras.save(tmp_path / "most.safetensors", {"emb_params": vectors(75)})
     words = tokenizer.learn([inversion.read(most)])
     assert found(tokenizer, words, "apple most boat") == [0, 75, 0]
-    file = loras.save(tmp_path / "huge.safetensors", {"emb_params": vectors(76)})
+    huge = inversion.Embedding(tmp_path / "huge.pt", "huge", {"text_encoder": vectors(76)})
     with pytest.raises(AdapterError, match=r"has 76 vectors, .* reads 75 tokens at once"):
-        tokenizer.learn([inversion.read(file)])
+        tokenizer.learn([huge])
 
 
 @pytest.mark.parametrize(
