@@ -39,6 +39,7 @@ from .request import Request
 from .run import Painter, StageCallback
 from .speed.profiles import Profile
 from .speed.tuning import Tuning
+from .text.tokenizer import ClipTokenizer
 
 __all__ = ["Pipeline", "PipelineOutput", "Plan", "StableDiffusionPipeline"]
 
@@ -173,6 +174,11 @@ class StableDiffusionPipeline(metaclass=migration.Named):
     def bundle(self) -> Bundle:
         """The model's folder."""
         return self.family.bundle
+
+    @property
+    def tokenizer(self) -> ClipTokenizer:
+        """That of the first text encoder."""
+        return self.family.tokenizer
 
     def _parts(self, shelf: Shelf) -> Parts:
         """The graphs that this model is painted with; what does not fit it is refused."""
