@@ -131,8 +131,9 @@ def _tell_on_stderr() -> None:
     """Show what is assumed of a checkpoint that does not say it: a line or two, for the user."""
     logger = logging.getLogger("pleinair.export")
     logger.setLevel(logging.INFO)
-    logger.handlers = [logging.StreamHandler()]
     logger.propagate = False
+    for one in (logger, logging.getLogger("pleinair")):  # the runtime's, of what a LoRA file lacks
+        one.handlers = [logging.StreamHandler()]
 
 
 def default_output(source: str) -> Path:

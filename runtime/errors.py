@@ -79,11 +79,14 @@ def _cut(text: str) -> str:
 
 
 def shown(value: object, most: int = 80) -> str:
-    """A value that a message repeats, in one line, cut in the middle where it is long."""
+    """A value that a message repeats, in one line, cut in the middle where it is long.
+
+    What would steer a terminal is a question mark.
+    """
     text = value if isinstance(value, str) else repr(value)
     if len(text) > most:
         text = f"{text[: most * 3 // 4]}…{text[-(most // 4) :]}"
-    return " ".join(text.split())
+    return "".join(letter if letter.isprintable() else "?" for letter in " ".join(text.split()))
 
 
 class BundleError(PleinairError):

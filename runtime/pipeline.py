@@ -11,6 +11,7 @@ from PIL import Image
 
 from . import families
 from .adapters import inversion, lora
+from .adapters.fitting import words as words_of
 from .adapters.inversion import Embedding
 from .adapters.lora import Lora
 from .adapters.model import changes as adapted
@@ -30,6 +31,7 @@ from .model.safety import tell_of_unused
 from .options.groups import Numbers, PictureSource
 from .output import PipelineOutput
 from .plan import Plan, Planner
+from .record import made
 from .request import Request
 from .run import Run, StageCallback
 from .speed.profiles import Profile
@@ -116,7 +118,8 @@ class StableDiffusionPipeline:
             environment's PLEINAIR_CACHE; None keeps none.
         inference_precision: OpenVINO's precision hint; "f32" is exact.
         tokenizer: a folder with the tokenizer's files, for models that come without.
-        loras: LoRA, LoHa or LoKr files; each a path, (path, weight) or "path:0.8".
+        loras: LoRA files of any kind; each a path, (path, weight) or "path:0.8". What of one
+            does not fit the model is logged as a warning.
         embeddings: textual inversion; each a path, (path, word) or "path:word".
         controlnet: folder of a converted ControlNet, or several; each a path, (path, weight) or
             "path:0.8".
@@ -155,7 +158,7 @@ class StableDiffusionPipeline:
         family, bundle, form = self.family, self.bundle, self.engine.format
         if self.loras and not family.adaptable:
             raise SettingError(f"LoRA files cannot be used with {family.name}: leave them out")
-        words = family.teach(self.embeddings)
+        words = family.teach(words_of(self.loras, self.embeddings))
         adaptable = {
             part: bundle.graphs[form][part] for part in (*family.text_encoders, family.denoiser)
         }
@@ -291,14 +294,10 @@ class StableDiffusionPipeline:
             return Run(one, self.family, self.parts, on_step, report).paint()
 
         output = painted(plan)
-        if plan.then is None or output.stopped:
-            return output
         for i, image in enumerate(output.images):
-            if image is not None:  # one that is withheld is not enlarged
-                second = painted(plan.then.onto(image, [plan.jobs[i]], self.family))
-                output.replace(i, second)
-                if output.stopped:
-                    break
+            if plan.then and not output.stopped and image is not None:  # None: withheld
+                output.replace(i, painted(plan.then.onto(image, [plan.jobs[i]], self.family)))
+        made.label(output.images, self, plan)
         return output
 
     def enlarge(

@@ -13,10 +13,10 @@ from PIL import Image
 
 from .denoise.control import Controls
 from .denoise.feature_cache import Caching, Evaluation
-from .denoise.guidance import CONDITIONAL
+from .denoise.guidance import CONDITIONAL, Guidance, is_conditional
 from .denoise.noise import TorchNoise
 from .denoise.span import Span
-from .errors import Argument, Message, SettingError
+from .errors import Argument, Message, PromptError, SettingError
 from .families.family import Family
 from .families.settings import Settings
 from .images import sizing
@@ -32,7 +32,7 @@ from .options.groups import Enlarging, Picture, Size
 from .output import PipelineOutput
 from .request import Job, Request, consecutive
 from .schedulers import Scheduler
-from .text.prompt import TokenizedPrompt, tokenized
+from .text.prompt import TokenizedPrompt, joined, tokenized
 
 log = logging.getLogger("pleinair")
 
@@ -104,7 +104,7 @@ class Plan:
 
         Other images differ where features are kept and prompts change at other steps.
         """
-        guidance, counts = self.settings.guidance, Counter({"full": 0, "shallow": 0})
+        guidance, counts = self.guidance, Counter({"full": 0, "shallow": 0})
         kept: dict[tuple[str, ...], Any] = {}  # batch -> the texts that its features are of
         for number, texts in zip(range(len(self.timesteps)), self._texts, strict=False):
             evaluation = Evaluation(number, len(self.timesteps))
@@ -119,15 +119,24 @@ class Plan:
         return {name: count for name, count in counts.items() if count}
 
     @property
-    def _texts(self) -> list[tuple[int, int]]:
-        """For each step the numbers of the texts that the first image's branches see."""
+    def guidance(self) -> Guidance:
+        """That of the first image: with a branch for each prompt that AND joins in its own."""
+        prompt = self.prompts[self.jobs[0].prompt]
+        return self.settings.guidance.joined([part.weight for part in prompt.parts])
+
+    @property
+    def _texts(self) -> list[dict[str, int]]:
+        """For each step the number of the text that each branch of the first image sees."""
         prompt, negative = self.prompts[self.jobs[0].prompt], self.prompts[self.negative or ""]
-        return list(zip(prompt.order, negative.order, strict=True))
+        parts, branches = iter(prompt.parts), self.guidance.branches
+        told = [next(parts) if is_conditional(branch) else negative for branch in branches]
+        each = zip(*(one.order for one in told), strict=True)
+        return [dict(zip(branches, texts, strict=True)) for texts in each]
 
     def __str__(self) -> str:
         settings, size = self.settings, f"{self.settings.width}x{self.settings.height}"
         asked = ", ".join(f"{count} {name}" for name, count in self.evaluations.items())
-        branches = _counted(len(settings.guidance.batches[0]), "branch", "branches")
+        branches = _counted(len(self.guidance.batches[0]), "branch", "branches")
         words = (
             f"{_counted(len(self.jobs), 'picture')} of {size}, "
             f"{_counted(len(self.timesteps), 'step')}, guidance scale "
@@ -255,11 +264,15 @@ class Planner:
             timesteps = range(first, timesteps.stop)
         all_steps, painted = len(scheduler.timesteps), (settings.width, settings.height)
         kept = original is not None and original.keep_unmasked
+        texts = [*(job.prompt for job in jobs), negative or ""]
+        prompts = self._read(request, texts, settings, all_steps)
+        if prompts[negative or ""].others:
+            raise PromptError("negative_prompt is the prompt itself, which AND joins; give another")
         return Plan(
             request=request,
             settings=settings,
             jobs=jobs,
-            prompts=self._read(request, [*(j.prompt for j in jobs), negative or ""], all_steps),
+            prompts=prompts,
             negative=negative,
             tiles=tiles,
             vae_tiles=self._vae_tiles(request, tiles),
@@ -482,7 +495,7 @@ class Planner:
         return TorchNoise(consecutive(seed, 1, "noise_seed")[0]).normal(shape)
 
     def _read(
-        self, request: Request, texts: Sequence[str], steps: int
+        self, request: Request, texts: Sequence[str], settings: Settings, steps: int
     ) -> dict[str, TokenizedPrompt]:
         """Text -> its tokens, for as many steps as there are."""
         prompting = request.prompting
@@ -495,9 +508,30 @@ class Planner:
                 options=request.family_options,
             )
 
-        return {
-            text: tokenized(reader, text, steps, prompting.syntax) for text in dict.fromkeys(texts)
+        asked = set(request.prompts)
+        found = {
+            text: (joined if text in asked else tokenized)(reader, text, steps, prompting.syntax)
+            for text in dict.fromkeys(texts)
         }
+        if any(prompt.others for prompt in found.values()):
+            self._check_joins(settings)
+        return found
+
+    def _check_joins(self, settings: Settings) -> None:
+        """Raise SettingError where prompts that AND joins cannot be painted."""
+        guidance, name = settings.guidance, self.family.bundle.name
+        if not guidance.joins:
+            raise SettingError(
+                f"AND joins prompts by guidance, and {name} is not guided by a prompt alone at "
+                f"guidance_scale {settings.guidance_scale:g}; give another guidance_scale (of an "
+                "enlarging pass enlarge_guidance_scale), write one prompt, or take AND as text by "
+                'syntax "plain"'
+            )
+        if (guidance.start, guidance.stop) != (0.0, 1.0):
+            raise SettingError(
+                "AND joins prompts by guidance, which guidance_start and guidance_stop leave out "
+                "of some steps; leave them out, or write one prompt"
+            )
 
 
 def is_enlarged_as_it_is(request: Request) -> bool:
@@ -524,10 +558,9 @@ def _brought_to_size(request: Request) -> Image.Image:
     return Fit.of(picture.size, (width, height), request.picture.resize).lay(picture)
 
 
-def _seen(batch: Sequence[str], texts: tuple[int, int]) -> list[int]:
-    """The numbers of the texts that a batch of branches sees, of the prompt's and the negative."""
-    prompt, negative = texts
-    return [prompt if branch == CONDITIONAL else negative for branch in batch]
+def _seen(batch: Sequence[str], texts: Mapping[str, int]) -> list[int]:
+    """The numbers of the texts that a batch of branches sees."""
+    return [texts[branch] for branch in batch]
 
 
 def _counted(number: int, one: str, several: str = "") -> str:

@@ -141,7 +141,7 @@ class Run:
     def network(self, schedule: Schedule, graph: Callable[..., Graph]) -> Network:
         """The denoiser's graphs, and those of ControlNets, compiled by `graph` for the size."""
         plan, family, steering = self.plan, self.family, self.steering
-        guidance, conditioning = plan.settings.guidance, schedule.each[0]
+        guidance, conditioning = schedule.guidance, schedule.each[0]
         branches = guidance.batches[0]
         shapes: Shapes = {
             family.sample: (len(branches), family.in_channels, *plan.tiles.tile),
@@ -188,7 +188,7 @@ class Run:
         start = origin.begin(scheduler, Draws(noise, plan.latents, job.variation))
         denoiser = Denoiser(
             network=network,
-            guidance=plan.settings.guidance,
+            guidance=schedule.guidance,
             tiles=plan.tiles,
             beside=start.beside,
             steering=self.steering,

@@ -30,7 +30,7 @@ from .picture import Picture, how_many, pictures_of
 from .pipelines import Pipelines, family_of
 from .progress import StageBars
 from .prompts import PromptFile, PromptLine, read_prompts
-from .repeat import restore, tell_of_another_model
+from .repeat import restore
 
 # Nothing is wrong, but a file that was asked for is not there.
 WITHHELD = 3
@@ -60,16 +60,17 @@ def paint(options: argparse.Namespace) -> int:
 
     Returns 2 where lines of the prompt file were left out, else 3 where pictures were withheld.
     """
-    restored = restore(options) if options.params_from else {}
+    restored = restore(options) if options.params_from else None
     comparison = Comparison.parsed(options.compare) if options.compare else None
     _check_options(options, comparison)
     preview = preview_of(options)
+    family = family_of(options)
+    if restored:
+        restored.fit(options, family)
     file = PromptFile([PromptLine(0, options)], [])
     if options.from_file:
         file = read_prompts(options.from_file, options)
     counts = _each(file, lambda line: how_many(line.options))
-    family = family_of(options)
-    tell_of_another_model(restored, family.bundle)
     if comparison:
         return _paint_comparison(options, family, comparison, preview)
     seed = consecutive(options.seed, max(counts.values()))[0]

@@ -22,7 +22,7 @@ from ..model.tiles import Tiles
 from ..options.groups import Control, Numbers, PictureSource
 from .conditioning import Conditioning
 from .feature_cache import Evaluation
-from .guidance import CONDITIONAL
+from .guidance import is_conditional
 
 Array: TypeAlias = NDArray[np.float32]
 Value = TypeVar("Value")
@@ -146,7 +146,7 @@ class Steering:
 
     def shapes(self, conditioning: Conditioning, branches: Sequence[str]) -> Shapes:
         """Of the inputs of a ControlNet's graph, for a batch of branches."""
-        asked = (CONDITIONAL,) if self._controls.guess else branches
+        asked = self._asked(branches) or branches  # of a branch that is not asked: one as well
         picture = self._pixels[0][0].shape
         return {
             "sample": (len(asked), *self._sample),
@@ -156,7 +156,7 @@ class Steering:
 
     def edits(self, branches: Sequence[str]) -> list[Edit]:
         """Of that graph: all branches see the same picture and latents."""
-        if self._controls.guess or len(branches) == 1:
+        if len(self._asked(branches)) < 2:
             return []
         return [SharedRows(("sample", "timestep", "controlnet_cond"))]
 
@@ -199,7 +199,7 @@ class Steering:
 
     def _asked(self, branches: Sequence[str]) -> list[str]:
         """The branches that the ControlNets are asked for."""
-        return [one for one in branches if one == CONDITIONAL or not self._controls.guess]
+        return [one for one in branches if is_conditional(one) or not self._controls.guess]
 
 
 def _shared(inputs: Mapping[str, Value]) -> dict[str, Value]:

@@ -1,21 +1,24 @@
 """Stable Diffusion XL and its refiner [Podell et al. 2023]."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from ..denoise.guidance import CONDITIONAL
+from ..adapters.inversion import Embedding, Words
+from ..denoise.guidance import is_conditional
 from ..engines.protocol import Shapes
 from ..errors import Argument, BundleError, Message, SettingError, shown
 from ..images.preview import signed
 from ..model.bundle import Bundle
 from ..options.groups import Picture
 from ..options.option import option
+from ..text.chunks import chunks_of
 from ..text.encoder import Encoder
 from ..text.tokenizer import ClipTokenizer
-from ..text.xl import XLTextEncoder, repadding
+from ..text.xl import PairedText, PooledTextEncoder, XLTextEncoder, check_pair
 from .family import Array, Compiled
 from .settings import Settings
 from .stable_diffusion import StableDiffusion
@@ -93,8 +96,10 @@ class StableDiffusionXL(StableDiffusion):
     def __init__(self, bundle: Bundle) -> None:
         super().__init__(bundle)
         self.zero_negative = bool(bundle.index.get("force_zeros_for_empty_prompt", True))
-        second = None if self.refines else ClipTokenizer(bundle.tokenizer("tokenizer_2"))
-        self._repadding = repadding(self.tokenizer, second) if second else None
+        self.tokenizer_2: ClipTokenizer | None = None
+        if not self.refines:
+            self.tokenizer_2 = self.tokenizer_of("text_encoder_2", ClipTokenizer)
+            check_pair(self.tokenizer, self.tokenizer_2)
 
     def check(self) -> None:
         super().check()
@@ -138,15 +143,24 @@ class StableDiffusionXL(StableDiffusion):
                 )
             _score(name, value) if about_score else _pair(name, value)
 
+    def teach(self, embeddings: Sequence[Embedding]) -> Words:
+        return self.tokenizer.learn(embeddings, [self.tokenizer_2] if self.tokenizer_2 else [])
+
+    def read(self, text: str, *, syntax: str, long_prompt: str, options: Any) -> Any:
+        first = chunks_of(self.tokenizer, text, syntax=syntax, long_prompt=long_prompt)
+        if self.tokenizer_2 is None:
+            return first
+        second = chunks_of(self.tokenizer_2, text, syntax=syntax, long_prompt=long_prompt)
+        return PairedText(first, second)
+
     def encoder(self, compiled: Compiled, options: SizeConditioning) -> Encoder:
         second = compiled("text_encoder_2", self.token_shapes)
-        if self._repadding is None:
-            return XLTextEncoder(second)
-        first = compiled("text_encoder", self.token_shapes)
-        return XLTextEncoder(second, first, self._repadding)
+        if self.refines:
+            return PooledTextEncoder(second)
+        return XLTextEncoder(compiled("text_encoder", self.token_shapes), second)
 
     def extra_inputs(self, settings: Settings, branch: str) -> dict[str, Array]:
-        ids = self._time_ids(settings, negative=branch != CONDITIONAL)
+        ids = self._time_ids(settings, negative=not is_conditional(branch))
         return {**super().extra_inputs(settings, branch), "time_ids": np.array([ids], np.float32)}
 
     def _time_ids(self, settings: Settings, negative: bool) -> list[float]:

@@ -77,6 +77,7 @@ class Sampling:
         "--num-inference-steps",
         metavar="N",
         help="denoising steps (default: what the model's authors recommend, or 20)",
+        most=1000,
     )
     guidance_scale: float | None = option(
         "--scale",
@@ -291,6 +292,7 @@ class Enlarging:
         metavar="TIMES",
         help="make the picture so many times as large in a second pass, in tiles, by any model; "
         "--init-img is enlarged as it is, unless --strength or --mask say to change it first",
+        most=16,
     )
     enlarge_strength: float | None = option(
         "--enlarge-strength",

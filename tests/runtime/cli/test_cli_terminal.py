@@ -51,6 +51,7 @@ def begun(code: str) -> subprocess.Popen[str]:
 @posix
 def test_a_second_ctrl_c_ends_at_once() -> None:
     process = begun(IN_C)
+    time.sleep(0.3)  # until it is in C, where Python's handler waits
     process.send_signal(signal.SIGINT)
     time.sleep(0.6)
     assert process.poll() is None
