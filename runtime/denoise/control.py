@@ -78,7 +78,7 @@ class Controls:
                 raise SettingError(
                     Message(
                         "{control_image}, its scale, start and end, and {guess_mode} are for "
-                        "ControlNets, and none is open; give {controlnet}"
+                        "ControlNets, and none is open; open the model with {controlnet}"
                     )
                 )
             return None

@@ -209,7 +209,7 @@ def _pair(name: str, value: Any) -> Pair:
                 "{0} is {1}; give two whole numbers of pixels, of a size the height first: "
                 "(768, 1024), or 768x1024",
                 Argument(name),
-                shown(value),
+                shown(repr(value)),
             )
         ) from None
 
