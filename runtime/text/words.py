@@ -62,9 +62,7 @@ class WordFinder:
         return re.compile("|".join(groups), re.IGNORECASE) if groups else None
 
 
-def taught(
-    embeddings: Sequence[Embedding], first: int, known: Collection[str], room: int
-) -> Words:
+def taught(embeddings: Sequence[Embedding], first: int, known: Collection[str], room: int) -> Words:
     """The words of these embeddings, with ids from `first` on.
 
     known: words that the checkpoint's tokenizers know by themselves.
