@@ -130,7 +130,7 @@ def _solver(
     else:
         return NAMED[name]
     known = ", ".join(names(settings))
-    raise SchedulerError(Message("{0}; choose one of: {1}{2}", problem, known, near))
+    raise SchedulerError(Message("{0}: choose one of {1}{2}", problem, known, near))
 
 
 def _fits(solver: type[Scheduler], class_name: object) -> bool:
