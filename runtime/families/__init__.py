@@ -40,7 +40,9 @@ def of(bundle: Bundle) -> Family:
     named = [family for family in FAMILIES if family.named(bundle.index)]
     for family in named:
         if family.fits(bundle):
-            return family(bundle)
+            found = family(bundle)
+            found.check_inputs()
+            return found
     if not named:
         raise _unknown(bundle.path, bundle.index.get("_class_name"))
     latents, denoiser = latent_channels(bundle), named[0].denoiser

@@ -84,10 +84,10 @@ def test_a_manifest_is_held_against_the_files(tmp_path: Path) -> None:
     bundle = Bundle.open(folder)
     bundle.verify()
     assert len(bundle.digest) >= 8
-    (folder / name).write_bytes(b"twig")
-    assert Bundle.open(folder).digest == bundle.digest  # as listed: nobody reads gigabytes
-    with pytest.raises(BundleError, match="its content is not what was exported"):
-        bundle.verify()
+    (folder / name).write_bytes(b"twig")  # so small a file is read whole
+    for check in (bundle.verify, lambda: Bundle.open(folder)):
+        with pytest.raises(BundleError, match="its content is not what was exported"):
+            check()
     (folder / name).write_bytes(b"leaf!")
     with pytest.raises(BundleError, match=r"5 bytes where pleinair\.json says 4"):
         Bundle.open(folder)

@@ -34,7 +34,9 @@ def parts(folder: Path, **changed: Any) -> Parts:
     for name in ("unet", "vae_decoder"):
         files[name] = folder / name / "openvino_model.xml"
         files[name].parent.mkdir(parents=True)
-        files[name].write_text(f'<net><data element_type="f32" size="{100 * MB}"/></net>')
+        files[name].write_text(
+            f'<net><data element_type="f32" offset="0" size="{100 * MB}"/></net>'
+        )
     given = {
         "engine": Engine(),
         "files": files,
