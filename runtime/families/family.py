@@ -19,7 +19,7 @@ from ..denoise.inpainting import BlendedInpainting
 from ..denoise.posterior import Posterior
 from ..denoise.start import Blank, FromPicture, Origin
 from ..engines.protocol import Graph, Shapes
-from ..errors import BundleError
+from ..errors import BundleError, shown
 from ..images.original import Canvas, Original
 from ..images.preview import LatentColours
 from ..model import catalog, configs, inputs
@@ -93,7 +93,7 @@ class Family(ABC):
         }
         self.space = self._space({**self.vae_config, **bundle.config("vae_encoder")})
         self.check()
-        self._tell_of_shape()
+        self._tell_of_oddities()
 
     def read_config(self, part: str, shape: type[Any]) -> Any:
         """A part's config.json as a msgspec.Struct; BundleError names what of it is wrong."""
@@ -112,7 +112,12 @@ class Family(ABC):
                     sample=names.get(self.sample, self.sample),
                 )
 
-    def _tell_of_shape(self) -> None:
+    def _tell_of_oddities(self) -> None:
+        if odd := schedulers.unknown(self.bundle.scheduler):
+            _log.warning(
+                "%s: no scheduler has the option %s of scheduler_config.json; it changes nothing",
+                *(self.bundle.name, shown(", ".join(odd), 200)),
+            )
         size = self.config.sample_size
         if isinstance(size, list) and size[0] != size[1]:
             rows, columns = (cells * self.space.factor for cells in size)

@@ -80,7 +80,7 @@ class Bundle:
         Raises BundleError, naming the file, where one is missing, truncated or unreadable.
         """
         path = Path(path)
-        if not path.is_dir():
+        if not os.path.isdir(path):
             raise BundleError(
                 f"{path}: no such model folder; give the path of a converted model, "
                 "or see the known ones with: pleinair models"
@@ -183,7 +183,7 @@ def _open_flat(path: Path, tokenizer: Path | None) -> Bundle:
         index=_FLAT_INDEX,
         scheduler=_FLAT_SCHEDULER,
         configs=_FLAT_CONFIGS,
-        tokenizer_folder=tokenizer or (beside if beside.is_dir() else path),
+        tokenizer_folder=tokenizer or (beside if os.path.isdir(beside) else path),
         input_names=_FLAT_INPUTS,
     )
 
@@ -194,7 +194,10 @@ def _parts(path: Path, file: str) -> dict[str, Path]:
         names = sorted(name for name in os.listdir(path) if not name.startswith("."))
     except OSError as error:
         raise BundleError(f"{path}: cannot be read ({error.strerror})") from error
-    folders = [path / name for name in names if (path / name).is_dir()]
+    for name in names:
+        if os.path.islink(path / name) and not os.path.exists(path / name):
+            raise BundleError(f"{path / name}: a link that leads nowhere; copy the model anew")
+    folders = [path / name for name in names if os.path.isdir(path / name)]
     return {folder.name: folder / file for folder in folders if present(folder / file)}
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from msgspec.structs import asdict
 
-from ..errors import BundleError
+from ..errors import BundleError, shown
 from .bundle import Bundle
 
 if sys.version_info >= (3, 11):
@@ -108,13 +108,13 @@ def find(name: str | Path) -> Path:
 
     Raises BundleError where there is none, with the way to get a known one.
     """
-    if Path(name).is_dir():
+    if os.path.isdir(name):  # unlike Path.is_dir, of names of any length
         return Path(name)
     text = str(name)
     entry = known(text)
     short = entry.name if entry else text.rpartition("/")[2]
     for folder in folders():
-        if short and (folder / short).is_dir():
+        if short and os.path.isdir(folder / short):
             return folder / short
     if entry:
         raise BundleError(
@@ -122,7 +122,7 @@ def find(name: str | Path) -> Path:
             f"(licence: {entry.licence})"
         )
     raise BundleError(
-        f"{text}: no such model folder, and no known model of that name; "
+        f"{shown(text, 300)}: no such model folder, and no known model of that name; "
         "see the known ones with: pleinair models"
     )
 

@@ -1,6 +1,7 @@
 """A converted ControlNet: a folder of its own, which serves every model of its kind."""
 
 import math
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -70,7 +71,7 @@ class ControlNet:
         path = Path(path)
         if not math.isfinite(weight):
             raise SettingError(f"{path}: a weight of {weight} is no number; give one like 0.8")
-        if not path.is_dir():
+        if not os.path.isdir(path):
             raise BundleError(
                 f"{path}: no such ControlNet folder; make one with: pleinair-export SOURCE {path}"
             )
@@ -165,6 +166,6 @@ def weighed(named: Named) -> tuple[Path, float]:
         return Path(named[0]), named[1]
     found = _WEIGHTED.fullmatch(str(named))
     # A colon may be the folder's own.
-    if found is None or Path(named).is_dir():
+    if found is None or os.path.isdir(str(named)):
         return Path(named), 1.0
     return Path(found[1]), float(found[2])
