@@ -11,6 +11,7 @@ from .onnx_graph import INITIALIZER, INPUT, OnnxGraph, tensor_name
 
 # Of ValueInfoProto, TypeProto, TypeProto.Tensor, TensorShapeProto and its Dimension.
 _NAME, _TYPE = 1, 2
+_WANTED = {INITIALIZER, INPUT}
 _TENSOR, _SHAPE, _DIMENSION, _SIZE = 1, 2, 1, 1
 
 
@@ -22,10 +23,10 @@ def inputs(path: Path) -> dict[str, Shape | None]:
     if path.suffix != ".onnx":
         return ir.inputs(ir.read(path))
     try:
-        graph = OnnxGraph.open(path)
-        found = dict(_onnx_input(value) for n, value in _fields(graph.graph) if n == INPUT)
+        fields = [field for field in _fields(OnnxGraph.open(path).graph) if field[0] in _WANTED]
+        found = dict(_onnx_input(value) for number, value in fields if number == INPUT)
         # Older files list their weights among the inputs, too.
-        weights = {tensor_name(value) for n, value in _fields(graph.graph) if n == INITIALIZER}
+        weights = {tensor_name(value) for number, value in fields if number == INITIALIZER}
     except AdapterError as error:
         raise BundleError(str(error)) from error
     except (ValueError, IndexError, KeyError, TypeError) as error:

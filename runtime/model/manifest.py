@@ -21,10 +21,10 @@ HEAD = 64 << 10
 # Bytes of the largest file that is read whole on opening; of larger ones the size and the head are
 # compared.
 _SMALL = 4 << 20
-# What people edit: settings, which are checked when they are read. Graphs, weights and tokenizers
-# are what was exported, or nothing.
-_SETTINGS = re.compile(
-    r"model_index\.json|([^/]+/)?(scheduler_config|config|preprocessor_config)\.json"
+# What people edit: settings, which are checked when they are read, and notes. Graphs, weights and
+# tokenizers are what was exported, or nothing.
+_EDITABLE = re.compile(
+    r"model_index\.json|([^/]+/)?(scheduler_config|config|preprocessor_config)\.json|.*\.md"
 )
 
 Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
@@ -83,7 +83,7 @@ class Manifest(Struct):
             file = folder / name
             if not present(file):
                 raise BundleError(f"{file}: missing, though {FILE} lists it; convert anew")
-            if _SETTINGS.fullmatch(name):
+            if _EDITABLE.fullmatch(name):
                 if file.stat().st_size > _SMALL or sha256(file) != facts.sha256:
                     edited.append(name)
                 continue
@@ -114,10 +114,17 @@ class Manifest(Struct):
             heard = functools.partial(tell, name) if tell else None
             if sha256(folder / name, tell=heard) == facts.sha256:
                 continue
-            if not _SETTINGS.fullmatch(name):
+            if not _EDITABLE.fullmatch(name):
                 raise _other(folder / name)
             edited.append(name)
         return edited
+
+
+def describe(file: Path, digest: str | None = None) -> dict[str, Any]:
+    """What `files` says of a file. digest: its sha256, where that is known."""
+    size = file.stat().st_size
+    facts = {"bytes": size, "sha256": digest or sha256(file)}
+    return facts if size <= _SMALL else {**facts, "head": sha256(file, HEAD)}
 
 
 def sha256(file: Path, most: int | None = None, tell: Callable[[int], object] | None = None) -> str:
