@@ -75,7 +75,7 @@ class OpenVinoEngine:
                     model = self.compiled(self.model(path, shapes, edits), config)
                     self._cache.write(key, model.export_model().getvalue())
                 return OpenVinoGraph(model)
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
             raise EngineError(
                 f"{path}: OpenVINO cannot compile it for {self.device}: {first_line(error)}"
             ) from error
@@ -148,7 +148,7 @@ class OpenVinoGraph:
         with self._turn:
             try:
                 results = self.request.infer(inputs, share_inputs=True, share_outputs=True)
-            except RuntimeError as error:
+            except (RuntimeError, MemoryError) as error:
                 raise EngineError(f"OpenVINO cannot compute it: {first_line(error)}") from error
             return {
                 name: np.array(results[i][:batch], dtype=np.float32)

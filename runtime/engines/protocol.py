@@ -1,5 +1,6 @@
 """What the pipeline asks of an inference engine."""
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,7 +88,10 @@ def conform(value: Array, dtype: np.dtype[Any], rank: int) -> Array:
 
 
 def first_line(error: Exception) -> str:
-    """The line of an engine's many that says something."""
+    """The line of an engine's many that says something; of short memory, what to do about it."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     telling = [line for line in lines if not line.startswith(("Exception from", "Check '"))]
-    return (telling or lines or [type(error).__name__])[0][:300]
+    line = (telling or lines or [type(error).__name__])[0][:300]
+    if isinstance(error, MemoryError) or re.search(r"\balloc|out of memory", str(error)):
+        line += ": memory is short; paint smaller, with tile, or with max_memory"
+    return line

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ..errors import BundleError
+from ..errors import BundleError, shown
 from ..model import catalog
 from ..model.bundle import Bundle
 from ..options.groups import CALL
@@ -67,6 +67,6 @@ def check_named(path: Path, index: dict[str, object]) -> None:
 def _unknown(path: Path, class_name: object) -> BundleError:
     known = ", ".join(family.name for family in FAMILIES)
     return BundleError(
-        f"{path / 'model_index.json'}: a {class_name or 'nameless'} model; only those of these "
+        f"{path / 'model_index.json'}: a {shown(class_name or 'nameless')} model; only those of these "
         f"kinds can be opened: {known}"
     )
