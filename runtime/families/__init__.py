@@ -65,8 +65,8 @@ def check_named(path: Path, index: dict[str, object]) -> None:
 
 
 def _unknown(path: Path, class_name: object) -> BundleError:
-    known = ", ".join(family.name for family in FAMILIES)
+    known, kind = ", ".join(family.name for family in FAMILIES), shown(class_name or "nameless")
     return BundleError(
-        f"{path / 'model_index.json'}: a {shown(class_name or 'nameless')} model; only those of these "
+        f"{path / 'model_index.json'}: a {kind} model; only those of these "
         f"kinds can be opened: {known}"
     )

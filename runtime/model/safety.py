@@ -66,7 +66,7 @@ class Verdict:
 
 
 Cosines: TypeAlias = Annotated[
-    list[Annotated[float, Meta(ge=-1, le=1)]], Meta(min_length=1, max_length=1000)
+    list[Annotated[float, Meta(ge=-1000, le=1000)]], Meta(min_length=1, max_length=1000)
 ]
 
 

@@ -46,7 +46,7 @@ def opened(make: Callable[..., Path], folder: Path, **changed: Any) -> families.
         (
             xl_folder,
             {"index": {"requires_aesthetics_score": "yes"}},
-            "at requires_aesthetics_score",
+            "at requires_aesth",
         ),
         (xl_folder, {"index": {"force_zeros_for_empty_prompt": 1}}, "at force_zeros_for_empty_pro"),
         (upscaler_folder, {"index": {"max_noise_level": -1}}, ">= 0 at max_noise_level"),
@@ -118,7 +118,7 @@ def test_pictures_for_the_checker(config: dict[str, Any], message: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "weights", [[], None, "1", [None], [10**400], [2.0], [[0.1]], [0.1] * 10_000]
+    "weights", [[], None, "1", [None], [10**400], [1e30], [[0.1]], [0.1] * 10_000]
 )
 def test_thresholds_of_the_checker(weights: Any) -> None:
     config = {"concept_embeds_weights": [0.2], "special_care_embeds_weights": weights}
