@@ -82,16 +82,23 @@ def read_json(
 
 
 def parse_json(
-    text: str | bytes, where: str | Path, *, error: type[PleinairError] = BundleError
+    text: str | bytes,
+    where: str | Path,
+    *,
+    error: type[PleinairError] = BundleError,
+    nan_is_null: bool = False,
 ) -> Any:
     """What a JSON text says.
 
+    nan_is_null: NaN and Infinity, which Python's own writer puts there, are None.
     Raises `error`, naming `where`, for what is no JSON: NaN and Infinity, numbers of thousands of
     digits and lists nested a thousand deep among it. -Infinity is read: diffusers writes it, as
     `lambda_min_clipped` of the DPM-Solver family.
     """
 
-    def constant(name: str) -> float:
+    def constant(name: str) -> float | None:
+        if nan_is_null:
+            return None
         if name == "-Infinity":
             return -math.inf
         raise ValueError(f"{name} is no JSON")
@@ -119,7 +126,7 @@ def conform(
     """
     try:
         return msgspec.convert(content, shape)
-    except (msgspec.ValidationError, RecursionError) as problem:
+    except (msgspec.ValidationError, RecursionError, UnicodeEncodeError) as problem:
         said = re.sub(r" - at `\$\.?(.*)`$", r" at \1", str(problem)).replace("`", "")
         raise error(f"{where}: {said}; {hint}") from problem
 

@@ -39,7 +39,7 @@ def test_every_package_is_listed() -> None:
         for init in (ROOT / room).rglob("__init__.py")
         if not init.is_relative_to(WORK)
     }
-    assert found | {"pleinair.models"} == set(PROJECT["tool"]["setuptools"]["packages"])
+    assert found | {"pleinair", "pleinair.models"} == set(PROJECT["tool"]["setuptools"]["packages"])
 
 
 @pytest.mark.parametrize("room", ["runtime", "bench"])
@@ -71,4 +71,4 @@ def test_no_test_file_imports_another() -> None:
 
 def test_base_install_is_light() -> None:
     names = {requirement.partition(">")[0] for requirement in PROJECT["project"]["dependencies"]}
-    assert names == {"numpy", "openvino", "Pillow", "rich", "tokenizers", "tomli"}
+    assert names == {"msgspec", "numpy", "openvino", "Pillow", "rich", "tokenizers", "tomli"}

@@ -1,12 +1,12 @@
 """`pleinair models --check`: every file of a model read again, and held against its digest."""
 
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from .. import families
 from ..errors import PleinairError
+from ..exits import tell
 from ..files import read_json
 from ..model import catalog
 from ..model.bundle import Bundle
@@ -26,7 +26,7 @@ def check(names: Sequence[str]) -> int:
         try:
             print(f"{folder}: {_verdict(folder)}")
         except PleinairError as error:
-            print(f"error: {error}", file=sys.stderr)
+            tell(f"error: {error}")
             exit_code = 2
     return exit_code
 

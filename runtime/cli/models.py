@@ -1,6 +1,5 @@
 """`pleinair models`: the known models, and which of them are on this machine."""
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,13 +8,13 @@ from ..errors import PleinairError
 from ..model import catalog
 from ..model.bundle import Bundle
 from .check import check
+from .parser import Parser
 
 
-def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(
-        prog="pleinair models",
+def parser() -> Parser:
+    made = Parser(
+        "pleinair models",
         description="List the known models and say what is on disk.",
-        allow_abbrev=False,
     )
     made.add_argument(
         *("--check", "--verify"),

@@ -4,7 +4,6 @@ import argparse
 import contextlib
 import dataclasses
 import logging
-import sys
 from collections.abc import Iterator
 
 from .. import families
@@ -12,6 +11,7 @@ from ..adapters import inversion, lora
 from ..engines.choice import Setup, choose
 from ..engines.protocol import Engine
 from ..errors import PleinairError, SettingError
+from ..exits import tell
 from ..families.family import Family
 from ..images import watermark
 from ..model import catalog
@@ -59,10 +59,9 @@ class Pipelines:
         self._last: tuple[tuple[Weighed, str], StableDiffusionPipeline] | None = None
         self._tell()
         if family.bundle.path == catalog.bundled() and not options.model:
-            print(
+            tell(
                 "this is the small bundled model; for Stable Diffusion: "
                 "pleinair pull stable-diffusion-v1-5-fp16-ov",
-                file=sys.stderr,
             )
 
     def of(self, picture: Picture) -> StableDiffusionPipeline:
@@ -99,7 +98,7 @@ class Pipelines:
         words = f"model: {self.family.bundle.path}; {engine.name} on {engine.device}"
         if asked == AUTO:
             words += f"; profile {profile}"
-        print(words, file=sys.stderr)
+        tell(words)
 
     def check(self, picture: Picture) -> None:
         """Plan a picture's call, so that what is wrong shows now; nothing is compiled for it."""
@@ -137,5 +136,5 @@ def _engine(options: argparse.Namespace, bundle: Bundle, tuned: Setup | None) ->
     except PleinairError as error:
         if not options.machine_restored:
             raise
-        print(f"painting on what is here instead: {error}", file=sys.stderr)
+        tell(f"painting on what is here instead: {error}")
         return chosen("auto", "auto")

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ..errors import EngineError, to_install
 from ..graphs.edit import Edit
-from ..graphs.onnx_graph import OnnxGraph
+from ..graphs.onnx_graph import OnnxGraph, reading
 from .heap import give_back
 from .protocol import Feeds, Shapes, check_fed, conform, first_line
 
@@ -118,8 +118,9 @@ def _edited(path: Path, edits: Sequence[Edit]) -> OnnxGraph | None:
     if not edits:
         return None
     graph = opened = OnnxGraph.open(path)
-    for edit in edits:
-        graph = edit.onnx(graph)
+    with reading(path):
+        for edit in edits:
+            graph = edit.onnx(graph)
     return None if graph is opened else graph
 
 

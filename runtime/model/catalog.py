@@ -9,7 +9,7 @@ from typing import Any
 
 from msgspec.structs import asdict
 
-from ..errors import BundleError, shown
+from ..errors import BundleError, did_you_mean, shown
 from .bundle import Bundle
 
 if sys.version_info >= (3, 11):
@@ -121,9 +121,11 @@ def find(name: str | Path) -> Path:
             f"{entry.name}: not on this machine; get it with: {how_to_get(entry)} "
             f"(licence: {entry.licence})"
         )
+    here = [folder.name for folder in installed()]
+    near = did_you_mean(short, [*entries(), *here])
     raise BundleError(
         f"{shown(text, 300)}: no such model folder, and no known model of that name; "
-        "see the known ones with: pleinair models"
+        f"see the known ones with: pleinair models{near}"
     )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import SettingError, shown
+from ..errors import Message, SettingError, shown
 from ..graphs import ir, onnx_weights
 
 # In weights, while it is compiled (by ONNX Runtime they are there as stored and widened), and then.
@@ -33,9 +33,11 @@ def bytes_of(text: str | int | None) -> int | None:
     """ "2GB", "1.5 GiB", "800MB" or a number of bytes, as that number; SettingError for others."""
     if text is None:
         return None
-    found = re.fullmatch(r"(\d{1,15}\.?\d{0,15}) ?([a-z]*)", str(text).strip().lower())
-    if found is None or found[2] not in _UNITS or float(found[1]) <= 0:
-        raise SettingError(f"max_memory is {shown(text)}; give a size such as 2GB or 1.5GB")
+    found = re.fullmatch(r"(\d+\.?\d*) ?([a-z]*)", str(text).strip().lower())
+    if found is None or found[2] not in _UNITS or not 0 < float(found[1]) < 1e18:
+        raise SettingError(
+            Message("{max_memory} is {0!r}; give a size such as 2GB or 1.5GB", shown(text))
+        )
     return int(float(found[1]) * _UNITS[found[2]])
 
 
