@@ -5,6 +5,7 @@ cases, the slow one many more of the same.
 """
 
 import json
+import logging
 import os
 import random
 import shutil
@@ -19,6 +20,7 @@ import pytest
 from fakes import POCKET
 from pleinair.runtime import StableDiffusionPipeline
 from pleinair.runtime.errors import PleinairError
+from pleinair.runtime.model import manifest
 
 PARTS = ("text_encoder", "unet", "vae_decoder", "vae_encoder")
 SETTINGS = ("model_index.json", "scheduler/scheduler_config.json", "pleinair.json")
@@ -65,9 +67,9 @@ def folder(tmp_path: Path) -> Path:
             (made / name).symlink_to(POCKET / name)
         else:
             shutil.copy(POCKET / name, made / name)
-    manifest = json.loads((made / "pleinair.json").read_text(encoding="utf-8"))
-    kept = {name: facts for name, facts in manifest["files"].items() if name in names}
-    (made / "pleinair.json").write_text(json.dumps({**manifest, "files": kept}), encoding="utf-8")
+    content = json.loads((made / "pleinair.json").read_text(encoding="utf-8"))
+    kept = {name: facts for name, facts in content["files"].items() if name in names}
+    (made / "pleinair.json").write_text(json.dumps({**content, "files": kept}), encoding="utf-8")
     return made
 
 
@@ -120,12 +122,16 @@ def in_its_place(file: Path, draw: random.Random) -> None:
 LINKS = ("config.json", "nowhere", "/dev/zero", "/dev/null", "..")
 
 
-def damage(folder: Path, draw: random.Random) -> str:
-    """Damage a file, whose name is returned; tokenizers have cases of their own."""
+def damage(folder: Path, draw: random.Random, *, listed: bool = False) -> str:
+    """Damage a file, whose name is returned; tokenizers have cases of their own.
+
+    listed: one of those that the manifest lists, which stays.
+    """
     files = sorted(
         file
         for file in folder.rglob("*")
         if not file.is_symlink() and file.is_file() and file.parent.name != "tokenizer"
+        if not listed or file.name != "pleinair.json"
     )
     # Every other case goes to the configurations, of which there are few.
     configs = [file for file in files if file.name.endswith("config.json")]
@@ -137,7 +143,7 @@ def damage(folder: Path, draw: random.Random) -> str:
         file.write_text(text, encoding="utf-8")
     else:
         file.write_bytes(damaged_bytes(file.read_bytes(), draw))
-    if file.name != "pleinair.json" and draw.random() < 0.7:
+    if not listed and file.name != "pleinair.json" and draw.random() < 0.7:
         (folder / "pleinair.json").unlink()  # which would say that the file is another one
     return file.relative_to(folder).as_posix()
 
@@ -180,6 +186,22 @@ def run(folder: Path, seeds: range, *, painted: int) -> None:
 def test_damaged_folders(folder: Path) -> None:
     assert paints(folder, really=False)
     run(folder, range(100), painted=3)
+
+
+def test_nothing_that_the_manifest_lists_changes_in_silence(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = folder.with_name("whole")
+    shutil.copytree(folder, whole, symlinks=True)
+    for seed in range(40):
+        shutil.rmtree(folder)
+        shutil.copytree(whole, folder, symlinks=True)
+        name = damage(folder, random.Random(seed), listed=True)
+        caplog.clear()
+        manifest._tell.cache_clear()  # each line is said once a process
+        with caplog.at_level(logging.INFO, "pleinair"):
+            opened = paints(folder, really=False)
+        assert not opened or name in caplog.text, seed
 
 
 @pytest.mark.slow
