@@ -92,6 +92,6 @@ def first_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     telling = [line for line in lines if not line.startswith(("Exception from", "Check '"))]
     line = (telling or lines or [type(error).__name__])[0][:300]
-    if isinstance(error, MemoryError) or re.search(r"\balloc|out of memory", str(error)):
+    if isinstance(error, MemoryError) or re.search(r"alloc\b|out of memory", str(error)):
         line += ": memory is short; paint smaller, with tile, or with max_memory"
     return line
