@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ..errors import Message, SchedulerError, did_you_mean, shown
+from ..files import read_json
 from .ddim import DDIM
 from .ddpm import DDPM
 from .dpm_multistep import DPMMultistep
@@ -67,6 +67,27 @@ for _name, (_class, _options) in SPACED.items():
         NAMED[_name + _suffix] = (_class, {**_options, **_spacing})
 
 
+# Options of diffusers' that act on nothing that is done here: with `thresholding` and flow sigmas,
+# which are refused, or in solvers whose files may serve for ours.
+_OF_OTHERS = {
+    "dynamic_thresholding_ratio",
+    "flow_shift",
+    "noise_sampler_seed",
+    "num_inference_steps",
+    "rho",
+    "s_churn",
+    "s_max",
+    "s_min",
+    "s_noise",
+    "sample_max_value",
+    "sigma_data",
+    "sigma_schedule",
+    "snr_shift_scale",
+}
+# Of early versions of diffusers.
+_EARLY = {"predict_epsilon", "tensor_format", "timestep_values", "timesteps"}
+
+
 def names(config: Mapping[str, Any] | None = None) -> list[str]:
     """The short names that `from_config` takes, in alphabetical order; with `config` those for it.
 
@@ -96,11 +117,17 @@ def from_config(
     Raises SchedulerError: no such file, not JSON, unknown class, name or option, a name of the
     other kind of training noise, a value that makes no sense.
     """
-    settings = dict(config) if isinstance(config, Mapping) else _read(Path(config))
+    if not isinstance(config, Mapping):
+        config = read_json(Path(config), error=SchedulerError)
+    settings = dict(config)
     solver, named = _solver(settings, name)
     # diffusers lists here what a live configuration has only by its class's defaults.
-    for default in settings.get("_use_default_values", ()):
+    for default in _names_of_defaults(settings):
         settings.pop(default, None)
+    if settings.get("predict_epsilon") is False and "prediction_type" not in settings:
+        raise SchedulerError(
+            "scheduler option predict_epsilon is false: say prediction_type sample instead"
+        )
     for option in overrides:
         if option not in options_of(solver) and option not in solver.refuses:
             raise SchedulerError(f"scheduler {name or solver.__name__} has no option {option!r}")
@@ -139,13 +166,18 @@ def _fits(solver: type[Scheduler], class_name: object) -> bool:
     return class_name is None or flow != issubclass(solver, TrainedScheduler)
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SchedulerError(f"cannot read {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise SchedulerError(f"{path} is not valid JSON: {error}") from error
-    if not isinstance(settings, dict):
-        raise SchedulerError(f"{path} is not a scheduler configuration: it has no options")
-    return settings
+def unknown(config: Mapping[str, Any]) -> list[str]:
+    """Options in a configuration that no solver has, here or in diffusers: misspelt, or newer."""
+    known = {*_OF_OTHERS, *_EARLY}
+    for solver in SOLVERS.values():
+        known |= {*options_of(solver), *solver.refuses}
+    return sorted(name for name in config if name not in known and not name.startswith("_"))
+
+
+def _names_of_defaults(settings: Mapping[str, Any]) -> list[str]:
+    names = settings.get("_use_default_values") or []
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        raise SchedulerError(
+            f"scheduler option _use_default_values is {shown(names)}: it has to be a list of names"
+        )
+    return list(names)

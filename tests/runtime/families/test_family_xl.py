@@ -80,7 +80,7 @@ def test_what_the_parts_are(base: Any, refiner: Any) -> None:
     assert inputs["encoder_hidden_states"] == (2, 77, 2 * WIDTH)
     assert inputs["text_embeds"] == (2, 5)
     assert inputs["time_ids"] == (2, 6)
-    assert refiner.config["cross_attention_dim"] == WIDTH
+    assert refiner.config.cross_attention_dim == WIDTH
     assert refiner.denoiser_inputs(1, 64, 32)["time_ids"] == (1, 5)
 
 
