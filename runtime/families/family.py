@@ -1,6 +1,7 @@
 """What a kind of model has to say for itself; everything else in the house asks here."""
 
 import functools
+import logging
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +22,7 @@ from ..engines.protocol import Graph, Shapes
 from ..errors import BundleError
 from ..images.original import Canvas, Original
 from ..images.preview import LatentColours
-from ..model import catalog
+from ..model import catalog, latent_space
 from ..model.bundle import Bundle
 from ..model.catalog import Recommended
 from ..model.controlnet import ControlNet
@@ -31,6 +32,8 @@ from ..options.groups import Picture
 from ..schedulers import Scheduler
 from ..text.encoder import Encoder
 from .settings import Settings
+
+_log = logging.getLogger("pleinair")
 
 Array: TypeAlias = NDArray[np.float32]
 Compiled: TypeAlias = Callable[[str, Shapes], Graph]
@@ -51,6 +54,8 @@ class Family(ABC):
     class_names: diffusers' pipelines that are of this kind.
     denoiser: the part that denoises; sample, timestep: what its inputs of those are called.
     options: a dataclass of the family's own options: see `options.option`.
+    latents: fields of a VAE's config beside its scaling_factor that its latents depend on, as
+        diffusers' pipelines of the kind read them.
     task: what it does, as a message says it; "text" paints from text alone.
     adaptable: whether LoRA files can change it.
     cuts: places that its denoiser can be cut at for cached features; None where a folder does not
@@ -63,6 +68,7 @@ class Family(ABC):
     sample: ClassVar[str] = "sample"
     timestep: ClassVar[str] = "timestep"
     options: ClassVar[type] = NoOptions
+    latents: ClassVar[tuple[str, ...]] = ()
     task: ClassVar[str] = "text"
     adaptable: ClassVar[bool] = True
 
@@ -78,13 +84,14 @@ class Family(ABC):
         self.bundle = bundle.requiring((*self.text_encoders, self.denoiser, "vae_decoder"))
         self.config = bundle.config(self.denoiser)
         self.vae_config = bundle.config("vae_decoder")
+        tiny = {"scaling_factor": 1.0, **bundle.config("vae_decoder_tiny")}
         self.decoder_spaces = {
-            "vae_decoder": self._space(self.vae_config),
-            "vae_decoder_tiny": LatentSpace.of(
-                {"scaling_factor": 1.0, **bundle.config("vae_decoder_tiny")}
-            ),
+            "vae_decoder": self._space(self.vae_config, "vae_decoder"),
+            "vae_decoder_tiny": self._space(tiny, "vae_decoder_tiny"),
         }
-        self.space = self._space({**self.vae_config, **bundle.config("vae_encoder")})
+        encoder = {**self.vae_config, **bundle.config("vae_encoder")}
+        self.space = self._space(encoder, "vae_encoder").coloured(self.colours)
+        self._tell_of_ignored()
         self.check()
 
     @classmethod
@@ -118,8 +125,16 @@ class Family(ABC):
     def check(self) -> None:  # noqa: B027 (most have nothing to check)
         """Raise BundleError where the folder's parts do not fit each other."""
 
-    def _space(self, config: Mapping[str, Any]) -> LatentSpace:
-        return LatentSpace.of(config).coloured(self.colours)
+    def _space(self, config: Mapping[str, Any], part: str) -> LatentSpace:
+        return LatentSpace.of(config, self.latents, self.bundle.path / part / "config.json")
+
+    def _tell_of_ignored(self) -> None:
+        """Name what the VAE's config says of its latents and diffusers' pipelines leave unread."""
+        if names := latent_space.ignored(self.vae_config, self.latents):
+            _log.warning(
+                "%s: %s of the VAE's config not used, as in diffusers' pipelines of %s",
+                *(self.bundle.name, " and ".join(names), self.name),
+            )
 
     @property
     def in_channels(self) -> int:
@@ -257,7 +272,8 @@ def grey(side: int) -> Image.Image:
 
 
 def latent_channels(bundle: Bundle) -> int:
-    return LatentSpace.of(bundle.config("vae_decoder")).channels
+    file = bundle.path / "vae_decoder" / "config.json"
+    return LatentSpace.of(bundle.config("vae_decoder"), where=file).channels
 
 
 def in_channels(bundle: Bundle, denoiser: str) -> int:

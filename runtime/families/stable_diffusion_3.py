@@ -13,6 +13,7 @@ from ..engines.protocol import Shapes
 from ..errors import AdapterError, BundleError
 from ..model.bundle import Bundle
 from ..model.footprint import Working
+from ..model.latent_space import SHIFT
 from ..options.option import option
 from ..schedulers import Scheduler
 from ..schedulers.flow_match_euler import FlowMatchEuler
@@ -65,6 +66,7 @@ class StableDiffusion3(Family):
     denoiser = "transformer"
     sample = "hidden_states"
     options = SequenceLength
+    latents = SHIFT
     adaptable = False
 
     def __init__(self, bundle: Bundle) -> None:

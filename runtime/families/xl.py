@@ -8,9 +8,10 @@ import numpy as np
 
 from ..denoise.guidance import CONDITIONAL
 from ..engines.protocol import Shapes
-from ..errors import BundleError, SettingError
+from ..errors import SettingError
 from ..images.preview import signed
 from ..model.bundle import Bundle
+from ..model.latent_space import MEAN_AND_STD
 from ..options.groups import Picture
 from ..options.option import option
 from ..text.encoder import Encoder
@@ -88,6 +89,7 @@ class StableDiffusionXL(StableDiffusion):
     )
     options = SizeConditioning
     colours = _COLOURS
+    latents = MEAN_AND_STD
     layers_left = 2
 
     def __init__(self, bundle: Bundle) -> None:
@@ -95,14 +97,6 @@ class StableDiffusionXL(StableDiffusion):
         self.zero_negative = bool(bundle.index.get("force_zeros_for_empty_prompt", True))
         second = None if self.refines else ClipTokenizer(bundle.tokenizer("tokenizer_2"))
         self._repadding = repadding(self.tokenizer, second) if second else None
-
-    def check(self) -> None:
-        super().check()
-        if self.vae_config.get("latents_mean") is not None:
-            raise BundleError(
-                f"{self.bundle.path / 'vae_decoder'}: latents with a mean (latents_mean) cannot be "
-                "painted here, and without it the colours would be wrong; take another model"
-            )
 
     @property
     def refines(self) -> bool:
