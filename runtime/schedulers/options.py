@@ -25,6 +25,8 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "timestep_scaling": (0, math.inf),
     "sigma_min": (1e-6, 1e6),
     "sigma_max": (1e-6, 1e6),
+    "sigma_data": (1e-3, 1e3),
+    "rho": (0.1, 100),
     "shift": (1e-3, 1e3),
     "base_image_seq_len": (1, math.inf),
     "max_image_seq_len": (1, math.inf),
