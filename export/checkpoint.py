@@ -46,8 +46,8 @@ def open_checkpoint(
         return checkpoint
     if isinstance(checkpoint, ControlNetFolder):
         raise SourceError(f"{source} is a ControlNet, with no parts to replace; leave them out")
-    scaling_factor = checkpoint.scaling_factor() if vae is not None else 1.0
-    parts = {name: open_part(name, at, scaling_factor) for name, at in chosen.items()}
+    latents = checkpoint.latents() if vae is not None else {}
+    parts = {name: open_part(name, at, latents) for name, at in chosen.items()}
     return Completed(checkpoint, parts)
 
 

@@ -12,11 +12,11 @@ from . import architecture, families, lora, manifest
 from .architecture import Config
 from .families.beside import SAFETY_CHECKER, TINY_VAE
 from .families.family import ABSENT, SubModel
+from .reading import State
 from .request import Request
 from .solver import Solver
 from .source import Checkpoint
 from .tiny_vae import open_tiny_vae
-from .weights import State
 
 
 class Origin(Protocol):
@@ -85,6 +85,8 @@ class Plan:
 
         None also for a source that is given LCM's solver: a merged LCM-LoRA makes it another model.
         """
+        if self.request.solver == Solver() and (stated := self.checkpoint.recommended()):
+            return stated
         entry = catalog.known(self.name)
         if entry is None or not catalog.is_still(entry, self.schedulers[self.family.schedulers[0]]):
             return None

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from pleinair.runtime.errors import SourceError
 
-from ..weights import State
+from ..reading import State
 from . import stable_diffusion, stable_diffusion_3, upscaler, xl
 from .family import Family, Index
 from .original import Original

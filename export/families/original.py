@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..architecture import Config
-from ..weights import State
+from ..reading import State
 
 UNET = "model.diffusion_model."
 VAE = "first_stage_model."
@@ -20,11 +20,13 @@ class Task:
     pipeline: diffusers' class.
     prediction_type: what it predicts where the file does not say it.
     remark: a line to log where that is a guess; "%s" stands for the file.
+    guided: diffusers' class where the UNet was distilled with its guidance scale as an input.
     """
 
     pipeline: str
     prediction_type: str = "epsilon"
     remark: str = ""
+    guided: str | None = None
 
 
 def no_facts(configs: Mapping[str, Config]) -> Config:

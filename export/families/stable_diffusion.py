@@ -5,7 +5,7 @@ from pleinair.runtime.errors import SourceError
 from .. import tokenizer
 from ..architecture import Config
 from ..graphs import clip, unet, vae
-from ..weights import State
+from ..reading import State
 from .family import Configs, Family, GraphKind, Index, SubModel, Tokenizer
 from .original import CLIP, OPEN_CLIP, UNET, VAE, Original, Task
 
@@ -92,7 +92,11 @@ SD1 = Original(
     "Stable Diffusion 1",
     fits=lambda state: _sees_text_alone(state) and not _enters_by_a_matrix(state),
     prefixes={"text_encoder": CLIP, "unet": UNET, "vae": VAE},
-    tasks={4: Task("StableDiffusionPipeline"), 8: _PIX2PIX, 9: _INPAINT},
+    tasks={
+        4: Task("StableDiffusionPipeline", guided="LatentConsistencyModelPipeline"),
+        8: _PIX2PIX,
+        9: _INPAINT,
+    },
     schedulers=_schedulers,
     settings=_UNGUARDED,
 )

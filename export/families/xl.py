@@ -8,7 +8,7 @@ from pleinair.runtime.errors import SourceError
 
 from ..architecture import Config
 from ..graphs import unet
-from ..weights import State
+from ..reading import State
 from .family import Configs, Family, GraphKind, Index, SubModel
 from .original import UNET, VAE, Original, Task
 from .stable_diffusion import AUTOENCODER, SCHEDULER, TEXT_ENCODER, projected_text_encoder

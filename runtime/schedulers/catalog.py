@@ -93,8 +93,8 @@ def from_config(
 
     `config` is the content of a diffusers scheduler_config.json or the path of one. The file names
     its solver in `_class_name`; `name`, one of `names()`, asks for another on the same training
-    noise, whose kind has to be the one it solves: by betas, by flow matching or EDM. `overrides` are
-    options by diffusers' names (and `eta` for DDIM) and win over both.
+    noise, whose kind has to be the one it solves: by betas, by flow matching or EDM. `overrides`
+    are options by diffusers' names (and `eta` for DDIM) and win over both.
 
     As in diffusers, an option in the file that the solver does not have is passed over, so that
     a model's file serves all solvers. An override the solver does not have is an error, and so is
