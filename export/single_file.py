@@ -73,7 +73,12 @@ class SingleFile:
         marks = training.by_marks(state, said, path)
         table = {key: state[key] for key in ("alphas_cumprod",) if key in state}
         state = self._with_unet(state, ema)
-        self.family, self.original = families.detect(state)
+        try:
+            self.family, self.original = families.detect(state)
+        except (IndexError, StopIteration) as error:
+            raise SourceError(
+                f"{path}: its UNet is of no kind that can be exported; {families.NAMES} are"
+            ) from error
         self._parts = self._split(state)
         self._penultimate = self.original.penultimate
         self._configs = {"unet": self._infer("unet")}
