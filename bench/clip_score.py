@@ -7,7 +7,7 @@ from typing import Any
 
 from PIL import Image
 
-from pleinair.runtime.errors import SettingError
+from pleinair.runtime.errors import SettingError, to_install
 from pleinair.runtime.files import read_json
 from pleinair.runtime.images.clip import ClipPreprocessor
 
@@ -34,8 +34,7 @@ class ClipScore:
             from transformers import CLIPModel, CLIPTokenizer
         except ImportError:
             raise SettingError(
-                "--clip needs transformers and torch; install them with: "
-                "pip install 'pleinair[export]'"
+                f"--clip needs transformers and torch; install them with: {to_install('export')}"
             ) from None
         config = read_json(folder / "config.json", "give the folder of a CLIP model")
         if config.get("model_type") != "clip":

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from pleinair.runtime.errors import SettingError
+from pleinair.runtime.errors import SettingError, to_install
 
 from .markdown import table
 
@@ -32,8 +32,7 @@ class Recognition:
             from pleinair.models.pocket.training import evaluate
         except ImportError as error:
             raise SettingError(
-                "--recognition needs a checkout, installed with: "
-                f"pip install -e '.[pocket]' ({error})"
+                f"--recognition needs a checkout, installed with: {to_install('pocket')} ({error})"
             ) from None
         if number < len(evaluate.ROUND):
             raise SettingError(f"number is {number}; recognition needs {len(evaluate.ROUND)}")

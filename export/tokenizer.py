@@ -100,7 +100,7 @@ def _clip_merges() -> list[str]:
     if file is None:
         raise SourceError(
             "a single-file checkpoint needs CLIP's vocabulary, which the package openai-clip "
-            "holds: pip install openai-clip (pleinair[export] brings it)"
+            "holds: pip install openai-clip (the export extra brings it)"
         )
     content = file.read_bytes()
     if hashlib.sha256(content).hexdigest() != _BPE_SHA256:

@@ -54,3 +54,23 @@ class SourceError(PleinairError):
 
 class ExportError(PleinairError):
     """A conversion failed its checks, or the folder that it or a download fills is not writable."""
+
+
+def to_install(extra: str) -> str:
+    """The command that adds an extra to this installation: from the checkout it came from.
+
+    Pleinair is in no package index, so its name alone would not do.
+    """
+    import importlib.metadata  # slow to import, and asked for by few errors
+    import json
+    import urllib.request
+    from pathlib import Path
+
+    found = importlib.metadata.distribution("pleinair")
+    url = json.loads(found.read_text("direct_url.json") or "{}").get("url", "")
+    folder = urllib.request.url2pathname(url.removeprefix("file://"))
+    if not url.startswith("file://"):
+        folder = str(found.locate_file(""))  # of a checkout's own egg-info
+    if not Path(folder, "pyproject.toml").is_file():
+        return f'pip install "pleinair[{extra}]", from where Pleinair itself came from'
+    return f'pip install "{folder.rstrip("/")}[{extra}]"'

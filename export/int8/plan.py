@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pleinair.runtime import families
-from pleinair.runtime.errors import ExportError
+from pleinair.runtime.errors import ExportError, to_install
 from pleinair.runtime.families.family import Family
 
 from .. import manifest
@@ -267,6 +267,6 @@ def _backend(form: str) -> Any:
         from . import onnx_graph
     except ImportError as error:
         raise ExportError(
-            f"for ONNX graphs {error.name} is needed; install it with: pip install 'pleinair[int8]'"
+            f"for ONNX graphs {error.name} is needed; install it with: {to_install('int8')}"
         ) from None
     return onnx_graph

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pleinair.runtime.engines.protocol import first_line
-from pleinair.runtime.errors import ExportError, PleinairError
+from pleinair.runtime.errors import ExportError, PleinairError, to_install
 
 Inputs = Mapping[str, Any]
 
@@ -98,7 +98,7 @@ def load() -> Any:
         import nncf
     except ImportError as error:
         raise ExportError(
-            f"NNCF is not installed ({error}); install it with: pip install 'pleinair[int8]'"
+            f"NNCF is not installed ({error}); install it with: {to_install('int8')}"
         ) from None
     return nncf
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import EngineError
+from ..errors import EngineError, to_install
 from ..graphs.edit import Edit
 from ..graphs.onnx_graph import OnnxGraph
 from .heap import give_back
@@ -35,7 +35,7 @@ class OnnxRuntimeEngine:
         if provider not in self._runtime.get_available_providers():
             raise EngineError(
                 f"this ONNX Runtime has no {provider}; install it with: "
-                "pip uninstall onnxruntime && pip install 'pleinair[cuda]'"
+                f"pip uninstall onnxruntime && {to_install('cuda')}"
             )
         number = self.device.partition(":")[2]
         self._provider = (provider, {"device_id": number} if number else {})
@@ -104,7 +104,7 @@ def _import() -> Any:
         import onnxruntime
     except ImportError:
         raise EngineError(
-            "ONNX Runtime is not installed; install it with: pip install 'pleinair[onnx]'"
+            f"ONNX Runtime is not installed; install it with: {to_install('onnx')}"
         ) from None
     return onnxruntime
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import BundleError, ExportError, SourceError
+from ..errors import BundleError, ExportError, SourceError, to_install
 from ..families import check_named
 from ..files import read_json, replacing
 from ..model.bundle import Bundle
@@ -115,7 +115,7 @@ def require_converter(name: str) -> None:
         if importlib.util.find_spec(package) is None:
             raise SourceError(
                 f"{name} is a checkpoint that has to be converted, for which {package} is missing; "
-                "install it with: pip install 'pleinair[export]'"
+                f"install it with: {to_install('export')}"
             )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
-from ..errors import SourceError
+from ..errors import SourceError, to_install
 from .selection import INDEX, read_index
 
 Wanted: TypeAlias = Callable[[list[str], str, Mapping[str, Any]], list[str]]
@@ -97,7 +97,7 @@ def require_client() -> None:
     if importlib.util.find_spec("huggingface_hub") is None:
         raise SourceError(
             "fetching models needs the package huggingface_hub; install it with: "
-            "pip install 'pleinair[hub]'"
+            f"{to_install('hub')}"
         )
 
 

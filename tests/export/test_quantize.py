@@ -18,7 +18,7 @@ import pytest
 from pleinair.export import measure_sensitivity, onnx_file, quantize, quantize_model
 from pleinair.export.int8 import distance, layers, onnx_graph, openvino_graph, trajectories
 from pleinair.runtime import StableDiffusionPipeline, families
-from pleinair.runtime.errors import ExportError
+from pleinair.runtime.errors import ExportError, to_install
 from pleinair.runtime.images.pixels import as_picture
 from pleinair.runtime.model.bundle import Bundle
 
@@ -34,19 +34,21 @@ QUICK: dict[str, Any] = {"samples": 6, "steps": 3, "attention_levels": 1}
 
 
 @pytest.fixture(scope="module", params=["openvino", "onnx"])
-def quantized(request: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+def quantized(request: Any, made: Any) -> tuple[Path, str]:
     """A tiny folder with its int8 graphs, and their format. Read-only: tests share it."""
     exported = request.getfixturevalue(f"exported_{request.param}")
-    folder = tmp_path_factory.mktemp("int8") / "tiny"
-    shutil.copytree(exported, folder)
-    stages: list[tuple[str, float]] = []
-    tell = lambda stage, share: stages.append((stage, share))  # noqa: E731
-    assert quantize_model(folder, **QUICK, on_progress=tell) == folder
-    shares = [share for _, share in stages]
-    assert shares == sorted(shares)
-    assert shares[0] == 0
-    assert shares[-1] == 1
-    return folder, request.param
+
+    def make(folder: Path) -> None:
+        shutil.copytree(exported, folder)
+        stages: list[tuple[str, float]] = []
+        tell = lambda stage, share: stages.append((stage, share))  # noqa: E731
+        assert quantize_model(folder, **QUICK, on_progress=tell) == folder
+        shares = [share for _, share in stages]
+        assert shares == sorted(shares)
+        assert shares[0] == 0
+        assert shares[-1] == 1
+
+    return made(f"int8/tiny-{request.param}", make), request.param
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -330,7 +332,7 @@ def test_mistakes_are_one_line(
         quantize_model(folder, formats=["tflite"], overwrite=True)
     monkeypatch.setitem(sys.modules, "nncf", None)
     message = refused([str(folder), "--overwrite"], capsys)
-    assert "pip install 'pleinair[int8]'" in message
+    assert to_install("int8") in message
     assert contents(folder) == before
 
 

@@ -35,10 +35,10 @@ def lcm_lora(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.fixture(scope="module")
-def merged(tiny_checkpoint: Path, lcm_lora: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("merged") / "model"
+def merged(tiny_checkpoint: Path, lcm_lora: Path, made: Any) -> Path:
     options: dict[str, Any] = {"loras": [(lcm_lora, 0.5)], "scheduler": "lcm"}
-    return export_model(tiny_checkpoint, folder, BOTH, "fp32", **options)
+    export = lambda folder: export_model(tiny_checkpoint, folder, BOTH, "fp32", **options)  # noqa: E731
+    return made("exported/tiny-lcm", export)
 
 
 @pytest.fixture(scope="module")

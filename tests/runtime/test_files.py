@@ -9,7 +9,7 @@ from typing import Annotated
 import msgspec
 import pytest
 
-from pleinair.runtime.errors import BundleError, SettingError, shown
+from pleinair.runtime.errors import BundleError, SettingError
 from pleinair.runtime.files import conform, parse_json, read_json, replacing, short_digest
 
 
@@ -121,8 +121,5 @@ def test_what_does_not_names_the_field(content: object, message: str) -> None:
         conform(content, Size, "x.json", "do this", error=SettingError)
 
 
-def test_a_message_stays_short_whatever_it_repeats() -> None:
-    assert len(str(BundleError("x" * 10**6))) < 2100
-    assert shown(["y"] * 10**5).endswith("'y', 'y']")
-    assert shown("a\nb") == "a b"
+def test_any_json_is_parsed() -> None:
     assert parse_json("[1]", "x") == [1]

@@ -21,6 +21,7 @@ from safetensors.torch import save_file
 from checkpoints import compvis_state, tiny_stable_diffusion
 from pleinair.runtime import families
 from pleinair.runtime.cli import main
+from pleinair.runtime.errors import to_install
 from pleinair.runtime.hub import selection
 from pleinair.runtime.hub.folders import alone
 from pleinair.runtime.model import catalog
@@ -284,7 +285,7 @@ def test_a_missing_client(
 ) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     assert _pull(_REPO) == 2
-    assert "pip install 'pleinair[hub]'" in _error(capsys)
+    assert to_install("hub") in _error(capsys)
     assert _pull(str(hub.folder), "models/by-hand") == 0, "by hand no client is needed"
 
 
@@ -297,7 +298,7 @@ def test_a_checkpoint_without_torch(
         (hub.folder / part / "model.safetensors").write_bytes(b"weights")
     monkeypatch.setitem(sys.modules, "torch", None)
     assert _pull(_REPO) == 2
-    assert "pip install 'pleinair[export]'" in _error(capsys)
+    assert to_install("export") in _error(capsys)
     assert _asked(hub) == []
 
 
