@@ -1,13 +1,20 @@
 """The command `pleinair-export`: a checkpoint in, a model folder out."""
 
 import argparse
+import importlib.util
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from pleinair.runtime.errors import SourceError, to_install
 from pleinair.runtime.exits import exit_code
+from pleinair.runtime.model import catalog
 
 from .terminal import progress, stoppable
+
+# Of weights; what `reading.SUFFIXES` has, which is imported with torch.
+SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -22,7 +29,10 @@ def parser() -> argparse.ArgumentParser:
         "or id may be a ControlNet's",
     )
     made.add_argument(
-        "output", nargs="?", type=Path, help="folder to make (default: models/NAME of the source)"
+        "output",
+        nargs="?",
+        help="folder to make; a bare NAME is one in your model folder, where --model NAME finds it "
+        "(default: the source's name)",
     )
     made.add_argument(
         "--format",
@@ -100,7 +110,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(options: argparse.Namespace) -> None:
     """Export, and print the folder."""
-    output = options.output or default_output(options.source)
+    require_extra()
+    output = target(options.output or default_name(options.source))
     if not options.quiet:
         _tell_on_stderr()
     with progress(options.quiet) as shown, stoppable(shown) as on_progress:
@@ -135,9 +146,25 @@ def _tell_on_stderr() -> None:
     logger.propagate = False
 
 
-def default_output(source: str) -> Path:
-    """Return `models/NAME`, where NAME is the last part of the source without a weight suffix."""
+def require_extra() -> None:
+    """Raise `SourceError`, with the command that installs it, where PyTorch's libraries are not."""
+    for package in ("torch", "diffusers", "transformers", "safetensors", "filelock"):
+        if importlib.util.find_spec(package) is None:
+            raise SourceError(
+                f"converting needs {package}, which is not installed; "
+                f"install it with: {to_install('export')}"
+            )
+
+
+def default_name(source: str) -> str:
+    """The last part of the source, without a weight suffix."""
     name = Path(source).expanduser().resolve().name
-    for suffix in (".safetensors", ".ckpt"):
-        name = name.removesuffix(suffix)
-    return Path("models") / name
+    stem, suffix = os.path.splitext(name)
+    return stem if suffix.lower() in SUFFIXES else name
+
+
+def target(name: str) -> Path:
+    """The folder that `output` means: a path, or a bare name in the user's model folder."""
+    is_bare = not {os.sep, os.altsep, "/"} & set(name) and name not in (".", "..")
+    folder: Path = catalog.user_folder() / name if is_bare else Path(name).expanduser()
+    return folder

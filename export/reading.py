@@ -59,7 +59,9 @@ def read_checkpoint(file: Path) -> tuple[State, dict[str, Any]]:
     Raises `SourceError` when it is unreadable, or could run code.
     """
     begins = _beginning(file)
-    if begins.startswith((b"PK", b"\x80")):
+    # A safetensors file begins with the length of its header, which may look like a pickle's mark.
+    is_safetensors = begins[8:9] == b"{" and not begins.startswith(b"PK")
+    if begins.startswith((b"PK", b"\x80")) and not is_safetensors:
         state, said = _unpickle(file)
     else:
         for start, name in _OTHERS.items():

@@ -4,11 +4,12 @@ import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import msgspec
+from msgspec import Meta
 
-from pleinair.runtime.errors import SourceError
+from pleinair.runtime.errors import SourceError, shown
 from pleinair.runtime.files import conform, read_json
 
 from . import families
@@ -57,6 +58,15 @@ class Checkpoint(Protocol):
         """
 
 
+class _Index(msgspec.Struct):
+    """What is read of a model_index.json beside its components."""
+
+    class_name: str | None = msgspec.field(name="_class_name", default=None)
+    requires_aesthetics_score: bool | None = None
+    force_zeros_for_empty_prompt: bool | None = None
+    max_noise_level: Annotated[int, Meta(ge=0, le=100_000)] | None = None
+
+
 class _Noted(msgspec.Struct):
     source: dict[str, Any] | None = None
     files: dict[str, Any] = msgspec.field(default_factory=dict)
@@ -82,7 +92,10 @@ class DiffusersFolder:
 
     @cached_property
     def _index(self) -> dict[str, Any]:
-        return read(self.folder / "model_index.json")
+        file = self.folder / "model_index.json"
+        index = read(file)
+        conform(index, _Index, file, error=SourceError)
+        return index
 
     @cached_property
     def family(self) -> Family:
@@ -138,7 +151,7 @@ class ControlNetFolder:
         """Raises `SourceError` where it is of a kind that the runtime cannot paint with."""
         config = read(self.folder / "config.json")
         if config.get("_class_name") != "ControlNetModel":
-            kind = config.get("_class_name", "nameless model")
+            kind = shown(config.get("_class_name", "nameless model"))
             raise SourceError(
                 f"{self.folder}: a {kind} by itself; whole checkpoints and ControlNets can be "
                 "exported"
@@ -150,9 +163,10 @@ class ControlNetFolder:
                 "or 2 and cannot be exported"
             )
         if config.get("conditioning_channels", 3) != 3:
+            channels = shown(config["conditioning_channels"])
             raise SourceError(
-                f"{self.folder}: wants pictures of {config['conditioning_channels']} channels; "
-                "only ControlNets for RGB pictures can be exported"
+                f"{self.folder}: wants pictures of {channels} channels; only ControlNets for RGB "
+                "pictures can be exported"
             )
         return config
 

@@ -37,6 +37,7 @@ AUTOENCODER = SubModel(
 _CONDITIONS = (
     "addition_embed_type",
     "class_embed_type",
+    "encoder_hid_dim",
     "encoder_hid_dim_type",
     "num_class_embeds",
 )
@@ -48,6 +49,17 @@ def _check(configs: Configs, index: Index, origin: str) -> None:
         raise SourceError(
             f"{origin}/unet: has {', '.join(found)}, for which a {index['_class_name']} brings "
             "nothing; it cannot be exported"
+        )
+    require_latents(configs, origin)
+
+
+def require_latents(configs: Configs, origin: str) -> None:
+    """Raise `SourceError` where the UNet predicts other latents than its VAE's, or other text."""
+    predicted, latents = configs["unet"].get("out_channels", 4), configs["vae"]
+    if predicted != latents.get("latent_channels", 4):
+        raise SourceError(
+            f"{origin}: the UNet predicts {predicted} channels and the VAE's latents have "
+            f"{latents.get('latent_channels', 4)}; take both from one model"
         )
 
 

@@ -34,8 +34,8 @@ examples:
   python demo.py --controlnet models/canny --control-image canny:a.png --prompt "a house"
   pleinair models                              the known models, and which are here
   pleinair pull stable-diffusion-v1-5-fp16-ov  fetch one of them, or any by its hub id
-  pleinair-export SOURCE models/NAME           convert a Stable Diffusion checkpoint
-  pleinair tune models/NAME                    find what paints it fastest on this machine
+  pleinair-export SOURCE NAME                  convert a Stable Diffusion checkpoint
+  pleinair tune NAME                           find what paints it fastest on this machine
 """
 
 _OPTIONS: Mapping[str, Option] = {
@@ -260,7 +260,8 @@ def _model(group: argparse._ArgumentGroup) -> None:
         "--model",
         "--ckpt",
         metavar="NAME",
-        help="folder, catalog name or hub id (default: the last converted, or the bundled one)",
+        help="folder, catalog name, hub id, or a checkpoint to be converted once: a .ckpt or "
+        ".safetensors file, a folder of diffusers (default: PLEINAIR_MODEL, or the bundled one)",
     )
     group.add_argument("--tokenizer", metavar="FOLDER", help="for models that come without one")
     # So that command lines of CompVis's scripts work: what they say of a model, its folder knows.
