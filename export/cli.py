@@ -76,6 +76,12 @@ def parser() -> argparse.ArgumentParser:
         "kind; of Stable Diffusion 2 that is v_prediction)",
     )
     made.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="of a single file, its .yaml of CompVis's kind (default: that of its name beside it)",
+    )
+    made.add_argument(
         "--no-safety-checker", action="store_true", help="leave the checkpoint's own out"
     )
     made.add_argument(
@@ -129,6 +135,7 @@ def run(options: argparse.Namespace) -> None:
             text_encoder=options.text_encoder,
             ema=options.ema,
             prediction_type=options.prediction_type,
+            config=options.config,
             safety_checker=not options.no_safety_checker,
             tiny_vae=options.tiny_vae,
             scheduler=options.scheduler,

@@ -95,15 +95,17 @@ class _Notes(msgspec.Struct):
     vae: str | None = None
 
 
-def read(file: Path, unet: dict[str, Any]) -> Training:
+def read(file: Path, unet: dict[str, Any], config: Path | None = None) -> Training:
     """What the `.yaml` and the `.json` of the same stem say; nothing where there are none.
 
     unet: the UNet's config, by which a config of another model is told.
+    config: the `.yaml`, where it lies elsewhere.
     Raises `SourceError` where one cannot be read, or says what cannot be.
     """
     training = Training()
-    for suffix in (".yaml", ".yml"):
-        beside = file.with_suffix(suffix)
+    if config is not None and not config.is_file():
+        raise SourceError(f"{config}: no such file; give the path of the checkpoint's config")
+    for beside in [config] if config else [file.with_suffix(end) for end in (".yaml", ".yml")]:
         if beside.is_file():
             content = _yaml(beside)
             training = training.over(_trained(content, beside, unet), file, beside.name)

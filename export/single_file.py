@@ -15,8 +15,8 @@ from pleinair.runtime.errors import SourceError
 
 from . import compvis, families, sidecar, strangers, tokenizer, training
 from . import ema as averages
-from .families.family import ABSENT
-from .families.original import UNET, Task
+from .families.family import ABSENT, Family
+from .families.original import UNET, Original, Task
 from .reading import SUFFIXES, State, read_checkpoint
 from .training import PREDICTION_TYPES
 from .weights import some
@@ -46,6 +46,7 @@ class SingleFile:
 
     ema: paint with the running averages of the UNet's weights; a file with nothing but averages
         is taken by them anyhow.
+    config: its `.yaml` of CompVis's kind, where not beside it under its name.
     prediction_type: "epsilon", "v_prediction" or "sample". By default what the file says, and
         where it says nothing what its kind is trained for: of Stable Diffusion 2 that is
         "v_prediction" for the 768 models and "epsilon" for the base ones, which no tensor tells
@@ -54,7 +55,13 @@ class SingleFile:
     Raises `SourceError` when the file cannot be read safely, or is of another architecture.
     """
 
-    def __init__(self, path: Path, ema: bool = False, prediction_type: str | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        ema: bool = False,
+        prediction_type: str | None = None,
+        config: Path | None = None,
+    ) -> None:
         if path.suffix.lower() not in SUFFIXES:
             raise SourceError(
                 f"{path} is neither a .safetensors nor a .ckpt file (nor {', '.join(_OTHERS)})"
@@ -66,22 +73,18 @@ class SingleFile:
         self.path = path
         self.record = {"kind": "file", "name": path.name}
         state, said = read_checkpoint(path)
-        if (
-            stranger := strangers.named(state, _has_unet(state | averages.unet(state)))
-        ) is not None:
+        whole = _has_unet(state) or bool(averages.unet(state))
+        if (stranger := strangers.named(state, whole)) is not None:
             raise SourceError(f"{path} is {stranger}")
         marks = training.by_marks(state, said, path)
         table = {key: state[key] for key in ("alphas_cumprod",) if key in state}
         state = self._with_unet(state, ema)
-        try:
-            self.family, self.original = families.detect(state)
-        except (IndexError, StopIteration) as error:
-            raise SourceError(
-                f"{path}: its UNet is of no kind that can be exported; {families.NAMES} are"
-            ) from error
+        self.family, self.original = _kind(state, path)
         self._parts = self._split(state)
         self._penultimate = self.original.penultimate
         self._configs = {"unet": self._infer("unet")}
+        beside = sidecar.read(path, self._configs["unet"], config)
+        marks = marks.over(beside, path, "the config beside it")
         self._training = self._trained(marks, said, table)
         if self._training.penultimate is not None:
             self._penultimate = self.original.penultimate and self._training.penultimate
@@ -95,10 +98,7 @@ class SingleFile:
         self, marks: training.Training, said: dict[str, Any], table: State
     ) -> training.Training:
         """All that is said of the training: what comes first is followed."""
-        found = marks
-        beside = sidecar.read(self.path, self._configs["unet"])
-        found = found.over(beside, self.path, "the file beside it")
-        found = found.over(training.by_metadata(said, self.path), self.path, "its metadata")
+        found = marks.over(training.by_metadata(said, self.path), self.path, "its metadata")
         kind = self.original.schedulers("v_prediction")[self.family.schedulers[0]]
         found = found.over(training.by_schedule(table, kind, self.path), self.path, "its table")
         return found.over(training.by_name(self.path.stem, self.path), self.path, "its name")
@@ -108,7 +108,7 @@ class SingleFile:
         said = self._training
         if said.latents is not None:
             channels = self._configs.get("vae", {}).get("latent_channels", 4)
-            if self.family.name != "Stable Diffusion XL" or {*map(len, said.latents)} != {channels}:
+            if not self.original.normed or {*map(len, said.latents)} != {channels}:
                 raise SourceError(
                     f"{self.path}: edm_mean and edm_std are {channels} numbers of an XL model's "
                     f"latents (Playground v2.5); this is {self.original.name}"
@@ -137,7 +137,7 @@ class SingleFile:
         """Part the state dict by network, without the prefixes."""
         prefixes = self.original.prefixes
         parts: dict[str, State] = {submodel: {} for submodel in prefixes}
-        strangers: list[str] = []
+        unplaced: list[str] = []
         loras: list[str] = []
         for key, value in state.items():
             owner = next((sub for sub, prefix in prefixes.items() if key.startswith(prefix)), None)
@@ -146,11 +146,9 @@ class SingleFile:
             if owner is not None:
                 parts[owner][key.removeprefix(prefixes[owner])] = value
             else:
-                (loras if _LORA.match(key) else strangers).append(key)
-        if strangers:
-            raise SourceError(
-                f"{self.path}: no place in {self.original.name} for {some(strangers)}"
-            )
+                (loras if _LORA.match(key) else unplaced).append(key)
+        if unplaced:
+            raise SourceError(f"{self.path}: no place in {self.original.name} for {some(unplaced)}")
         if loras:
             _log.info("%s: left out an unmerged LoRA, %s", self.path, some(loras))
         return parts
@@ -293,3 +291,12 @@ class SingleFile:
 
 def _has_unet(state: State) -> bool:
     return any(key.startswith(UNET) for key in state)
+
+
+def _kind(state: State, path: Path) -> tuple[Family, Original]:
+    try:
+        return families.detect(state)
+    except (IndexError, StopIteration) as error:
+        raise SourceError(
+            f"{path}: its UNet is of no kind that can be exported; {families.NAMES} are"
+        ) from error

@@ -142,7 +142,7 @@ def by_schedule(state: State, config: Config, where: Path) -> Training:
     if table is None or table.ndim != 1 or not 10 <= len(table) <= 10_000:
         return Training()
     found = table.double().numpy()
-    if not (np.isfinite(found).all() and 0 < found[0] < 1 and np.all(np.diff(found) < 0)):
+    if not (np.isfinite(found).all() and 0 < found[0] < 1 and np.all(np.diff(found) <= 0)):
         return Training()
     for zero_snr in (False, True):
         options = {"rescale_betas_zero_snr": zero_snr}
@@ -154,10 +154,10 @@ def by_schedule(state: State, config: Config, where: Path) -> Training:
         known = kind.alphas_cumprod
         if len(known) == len(found) and np.abs(known - found).max() < 2e-3:
             return Training(zero_snr=zero_snr or None)
-    if found[-1] <= 0:
+    if found[-1] <= 0 or np.any(np.diff(found) == 0) or table.element_size() < 4:
         raise SourceError(
-            f"{where}: its table of noise (alphas_cumprod) ends without signal and is not that of "
-            "its kind with zero terminal SNR; it cannot be painted with"
+            f"{where}: its table of noise (alphas_cumprod) is not that of its kind, and ends "
+            "without signal or is too coarse to be followed; get the file in float32"
         )
     betas = 1 - found / np.concatenate([[1.0], found[:-1]])
     _log.info("%s: has a noise schedule of its own (alphas_cumprod), which is followed", where)

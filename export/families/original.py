@@ -47,6 +47,7 @@ class Original:
     scaling_factor: latents are what the VAE's encoder gives times this.
     penultimate: it was trained on the last layer but one of its text encoder, see
         `open_clip.config`.
+    normed: whether latents may have a mean and a deviation by channel (Playground v2.5).
     unet: configs of all networks -> what they tell of the UNet's.
     settings: what its model_index.json says beside its components.
     """
@@ -59,5 +60,6 @@ class Original:
     size: Callable[[str], int] = lambda prediction_type: 512
     scaling_factor: float = 0.18215
     penultimate: bool = False
+    normed: bool = False
     unet: Callable[[Mapping[str, Config]], Config] = no_facts
     settings: Mapping[str, Any] = field(default_factory=dict)

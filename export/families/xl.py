@@ -100,6 +100,7 @@ XL = Original(
     schedulers=_schedulers,
     size=lambda prediction_type: 1024,
     scaling_factor=0.13025,
+    normed=True,
     unet=partial(_time_embedding, False),
     settings={"force_zeros_for_empty_prompt": True},
 )

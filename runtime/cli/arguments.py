@@ -264,8 +264,8 @@ def _model(group: argparse._ArgumentGroup) -> None:
         ".safetensors file, a folder of diffusers (default: PLEINAIR_MODEL, or the bundled one)",
     )
     group.add_argument("--tokenizer", metavar="FOLDER", help="for models that come without one")
-    # So that command lines of CompVis's scripts work: what they say of a model, its folder knows.
-    group.add_argument("--config", metavar="FILE", help="not read: a folder describes itself")
+    # So that command lines of CompVis's scripts work: what they say of a model, a folder knows.
+    group.add_argument("--config", metavar="FILE", help="of a checkpoint file: its .yaml")
     group.add_argument("--C", type=int, metavar="N", help="checked: the model's latent channels")
     group.add_argument("--f", type=int, metavar="N", help="checked: pixels to a latent's side")
     group.add_argument(

@@ -34,7 +34,8 @@ def family_of(options: argparse.Namespace) -> Family:
     """The model, with what the options say of its scheduler."""
     name = options.model or catalog.preferred()
     format = "onnx" if options.engine == "onnxruntime" else "openvino"
-    bundle = Bundle.open(converted.folder_of(name, format), _tokenizer(options))
+    config = Path(options.config) if options.config else None
+    bundle = Bundle.open(converted.folder_of(name, format, config), _tokenizer(options))
     scheduler = {**bundle.scheduler, **given(options, BETAS)}
     family = families.of(dataclasses.replace(bundle, scheduler=scheduler))
     _check_latents(options, family)

@@ -41,17 +41,18 @@ class _Files(msgspec.Struct):
     files: dict[str, _File] = msgspec.field(default_factory=dict)
 
 
-def folder_of(name: str | Path, format: str = "openvino") -> Path:
+def folder_of(name: str | Path, format: str = "openvino", config: Path | None = None) -> Path:
     """The model folder that a name stands for: a path, a catalog name, a hub id, a checkpoint.
 
     A checkpoint is a file of the original layout, a folder of diffusers', or a hub id whose whole
     copy is in the hub's cache here; it is converted, where it was not before, and a line says so.
+    config: a file's `.yaml`, where it lies elsewhere than beside it.
     Raises `BundleError` where there is nothing of that name, `SourceError` where it is a checkpoint
     that cannot be converted here.
     """
     path = Path(name).expanduser()
     if path.is_file() or _is_checkpoint(path):
-        return _converted(path, format)
+        return _converted(path, format, config=config if path.is_file() else None)
     if path.suffix.lower() in _SUFFIXES:
         raise BundleError(f"{name}: no such file; give the path of the checkpoint")
     try:
@@ -78,10 +79,14 @@ def _cached(name: str) -> Path | None:
     return None
 
 
-def _converted(source: Path, format: str, name: str = "") -> Path:
+def _converted(source: Path, format: str, name: str = "", config: Path | None = None) -> Path:
     """The conversion of a checkpoint, made where it is not there yet."""
     models = catalog.user_folder()
-    ending = f"-{_digest(source, models)[:_DIGITS]}{'' if format == 'openvino' else f'-{format}'}"
+    if config is not None and not config.is_file():
+        _log.info("%s is no file here; the checkpoint alone says what it is", config)
+        config = None
+    ending = f"-{_digest(source, models, config)[:_DIGITS]}"
+    ending += "" if format == "openvino" else f"-{format}"
     for found in sorted(models.glob(f"*{ending}")):
         if (found / INDEX).is_file():
             return found
@@ -92,7 +97,8 @@ def _converted(source: Path, format: str, name: str = "") -> Path:
         "%s is a checkpoint; it is converted once, which takes some minutes, to %s",
         *(name or source, target),
     )
-    if pull.run_converter(os.fspath(source.resolve()), target, "--format", format):
+    options = ["--format", format, *(["--config", os.fspath(config)] if config else [])]
+    if pull.run_converter(os.fspath(source.resolve()), target, *options):
         raise SourceError(
             f"{name or source}: not converted, as pleinair-export says above; to give it options: "
             f"pleinair-export {source} NAME"
@@ -100,11 +106,12 @@ def _converted(source: Path, format: str, name: str = "") -> Path:
     return target
 
 
-def _digest(source: Path, models: Path) -> str:
+def _digest(source: Path, models: Path, config: Path | None) -> str:
     """Of the content of a checkpoint, and of what lies beside a file and is read with it."""
     files = [source]
     if source.is_file():
         files += [source.with_suffix(suffix) for suffix in _BESIDE]
+        files += [config] if config else []
     else:
         files = sorted(path for path in source.rglob("*") if not path.name.startswith("."))
     digest = hashlib.sha256()
