@@ -59,7 +59,7 @@ def test_every_flag_of_the_systems_has_its_row() -> None:
     txt2img += "init-img strength"
     demo = "model device seed beta-start beta-end beta-schedule num-inference-steps guidance-scale "
     demo += "eta tokenizer prompt params-from init-image strength mask output"
-    first, second, _ = sections().values()
+    first, second, *_ = sections().values()
     for flags, rows in ((txt2img, first), (demo, second)):
         named = {row["what"] for row in rows}
         assert {f"`--{flag}`" for flag in flags.split()} <= named

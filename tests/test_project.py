@@ -71,4 +71,4 @@ def test_no_test_file_imports_another() -> None:
 
 def test_base_install_is_light() -> None:
     names = {requirement.partition(">")[0] for requirement in PROJECT["project"]["dependencies"]}
-    assert names == {"numpy", "openvino", "Pillow", "rich", "tokenizers", "tomli"}
+    assert names == {"msgspec", "numpy", "openvino", "Pillow", "rich", "tokenizers", "tomli"}

@@ -109,7 +109,7 @@ def test_a_single_file_becomes_a_folder_in_models(
     ("arguments", "message"),
     [
         (["nowhere"], "neither a diffusers folder"),
-        (["empty"], r"model_index.json is missing"),
+        (["empty"], "model_index.json: missing"),
         (["empty", "./taken"], "taken exists"),
     ],
 )

@@ -252,6 +252,7 @@ def _plan(checkpoint: Path) -> Plan:
         text_encoder=None,
         ema=False,
         prediction_type=None,
+        config=None,
         safety_checker=True,
         tiny_vae=None,
         solver=Solver(),
