@@ -17,7 +17,9 @@ WIDTH = 100
 HEAD = """\
 # Commands and their options
 
-What `--help` says, of every command.
+What `--help all` says, and `--help` of every other command. `pleinair convert` is
+`pleinair-export`, `pleinair quantize` is `pleinair-quantize`, `pleinair bench` is
+`python -m pleinair.bench`, and `pleinair paint` is `pleinair` alone.
 `python docs/help.py` writes this page, and a test compares it with the commands.
 [painting.md](painting.md) and [models.md](models.md) say what the options are for.
 In a checkout `python demo.py` is the same command as `pleinair`.
@@ -28,6 +30,8 @@ PARSERS = {
     "pleinair models": "pleinair.runtime.cli.models:parser",
     "pleinair pull": "pleinair.runtime.cli.pull:parser",
     "pleinair tune": "pleinair.runtime.cli.tune:parser",
+    "pleinair doctor": "pleinair.runtime.cli.doctor:parser",
+    "pleinair completion": "pleinair.runtime.cli.completion:parser",
     "pleinair-export": "pleinair.export.cli:parser",
     "pleinair-quantize": "pleinair.export.quantize:parser",
     "python -m pleinair.bench": "pleinair.bench.__main__:parser",

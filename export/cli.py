@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from pleinair.runtime.cli.parser import Parser
 from pleinair.runtime.errors import SourceError, to_install
 from pleinair.runtime.exits import exit_code
 from pleinair.runtime.model import catalog
@@ -17,10 +18,10 @@ from .terminal import progress, stoppable
 SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """Build the command line. Nothing heavy is imported, so `--help` is quick."""
-    made = argparse.ArgumentParser(
-        prog="pleinair-export",
+    made = Parser(
+        "pleinair-export",
         description="Convert a Stable Diffusion checkpoint to OpenVINO or ONNX, with PyTorch.",
     )
     made.add_argument(
@@ -108,9 +109,8 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return 0, 2 for a mistake that the user can mend, 130 when interrupted."""
-    options = parser().parse_args(argv)
     stopped = "pleinair-export: stopped; nothing was written"
-    code: int = exit_code(lambda: run(options), "pleinair-export", stopped)
+    code: int = exit_code(lambda: run(parser().parse_args(argv)), "pleinair-export", stopped)
     return code
 
 
@@ -149,8 +149,9 @@ def _tell_on_stderr() -> None:
     """Show what is assumed of a checkpoint that does not say it: a line or two, for the user."""
     logger = logging.getLogger("pleinair.export")
     logger.setLevel(logging.INFO)
-    logger.handlers = [logging.StreamHandler()]
     logger.propagate = False
+    for one in (logger, logging.getLogger("pleinair")):  # the runtime's, of what a LoRA file lacks
+        one.handlers = [logging.StreamHandler()]
 
 
 def require_extra() -> None:

@@ -1,13 +1,17 @@
 """LoRA files merged into a checkpoint before it is traced, by the runtime's own arithmetic."""
 
+import logging
 from collections.abc import Mapping, Sequence
 
 import torch
 
-from pleinair.runtime.adapters import lora
+from pleinair.runtime.adapters import fitting, lora
+from pleinair.runtime.errors import shown
 from pleinair.runtime.graphs.changes import Changes, Shapes
 
 from .manifest import sha256
+
+log = logging.getLogger("pleinair.export")
 
 # transformers before 5.6 keeps CLIP's layers one level down; files and graphs mean them without it.
 _WRAPPER = "text_model."
@@ -22,17 +26,30 @@ def planned(
     Raises `AdapterError` where a file does not fit, before any weight is loaded.
     """
     shapes = {name: _shapes(module) for name, module in modules.items()}
-    changes: dict[str, Changes] = lora.changes(files, shapes)
+    for file in files:
+        if file.embeddings:
+            words = ", ".join(shown(item.word) for item in file.embeddings)
+            log.warning(
+                "%s: its words are no weights and cannot be merged; prompts will not know %s",
+                file.path,
+                words,
+            )
+    changes: dict[str, Changes] = fitting.changes(files, shapes)
     return changes
 
 
 def merge(module: torch.nn.Module, changes: Changes) -> None:
     """Put the changed weights into a loaded module, in place."""
-    for name, parameter in module.named_parameters():
-        change = changes.get(name.removeprefix(_WRAPPER))
-        if change is not None:
-            merged = change(parameter.data.float().numpy())
-            parameter.data = torch.from_numpy(merged).to(parameter.dtype)
+    for name, layer in module.named_modules():
+        for end in ("weight", "bias"):
+            change = changes.get(f"{name}.{end}".removeprefix(_WRAPPER))
+            if change is None:
+                continue
+            weight, old = layer.weight, getattr(layer, end)
+            if old is None:  # a layer without a bias is given one
+                old = torch.zeros(len(weight), dtype=weight.dtype)
+            merged = change(old.data.float().numpy())
+            setattr(layer, end, torch.nn.Parameter(torch.from_numpy(merged).to(weight.dtype)))
 
 
 def record(files: Sequence[lora.Lora]) -> list[dict[str, object]]:
@@ -47,5 +64,5 @@ def _shapes(module: torch.nn.Module) -> Shapes:
     return {
         name.removeprefix(_WRAPPER): tuple(parameter.shape)
         for name, parameter in module.named_parameters()
-        if name.endswith(".weight") and parameter.ndim > 1
+        if name.endswith(".weight")
     }

@@ -6,14 +6,14 @@ from typing import Any, Protocol
 import torch
 
 from pleinair.runtime.adapters import lora as lora_files
-from pleinair.runtime.errors import SourceError
+from pleinair.runtime.errors import BundleError, SourceError
 from pleinair.runtime.model import catalog
 from pleinair.runtime.model.latent_space import LatentSpace
 
 from . import architecture, configs, families, lora, manifest, solver
 from .architecture import Config
 from .families.beside import SAFETY_CHECKER, TINY_VAE
-from .families.family import ABSENT, SubModel
+from .families.family import ABSENT, SubModel, Tokenizer
 from .reading import State
 from .request import Request
 from .solver import Solver
@@ -127,7 +127,16 @@ class Plan:
         manifest.write_json(target / "model_index.json", index | dict(self.family.settings))
         for name, config in self.schedulers.items():
             manifest.write_json(target / name / "scheduler_config.json", config)
-        for submodel in self.submodels.values():
-            if (tokenizer := submodel.tokenizer) is not None:
-                self.checkpoint.write_tokenizer(target / tokenizer.folder)
-                tokenizer.complete(target / tokenizer.folder, "openvino" in self.request.formats)
+        for name, submodel in self.submodels.items():
+            if submodel.tokenizer is not None:
+                self._write_tokenizer(target, submodel.tokenizer, name)
+
+    def _write_tokenizer(self, target: Path, tokenizer: Tokenizer, encoder: str) -> None:
+        folder = target / tokenizer.folder
+        self.checkpoint.write_tokenizer(folder)
+        try:
+            origin = Path(self.name, encoder, "config.json")
+            tokenizer.check(folder, self.configs[encoder], origin)
+        except BundleError as error:
+            raise SourceError(str(error).replace(str(target), self.name)) from error
+        tokenizer.complete(folder, "openvino" in self.request.formats)

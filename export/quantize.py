@@ -6,15 +6,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pleinair.runtime.cli.parser import Parser, whole_number
 from pleinair.runtime.exits import exit_code
 
 from .terminal import progress, stoppable
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """Build the command line. Nothing heavy is imported, so `--help` is quick."""
-    made = argparse.ArgumentParser(
-        prog="pleinair-quantize",
+    made = Parser(
+        "pleinair-quantize",
         description="Add 8-bit graphs of denoiser and VAE decoder to an exported model folder.",
     )
     made.add_argument("folder", help="an exported model: a folder, or the name of one")
@@ -38,7 +39,7 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument(
         "--attention-stride",
-        type=int,
+        type=whole_number,
         default=2,
         metavar="N",
         help="keys and values of the largest self-attentions come from every N-th row and column; "
@@ -46,18 +47,29 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument(
         "--attention-levels",
-        type=int,
+        type=whole_number,
         metavar="N",
         help="do so at the N largest resolutions (default: 1, where it has 1024 tokens or more)",
     )
     made.add_argument(
-        "--samples", type=int, default=40, metavar="N", help="inputs to calibrate on (default: 40)"
+        "--samples",
+        type=whole_number,
+        default=40,
+        metavar="N",
+        help="inputs to calibrate on (default: 40)",
     )
     made.add_argument(
-        "--steps", type=int, default=8, metavar="N", help="of each calibration picture (default: 8)"
+        "--steps",
+        type=whole_number,
+        default=8,
+        metavar="N",
+        help="of each calibration picture (default: 8)",
     )
     made.add_argument(
-        "--size", type=int, metavar="PIXELS", help="of those pictures (default: the model's own)"
+        "--size",
+        type=whole_number,
+        metavar="PIXELS",
+        help="of those pictures (default: the model's own)",
     )
     made.add_argument(
         "--prompts",
@@ -84,9 +96,8 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return 0, 2 for a mistake that the user can mend, 130 when interrupted."""
-    options = parser().parse_args(argv)
     stopped = "pleinair-quantize: stopped; nothing was written"
-    code: int = exit_code(lambda: run(options), "pleinair-quantize", stopped)
+    code: int = exit_code(lambda: run(parser().parse_args(argv)), "pleinair-quantize", stopped)
     return code
 
 

@@ -1,13 +1,19 @@
-"""T5's tokenizer: its files for every reader, and its OpenVINO graph for openvino-genai."""
+"""T5's tokenizer: its files for every reader."""
 
 import shutil
 from pathlib import Path
 
 from pleinair.runtime.errors import SourceError
 
-from .tokenizer import convert
+from . import openvino_tokenizer
 
-_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "spiece.model")
+_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "spiece.model",
+)
 
 
 def copy(source: Path, target: Path) -> None:
@@ -28,4 +34,4 @@ def complete(folder: Path, openvino: bool) -> None:
     if openvino:
         from transformers import T5TokenizerFast
 
-        convert(T5TokenizerFast.from_pretrained(folder), folder)
+        openvino_tokenizer.write(T5TokenizerFast.from_pretrained(folder), folder)

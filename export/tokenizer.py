@@ -1,4 +1,4 @@
-"""CLIP's tokenizer: its files for every reader, and its OpenVINO graph for openvino-genai."""
+"""CLIP's tokenizer: its files for every reader."""
 
 import gzip
 import hashlib
@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from pleinair.runtime.errors import SourceError
+from pleinair.runtime.text.vocabulary import read_merges
 
+from . import openvino_tokenizer
 from .manifest import write_json
 
 _FILES = (
@@ -41,13 +43,8 @@ def copy(source: Path, target: Path) -> None:
         return
     if not (target / "tokenizer.json").is_file():
         raise SourceError(f"{source} has neither vocab.json and merges.txt nor tokenizer.json")
-    model = json.loads((target / "tokenizer.json").read_text(encoding="utf-8"))["model"]
-    write_bpe(target, model["vocab"], [_pair(merge) for merge in model["merges"]])
-
-
-def _pair(merge: str | list[str]) -> str:
-    # tokenizers 0.20 began to write pairs instead of "left right".
-    return merge if isinstance(merge, str) else " ".join(merge)
+    vocab, merges = read_merges(target, error=SourceError)
+    write_bpe(target, vocab, [" ".join(pair) for pair in merges])
 
 
 def write_bpe(target: Path, vocab: dict[str, int], merges: list[str]) -> None:
@@ -129,20 +126,10 @@ def complete(folder: Path, openvino: bool) -> None:
         config = special | {"model_max_length": 77, "tokenizer_class": "CLIPTokenizer"}
         write_json(folder / "tokenizer_config.json", config)
     if openvino:
-        convert(tokenizer, folder)
+        openvino_tokenizer.write(tokenizer, folder)
 
 
 def _load(folder: Path) -> Any:
     from transformers import CLIPTokenizerFast
 
     return CLIPTokenizerFast.from_pretrained(folder)
-
-
-def convert(tokenizer: Any, folder: Path) -> None:
-    """Write `openvino_tokenizer.xml` and `openvino_detokenizer.xml` of transformers' tokenizer."""
-    import openvino
-    from openvino_tokenizers import convert_tokenizer
-
-    encoder, decoder = convert_tokenizer(tokenizer, with_detokenizer=True)
-    openvino.save_model(encoder, folder / "openvino_tokenizer.xml")
-    openvino.save_model(decoder, folder / "openvino_detokenizer.xml")

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .pipeline import Pipeline, PipelineOutput, Plan, StableDiffusionPipeline
+    from .record.saving import save
 
-__all__ = ["Pipeline", "PipelineOutput", "Plan", "StableDiffusionPipeline"]
+__all__ = ["Pipeline", "PipelineOutput", "Plan", "StableDiffusionPipeline", "save"]
+__version__ = "0.1.0"
 
 # A library does not print: whoever embeds it decides where its few lines go.
 logging.getLogger("pleinair").addHandler(logging.NullHandler())
@@ -20,6 +22,10 @@ logging.getLogger("pleinair").addHandler(logging.NullHandler())
 
 def __getattr__(name: str) -> Any:
     # Imported when first asked for: `import pleinair.runtime` alone stays a matter of milliseconds.
+    if name == "save":
+        from .record.saving import save
+
+        return save
     if name in __all__:
         from . import pipeline
 

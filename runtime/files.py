@@ -65,16 +65,22 @@ def read_json(
 
 
 def parse_json(
-    text: str | bytes, where: str | Path, *, error: type[PleinairError] = BundleError
+    text: str | bytes,
+    where: str | Path,
+    *,
+    error: type[PleinairError] = BundleError,
+    nan_is_null: bool = False,
 ) -> Any:
     """What a JSON text says.
 
+    nan_is_null: NaN and Infinity, which Python's own writer puts there, are None.
     Raises `error`, naming `where`, for what is no JSON: NaN and Infinity, numbers of thousands of
     digits and lists nested a thousand deep among it.
     """
 
     def constant(name: str) -> None:
-        raise ValueError(f"{name} is no JSON")
+        if not nan_is_null:
+            raise ValueError(f"{name} is no JSON")
 
     try:
         return json.loads(text, parse_constant=constant)
@@ -99,7 +105,7 @@ def conform(
     """
     try:
         return msgspec.convert(content, shape)
-    except (msgspec.ValidationError, RecursionError) as problem:
+    except (msgspec.ValidationError, RecursionError, UnicodeEncodeError) as problem:
         said = re.sub(r" - at `\$\.?(.*)`$", r" at \1", str(problem)).replace("`", "")
         raise error(f"{where}: {said}; {hint}") from problem
 

@@ -11,6 +11,7 @@ from PIL import Image
 
 from . import families
 from .adapters import inversion, lora
+from .adapters.fitting import words as words_of
 from .adapters.inversion import Embedding
 from .adapters.lora import Lora
 from .adapters.model import changes as adapted
@@ -30,6 +31,7 @@ from .model.safety import tell_of_unused
 from .options.groups import Numbers, PictureSource
 from .output import PipelineOutput
 from .plan import Plan, Planner
+from .record import made
 from .request import Request
 from .run import Run, StageCallback
 from .speed.profiles import Profile
@@ -116,7 +118,8 @@ class StableDiffusionPipeline:
             environment's PLEINAIR_CACHE; None keeps none.
         inference_precision: OpenVINO's precision hint; "f32" is exact.
         tokenizer: a folder with the tokenizer's files, for models that come without.
-        loras: LoRA, LoHa or LoKr files; each a path, (path, weight) or "path:0.8".
+        loras: LoRA files of any kind; each a path, (path, weight) or "path:0.8". What of one
+            does not fit the model is logged as a warning.
         embeddings: textual inversion; each a path, (path, word) or "path:word".
         controlnet: folder of a converted ControlNet, or several; each a path, (path, weight) or
             "path:0.8".
@@ -155,7 +158,7 @@ class StableDiffusionPipeline:
         family, bundle, form = self.family, self.bundle, self.engine.format
         if self.loras and not family.adaptable:
             raise SettingError(f"LoRA files cannot be used with {family.name}: leave them out")
-        words = family.teach(self.embeddings)
+        words = family.teach(words_of(self.loras, self.embeddings))
         adaptable = {
             part: bundle.graphs[form][part] for part in (*family.text_encoders, family.denoiser)
         }
@@ -220,12 +223,13 @@ class StableDiffusionPipeline:
         controlnet_conditioning_scale: how much the ControlNet adds; None is 1, with image 0.8,
             with mask_image 0.5; one number, or one for each ControlNet.
         width, height: pixels, multiples of 8; None is the size of image rounded down, else that
-            of control_image, and without both the size the model was trained on.
+            of control_image, and without both the size the model was trained on. A picture of
+            more than 1.5 times that many pixels is scaled down to about as many, in its shape.
         num_inference_steps, guidance_scale, scheduler: None is what the folder or the catalog
             recommends for the model, else 20 steps, 7.5, its own scheduler.
             `schedulers.names()` lists names.
         eta: DDIM's noise (Song et al. 2021, eq. 16), 0 to 1; other schedulers ignore it.
-        seed: image i is painted from `seed + i`; None draws one.
+        seed: image i is painted from `seed + i`; None and -1 draw one.
         latents: start noise for every image, (1, channels, height / f, width / f), f the VAE's
             scale factor; None draws it from the seed.
         clip_skip: take the text encoder's layer this many before the last.
@@ -234,8 +238,9 @@ class StableDiffusionPipeline:
             "pred_original_sample", "image"}): what is in work, the same as it would be without
             its noise, fit for `preview`, and the image's number. It may return a dict with new
             "latents", or False to end the run.
-        callback_on_stage: called with (stage, done, total) as "load", "encode", "denoise",
-            "decode" and, of a second pass, "enlarge" begin and advance.
+        callback_on_stage: called with (stage, done, total) as "load", "encode" (the prompts),
+            "picture" (the one to start from, by the VAE), "denoise", "decode" and, of a second
+            pass, "enlarge" begin and advance.
         options: everything else that a call can be asked, each declared in `options.groups`, or
             in the file of the family that has it: docs/painting.md lists them.
         Raises SettingError, SchedulerError or PromptError for bad arguments.
@@ -289,14 +294,10 @@ class StableDiffusionPipeline:
             return Run(one, self.family, self.parts, on_step, report).paint()
 
         output = painted(plan)
-        if plan.then is None or output.stopped:
-            return output
         for i, image in enumerate(output.images):
-            if image is not None:  # one that is withheld is not enlarged
-                second = painted(plan.then.onto(image, [plan.jobs[i]], self.family))
-                output.replace(i, second)
-                if output.stopped:
-                    break
+            if plan.then and not output.stopped and image is not None:  # None: withheld
+                output.replace(i, painted(plan.then.onto(image, [plan.jobs[i]], self.family)))
+        made.label(output.images, self, plan)
         return output
 
     def enlarge(

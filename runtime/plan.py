@@ -13,12 +13,13 @@ from PIL import Image
 
 from .denoise.control import Controls
 from .denoise.feature_cache import Caching, Evaluation
-from .denoise.guidance import CONDITIONAL
+from .denoise.guidance import CONDITIONAL, Guidance, is_conditional
 from .denoise.noise import TorchNoise
 from .denoise.span import Span
-from .errors import SettingError
+from .errors import Argument, Message, PromptError, SettingError
 from .families.family import Family
 from .families.settings import Settings
+from .images import sizing
 from .images.enlarging import Enlargement
 from .images.fitting import Fit
 from .images.fitting import Size as Pixels
@@ -27,11 +28,11 @@ from .images.reading import over, read
 from .model.controlnet import ControlNet
 from .model.safety import chosen
 from .model.tiles import Tiles
-from .options.groups import Enlarging, Picture
+from .options.groups import Enlarging, Picture, Size
 from .output import PipelineOutput
 from .request import Job, Request, consecutive
 from .schedulers import Scheduler
-from .text.prompt import TokenizedPrompt, tokenized
+from .text.prompt import TokenizedPrompt, joined, tokenized
 
 log = logging.getLogger("pleinair")
 
@@ -103,7 +104,7 @@ class Plan:
 
         Other images differ where features are kept and prompts change at other steps.
         """
-        guidance, counts = self.settings.guidance, Counter({"full": 0, "shallow": 0})
+        guidance, counts = self.guidance, Counter({"full": 0, "shallow": 0})
         kept: dict[tuple[str, ...], Any] = {}  # batch -> the texts that its features are of
         for number, texts in zip(range(len(self.timesteps)), self._texts, strict=False):
             evaluation = Evaluation(number, len(self.timesteps))
@@ -118,15 +119,24 @@ class Plan:
         return {name: count for name, count in counts.items() if count}
 
     @property
-    def _texts(self) -> list[tuple[int, int]]:
-        """For each step the numbers of the texts that the first image's branches see."""
+    def guidance(self) -> Guidance:
+        """That of the first image: with a branch for each prompt that AND joins in its own."""
+        prompt = self.prompts[self.jobs[0].prompt]
+        return self.settings.guidance.joined([part.weight for part in prompt.parts])
+
+    @property
+    def _texts(self) -> list[dict[str, int]]:
+        """For each step the number of the text that each branch of the first image sees."""
         prompt, negative = self.prompts[self.jobs[0].prompt], self.prompts[self.negative or ""]
-        return list(zip(prompt.order, negative.order, strict=True))
+        parts, branches = iter(prompt.parts), self.guidance.branches
+        told = [next(parts) if is_conditional(branch) else negative for branch in branches]
+        each = zip(*(one.order for one in told), strict=True)
+        return [dict(zip(branches, texts, strict=True)) for texts in each]
 
     def __str__(self) -> str:
         settings, size = self.settings, f"{self.settings.width}x{self.settings.height}"
         asked = ", ".join(f"{count} {name}" for name, count in self.evaluations.items())
-        branches = _counted(len(settings.guidance.batches[0]), "branch", "branches")
+        branches = _counted(len(self.guidance.batches[0]), "branch", "branches")
         words = (
             f"{_counted(len(self.jobs), 'picture')} of {size}, "
             f"{_counted(len(self.timesteps), 'step')}, guidance scale "
@@ -158,7 +168,9 @@ class Planner:
                 given = [
                     name for name, value in vars(request.enlarging).items() if value is not None
                 ]
-                raise SettingError(f"{given[0]} is about enlarge; give that too")
+                raise SettingError(
+                    Message("{0} is about {enlarge}; give that too", Argument(given[0]))
+                )
             return self._pass(request, self._original(request.picture))
         if self.family.task != "text":
             raise SettingError(
@@ -252,11 +264,15 @@ class Planner:
             timesteps = range(first, timesteps.stop)
         all_steps, painted = len(scheduler.timesteps), (settings.width, settings.height)
         kept = original is not None and original.keep_unmasked
+        texts = [*(job.prompt for job in jobs), negative or ""]
+        prompts = self._read(request, texts, settings, all_steps)
+        if prompts[negative or ""].others:
+            raise PromptError("negative_prompt is the prompt itself, which AND joins; give another")
         return Plan(
             request=request,
             settings=settings,
             jobs=jobs,
-            prompts=self._read(request, [*(j.prompt for j in jobs), negative or ""], all_steps),
+            prompts=prompts,
             negative=negative,
             tiles=tiles,
             vae_tiles=self._vae_tiles(request, tiles),
@@ -287,25 +303,33 @@ class Planner:
         family.check_call(picture, request.family_options)
         if picture.strength is not None and not pictured:
             raise SettingError(
-                "strength says how far image is changed, and there is none; give image"
+                Message(
+                    "{strength} says how far {image} is changed, and there is none; give {image}"
+                )
             )
         width, height = self._size(request, original, controls)
         steps = sampling.num_inference_steps
         steps = recommended.steps if steps is None else steps
         if not isinstance(steps, int) or steps < 1:
-            raise SettingError(f"num_inference_steps is {steps}; give 1 or more")
+            raise SettingError(Message("{num_inference_steps} is {0}; give 1 or more", steps))
         scale = sampling.guidance_scale
         scale = float(recommended.guidance_scale if scale is None else scale)
         start, stop = sampling.guidance_start, sampling.guidance_stop
         if not 0 <= start < stop <= 1:
             raise SettingError(
-                f"guidance_start is {start:g} and guidance_stop {stop:g}; "
-                "give shares of the steps, 0 <= start < stop <= 1"
+                Message(
+                    "{guidance_start} is {0:g} and {guidance_stop} {1:g}; give shares of the "
+                    "steps, 0 <= start < stop <= 1",
+                    start,
+                    stop,
+                )
             )
         if not 0 <= sampling.eta <= 1:
-            raise SettingError(f"eta is {sampling.eta}; give 0 to 1")
+            raise SettingError(Message("{eta} is {0}; give 0 to 1", sampling.eta))
         if original and original.keep_unmasked and request.answer.output_type == "latent":
-            raise SettingError("keep_unmasked is about pictures; output_type 'latent' gives none")
+            raise SettingError(
+                Message("{keep_unmasked} is about pictures; {output_type} 'latent' gives none")
+            )
         family.check_clip_skip(request.prompting.clip_skip)
         self._check_decoder(request)
         strength, drawn_from = _strength(original, picture.strength), 1.0
@@ -338,19 +362,63 @@ class Planner:
             trained = family.recommended.size
             source, usual = original or controls, (trained, trained)
             if source is not None:
-                side = multiple // family.upscales
-                across, down = source.size(side)
-                usual = across * family.upscales, down * family.upscales
-                if math.prod(usual) > 4 * trained**2 and size.tile is None:
-                    # A photograph as it is: hours, and more memory than most machines have.
-                    log.warning(
-                        "%d x %d pixels are to be painted and the model was trained on %d x %d; "
-                        "give width and height to paint fewer, or tile to paint them in parts",
-                        *(*usual, trained, trained),
-                    )
+                usual = self._picture_size(source, size)
             width = usual[0] if width is None else width
             height = usual[1] if height is None else height
-        return _side("width", width, multiple), _side("height", height, multiple)
+        width, height = _side("width", width, multiple), _side("height", height, multiple)
+        self._remark((width, height), size.tile)
+        return width, height
+
+    def _picture_size(self, source: Original | Controls, size: Size) -> Pixels:
+        """A picture's size; one far larger than the model's own is scaled down to that."""
+        family, trained = self.family, self.family.recommended.size
+        across, down = source.size(family.multiple // family.upscales)
+        own = across * family.upscales, down * family.upscales
+        if size.tile is not None or not sizing.is_large(own, trained):
+            return own
+        if family.upscales > 1:  # what is to be made larger is not made smaller first
+            log.warning(
+                Message(
+                    "{0[0]}x{0[1]} pixels are to be painted and {1} was trained on {2}x{2}; give "
+                    "{tile} to paint them in parts",
+                    own,
+                    family.bundle.name,
+                    trained,
+                )
+            )
+            return own
+        one = size.width is not None or size.height is not None
+        shape = source.picture.size
+        painted = (
+            sizing.completed(shape, size.width, size.height, family.multiple)
+            if one
+            else sizing.scaled_to(shape, trained, family.multiple)
+        )
+        log.warning(
+            Message(
+                "the picture of {0[0]}x{0[1]} is painted at {1[0]}x{1[1]}, near the {2}x{2} that "
+                "{3} was trained on; for another size give {width} and {height}, or {tile} to "
+                "paint all of it in parts",
+                shape,
+                painted,
+                trained,
+                family.bundle.name,
+            )
+        )
+        return painted
+
+    def _remark(self, size: Pixels, tile: int | None) -> None:
+        """One line about a size that the model was not trained for."""
+        family, trained = self.family, self.family.recommended.size
+        if tile is None and family.upscales == 1 and (words := sizing.remark(size, trained)):
+            log.warning(
+                Message(
+                    "{0[0]}x{0[1]} is far from the {1}x{1} that {2} was trained on: " + words,
+                    size,
+                    trained,
+                    family.bundle.name,
+                )
+            )
 
     def _tiles(self, request: Request, settings: Settings) -> Tiles:
         """The tiles that are denoised together; one where none are asked for."""
@@ -358,8 +426,13 @@ class Planner:
         side = max(tiles.tile) * family.space.factor
         if family.largest is not None and side > family.largest:
             raise SettingError(
-                f"{family.bundle.name} paints at most {family.largest} pixels a side at once, and "
-                f"{side} are asked for; give a smaller width and height, or tile to paint in parts"
+                Message(
+                    "{0} paints at most {1} pixels a side at once, and {2} are asked for; give a "
+                    "smaller {width} and {height}, or {tile} to paint in parts",
+                    family.bundle.name,
+                    family.largest,
+                    side,
+                )
             )
         return tiles
 
@@ -370,15 +443,23 @@ class Planner:
         overlap = asked.tile_overlap
         if asked.tile is None:
             if overlap is not None:
-                raise SettingError("tile_overlap says how far tiles overlap; give tile, their size")
+                raise SettingError(
+                    Message("{tile_overlap} says how far tiles overlap; give {tile}, their size")
+                )
             return Tiles.covering(grid)
         side = _side("tile", asked.tile, multiple)
         most = side // 2 // multiple * multiple
         overlap = side // 4 // multiple * multiple if overlap is None else overlap
         if not isinstance(overlap, int) or overlap not in range(0, most + 1, multiple):
             raise SettingError(
-                f"tile_overlap is {overlap}; give a multiple of {multiple} from 0 to {most}, "
-                f"half of a tile of {side}"
+                Message(
+                    "{tile_overlap} is {0}; give a multiple of {1} from 0 to {2}, half of a tile "
+                    "of {3}",
+                    overlap,
+                    multiple,
+                    most,
+                    side,
+                )
             )
         return Tiles.covering(grid, side // factor, overlap // factor)
 
@@ -414,7 +495,7 @@ class Planner:
         return TorchNoise(consecutive(seed, 1, "noise_seed")[0]).normal(shape)
 
     def _read(
-        self, request: Request, texts: Sequence[str], steps: int
+        self, request: Request, texts: Sequence[str], settings: Settings, steps: int
     ) -> dict[str, TokenizedPrompt]:
         """Text -> its tokens, for as many steps as there are."""
         prompting = request.prompting
@@ -427,9 +508,30 @@ class Planner:
                 options=request.family_options,
             )
 
-        return {
-            text: tokenized(reader, text, steps, prompting.syntax) for text in dict.fromkeys(texts)
+        asked = set(request.prompts)
+        found = {
+            text: (joined if text in asked else tokenized)(reader, text, steps, prompting.syntax)
+            for text in dict.fromkeys(texts)
         }
+        if any(prompt.others for prompt in found.values()):
+            self._check_joins(settings)
+        return found
+
+    def _check_joins(self, settings: Settings) -> None:
+        """Raise SettingError where prompts that AND joins cannot be painted."""
+        guidance, name = settings.guidance, self.family.bundle.name
+        if not guidance.joins:
+            raise SettingError(
+                f"AND joins prompts by guidance, and {name} is not guided by a prompt alone at "
+                f"guidance_scale {settings.guidance_scale:g}; give another guidance_scale (of an "
+                "enlarging pass enlarge_guidance_scale), write one prompt, or take AND as text by "
+                'syntax "plain"'
+            )
+        if (guidance.start, guidance.stop) != (0.0, 1.0):
+            raise SettingError(
+                "AND joins prompts by guidance, which guidance_start and guidance_stop leave out "
+                "of some steps; leave them out, or write one prompt"
+            )
 
 
 def is_enlarged_as_it_is(request: Request) -> bool:
@@ -447,17 +549,18 @@ def _brought_to_size(request: Request) -> Image.Image:
     width = picture.width if size.width is None else size.width
     height = picture.height if size.height is None else size.height
     if min(width, height) < 1:
-        raise SettingError(f"width and height are {width} and {height}; give 1 or more")
+        raise SettingError(
+            Message("{width} and {height} are {0} and {1}; give 1 or more", width, height)
+        )
     enlarge = request.enlarging.enlarge
     assert enlarge is not None
     Enlargement(enlarge, 1).size((width, height))  # before so much memory is asked for
     return Fit.of(picture.size, (width, height), request.picture.resize).lay(picture)
 
 
-def _seen(batch: Sequence[str], texts: tuple[int, int]) -> list[int]:
-    """The numbers of the texts that a batch of branches sees, of the prompt's and the negative."""
-    prompt, negative = texts
-    return [prompt if branch == CONDITIONAL else negative for branch in batch]
+def _seen(batch: Sequence[str], texts: Mapping[str, int]) -> list[int]:
+    """The numbers of the texts that a batch of branches sees."""
+    return [texts[branch] for branch in batch]
 
 
 def _counted(number: int, one: str, several: str = "") -> str:
@@ -467,7 +570,15 @@ def _counted(number: int, one: str, several: str = "") -> str:
 def _side(name: str, pixels: int, multiple: int) -> int:
     if not isinstance(pixels, int) or pixels < multiple or pixels % multiple:
         near = max(multiple, round(pixels / multiple) * multiple)
-        raise SettingError(f"{name} is {pixels}; give a multiple of {multiple}, such as {near}")
+        raise SettingError(
+            Message(
+                "{0} is {1}; give a multiple of {2}, such as {3}",
+                Argument(name),
+                pixels,
+                multiple,
+                near,
+            )
+        )
     return pixels
 
 
@@ -476,8 +587,13 @@ def _first_step(scheduler: Scheduler, settings: Settings) -> int:
     first = scheduler.first_step(steps, strength)
     if first >= steps * scheduler.order:
         raise SettingError(
-            f"strength is {strength:g}: of {steps} steps that leaves none; "
-            f"give at least {math.ceil(100 / steps) / 100:g}, or more steps"
+            Message(
+                "{strength} is {0:g}: of {1} steps that leaves none; give at least {2:g}, or more "
+                "steps",
+                strength,
+                steps,
+                math.ceil(100 / steps) / 100,
+            )
         )
     return first
 
@@ -486,5 +602,5 @@ def _strength(original: Original | None, strength: float | None) -> float:
     if strength is None:
         return _MASKED_STRENGTH if original and original.mask else _STRENGTH
     if not 0 < strength <= 1:
-        raise SettingError(f"strength is {strength}; give more than 0, and at most 1")
+        raise SettingError(Message("{strength} is {0}; give more than 0, and at most 1", strength))
     return float(strength)

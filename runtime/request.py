@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .denoise.variation import Variation
-from .errors import PromptError, SettingError
+from .errors import Argument, Message, PromptError, SettingError, did_you_mean, shown
 from .families import FAMILIES, GROUPS
 from .families.family import Family
 from .options import groups
@@ -27,6 +27,8 @@ from .options.option import declared, gathered
 
 # What torch.Generator.manual_seed takes.
 _SEEDS = range(-(2**63), 2**64)
+# The seed that stands for any, as in every program of this field.
+RANDOM = -1
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ class Request:
         """The images, in order: each prompt as often as it is asked for; seeds are drawn here."""
         prompts, times = self.prompts, self.prompting.num_images_per_prompt
         if not isinstance(times, int) or times < 1:
-            raise SettingError(f"num_images_per_prompt is {times}; give 1 or more")
+            raise SettingError(Message("{num_images_per_prompt} is {0}; give 1 or more", times))
         noise = self.noise
         seeds = seeds_of(
             noise.seed,
@@ -112,10 +114,12 @@ class Request:
 
 
 def consecutive(seed: int | None, count: int, name: str = "seed") -> list[int]:
-    """`count` seeds from `seed` on; None draws the first, small enough to be typed again."""
-    first = secrets.randbelow(2**32 - count) if seed is None else seed
+    """`count` seeds from `seed` on; None and -1 draw the first, short enough to be typed again."""
+    first = secrets.randbelow(2**32 - count) if seed in (None, RANDOM) else seed
     if not isinstance(first, int) or first not in _SEEDS or first + count - 1 not in _SEEDS:
-        raise SettingError(f"{name} is {seed}; give a whole number from -2^63 to 2^64 - 1")
+        raise SettingError(
+            Message("{0} is {1}; give a whole number from -2^63 to 2^64 - 1", Argument(name), seed)
+        )
     return list(range(first, first + count))
 
 
@@ -127,7 +131,7 @@ def seeds_of(
     Without variation the seed does. With it all images share the seed, and are its variations.
     """
     if not 0 <= variation_strength <= 1:
-        raise SettingError(f"variation_strength is {variation_strength}; give 0 to 1")
+        raise SettingError(Message("{variation_strength} is {0}; give 0 to 1", variation_strength))
     if not variation_strength:
         return [(one, None) for one in consecutive(seed, count)]
     (shared,) = consecutive(seed, 1)
@@ -144,7 +148,11 @@ def _refuse_other_kinds(family: Family, given: Mapping[str, Any]) -> None:
     known = declared(family.options)
     for other in FAMILIES:
         for name in given.keys() & declared(other.options).keys() - known.keys():
-            raise SettingError(f"{name} is for {other.name}; {family.bundle.name} is none")
+            raise SettingError(
+                Message(
+                    "{0} is for {1}; {2} is none", Argument(name), other.name, family.bundle.name
+                )
+            )
 
 
 def _check_choices(group: Any) -> None:
@@ -153,4 +161,12 @@ def _check_choices(group: Any) -> None:
         if one.choices is None or value is None or name == "scheduler":
             continue  # a scheduler's name is checked where one is made of it
         if value not in one.choices():
-            raise SettingError(f"{name} is {value!r}; choose from: {', '.join(one.choices())}")
+            raise SettingError(
+                Message(
+                    "{0} is {1!r}; choose from: {2}{3}",
+                    Argument(name),
+                    shown(value),
+                    ", ".join(one.choices()),
+                    did_you_mean(str(value), one.choices()),
+                )
+            )

@@ -20,7 +20,7 @@ from .denoise.span import Continued
 from .denoise.start import Draws, Origin
 from .engines.protocol import Graph, Shapes
 from .engines.shelf import Together
-from .errors import EngineError
+from .errors import EngineError, Message
 from .families.family import Family
 from .families.prompts import conditioned
 from .graphs.edit import Edit
@@ -130,11 +130,10 @@ class Run:
             plan.vae_tiles,
             lambda shape: self.graph("vae_encoder", {"sample": shape}),
         )
-        tell = functools.partial(self.on_stage, "encode")
-        tiled = len(plan.vae_tiles.windows) > 1
+        tell = functools.partial(self.on_stage, "picture")
 
         def encode(pixels: Array) -> Posterior:
-            return Posterior.of(encoder(pixels, tell if tiled else None), space)
+            return Posterior.of(encoder(pixels, tell), space)
 
         with self.output.timings.measure("encode"):
             return self.family.origin(plan.settings, encode)
@@ -142,7 +141,7 @@ class Run:
     def network(self, schedule: Schedule, graph: Callable[..., Graph]) -> Network:
         """The denoiser's graphs, and those of ControlNets, compiled by `graph` for the size."""
         plan, family, steering = self.plan, self.family, self.steering
-        guidance, conditioning = plan.settings.guidance, schedule.each[0]
+        guidance, conditioning = schedule.guidance, schedule.each[0]
         branches = guidance.batches[0]
         shapes: Shapes = {
             family.sample: (len(branches), family.in_channels, *plan.tiles.tile),
@@ -189,7 +188,7 @@ class Run:
         start = origin.begin(scheduler, Draws(noise, plan.latents, job.variation))
         denoiser = Denoiser(
             network=network,
-            guidance=plan.settings.guidance,
+            guidance=schedule.guidance,
             tiles=plan.tiles,
             beside=start.beside,
             steering=self.steering,
@@ -269,8 +268,11 @@ class Run:
             pixels = from_decoder(decoder(space.to_decoder(latents), tell))
             if not np.isfinite(pixels).all():
                 raise EngineError(
-                    "the model gave values that are no numbers, which would be a black picture; "
-                    "compute in full precision (inference_precision f32), or use another scheduler"
+                    Message(
+                        "the model gave values that are no numbers, which would be a black "
+                        "picture; compute in full precision ({inference_precision}), or use "
+                        "another {scheduler}"
+                    )
                 )
             shown = self.judged(checker, pixels, job) if checker else pixels
         return None if shown is None else self.finish(shown)

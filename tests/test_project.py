@@ -39,7 +39,7 @@ def test_every_package_is_listed() -> None:
         for init in (ROOT / room).rglob("__init__.py")
         if not init.is_relative_to(WORK)
     }
-    assert found | {"pleinair.models"} == set(PROJECT["tool"]["setuptools"]["packages"])
+    assert found | {"pleinair", "pleinair.models"} == set(PROJECT["tool"]["setuptools"]["packages"])
 
 
 @pytest.mark.parametrize("room", ["runtime", "bench"])

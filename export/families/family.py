@@ -42,11 +42,14 @@ class Tokenizer:
     folder: its name in model_index.json, and in the checkpoint and the model folder.
     copy: (source, target) takes over the files of a checkpoint's.
     complete: (folder, openvino) adds what it lacks; for `openvino` with the graph of it.
+    check: (folder, config, config's file) raises BundleError where its tokens are not those of the
+        text encoder of this config.
     """
 
     folder: str
     copy: Callable[[Path, Path], None]
     complete: Callable[[Path, bool], None]
+    check: Callable[[Path, Config, Path], object]
 
 
 @dataclass(frozen=True)

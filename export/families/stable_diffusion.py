@@ -1,6 +1,7 @@
 """Stable Diffusion 1 and 2: text to image, inpainting, editing by instruction, few steps."""
 
 from pleinair.runtime.errors import SourceError
+from pleinair.runtime.text.tokenizer import ClipTokenizer
 
 from .. import tokenizer
 from ..architecture import Config
@@ -9,10 +10,16 @@ from ..reading import State
 from .family import Configs, Family, GraphKind, Index, SubModel, Tokenizer
 from .original import CLIP, OPEN_CLIP, UNET, VAE, Original, Task
 
+
+def clip_tokenizer(folder: str) -> Tokenizer:
+    """That of one of CLIP's text encoders."""
+    return Tokenizer(folder, tokenizer.copy, tokenizer.complete, ClipTokenizer.fitting)
+
+
 TEXT_ENCODER = SubModel(
     "transformers.CLIPTextModel",
     {"text_encoder": GraphKind(clip.text_encoder)},
-    tokenizer=Tokenizer("tokenizer", tokenizer.copy, tokenizer.complete),
+    tokenizer=clip_tokenizer("tokenizer"),
 )
 
 
@@ -21,7 +28,7 @@ def projected_text_encoder(name: str, tokenizer_folder: str) -> SubModel:
     return SubModel(
         "transformers.CLIPTextModelWithProjection",
         {name: GraphKind(clip.projected_text_encoder)},
-        tokenizer=Tokenizer(tokenizer_folder, tokenizer.copy, tokenizer.complete),
+        tokenizer=clip_tokenizer(tokenizer_folder),
     )
 
 

@@ -1,6 +1,7 @@
 """Stable Diffusion 3 and 3.5: two CLIPs, T5 or none, and a transformer for flow matching."""
 
 from pleinair.runtime.errors import SourceError
+from pleinair.runtime.text.t5 import T5Tokenizer
 
 from .. import t5_tokenizer
 from ..graphs import mmdit, t5
@@ -39,7 +40,9 @@ FAMILY = Family(
         "text_encoder_3": SubModel(
             "transformers.T5EncoderModel",
             {"text_encoder_3": GraphKind(t5.t5_encoder)},
-            tokenizer=Tokenizer("tokenizer_3", t5_tokenizer.copy, t5_tokenizer.complete),
+            tokenizer=Tokenizer(
+                "tokenizer_3", t5_tokenizer.copy, t5_tokenizer.complete, T5Tokenizer.fitting
+            ),
             optional=True,
         ),
         "transformer": SubModel(

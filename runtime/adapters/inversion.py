@@ -12,18 +12,28 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import AdapterError
+from ..errors import AdapterError, shown
 from ..graphs.changes import Array, Changes, Shapes
-from . import pickles, safetensors
+from . import content, pickles
+from .recognition import recognized
 
 if TYPE_CHECKING:  # as in `text.tokenizer`
     from tokenizers import Tokenizer
 
 _MATRIX = "embeddings.token_embedding.weight"
-# Stable Diffusion XL's two encoders, as kohya and webui call them in a file.
-_PARTS = {"clip_l": "text_encoder", "clip_g": "text_encoder_2"}
+# Stable Diffusion XL's two encoders, as kohya and webui call them in a file, and older trainers of
+# diffusers.
+_PARTS = {
+    "clip_l": "text_encoder",
+    "clip_g": "text_encoder_2",
+    "text_encoders_0": "text_encoder",
+    "text_encoders_1": "text_encoder_2",
+}
 # Keys that stand for "the vectors" and are no word.
-_NAMELESS = {"emb_params", "*", *_PARTS}
+_NAMELESS = {"emb_params", "*", "string_to_param.*", *_PARTS}
+_MOST = 75
+"""Vectors of a word: what a text encoder reads at once, as of CLIP."""
+_LONGEST = 200  # letters of a word
 
 
 @dataclass(frozen=True)
@@ -99,56 +109,79 @@ def opened(named: Named) -> Embedding:
         return read(*named)
     path, colon, word = str(named).rpartition(":")
     # A colon may be the file's own, as after a drive's letter.
-    if not colon or Path(named).is_file() or not Path(path).is_file():
+    if not colon or content.is_file(named) or not content.is_file(path):
         return read(named)
     return read(path, word)
 
 
 def read(path: str | Path, word: str | None = None) -> Embedding:
-    """Read a `.safetensors`, `.pt` or `.bin` file of textual inversion.
+    """Read a file of textual inversion, `.safetensors`, `.pt`, `.bin` or `.pti`.
 
     word: what prompts say; None is the file's own word or, where it has none, the file's name.
     Raises AdapterError where the file is unreadable, unsafe, or holds no vectors.
     """
     path = Path(path)
-    if path.suffix == ".safetensors":
-        content: Any = safetensors.read(path)[0]
-    elif path.is_file():
-        content = pickles.read(path)
-    else:
-        raise AdapterError(f"{path}: no such file; give the path of an embedding")
-    named, found = _vectors(content)
-    vectors = {part: np.atleast_2d(value).astype(np.float32) for part, value in found.items()}
-    lengths = {len(value) for value in vectors.values()}
-    if len(lengths) != 1 or any(value.ndim != 2 for value in vectors.values()):
-        raise AdapterError(f"{path}: holds no vectors of textual inversion; get another file")
+    return of(path, content.read(path)[0], word)
+
+
+def of(path: Path, found: Any, word: str | None = None) -> Embedding:
+    """The embedding that the object in a file is; errors as in `read`."""
+    named, given = _vectors(found)
+    vectors = {part: _rows(path, value) for part, value in given.items()}
+    if not vectors or len({len(value) for value in vectors.values()}) != 1:
+        what = _many(found) or recognized(found if isinstance(found, Mapping) else ())
+        reason = f"it is {what}" if what else "get another file"
+        raise AdapterError(f"{path}: holds no vectors of textual inversion; {reason}")
     if not all(np.isfinite(value).all() for value in vectors.values()):
         raise AdapterError(f"{path}: holds values that are no numbers; get it anew")
     word = word if word is not None else named or path.stem
-    if not word.strip() or word != word.strip():
-        raise AdapterError(f"{path}: {word!r} cannot be a word; name one, as in FILE:WORD")
+    if not word.strip() or word != word.strip() or len(word) > _LONGEST:
+        raise AdapterError(f"{path}: {shown(word)!r} cannot be a word; name one, as in FILE:WORD")
     return Embedding(path, word, vectors)
 
 
-def _vectors(content: Any) -> tuple[str | None, dict[str, Any]]:
+def _rows(path: Path, value: Any) -> Array:
+    """Vectors one below the other; AdapterError where they are none."""
+    if not isinstance(value, np.ndarray) or value.ndim not in (1, 2) or value.size == 0:
+        raise AdapterError(f"{path}: holds no vectors of textual inversion; get another file")
+    rows: Array = np.atleast_2d(value)
+    if len(rows) > _MOST:
+        raise AdapterError(
+            f"{path}: has {len(rows)} vectors, and a text encoder reads {_MOST} at once; "
+            "get another file"
+        )
+    return rows.astype(np.float32)
+
+
+def _vectors(found: Any) -> tuple[str | None, dict[str, Any]]:
     """The file's own word, and part -> vectors, in the layouts of webui, kohya and diffusers."""
-    if isinstance(content, np.ndarray):
-        return None, {"text_encoder": content}
-    if not isinstance(content, Mapping):
+    if isinstance(found, np.ndarray):
+        return None, {"text_encoder": found}
+    if not isinstance(found, Mapping):
         return None, {}
-    if "string_to_param" in content:
-        inner = pickles.parameters(content["string_to_param"])
-        name = content.get("name")
+    if "string_to_param" in found:
+        inner = pickles.parameters(found["string_to_param"])
+        name = found.get("name")
         word = name if isinstance(name, str) else None
-        return word, {"text_encoder": next(iter(inner.values()))}
-    both = {part: content[key] for key, part in _PARTS.items() if key in content}
+        values = list(inner.values()) if isinstance(inner, Mapping) else []
+        return word, {"text_encoder": values[0]} if len(values) == 1 else {}
+    both = {part: found[key] for key, part in _PARTS.items() if key in found}
     if both:
         return None, both
-    arrays = {key: value for key, value in content.items() if isinstance(value, np.ndarray)}
+    arrays = {key: value for key, value in found.items() if isinstance(value, np.ndarray)}
     if len(arrays) != 1:
         return None, {}
     key, value = next(iter(arrays.items()))
     return None if key in _NAMELESS else str(key), {"text_encoder": value}
+
+
+def _many(found: Any) -> str:
+    """What a file of several words is, which no other program reads either."""
+    arrays = found.items() if isinstance(found, Mapping) else ()
+    words = [shown(str(key), 40) for key, value in arrays if getattr(value, "ndim", 0) in (1, 2)]
+    if 1 < len(words) < len(_PARTS) * 10 and not any("." in word for word in words):
+        return f"a file of several words ({', '.join(words[:5])}); save each in a file of its own"
+    return ""
 
 
 def teach(tokenizer: "Tokenizer", embeddings: Sequence[Embedding]) -> Words:

@@ -6,12 +6,13 @@ from pathlib import Path
 
 from ..graphs.changes import Array, Change, Changes
 from ..graphs.weights import shapes
-from . import lora
+from . import fitting
 from .inversion import Words
+from .lora import Lora
 
 
 def changes(
-    graphs: Mapping[str, Path], loras: Sequence[lora.Lora] = (), words: Words | None = None
+    graphs: Mapping[str, Path], loras: Sequence[Lora] = (), words: Words | None = None
 ) -> dict[str, Changes]:
     """Part -> changes, for the graphs of one model that the files touch.
 
@@ -23,7 +24,7 @@ def changes(
     if not loras and taught is None:
         return {}
     weights = {part: shapes(path) for part, path in graphs.items()}
-    added = lora.changes(loras, weights)
+    added = fitting.changes(loras, weights)
     rows = taught.changes(weights) if taught else {}
     return {part: _both(added.get(part, {}), rows.get(part, {})) for part in {*added, *rows}}
 

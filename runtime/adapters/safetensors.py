@@ -1,18 +1,21 @@
 """Arrays from safetensors files.
 
 The format is a JSON header behind its length in eight bytes, then the numbers. The library of that
-name cannot give bfloat16 to numpy, which has no such type; LoRA files are often stored so.
+name cannot give bfloat16 or float8 to numpy, which has no such types; LoRA files are often stored
+so.
 """
 
-import json
 import math
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import AdapterError
+from ..errors import AdapterError, shown
+from .floats import from_bfloat16, from_e4m3fn, from_e5m2
 
 Array = NDArray[Any]
 
@@ -21,60 +24,90 @@ _TYPES = {
     "F32": "<f4",
     "F16": "<f2",
     "BF16": "<u2",
+    "F8_E4M3": "u1",
+    "F8_E5M2": "u1",
     "I64": "<i8",
     "I32": "<i4",
     "I16": "<i2",
     "I8": "i1",
+    "U64": "<u8",
+    "U32": "<u4",
+    "U16": "<u2",
     "U8": "u1",
     "BOOL": "?",
 }
-_LONGEST_HEADER = 100_000_000  # the limit of the format's own library
+_WIDENED: dict[str, Callable[[Any], Array]] = {
+    "BF16": from_bfloat16,
+    "F8_E4M3": from_e4m3fn,
+    "F8_E5M2": from_e5m2,
+}
+_LONGEST_HEADER = 32 << 20
+"""Bytes; of a large checkpoint it is about one million, and trainers' notes are some millions."""
+
+_Size = Annotated[int, msgspec.Meta(ge=0, lt=1 << 48)]
+
+
+class _Facts(msgspec.Struct):
+    """What the header says of a tensor."""
+
+    dtype: str
+    shape: Annotated[list[_Size], msgspec.Meta(max_length=16)]
+    data_offsets: tuple[_Size, _Size]
 
 
 def read(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
     """The tensors of a file by name, and its metadata.
 
-    Arrays are mapped from the file, not loaded; bfloat16 comes as float32.
-    Raises AdapterError where the file is missing, truncated or of another format.
+    Arrays are mapped from the file, not loaded; bfloat16 comes as float32, float8 as float16.
+    Raises AdapterError where the file is truncated, damaged or of another format.
     """
-    if not path.is_file():
-        raise AdapterError(f"{path}: no such file; give the path of a .safetensors file")
     try:
         raw = np.memmap(path, np.uint8, mode="r")
-        header, body = _parted(raw)
-        metadata = header.pop("__metadata__", {})
-        tensors = {name: _tensor(facts, body) for name, facts in header.items()}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        facts, metadata, body = _parted(raw)
+        _require_cover(facts, len(body))
+        tensors = {name: _tensor(name, one, body) for name, one in facts.items()}
+    except (OSError, ValueError, msgspec.MsgspecError, RecursionError) as error:
+        reason = shown(str(error), 200)
         raise AdapterError(
-            f"{path}: not a whole safetensors file ({error}); get it anew"
+            f"{path}: not a whole safetensors file ({reason}); get it anew"
         ) from error
-    return tensors, {str(key): str(value) for key, value in metadata.items()}
+    return tensors, metadata
 
 
-def _parted(raw: NDArray[np.uint8]) -> tuple[dict[str, Any], NDArray[np.uint8]]:
+def _parted(raw: NDArray[np.uint8]) -> tuple[dict[str, _Facts], dict[str, str], Array]:
     length = int.from_bytes(raw[:8].tobytes(), "little")
-    if len(raw) < 8 or length > min(len(raw) - 8, _LONGEST_HEADER):
+    if len(raw) < 8 or length > len(raw) - 8:
         raise ValueError("its header is cut off")
-    header = json.loads(raw[8 : 8 + length].tobytes())
-    if not isinstance(header, dict):
-        raise ValueError("its header is no object")
-    return header, raw[8 + length :]
+    if length > _LONGEST_HEADER:
+        raise ValueError(f"a header of {length:,} bytes")
+    header = msgspec.json.decode(raw[8 : 8 + length].tobytes(), type=dict[str, msgspec.Raw])
+    notes = header.pop("__metadata__", msgspec.Raw(b"{}"))
+    metadata = msgspec.json.decode(notes, type=dict[str, str] | None)
+    facts = {name: msgspec.json.decode(one, type=_Facts) for name, one in header.items()}
+    return facts, metadata or {}, raw[8 + length :]
 
 
-def _tensor(facts: dict[str, Any], body: NDArray[np.uint8]) -> Array:
-    if facts["dtype"] not in _TYPES:
-        raise ValueError(f"numbers of type {facts['dtype']}")
-    dtype = np.dtype(_TYPES[facts["dtype"]])
-    shape = tuple(int(size) for size in facts["shape"])
-    begin, end = (int(offset) for offset in facts["data_offsets"])
-    if not 0 <= begin <= end <= len(body) or min(shape, default=0) < 0:
-        raise ValueError("numbers are cut off")
-    if end - begin != math.prod(shape) * dtype.itemsize:
-        raise ValueError("sizes do not match shapes")
-    values = np.frombuffer(body[begin:end], dtype).reshape(shape)
-    return from_bfloat16(values) if facts["dtype"] == "BF16" else values
+def _require_cover(facts: Mapping[str, _Facts], size: int) -> None:
+    """Every byte belongs to one tensor, as the format wants it.
+
+    So no name can be there twice with different numbers, and nothing is missing at the end.
+    """
+    at = 0
+    for begin, end in sorted(one.data_offsets for one in facts.values()):
+        if begin != at or end < begin:
+            raise ValueError("its tensors overlap, or leave gaps")
+        at = end
+    if at != size:
+        raise ValueError(f"{size:,} bytes of numbers where its header says {at:,}")
 
 
-def from_bfloat16(bits: NDArray[np.uint16]) -> NDArray[np.float32]:
-    """bfloat16 is the upper half of a float32."""
-    return (bits.astype(np.uint32) << 16).view(np.float32)
+def _tensor(name: str, facts: _Facts, body: Array) -> Array:
+    if facts.dtype not in _TYPES:
+        raise ValueError(f"{shown(name)} has numbers of type {shown(facts.dtype)}, not known here")
+    dtype = np.dtype(_TYPES[facts.dtype])
+    begin, end = facts.data_offsets
+    if end - begin != math.prod(facts.shape) * dtype.itemsize:
+        raise ValueError(f"the size of {shown(name)} does not match its shape")
+    values = np.frombuffer(body[begin:end], dtype).reshape(facts.shape)
+    widen = _WIDENED.get(facts.dtype)
+    return values if widen is None else widen(values)

@@ -5,41 +5,47 @@ import logging
 import sys
 from collections.abc import Iterator, Sequence
 
-from ..exits import exit_code
-from .arguments import parser
+from ..errors import Message, PleinairError
+from ..exits import exit_code, tell
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code, 2 for a mistake of the user's."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    words = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in words  # of every command
     with _telling():
-        return exit_code(lambda: _run(arguments))
+        return exit_code(lambda: _run([word for word in words if word != "--debug"]), debug=debug)
 
 
-def _run(arguments: list[str]) -> int:
-    if arguments[:1] == ["models"]:
-        from .models import models
+def _run(words: Sequence[str]) -> int:
+    from .commands import run
 
-        return models(arguments[1:])
-    if arguments[:1] == ["pull"]:
-        from .pull import pull
+    try:
+        return run(words)
+    except PleinairError as error:
+        from .arguments import flags
 
-        return pull(arguments[1:])
-    if arguments[:1] == ["tune"]:
-        from .tune import tune
-
-        return tune(arguments[1:])
-    options = parser().parse_args(arguments)
-    from .paint import paint
-
-    return paint(options)
+        raise PleinairError(error.spelled(flags())) from error
 
 
 class _Stderr(logging.Handler):
-    """Prints to what stderr is at that moment: progress bars put themselves in its place."""
+    """Prints to what stderr is at that moment: progress bars put themselves in its place.
+
+    What is said of every picture of a run is printed once.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._told: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
-        print(self.format(record), file=sys.stderr)
+        from .arguments import flags
+
+        message = record.msg
+        line = message.spelled(flags()) if isinstance(message, Message) else record.getMessage()
+        if line not in self._told:
+            self._told.add(line)
+            tell(line)
 
 
 @contextlib.contextmanager

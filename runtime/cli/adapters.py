@@ -1,36 +1,21 @@
-"""LoRA and embedding files: what a picture's file says of them, and where they are found again."""
+"""LoRA and embedding files that a prompt or a picture's file names, and where they are found."""
 
 import argparse
-import functools
-import hashlib
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..adapters.inversion import Embedding
-from ..adapters.lora import Lora
-from ..errors import PromptError
+from ..adapters.content import SUFFIXES
+from ..errors import PromptError, SettingError
 from ..model import catalog
+from ..record.adapters import is_recorded, roots
 from ..record.metadata import shown
 from ..text.networks import loras_named
 
 _FOLDERS = ("loras", "embeddings")
-_SUFFIXES = (".safetensors", ".pt", ".bin")
-# webui tells files apart by this many digits.
-_SHORT = 12
 
 Weighed = tuple[tuple[Path, float], ...]
 """LoRA files, each with its weight."""
-
-
-def lora_record(file: Lora) -> dict[str, Any]:
-    digests = _digests(file.path)
-    return {"name": file.path.stem, "weight": file.weight, **digests}
-
-
-def embedding_record(file: Embedding) -> dict[str, Any]:
-    return {"name": file.path.stem, "word": file.word, "sha256": _digests(file.path)["sha256"]}
 
 
 def named_in(prompt: str, folder: Path | None) -> tuple[str, Weighed]:
@@ -62,48 +47,49 @@ def find(name: str, folder: Path | None) -> Path | None:
 def restore(stated: Mapping[str, Any], options: argparse.Namespace) -> None:
     """Take up the LoRA and embedding files that a picture's file names, where none are given.
 
-    One line says which are not here, or are other files of that name.
+    Raises SettingError, naming all that are not here or are other files of that name: without them
+    it would be another picture.
     """
-    gone = []
+    folder, gone = options.lora_dir, []
     typed = options.prompt is not None and bool(loras_named(options.prompt)[1])
-    if not options.lora and not typed:
-        for entry in stated.get("loras", ()):
-            path = _same(entry, options.lora_dir)
-            if path:
-                options.lora = [*options.lora, f"{path}:{entry['weight']}"]
-            else:
-                gone.append(f"<lora:{shown(entry['name'])}:{entry['weight']:g}>")
-    if not options.embedding:
-        for entry in stated.get("embeddings", ()):
-            path = _same(entry, options.lora_dir)
-            if path:
-                options.embedding = [*options.embedding, f"{path}:{entry['word']}"]
-            else:
-                gone.append(f"embedding {shown(entry['word'])}")
+    for entry in stated.get("loras", ()) if not (options.lora or typed) else ():
+        if path := _same(entry, folder):
+            options.lora = [*options.lora, f"{path}:{entry['weight']}"]
+        else:
+            tag = f"<lora:{shown(entry['name'])}:{entry['weight']:g}>"
+            gone.append(_gone(tag, entry, folder))
+    for entry in stated.get("embeddings", ()) if not options.embedding else ():
+        if path := _same(entry, folder):
+            options.embedding = [*options.embedding, f"{path}:{entry['word']}"]
+        else:
+            gone.append(_gone(f"embedding {shown(entry['word'])}", entry, folder))
     if gone:
-        print(
-            f"painting without {', '.join(gone)}: not in {_places(options.lora_dir)}; "
-            "for the same picture put the files there, or give --lora-dir",
-            file=sys.stderr,
+        raise SettingError(
+            f"{options.params_from}: painted with {', '.join(gone)}, looked for in "
+            f"{_places(folder)}; put the files there, give --lora-dir, or others by --lora and "
+            "--embedding"
         )
 
 
 def _same(entry: Mapping[str, Any], folder: Path | None) -> Path | None:
-    """The file of an entry's name, if its content is what the entry says."""
-    path = find(entry["name"], folder)
-    if path is None:
-        return None
-    digests = _digests(path)
-    known = entry.get("hash"), entry.get("sha256")
-    if known[0]:
-        return path if known[0] in (digests["hash"], digests["sha256"][:_SHORT]) else None
-    return path if known[1] in (None, digests["sha256"]) else None
+    """The file that an entry says, where its content is, too: first where it lay, then by name."""
+    there = (root / entry["path"] for root in roots(folder) if "path" in entry)
+    named = (path for path in _files(folder) if path.stem == entry["name"])
+    return next(
+        (path for path in (*there, *named) if path.is_file() and is_recorded(path, entry)),
+        None,
+    )
+
+
+def _gone(what: str, entry: Mapping[str, Any], folder: Path | None) -> str:
+    why = "not there" if find(entry["name"], folder) is None else "another file of that name"
+    return f"{what} ({why})"
 
 
 def _files(folder: Path | None) -> Iterator[Path]:
     for root in _looked_in(folder):
         for path in sorted(root.rglob("*")):
-            if path.suffix in _SUFFIXES and path.is_file():
+            if path.suffix.lower() in SUFFIXES and path.is_file():
                 yield path
 
 
@@ -115,20 +101,3 @@ def _looked_in(folder: Path | None) -> Sequence[Path]:
 
 def _places(folder: Path | None) -> str:
     return str(folder if folder is not None else Path("models") / _FOLDERS[0])
-
-
-@functools.lru_cache(maxsize=64)
-def _digests(path: Path) -> dict[str, str]:
-    """`sha256` of a file; `hash`, as webui and the sites around it know a LoRA.
-
-    That one leaves out the header, in which tools keep notes that change.
-    """
-    content, tensors = hashlib.sha256(), hashlib.sha256()
-    with path.open("rb") as file:
-        start = file.read(8)
-        header = start + file.read(min(int.from_bytes(start, "little"), path.stat().st_size))
-        content.update(header)
-        while block := file.read(1 << 20):
-            content.update(block)
-            tensors.update(block)
-    return {"sha256": content.hexdigest(), "hash": tensors.hexdigest()[:_SHORT]}

@@ -1,10 +1,12 @@
 """The options of the painting command, with the names that other systems' users type."""
 
 import argparse
+import functools
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from .. import __version__
 from ..engines.choice import ENGINES
 from ..families import FAMILIES, GROUPS
 from ..images.watermark import COMPVIS
@@ -20,30 +22,29 @@ from ..options.groups import (
     Size,
 )
 from ..options.option import Option, declared
+from .help import Help
+from .parser import Parser, number, whole_number
 
 DEFAULT_OUTDIR = Path("outputs/txt2img-samples")
 
 EPILOG = """\
 examples:
-  python demo.py --prompt "a red apple, noto style, on a blue background"
-  python demo.py --prompt "a rocket" --n_samples 4 --steps 20 --seed 7
-  python demo.py --from-file prompts.txt --outdir sheets
-  python demo.py --prompt "a rocket" --enlarge 4
-  python demo.py --params-from a.png --seed 8  the same again, from another seed
-  python demo.py --prompt "a rocket" --compare steps=10,25,50 scheduler=euler,dpmpp_2m
-  python demo.py --controlnet models/canny --control-image canny:a.png --prompt "a house"
-  pleinair models                              the known models, and which are here
-  pleinair pull stable-diffusion-v1-5-fp16-ov  fetch one of them, or any by its hub id
-  pleinair-export SOURCE NAME                  convert a Stable Diffusion checkpoint
-  pleinair tune NAME                           find what paints it fastest on this machine
+  pleinair "a red apple, noto style, on a blue background"
+  pleinair "a rocket" --n-samples 4 --steps 20 --seed 7
+  pleinair --from-file prompts.txt --outdir sheets
+  pleinair "a rocket" --enlarge 4
+  pleinair --params-from a.png --seed 8        the same again, from another seed
+  pleinair "a rocket" --compare steps=10,25,50 scheduler=euler,dpmpp_2m
+  pleinair "a house" --controlnet models/canny --control-image canny:a.png
 """
 
-_OPTIONS: Mapping[str, Option] = {
+_TYPES = {int: whole_number, float: number}
+OPTIONS: Mapping[str, Option] = {
     name: one for group in (*GROUPS, Opening) for name, one in declared(group).items() if one.flags
 }
 BETAS = tuple(name for name in declared(Opening) if name.startswith("beta"))
 """Options of the model's scheduler, set before any call."""
-CALL = tuple(name for name, one in _OPTIONS.items() if one.recorded and name not in BETAS)
+CALL = tuple(name for name, one in OPTIONS.items() if one.recorded and name not in BETAS)
 """What a picture's file says, `--params-from` takes over, a prompt's line and `--compare` set."""
 PICTURES = tuple(
     name
@@ -68,9 +69,9 @@ def pictures(options: argparse.Namespace) -> dict[str, Any]:
 def by_flag(names: Iterable[str]) -> Mapping[str, Option]:
     """Every way to type an option, without its dashes: steps, ddim_steps, …"""
     return {
-        word: _OPTIONS[name]
+        word: OPTIONS[name]
         for name in names
-        for flag in (*_OPTIONS[name].flags, name)
+        for flag in (*OPTIONS[name].flags, name)
         for word in {flag.lstrip("-"), flag.lstrip("-").replace("-", "_")}
     }
 
@@ -78,7 +79,7 @@ def by_flag(names: Iterable[str]) -> Mapping[str, Option]:
 def add(group: argparse._ActionsContainer, *names: str) -> None:
     """Add options as they are declared; None, their default, is not given."""
     for name in names:
-        one = _OPTIONS[name]
+        one = OPTIONS[name]
         words = one.help
         if one.choices and not all(choice in words for choice in one.choices()):
             words = f"{words}; one of: {', '.join(one.choices())}"
@@ -88,7 +89,7 @@ def add(group: argparse._ActionsContainer, *names: str) -> None:
         group.add_argument(
             *one.flags,
             dest=name,
-            type=one.type if one.type in (int, float) else str,
+            type=_TYPES.get(one.type, str),
             action="append" if name == "control_image" else "store",
             metavar=one.metavar,
             help=words,
@@ -101,13 +102,14 @@ def _flagged(*groups: Any, without: Iterable[str] = ()) -> list[str]:
     return [name for name in names if name not in set(without)]
 
 
-def parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(
-        prog="pleinair",
+def parser() -> Parser:
+    """The painting command's options; words that belong to none are the prompt's."""
+    top = Parser(
+        "pleinair",
+        usage="pleinair [PROMPT] [options]",
         description="Paint pictures from text with Stable Diffusion, on the CPU.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+        add_help=False,
     )
     _what(top.add_argument_group("what to paint"))
     _picture(top.add_argument_group("a picture to start from"))
@@ -118,8 +120,7 @@ def parser() -> argparse.ArgumentParser:
     _large(top.add_argument_group("size, and large pictures"))
     _where(top.add_argument_group("where it goes"))
     _model(top.add_argument_group("model and machine"))
-    # No options: --params-from fills them in.
-    top.set_defaults(noise_seed=None, machine_restored=False)
+    _about(top.add_argument_group("about the command"))
     return top
 
 
@@ -132,7 +133,7 @@ def _what(group: argparse._ArgumentGroup) -> None:
         type=Path,
         metavar="FILE",
         help="one prompt a line, UTF-8, with options of its own behind it: a cat --seed 7; a job "
-        "that was stopped goes on where it was",
+        "that was stopped goes on where it was; - is the standard input",
     )
     add(group, *_flagged(Prompting, without=["prompt"]))
     group.add_argument(
@@ -158,10 +159,21 @@ def _what(group: argparse._ArgumentGroup) -> None:
         help="paint what this picture's file says; other options win over it",
     )
     group.add_argument(
-        "--n_samples", "--num-images", type=int, default=1, metavar="N", help="pictures a prompt"
+        "--n_samples",
+        "--n-samples",
+        "--num-images",
+        type=whole_number,
+        default=1,
+        metavar="N",
+        help="pictures a prompt",
     )
     group.add_argument(
-        "--n_iter", type=int, default=1, metavar="N", help="how often those are drawn"
+        "--n_iter",
+        "--n-iter",
+        type=whole_number,
+        default=1,
+        metavar="N",
+        help="how often those are drawn",
     )
     group.add_argument(
         "--compare",
@@ -190,7 +202,10 @@ def _control(group: argparse._ArgumentGroup) -> None:
 def _how(group: argparse._ArgumentGroup) -> None:
     add(group, *_flagged(Sampling, without=["scheduler"]), *_flagged(Noise))
     group.add_argument(
-        "--fixed_code", action="store_true", help="the same start noise for all pictures"
+        "--fixed_code",
+        "--fixed-code",
+        action="store_true",
+        help="the same start noise for all pictures",
     )
     solver = group.add_mutually_exclusive_group()
     add(solver, "scheduler")
@@ -199,6 +214,7 @@ def _how(group: argparse._ArgumentGroup) -> None:
     )
     solver.add_argument(
         "--dpm_solver",
+        "--dpm-solver",
         action="store_const",
         const="dpmpp_2m",
         dest="scheduler",
@@ -232,11 +248,18 @@ def _where(group: argparse._ArgumentGroup) -> None:
     target.add_argument(
         "--output", type=Path, metavar="FILE", help="the one picture's own name: .png, .jpg, .webp"
     )
-    group.add_argument("--skip_grid", action="store_true", help="no contact sheet")
+    group.add_argument("--skip_grid", "--skip-grid", action="store_true", help="no contact sheet")
     group.add_argument(
-        "--n_rows", type=int, default=0, metavar="N", help="pictures in a row of the sheet"
+        "--n_rows",
+        "--n-rows",
+        type=whole_number,
+        default=0,
+        metavar="N",
+        help="pictures in a row of the sheet",
     )
-    group.add_argument("--skip_save", action="store_true", help="save no pictures: for timing")
+    group.add_argument(
+        "--skip_save", "--skip-save", action="store_true", help="save no pictures: for timing"
+    )
     add(group, "safety")
     group.add_argument(
         "--preview",
@@ -244,7 +267,11 @@ def _where(group: argparse._ArgumentGroup) -> None:
         help="show the picture while it is painted: a .png that is replaced, or the word terminal",
     )
     group.add_argument(
-        "--preview-every", type=int, default=1, metavar="N", help="steps (default: %(default)s)"
+        "--preview-every",
+        type=whole_number,
+        default=1,
+        metavar="N",
+        help="steps (default: %(default)s)",
     )
     group.add_argument(
         "--watermark",
@@ -266,8 +293,12 @@ def _model(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--tokenizer", metavar="FOLDER", help="for models that come without one")
     # So that command lines of CompVis's scripts work: what they say of a model, a folder knows.
     group.add_argument("--config", metavar="FILE", help="of a checkpoint file: its .yaml")
-    group.add_argument("--C", type=int, metavar="N", help="checked: the model's latent channels")
-    group.add_argument("--f", type=int, metavar="N", help="checked: pixels to a latent's side")
+    group.add_argument(
+        "--C", type=whole_number, metavar="N", help="checked: the model's latent channels"
+    )
+    group.add_argument(
+        "--f", type=whole_number, metavar="N", help="checked: pixels to a latent's side"
+    )
     group.add_argument(
         "--lora",
         action="append",
@@ -295,7 +326,9 @@ def _model(group: argparse._ArgumentGroup) -> None:
         choices=("full", "autocast"),
         help="autocast lets the device compute in fewer digits (default: full)",
     )
-    group.add_argument("--threads", type=int, metavar="N", help="default: the physical cores")
+    group.add_argument(
+        "--threads", type=whole_number, metavar="N", help="default: the physical cores"
+    )
     group.add_argument(
         "--max-memory",
         metavar="SIZE",
@@ -313,3 +346,26 @@ def _model(group: argparse._ArgumentGroup) -> None:
     cache.add_argument(
         "--no-cache", action="store_const", const=None, dest="cache_dir", help="keep none"
     )
+
+
+def _about(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("-h", "--help", action=Help, metavar="all", help="all: every option")
+    group.add_argument(
+        "--version", action="version", version=f"pleinair {__version__}", help="of the program"
+    )
+    group.add_argument(
+        "--no-config",
+        action="store_true",
+        help="read no pleinair.toml, neither yours nor that of the folder you are in",
+    )
+    group.add_argument(
+        "--debug", action="store_true", help="of an error the traceback, too; as PLEINAIR_DEBUG=1"
+    )
+
+
+@functools.cache
+def flags() -> Mapping[str, str]:
+    """Argument of a call, or of opening a model -> the flag that stands for it."""
+    first = {one.dest: one.option_strings[0] for one in reversed(list(parser().options()))}
+    others = {"loras": "lora", "embeddings": "embedding", "inference_precision": "precision"}
+    return {**first, **{name: first[dest] for name, dest in others.items()}}

@@ -8,7 +8,7 @@ from typing import Any
 from PIL import Image
 
 from .. import schedulers
-from ..errors import SettingError
+from ..errors import Argument, Message, SettingError, did_you_mean
 from ..images.sheets import sheet
 from ..options.option import Option
 from .arguments import CALL, by_flag
@@ -41,8 +41,10 @@ class Comparison:
             raise SettingError(f"--compare has {len(axes)} settings; give at most {_MOST_AXES}")
         for one, other in itertools.combinations(axes, 2):
             if one.sets & other.sets:
-                twice = ", ".join(sorted(one.sets & other.sets))
-                raise SettingError(f"--compare has {twice} twice; list all its values in one")
+                twice = min(one.sets & other.sets)
+                raise SettingError(
+                    Message("--compare has {0} twice; list all its values in one", Argument(twice))
+                )
         return cls(axes)
 
     def cells(self) -> list[dict[str, Any]]:
@@ -70,7 +72,8 @@ def _axis(word: str) -> Axis:
     if not equals or name not in (*known_options, _SIZE):
         flags = {one.flags[0].lstrip("-") for one in known_options.values()}
         known = ", ".join(sorted(flags | {_SIZE}))
-        raise SettingError(f"--compare {word}: write name=value,value with one of: {known}")
+        near = did_you_mean(name, [*known_options, _SIZE])
+        raise SettingError(f"--compare {word}: write name=value,value with one of: {known}{near}")
     if name == _SIZE:
         return _sizes(word, text)
     option = known_options[name]
@@ -90,7 +93,10 @@ def _value(word: str, option: Option, text: str) -> Any:
         raise SettingError(f"--compare {word}: a value is missing")
     if option.name == "scheduler" and text not in schedulers.names():
         known = ", ".join(schedulers.names())
-        raise SettingError(f"--compare {word}: no scheduler is named {text!r}: choose from {known}")
+        near = did_you_mean(text, schedulers.names())
+        raise SettingError(
+            f"--compare {word}: no scheduler is named {text!r}: choose from {known}{near}"
+        )
     try:
         return option.type(text)
     except ValueError:

@@ -3,11 +3,11 @@
 import argparse
 import contextlib
 import hashlib
-import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ..errors import PromptError
+from ..exits import tell
 from ..images.condition import split
 from ..model.bundle import Bundle
 from ..model.controlnet import weighed
@@ -58,13 +58,12 @@ def painted_before(journal: Journal | None, pictures: Iterable[int]) -> dict[int
         if (path := journal.done(str(i))) or journal.withheld(str(i)):
             files[i] = path
     if numbers and len(files) == len(numbers):
-        print(
+        tell(
             f"painted before: {journal.path} says so; for other pictures give another --seed "
             "or --outdir, for the same ones again delete it",
-            file=sys.stderr,
         )
     elif files:
-        print(f"going on after {len(files)} of {len(numbers)} pictures", file=sys.stderr)
+        tell(f"going on after {len(files)} of {len(numbers)} pictures")
     return files
 
 

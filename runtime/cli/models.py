@@ -1,20 +1,19 @@
 """`pleinair models`: the known models, and which of them are on this machine."""
 
-import argparse
-import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ..errors import BundleError
+from ..exits import tell
 from ..model import catalog
 from ..model.bundle import Bundle
+from .parser import Parser
 
 
-def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(
-        prog="pleinair models",
+def parser() -> Parser:
+    made = Parser(
+        "pleinair models",
         description="List the known models and say what is on disk.",
-        allow_abbrev=False,
     )
     made.add_argument(
         "--verify", action="store_true", help="read every file again and check its sha256"
@@ -54,7 +53,7 @@ def _verify(folders: Iterable[Path]) -> int:
             bundle = Bundle.open(folder)
             bundle.verify()
         except BundleError as error:
-            print(f"error: {error}", file=sys.stderr)
+            tell(f"error: {error}")
             exit_code = 2
         else:
             count = len(bundle.manifest.get("files", {}))

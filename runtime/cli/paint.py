@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from PIL import Image
 
 from ..errors import PleinairError, PromptError, SettingError
-from ..exits import MISTAKE
+from ..exits import MISTAKE, tell
 from ..families.family import Family
 from ..images import watermark
 from ..images.grid import grid
@@ -19,9 +19,10 @@ from ..images.sheets import placard
 from ..options.groups import DEFAULT_PROMPT
 from ..record.saving import check_target, next_numbered, save, save_numbered
 from ..request import consecutive
-from .arguments import CALL, given
+from .arguments import CALL, flags, given
 from .compare import Comparison
 from .description import description
+from .estimate import Estimate, Speeds
 from .job import journal_of, painted_before
 from .journal import Journal
 from .live import Preview, PreviewTerminal, looking, preview_of
@@ -29,7 +30,7 @@ from .picture import Picture, how_many, pictures_of
 from .pipelines import Pipelines, family_of
 from .progress import StageBars
 from .prompts import PromptFile, PromptLine, read_prompts
-from .repeat import restore, tell_of_another_model
+from .repeat import restore
 
 # Nothing is wrong, but a file that was asked for is not there.
 WITHHELD = 3
@@ -59,16 +60,17 @@ def paint(options: argparse.Namespace) -> int:
 
     Returns 2 where lines of the prompt file were left out, else 3 where pictures were withheld.
     """
-    restored = restore(options) if options.params_from else {}
+    restored = restore(options) if options.params_from else None
     comparison = Comparison.parsed(options.compare) if options.compare else None
     _check_options(options, comparison)
     preview = preview_of(options)
+    family = family_of(options)
+    if restored:
+        restored.fit(options, family)
     file = PromptFile([PromptLine(0, options)], [])
     if options.from_file:
         file = read_prompts(options.from_file, options)
     counts = _each(file, lambda line: how_many(line.options))
-    family = family_of(options)
-    tell_of_another_model(restored, family.bundle)
     if comparison:
         return _paint_comparison(options, family, comparison, preview)
     seed = consecutive(options.seed, max(counts.values()))[0]
@@ -78,7 +80,7 @@ def paint(options: argparse.Namespace) -> int:
         pictures = _pictures(file, counts, journal.seed if journal else seed)
         withheld = _paint_job(options, family, file, pictures, journal, preview)
     for number, what in sorted(file.bad):
-        print(f"{options.from_file}: line {number} left out: {what}", file=sys.stderr)
+        tell(f"{file.path}: line {number} left out: {what}")
     return MISTAKE if file.bad else WITHHELD if withheld else 0
 
 
@@ -96,7 +98,7 @@ def _each(file: PromptFile, make: Callable[[PromptLine], Made]) -> dict[int, Mad
         except PleinairError as error:
             if not line.number:
                 raise
-            file.bad.append((line.number, str(error)))
+            file.bad.append((line.number, error.spelled(flags())))
     if not made:
         number, what = min(file.bad)
         raise PromptError(f"{file.path}: no line can be painted; line {number}: {what}")
@@ -179,6 +181,8 @@ def _paint_comparison(
     base.setdefault("prompt", DEFAULT_PROMPT)
     base["seed"] = consecutive(options.seed, 1)[0]
     cells = [{**base, **cell} for cell in comparison.cells()]
+    for cell in cells:
+        cell["seed"] = consecutive(cell["seed"], 1)[0]
     pictures = [
         Picture.of(cell, options, cell["seed"] if options.fixed_code else options.noise_seed)
         for cell in cells
@@ -215,14 +219,17 @@ def _paint_all(
     """One call a picture, so that each can be saved as soon as it is done."""
     above = preview if isinstance(preview, PreviewTerminal) else None
     with StageBars(len(pictures), above) as bars:
+        estimate = Estimate(len(pictures), bars, Speeds.of_user(), watched=sys.stderr.isatty())
         for picture in pictures:
             pipe = pipelines.of(picture)
             plan = pipe.plan(
                 **picture.call(options),
                 callback_on_step_end=looking(preview, options.preview_every) if preview else None,
-                callback_on_stage=bars,
+                callback_on_stage=estimate,
             )
+            estimate.begins(pipe, plan)
             output = plan.paint()
+            estimate.painted(output.timings.steps)
             image: Image.Image | None = output.images[0]
             if preview and image:
                 preview.show(image)

@@ -5,13 +5,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import SettingError
+from ..errors import SettingError, shown
 from ..options.groups import DEFAULT_PROMPT
 from ..request import seeds_of
 from ..text import styles
 from ..text.wildcards import drawn
 from .adapters import Weighed, named_in
 from .arguments import CALL, given, pictures
+
+_MOST = 10_000
+"""Pictures of one prompt: each is planned before the first is painted."""
 
 
 @dataclass(frozen=True)
@@ -83,4 +86,7 @@ def how_many(options: argparse.Namespace) -> int:
     for name in ("n_samples", "n_iter"):
         if getattr(options, name) < 1:
             raise SettingError(f"--{name} is {getattr(options, name)}; give 1 or more")
-    return int(options.n_samples * options.n_iter)
+    count: int = options.n_samples * options.n_iter
+    if count > _MOST:
+        raise SettingError(f"{shown(count)} pictures of one prompt; give at most {_MOST:,} at once")
+    return count

@@ -5,7 +5,6 @@ import contextlib
 import dataclasses
 import logging
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from ..adapters import inversion, lora
 from ..engines.choice import Setup, choose
 from ..engines.protocol import Engine
 from ..errors import PleinairError, SettingError
+from ..exits import tell
 from ..families.family import Family
 from ..hub import converted
 from ..images import watermark
@@ -75,10 +75,9 @@ class Pipelines:
         self._last: tuple[tuple[Weighed, str], StableDiffusionPipeline] | None = None
         self._tell()
         if family.bundle.path == catalog.bundled() and not options.model:
-            print(
+            tell(
                 "this is the small bundled model; for Stable Diffusion: "
                 "pleinair pull stable-diffusion-v1-5-fp16-ov",
-                file=sys.stderr,
             )
 
     def of(self, picture: Picture) -> StableDiffusionPipeline:
@@ -115,7 +114,7 @@ class Pipelines:
         words = f"model: {self.family.bundle.path}; {engine.name} on {engine.device}"
         if asked == AUTO:
             words += f"; profile {profile}"
-        print(words, file=sys.stderr)
+        tell(words)
 
     def check(self, picture: Picture) -> None:
         """Plan a picture's call, so that what is wrong shows now; nothing is compiled for it."""
@@ -153,5 +152,5 @@ def _engine(options: argparse.Namespace, bundle: Bundle, tuned: Setup | None) ->
     except PleinairError as error:
         if not options.machine_restored:
             raise
-        print(f"painting on what is here instead: {error}", file=sys.stderr)
+        tell(f"painting on what is here instead: {error}")
         return chosen("auto", "auto")

@@ -19,6 +19,7 @@ from .live import PreviewTerminal
 _STAGES = {
     "load": "loading the model",
     "encode": "reading the prompt",
+    "picture": "reading the picture",
     "denoise": "painting",
     "enlarge": "enlarging",
     "decode": "developing",
@@ -92,7 +93,7 @@ class TransferBar:
 
     def __init__(self, total: int, done: int) -> None:
         self._bars = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),  # a stranger's file name
             BarColumn(),
             DownloadColumn(),
             TransferSpeedColumn(),

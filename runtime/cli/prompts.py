@@ -4,17 +4,24 @@ import argparse
 import codecs
 import re
 import shlex
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
-from ..errors import PromptError, SettingError
+from ..errors import Argument, Message, PromptError, SettingError, shown
 from ..text import styles
-from .arguments import CALL, parser
+from .arguments import CALL, flags, parser
+from .parser import Parser
 
 # What may differ from picture to picture. The rest chooses the model, the machine and the folder,
 # once for the whole run.
 PICTURE_OPTIONS = frozenset({*CALL, "n_samples", "n_iter", "style", "wildcards"})
+
+STDIN = "-"
+"""The name of a prompt file that stands for the standard input."""
+_MOST = 64 << 20
 
 _FIRST_OPTION = re.compile(r"(?:^|\s)--(?=[A-Za-z])")
 
@@ -50,15 +57,17 @@ def read_prompts(path: Path, given: argparse.Namespace) -> PromptFile:
     Raises PromptError where the file cannot be read or holds no prompt.
     """
     reader = parser()
-    reader.exit_on_error = False
     lines, bad = [], []
-    for number, raw in _numbered(path):
+    stdin = str(path) == STDIN
+    data = _standard_input() if stdin else _content(path)
+    path = Path("standard input") if stdin else path
+    for number, raw in _numbered(data):
         try:
             text = _text(raw)
             if text and not text.startswith("#"):
                 lines.append(PromptLine(number, _options(reader, text, given)))
         except PromptError as error:
-            bad.append((number, str(error)))
+            bad.append((number, error.spelled(flags())))
     if not lines:
         raise PromptError(
             f"{path}: no prompt in it; write one a line, in UTF-8"
@@ -67,11 +76,28 @@ def read_prompts(path: Path, given: argparse.Namespace) -> PromptFile:
     return PromptFile(lines, bad, path)
 
 
-def _numbered(path: Path) -> Iterator[tuple[int, bytes]]:
+def _content(path: Path) -> bytes:
+    if path.exists() and not path.is_file():
+        raise PromptError(f"{path}: not a regular file; give a text file, or - and a pipe")
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            return _bounded(file, path)
     except OSError as error:
         raise PromptError(f"{path}: cannot be read: {error.strerror}; give a text file") from error
+
+
+def _standard_input() -> bytes:
+    return _bounded(sys.stdin.buffer, "standard input")
+
+
+def _bounded(file: BinaryIO, name: Path | str) -> bytes:
+    data = file.read(_MOST + 1)
+    if len(data) > _MOST:
+        raise PromptError(f"{name}: more than {_MOST >> 20} MiB of prompts; give fewer at once")
+    return data
+
+
+def _numbered(data: bytes) -> Iterator[tuple[int, bytes]]:
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         data = data.decode("utf-16", errors="replace").encode()
     yield from enumerate(data.removeprefix(codecs.BOM_UTF8).splitlines(), start=1)
@@ -87,16 +113,14 @@ def _text(raw: bytes) -> str:
     return text
 
 
-def _options(
-    reader: argparse.ArgumentParser, line: str, given: argparse.Namespace
-) -> argparse.Namespace:
+def _options(reader: Parser, line: str, given: argparse.Namespace) -> argparse.Namespace:
     """The given options with those of a line over them."""
     found = _FIRST_OPTION.search(line)
     prompt = line[: found.start()].strip() if found else line
     parsed = _parsed(reader, _words(line[found.start() :]) if found else [], given)
     for name, value in vars(parsed).items():
         if name not in PICTURE_OPTIONS and value != getattr(given, name):
-            raise PromptError(f"{name} is for the whole run, not for a line")
+            raise PromptError(Message("{0} is for the whole run, not for a line", Argument(name)))
     if prompt and parsed.prompt:
         raise PromptError("two prompts, one before the options and one by --prompt")
     parsed.prompt = prompt or parsed.prompt
@@ -105,23 +129,22 @@ def _options(
     try:
         styles.apply(parsed.style or (), parsed.prompt)
     except SettingError as error:
-        raise PromptError(str(error)) from error
+        raise PromptError(error) from error
     return parsed
 
 
-def _parsed(
-    reader: argparse.ArgumentParser, words: list[str], given: argparse.Namespace
-) -> argparse.Namespace:
-    if {"-h", "--help"} & set(words):
-        raise PromptError("--help is no option of a line")
+def _parsed(reader: Parser, words: list[str], given: argparse.Namespace) -> argparse.Namespace:
+    for word in words:
+        if word.startswith(("-h", "--help", "--version")):
+            raise PromptError(f"{shown(word)} is no option of a line")
     # argparse sets its defaults only where the namespace has no value yet.
     parsed = argparse.Namespace(**{**vars(given), "prompt": None})
     try:
         _, left = reader.parse_known_args(words, parsed)
-    except argparse.ArgumentError as error:
-        raise PromptError(str(error)) from error
+    except SettingError as error:
+        raise PromptError(error) from error
     if left and left[0].startswith("-"):
-        raise PromptError(f"{left[0]} is no option")
+        raise PromptError(reader.unknown(left[0]))
     if left:
         raise PromptError(f"{left[0]!r} belongs to no option; quote values of several words")
     return parsed

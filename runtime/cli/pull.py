@@ -1,15 +1,15 @@
 """`pleinair pull`: a model by its name, from the hub or by hand, ready to paint with."""
 
-import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import SourceError
+from ..exits import tell
 from ..hub import pull as hub
 from ..hub.repository import UnreachableError
 from ..model import catalog
 from ..model.bundle import Bundle
+from .parser import Parser
 from .progress import TransferBar
 
 EPILOG = """\
@@ -43,18 +43,16 @@ def pull(argv: Sequence[str]) -> int:
         code = _fetch(name, target, options.revision, entry)
     if code == 0:
         formats = ", ".join(Bundle.open(target).graphs)
-        print(f"ready ({formats}); paint with: pleinair --model {target}", file=sys.stderr)
+        tell(f"ready ({formats}); paint with: pleinair --model {target}")
         print(target)
     return code
 
 
-def parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="pleinair pull",
+def parser() -> Parser:
+    parser = Parser(
+        "pleinair pull",
         description="Fetch a model, convert it if it needs that; it goes into your model folder.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.add_argument(
         "name", help="a known model (see: pleinair models), a hub id, or a folder or file here"
@@ -90,28 +88,27 @@ def _fetch(name: str, target: Path, revision: str | None, entry: catalog.Entry |
         folder = hub.cached(name, revision)
         if folder is None:
             raise
-        print(f"{name}: no network; taken from the hub's cache", file=sys.stderr)
+        tell(f"{name}: no network; taken from the hub's cache")
         return _take_cached(name, folder, target, revision)
     licence = entry.licence if entry else order.repository.licence
     kind = "ready-made" if order.ready_made else "a checkpoint, to be converted"
-    print(
+    tell(
         f"{name}: {kind}; {len(order.files)} files, {_gigabytes(order.size)}; licence: {licence}",
-        file=sys.stderr,
     )
     if order.missing < order.size:
-        print(f"{_gigabytes(order.size - order.missing)} are here already", file=sys.stderr)
+        tell(f"{_gigabytes(order.size - order.missing)} are here already")
     try:
         with TransferBar(order.size, order.size - order.missing) as bar:
             hub.fetch(order, bar)
     except KeyboardInterrupt:
-        print("what has come stays; the same command goes on from there", file=sys.stderr)
+        tell("what has come stays; the same command goes on from there")
         raise
     if order.ready_made:
         hub.publish(order)
         return 0
     code = hub.convert(order)
     if code:
-        print(f"the checkpoint stays in {order.staging}", file=sys.stderr)
+        tell(f"the checkpoint stays in {order.staging}")
     return code
 
 

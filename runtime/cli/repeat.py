@@ -1,11 +1,18 @@
-"""`--params-from IMAGE`: the options that a picture's file stands for."""
+"""`--params-from FILE`: the options that a picture's file stands for."""
 
 import argparse
 import re
-import sys
+from collections import Counter
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .. import schedulers
+from ..errors import SettingError
+from ..exits import tell
+from ..families import FAMILIES
+from ..families.family import Family
 from ..model import catalog
 from ..model.bundle import Bundle
 from ..options.groups import Reuse
@@ -17,49 +24,127 @@ from .arguments import BETAS, CALL
 
 # What is taken over besides the settings proper; the model is looked for by its name alone.
 _AROUND = ("watermark", "precision")
-_MOST_SHOWN = 8
+# Settings of a picture that was given, and of its mask, and the options that give those.
+_PICTURED = {"strength": "image", "resize": "image", "mask_blur": "mask_image"}
+# Fields of one extension that are told as one, and names in a line, behind which they are counted.
+_MOST_ALIKE, _MOST_NAMED = 3, 50
+_OPEN_CLIP_WIDTH = 1024
 
 
-def restore(options: argparse.Namespace) -> dict[str, Any]:
-    """Fill in the options that were not given, and return all that the file says.
+@dataclass(frozen=True)
+class Restored:
+    """What a file says in which program's words, and the options that were filled in from it."""
 
-    One line says what of it means nothing here. Raises SettingError for a file that says nothing.
+    path: Path
+    settings: Mapping[str, Any]
+    program: str
+    names: Collection[str]
+
+    def fit(self, options: argparse.Namespace, family: Family) -> None:
+        """Let go of what the model at hand does not have; one line says which.
+
+        Programs count the text encoder's layers from the last, but not every kind of model is
+        read from there: what a number means is known only now.
+        """
+        gone = [name for name in self.names if _is_foreign(name, family)]
+        for name in gone:
+            setattr(options, name, None)
+        known = schedulers.names(family.bundle.scheduler)
+        if "scheduler" in self.names and options.scheduler not in known:
+            flow = f"flow_{options.scheduler}"  # one sampler in webui, whatever the training noise
+            if flow not in known:
+                gone.append(f"scheduler {options.scheduler}")
+            options.scheduler = flow if flow in known else None
+        layer = self.settings.get("clip_layer")
+        if layer is not None and options.clip_skip is None:
+            options.clip_skip = max(0, self._skipped(layer, family)) or None
+        _tell_of_another_model(self.settings, family.bundle)
+        if gone:
+            _tell(self.path, [f"{', '.join(gone)} (not of {family.name})"])
+
+    def _skipped(self, layer: int, family: Family) -> int:
+        """The layers left out where `layer` is read. webui, unlike Forge, skips none of XL's and
+        of Stable Diffusion 2's.
+        """
+        webui = self.program == "webui" and re.match(r"v?1\.|$", self.settings.get("version", ""))
+        width = family.bundle.config("text_encoder").get("hidden_size")
+        if webui and (family.layers_left > 1 or width == _OPEN_CLIP_WIDTH):
+            return 0
+        return layer - family.layers_left
+
+
+def restore(options: argparse.Namespace) -> Restored:
+    """Fill in the options that were not given, and return what the file says.
+
+    One line says what of it is not taken over. Raises SettingError for a file that says nothing,
+    or names LoRA files that are not here.
     """
     path: Path = options.params_from
     found = metadata.read(path)
-    stated = dict(found.settings)
+    stated, ignored = dict(found.settings), list(found.ignored)
+    asked = options.prompt is not None or options.from_file or options.compare
+    if "prompt" not in stated and not asked:
+        raise SettingError(f"{path}: no prompt can be found in it; give --prompt")
     if options.from_file:
         stated.pop("prompt", None)
     if options.seed is not None:
         stated.pop("noise_seed", None)  # belongs to the picture's own seed
     if options.profile is not None:
         stated = {name: value for name, value in stated.items() if name not in declared(Reuse)}
-    for name in (*CALL, *BETAS, *_AROUND, "noise_seed"):
-        if name in stated and getattr(options, name) is None:
-            setattr(options, name, stated[name])
+    for name, giver in _PICTURED.items():
+        if not getattr(options, giver) and (value := stated.pop(name, None)) not in (None, 1):
+            ignored.append(f"{name} {value} (of a picture; give that, too)")
+    names = [
+        name
+        for name in (*CALL, *BETAS, *_AROUND, "noise_seed")
+        if name in stated and getattr(options, name) is None
+    ]
+    for name in names:
+        setattr(options, name, stated[name])
     adapters.restore(stated, options)
     if options.engine is None and options.device is None:
         options.engine, options.device = stated.get("engine"), _device(stated)
         options.machine_restored = True  # which this machine need not have
     if options.model is None and "model" in stated:
         options.model = _folder(stated["model"])
-    if found.ignored:
-        some = ", ".join(found.ignored[:_MOST_SHOWN])
-        more = len(found.ignored) - _MOST_SHOWN
-        print(f"{path}: not used: {some}{f' and {more} more' if more > 0 else ''}", file=sys.stderr)
-    return stated
+    if ignored:
+        _tell(path, _together(ignored))
+    return Restored(path, stated, found.program, names)
 
 
-def tell_of_another_model(stated: dict[str, Any], bundle: Bundle) -> None:
+def _tell(path: Path, ignored: Collection[str]) -> None:
+    tell(f"{path}: not used: {', '.join(ignored)}")
+
+
+def _together(names: Collection[str]) -> list[str]:
+    """Names of fields, those of one extension counted: "ADetailer … (12)"."""
+    firsts = [name.partition(" ")[0] for name in names]
+    counts = Counter(firsts)
+    told = [
+        f"{first} … ({counts[first]})" if counts[first] > _MOST_ALIKE else name
+        for name, first in zip(names, firsts, strict=True)
+    ]
+    told = list(dict.fromkeys(told))
+    more = len(told) - _MOST_NAMED
+    return [*told[:_MOST_NAMED], *([f"and {more} more"] if more > 0 else [])]
+
+
+def _is_foreign(name: str, family: Family) -> bool:
+    """Whether an option is one of other kinds of models alone."""
+    others = (other.options for other in FAMILIES if other.options is not family.options)
+    return name not in declared(family.options) and any(name in declared(one) for one in others)
+
+
+def _tell_of_another_model(stated: Mapping[str, Any], bundle: Bundle) -> None:
     """One line where the picture was painted with another model than the one at hand."""
     name, digest = stated.get("model", bundle.name), stated.get("model_digest", bundle.digest)
     if name != bundle.name:
-        print(f"painted with {shown(name)}; now painting with {bundle.name}", file=sys.stderr)
+        tell(f"painted with {shown(name)}; now painting with {bundle.name}")
     elif digest != bundle.digest:
-        print(f"painted with another export of {bundle.name} than this one", file=sys.stderr)
+        tell(f"painted with another export of {bundle.name} than this one")
 
 
-def _device(stated: dict[str, Any]) -> str | None:
+def _device(stated: Mapping[str, Any]) -> str | None:
     """A device by its plain name, CPU or GPU.1; engines take whole programs of words there."""
     device = stated.get("device", "")
     return device if re.fullmatch(r"[A-Za-z]+([.:]\d)?", device) else None

@@ -1,9 +1,7 @@
 """`pleinair tune`: what paints a model fastest on this machine, measured and kept beside it."""
 
-import argparse
 import math
 import statistics
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +9,7 @@ from typing import Any
 from .. import families
 from ..engines.choice import ENGINES
 from ..errors import SettingError
+from ..exits import tell
 from ..model.bundle import Bundle
 from ..speed import machine
 from ..speed.profiles import PROFILES
@@ -19,6 +18,7 @@ from ..speed.tuning import Tuning, file_for, installed
 from .candidates import Candidate, candidates, described
 from .contest import Contest
 from .cost import Cost
+from .parser import Parser, number, whole_number
 from .progress import StageBars
 from .trial import Trial
 
@@ -53,7 +53,7 @@ def tune(argv: Sequence[str]) -> int:
             Trial(family, size), options.rounds, options.pictures, _prompts(options.prompts)
         )
     except KeyboardInterrupt:
-        print(f"nothing was written; {file_for(bundle)} is as it was", file=sys.stderr)
+        tell(f"nothing was written; {file_for(bundle)} is as it was")
         raise
     profile = cost.recommended(options.psnr)
     print(_about(bundle, size), _report(contests, cost), sep="\n\n")
@@ -62,24 +62,26 @@ def tune(argv: Sequence[str]) -> int:
     return 0
 
 
-def parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="pleinair tune",
+def parser() -> Parser:
+    parser = Parser(
+        "pleinair tune",
         description="Measure what paints a model fastest on this machine, and keep it.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.add_argument("model", help="folder, catalog name or hub id")
     parser.add_argument(
-        "--size", type=int, metavar="PIXELS", help="both sides (default: the model's own)"
+        "--size", type=whole_number, metavar="PIXELS", help="both sides (default: the model's own)"
     )
     parser.add_argument(
-        "--rounds", type=int, default=3, metavar="N", help="turns of each setup (default: 3)"
+        "--rounds",
+        type=whole_number,
+        default=3,
+        metavar="N",
+        help="turns of each setup (default: 3)",
     )
     parser.add_argument(
         "--pictures",
-        type=int,
+        type=whole_number,
         default=3,
         metavar="N",
         help="whole pictures of each profile, with the model's own steps; 0 leaves them out, and "
@@ -93,7 +95,7 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--psnr",
-        type=float,
+        type=number,
         default=_PSNR,
         metavar="DB",
         help="profile auto is the fastest whose median PSNR against exact is at least this "

@@ -7,6 +7,8 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from .guidance import Guidance
+
 Array: TypeAlias = NDArray[np.float32]
 Inputs: TypeAlias = Mapping[str, Array]
 """Name of an input of the denoiser -> its value, of one row."""
@@ -42,10 +44,12 @@ class Schedule:
     """The conditionings of a picture: prompts may change while it is painted.
 
     each: the different ones. order: for each step the number of its one.
+    guidance: how the predictions of their branches are combined.
     """
 
     each: Sequence[Conditioning]
     order: Sequence[int]
+    guidance: Guidance = Guidance()  # noqa: RUF009 (frozen)
 
     def at(self, step: int) -> Conditioning:
         """That of a step, counted from 0 over all steps that were asked for."""

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..engines.protocol import Graph, Shapes
-from ..errors import SettingError
+from ..errors import Argument, Message, SettingError
 from ..graphs.edit import Edit
 from ..graphs.residuals import Residuals
 from ..graphs.shared_rows import SharedRows
@@ -22,7 +22,7 @@ from ..model.tiles import Tiles
 from ..options.groups import Control, Numbers, PictureSource
 from .conditioning import Conditioning
 from .feature_cache import Evaluation
-from .guidance import CONDITIONAL
+from .guidance import is_conditional
 
 Array: TypeAlias = NDArray[np.float32]
 Value = TypeVar("Value")
@@ -76,8 +76,10 @@ class Controls:
         if not nets:
             if any(value is not None and value is not False for value in vars(asked).values()):
                 raise SettingError(
-                    "control_image, its scale, start and end, and guess_mode are for ControlNets, "
-                    "and none is open; open the model with controlnet"
+                    Message(
+                        "{control_image}, its scale, start and end, and {guess_mode} are for "
+                        "ControlNets, and none is open; give {controlnet}"
+                    )
                 )
             return None
         scale, start, end = (
@@ -90,12 +92,18 @@ class Controls:
         ends = _each("control_guidance_end", end, 1.0, len(nets))
         for number in scales:
             if not (math.isfinite(number) and number >= 0):
-                raise SettingError(f"controlnet_conditioning_scale is {number}; give 0 or more")
+                raise SettingError(
+                    Message("{controlnet_conditioning_scale} is {0}; give 0 or more", number)
+                )
         for begun, done in zip(starts, ends, strict=True):
             if not 0 <= begun < done <= 1:
                 raise SettingError(
-                    f"control_guidance_start is {begun:g} and control_guidance_end {done:g}; "
-                    "give shares of the steps, 0 <= start < end <= 1"
+                    Message(
+                        "{control_guidance_start} is {0:g} and {control_guidance_end} {1:g}; "
+                        "give shares of the steps, 0 <= start < end <= 1",
+                        begun,
+                        done,
+                    )
                 )
         pictures = _pictures(asked.control_image, len(nets))
         conditions = [Condition.read(source) for source in pictures]
@@ -138,7 +146,7 @@ class Steering:
 
     def shapes(self, conditioning: Conditioning, branches: Sequence[str]) -> Shapes:
         """Of the inputs of a ControlNet's graph, for a batch of branches."""
-        asked = (CONDITIONAL,) if self._controls.guess else branches
+        asked = self._asked(branches) or branches  # of a branch that is not asked: one as well
         picture = self._pixels[0][0].shape
         return {
             "sample": (len(asked), *self._sample),
@@ -148,7 +156,7 @@ class Steering:
 
     def edits(self, branches: Sequence[str]) -> list[Edit]:
         """Of that graph: all branches see the same picture and latents."""
-        if self._controls.guess or len(branches) == 1:
+        if len(self._asked(branches)) < 2:
             return []
         return [SharedRows(("sample", "timestep", "controlnet_cond"))]
 
@@ -191,7 +199,7 @@ class Steering:
 
     def _asked(self, branches: Sequence[str]) -> list[str]:
         """The branches that the ControlNets are asked for."""
-        return [one for one in branches if one == CONDITIONAL or not self._controls.guess]
+        return [one for one in branches if is_conditional(one) or not self._controls.guess]
 
 
 def _shared(inputs: Mapping[str, Value]) -> dict[str, Value]:
@@ -204,7 +212,14 @@ def _each(name: str, value: Numbers | None, default: float, count: int) -> list[
     if not isinstance(value, Sequence):
         return [float(default if value is None else value)] * count
     if len(value) != count:
-        raise SettingError(f"{name} has {len(value)} numbers for {count} ControlNets; give {count}")
+        raise SettingError(
+            Message(
+                "{0} has {1} numbers for {2} ControlNets; give {2}",
+                Argument(name),
+                len(value),
+                count,
+            )
+        )
     return [float(number) for number in value]
 
 
@@ -212,11 +227,15 @@ def _pictures(
     source: PictureSource | Sequence[PictureSource] | None, count: int
 ) -> Sequence[PictureSource]:
     if source is None:
-        raise SettingError("a ControlNet follows a picture; give control_image")
+        raise SettingError(Message("a ControlNet follows a picture; give {control_image}"))
     several = isinstance(source, list | tuple)
     pictures: Sequence[Any] = source if several else [source]  # type: ignore[assignment]
     if len(pictures) != count:
         raise SettingError(
-            f"control_image is {len(pictures)} pictures for {count} ControlNets; give one for each"
+            Message(
+                "{control_image} is {0} pictures for {1} ControlNets; give one for each",
+                len(pictures),
+                count,
+            )
         )
     return pictures

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..engines.protocol import Feeds, Graph
-from ..errors import SettingError
+from ..errors import Message, SettingError
 from ..graphs.cut import DEEP_FEATURES, Cut
 from ..options.groups import Reuse
 
@@ -68,15 +68,19 @@ class Caching:
         """
         interval, branch, schedule = reuse.cache_interval, reuse.cache_branch, reuse.cache_schedule
         if not isinstance(interval, int) or interval < 1:
-            raise SettingError(f"cache_interval is {interval}; give 1 or more")
+            raise SettingError(Message("{cache_interval} is {0}; give 1 or more", interval))
         if cuts == 0 and interval > 1:
             raise SettingError(
-                f"cache_interval is {interval}; {model} has no deep features to keep: leave it out"
+                Message(
+                    "{cache_interval} is {0}; {1} has no deep features to keep: leave it out",
+                    interval,
+                    model,
+                )
             )
         most = None if cuts is None else max(cuts - 1, 0)
         if not isinstance(branch, int) or branch < 0 or (most is not None and branch > most):
             known = "0 or more" if most is None else f"0 to {most}, as {model} has them"
-            raise SettingError(f"cache_branch is {branch}; give {known}")
+            raise SettingError(Message("{cache_branch} is {0}; give {1}", branch, known))
         if interval == 1:
             return None
         assert schedule is not None  # all of it is given

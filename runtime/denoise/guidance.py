@@ -1,14 +1,14 @@
 """Guidance: which branches the denoiser is asked, in which steps, and how they are combined."""
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import SettingError
+from ..errors import Argument, Message, SettingError
 
 Array: TypeAlias = NDArray[np.float32]
 Predictions: TypeAlias = Mapping[str, Array]
@@ -19,6 +19,11 @@ Predictions: TypeAlias = Mapping[str, Array]
 CONDITIONAL = "conditional"
 UNCONDITIONAL = "unconditional"
 PICTURE_ALONE = "picture alone"
+
+
+def is_conditional(branch: str) -> bool:
+    """Whether it is told the prompt, or one of several that are joined."""
+    return branch.startswith(CONDITIONAL)
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,31 @@ class Guidance:
     def guides(self) -> bool:
         """Whether there is more than one branch to compare."""
         return len(self.branches) > 1
+
+    @property
+    def joins(self) -> bool:
+        """Whether several prompts can stand in the place of one."""
+        return set(self.branches) == {UNCONDITIONAL, CONDITIONAL}
+
+    def joined(self, weights: Sequence[float]) -> "Guidance":
+        """The same with a branch for each of several prompts in the place of the conditional one.
+
+        Together they predict what the unconditional branch does, and what each adds to it times its
+        weight [Liu et al. 2022, eq. 11, arXiv 2206.01714].
+        """
+        if len(weights) == 1:
+            return self
+        others = [f"{CONDITIONAL} {number}" for number in range(2, len(weights) + 1)]
+        branches = (CONDITIONAL, *others)
+
+        def combine(predictions: Predictions) -> Array:
+            without = predictions[UNCONDITIONAL]
+            together = without.copy()
+            for branch, weight in zip(branches, weights, strict=True):
+                together += np.float32(weight) * (predictions[branch] - without)
+            return self.combine({**predictions, CONDITIONAL: together})
+
+        return replace(self, branches=(UNCONDITIONAL, *branches), combine=combine)
 
     @property
     def apart(self) -> bool:
@@ -108,7 +138,7 @@ def instructed(scale: float, picture_scale: float) -> Guidance:
 def checked(scale: float, name: str) -> float:
     """The scale; SettingError, by its argument's name, where it is none."""
     if not (math.isfinite(scale) and scale >= 0):
-        raise SettingError(f"{name} is {scale}; give 0 or more")
+        raise SettingError(Message("{0} is {1}; give 0 or more", Argument(name), scale))
     return scale
 
 

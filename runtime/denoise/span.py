@@ -10,7 +10,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import SettingError
+from ..errors import Message, SettingError
 from ..schedulers import Scheduler
 from .start import Draws, Start
 
@@ -30,7 +30,9 @@ class Span:
         if start is None and end is None:
             return cls()
         if image:
-            raise SettingError("denoising_start and denoising_end go with latents, not with image")
+            raise SettingError(
+                Message("{denoising_start} and {denoising_end} go with {latents}, not with {image}")
+            )
         if start is not None and not latents:
             raise SettingError("denoising_start goes on with latents that were begun; give latents")
         for name, value in (("denoising_start", start), ("denoising_end", end)):

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..errors import Message
 from ..files import replacing
 
 log = logging.getLogger("pleinair")
@@ -50,9 +51,12 @@ class Cache:
             self._remove_oldest()
         except OSError as error:
             log.warning(
-                "%s: compiled models cannot be kept there (%s); name another folder as cache_dir, "
-                "or None for no cache",
-                *(self.folder, error.strerror or error),
+                Message(
+                    "{0}: compiled models cannot be kept there ({1}); give another folder as "
+                    "{cache_dir}",
+                    self.folder,
+                    error.strerror or error,
+                )
             )
 
     def _file(self, key: str) -> Path:

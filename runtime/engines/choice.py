@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import EngineError, SettingError
+from ..errors import EngineError, Message, SettingError, shown
 from .cache import cache_folder
 from .onnxruntime import OnnxRuntimeEngine
 from .openvino import OpenVinoEngine
@@ -46,9 +46,13 @@ def choose(
     Raises EngineError where what was asked for is not there; "auto" falls back, and logs why.
     """
     if engine not in ENGINES:
-        raise SettingError(f"engine {engine!r} is unknown; choose from: {', '.join(ENGINES)}")
+        raise SettingError(
+            Message(
+                "{engine} {0!r} is unknown; choose from: {1}", shown(engine), ", ".join(ENGINES)
+            )
+        )
     if threads is not None and threads < 1:
-        raise SettingError(f"threads is {threads}; give 1 or more")
+        raise SettingError(Message("{threads} is {0}; give 1 or more", threads))
 
     if cache_dir == "auto":
         cache_dir = cache_folder()

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ..errors import EngineError, to_install
 from ..graphs.edit import Edit
-from ..graphs.onnx_graph import OnnxGraph
+from ..graphs.onnx_graph import OnnxGraph, reading
 from .heap import give_back
 from .protocol import Feeds, Shapes, conform, first_line
 
@@ -114,8 +114,9 @@ def _edited(path: Path, edits: Sequence[Edit]) -> OnnxGraph | None:
     if not edits:
         return None
     graph = opened = OnnxGraph.open(path)
-    for edit in edits:
-        graph = edit.onnx(graph)
+    with reading(path):
+        for edit in edits:
+            graph = edit.onnx(graph)
     return None if graph is opened else graph
 
 

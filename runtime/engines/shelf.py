@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import SettingError
+from ..errors import Message, SettingError
 from .heap import give_back
 from .protocol import Feeds, Graph
 
@@ -86,9 +86,13 @@ class Shelf:
         """SettingError, with the smallest number that would do, where `needs` are too many."""
         if self.most is not None and _BESIDE + needs > self.most:
             raise SettingError(
-                f"max_memory is {_gigabytes(self.most)}, and the {name} takes about "
-                f"{_gigabytes(_BESIDE + needs)} by itself: give more, or paint smaller, with tile, "
-                "or with profile balanced"
+                Message(
+                    "{max_memory} is {0}, and the {1} takes about {2} by itself: give more, or "
+                    "paint smaller, with {tile}, or with {profile} balanced",
+                    _gigabytes(self.most),
+                    name,
+                    _gigabytes(_BESIDE + needs),
+                )
             )
 
     def _fetched(

@@ -6,7 +6,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,8 @@ from ..model.latent_space import LatentSpace, side
 from ..options.groups import Picture
 from ..schedulers import Scheduler
 from ..text.encoder import Encoder
+from ..text.t5 import T5Tokenizer
+from ..text.tokenizer import ClipTokenizer
 from .settings import Settings
 
 _log = logging.getLogger("pleinair")
@@ -38,6 +40,7 @@ _log = logging.getLogger("pleinair")
 Array: TypeAlias = NDArray[np.float32]
 Compiled: TypeAlias = Callable[[str, Shapes], Graph]
 """Gives a part's graph for the shapes of its inputs."""
+AnyTokenizer = TypeVar("AnyTokenizer", ClipTokenizer, T5Tokenizer)
 Encode: TypeAlias = Callable[[Array], Posterior]
 """Puts pixels through the VAE's encoder."""
 
@@ -58,6 +61,7 @@ class Family(ABC):
         diffusers' pipelines of the kind read them.
     task: what it does, as a message says it; "text" paints from text alone.
     adaptable: whether LoRA files can change it.
+    layers_left: layers of CLIP that no clip_skip can leave out: 2 where the last is never read.
     cuts: places that its denoiser can be cut at for cached features; None where a folder does not
         say, 0 for what has none.
     """
@@ -71,6 +75,7 @@ class Family(ABC):
     latents: ClassVar[tuple[str, ...]] = ()
     task: ClassVar[str] = "text"
     adaptable: ClassVar[bool] = True
+    layers_left: ClassVar[int] = 1
 
     colours: ClassVar[Mapping[float, LatentColours]] = {}
     """What latents look like, by the scale of the VAE, where it was fitted to what that paints."""
@@ -110,6 +115,9 @@ class Family(ABC):
         """Channels that a denoiser of this kind may take, for latents of so many."""
         return (latents,)
 
+    tokenizer: ClipTokenizer
+    """That of the first text encoder."""
+
     # The model on disk.
 
     @property
@@ -121,6 +129,12 @@ class Family(ABC):
     def tokenizers(self) -> tuple[str, ...]:
         """The folder of each text encoder's tokenizer."""
         return tuple(part.replace("text_encoder", "tokenizer") for part in self.text_encoders)
+
+    def tokenizer_of(self, part: str, kind: type[AnyTokenizer]) -> AnyTokenizer:
+        """A text encoder's tokenizer; raises BundleError where the two do not fit."""
+        bundle = self.bundle
+        folder = bundle.tokenizer(part.replace("text_encoder", "tokenizer"))
+        return kind.fitting(folder, bundle.config(part), bundle.path / part / "config.json")
 
     def check(self) -> None:  # noqa: B027 (most have nothing to check)
         """Raise BundleError where the folder's parts do not fit each other."""

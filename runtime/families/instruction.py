@@ -8,7 +8,7 @@ from PIL import Image
 from ..denoise.guidance import Guidance, instructed
 from ..denoise.posterior import Posterior
 from ..denoise.start import Draws, Origin, Start
-from ..errors import BundleError, SettingError
+from ..errors import BundleError, Message, SettingError
 from ..model.controlnet import ControlNet
 from ..options.groups import Picture
 from ..options.option import option
@@ -46,13 +46,20 @@ class Instruction(UNetFamily):
 
     def check_call(self, picture: Picture, options: InstructionOptions) -> None:
         if picture.image is None:
-            raise SettingError(f"{self.bundle.name} edits pictures by instruction: give image")
+            raise SettingError(
+                Message("{0} edits pictures by instruction: give {image}", self.bundle.name)
+            )
         if picture.mask_image is not None:
-            raise SettingError(f"{self.bundle.name} edits whole pictures: leave mask_image out")
+            raise SettingError(
+                Message("{0} edits whole pictures: leave {mask_image} out", self.bundle.name)
+            )
         if picture.strength is not None:
             raise SettingError(
-                f"{self.bundle.name} edits pictures by instruction and has no strength; "
-                "image_guidance_scale says how much of the picture stays"
+                Message(
+                    "{0} edits pictures by instruction and has no {strength}; "
+                    "{image_guidance_scale} says how much of the picture stays",
+                    self.bundle.name,
+                )
             )
 
     def check_controlnet(self, net: ControlNet) -> None:

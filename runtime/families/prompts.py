@@ -1,11 +1,12 @@
 """Prompts to conditioning: each text is encoded once, and told to the branches that see it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from ..denoise.conditioning import Conditioning, Inputs, Schedule
-from ..denoise.guidance import CONDITIONAL, Guidance
+from ..denoise.guidance import Guidance, is_conditional
 from ..text.encoder import Encoder
 from ..text.prompt import TokenizedPrompt
 
@@ -23,36 +24,49 @@ def conditioned(
 
     Both were read for the same steps. The shorter is padded with the encoding of the empty text,
     as webui pads, and so is each text of a prompt that changes: the denoiser keeps one shape.
+    prompt: each of those that AND joins in it gets a branch of its own.
     negative: None is zeros, which some models were trained to take for no prompt at all.
+    guidance: of one prompt.
     extra_inputs: what a branch is told beside its text.
     clip_skip is for the prompt alone, as in diffusers.
     Raises SettingError where the model has fewer layers than clip_skip asks for.
     """
-    length = max(prompt.length, negative.length if negative and guidance.guides else 0)
-    texts = [encoder.encode(text, length, clip_skip) for text in prompt.texts]
-    against: list[Inputs] = []
-    pairs = [(text, 0) for text in prompt.order]
-    if guidance.guides and negative is not None:
-        against = [encoder.encode(text, length) for text in negative.texts]
-        pairs = list(zip(prompt.order, negative.order, strict=True))
-    number = {pair: i for i, pair in enumerate(dict.fromkeys(pairs))}
-    branches = guidance.branches
+    guidance = guidance.joined([part.weight for part in prompt.parts])
+    against = negative if guidance.guides else None
+    length = max(prompt.length, against.length if against else 0)
 
-    def inputs(branch: str, pair: tuple[int, int]) -> Inputs:
-        asked = texts[pair[0]]
-        if branch != CONDITIONAL:
-            asked = against[pair[1]] if against else _zeros(asked)
-        return {**asked, **extra_inputs(branch)}
+    def encoded(part: TokenizedPrompt, skip: int | None = None) -> _Told:
+        return _Told([encoder.encode(text, length, skip) for text in part.texts], part.order)
 
-    each = [
+    prompts = [encoded(part, clip_skip) for part in prompt.parts]
+    without = encoded(against) if against else _zeros(prompts[0])
+    each = iter(prompts)
+    told = {
+        branch: next(each) if is_conditional(branch) else without for branch in guidance.branches
+    }
+    steps = list(zip(*(one.order for one in told.values()), strict=True))
+    number = {texts: i for i, texts in enumerate(dict.fromkeys(steps))}
+    conditionings = [
         Conditioning(
-            {branch: inputs(branch, pair) for branch in branches},
-            {branch: pair[branch != CONDITIONAL] for branch in branches},
+            {
+                branch: {**one.texts[text], **extra_inputs(branch)}
+                for (branch, one), text in zip(told.items(), texts, strict=True)
+            },
+            dict(zip(told, texts, strict=True)),
         )
-        for pair in number
+        for texts in number
     ]
-    return Schedule(each, [number[pair] for pair in pairs])
+    return Schedule(conditionings, [number[texts] for texts in steps], guidance)
 
 
-def _zeros(inputs: Inputs) -> Inputs:
-    return {name: np.zeros_like(value) for name, value in inputs.items()}
+@dataclass(frozen=True)
+class _Told:
+    """What a branch is told: its texts, encoded, and for each step the number of its text."""
+
+    texts: Sequence[Inputs]
+    order: Sequence[int]
+
+
+def _zeros(of: _Told) -> _Told:
+    nothing = {name: np.zeros_like(value) for name, value in of.texts[0].items()}
+    return _Told([nothing], [0] * len(of.order))

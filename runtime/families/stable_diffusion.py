@@ -13,7 +13,7 @@ from ..denoise.guidance import Guidance, checked, classifier_free, scale_embeddi
 from ..denoise.inpainting import TrainedInpainting
 from ..denoise.start import Origin
 from ..engines.protocol import Shapes
-from ..errors import BundleError, SettingError
+from ..errors import BundleError, Message, SettingError
 from ..images.preview import LatentColours, signed
 from ..model.bundle import Bundle
 from ..model.controlnet import ControlNet
@@ -21,7 +21,7 @@ from ..model.footprint import Working, largest_attention, level_width
 from ..options.groups import Picture
 from ..schedulers import Scheduler
 from ..schedulers.lcm import LCM
-from ..text import chunks
+from ..text.chunks import chunks_of
 from ..text.encoder import Encoder, TextEncoder, check_clip_skip
 from ..text.tokenizer import ClipTokenizer
 from .family import Array, Compiled, Encode, Family, cells, grey
@@ -48,7 +48,7 @@ class UNetFamily(Family):
 
     def __init__(self, bundle: Bundle) -> None:
         super().__init__(bundle)
-        self.tokenizer = ClipTokenizer(bundle.tokenizer(self.tokenizers[0]))
+        self.tokenizer = self.tokenizer_of(self.text_encoders[0], ClipTokenizer)
 
     @property
     def text_encoders(self) -> tuple[str, ...]:
@@ -136,15 +136,12 @@ class UNetFamily(Family):
     def teach(self, embeddings: Sequence[Embedding]) -> Words:
         return self.tokenizer.learn(embeddings)
 
-    def read(self, text: str, *, syntax: str, long_prompt: str, options: Any) -> chunks.ChunkedText:
-        return chunks.read(self.tokenizer, text, syntax=syntax, long_prompt=long_prompt)
+    def read(self, text: str, *, syntax: str, long_prompt: str, options: Any) -> Any:
+        return chunks_of(self.tokenizer, text, syntax=syntax, long_prompt=long_prompt)
 
     def check_clip_skip(self, clip_skip: int | None) -> None:
         configs = map(self.bundle.config, self.text_encoders)
         check_clip_skip(clip_skip, configs, left=self.layers_left)
-
-    layers_left: ClassVar[int] = 1
-    """Layers of the text encoder that no clip_skip can leave out."""
 
     def encoder(self, compiled: Compiled, options: Any) -> Encoder:
         return TextEncoder(compiled("text_encoder", self.token_shapes))
@@ -189,8 +186,11 @@ class StableDiffusion(UNetFamily):
     def check_call(self, picture: Picture, options: Any) -> None:
         if self.inpaints and picture.mask_image is None:
             raise SettingError(
-                f"{self.bundle.name} is a model for inpainting: give image, and mask_image, "
-                "which is white where the picture is to be painted anew"
+                Message(
+                    "{0} is a model for inpainting: give {image}, and {mask_image}, which is white "
+                    "where the picture is to be painted anew",
+                    self.bundle.name,
+                )
             )
 
     def draws_all_steps(self, scheduler: str | None, picture: Picture) -> bool:

@@ -17,12 +17,12 @@ from ..model.latent_space import SHIFT
 from ..options.option import option
 from ..schedulers import Scheduler
 from ..schedulers.flow_match_euler import FlowMatchEuler
-from ..text import chunks
+from ..text.chunks import ChunkedText, chunks_of
 from ..text.encoder import Encoder, check_clip_skip
 from ..text.stable_diffusion_3 import TripleText, TripleTextEncoder
 from ..text.t5 import LONGEST, MAX_SEQUENCE_LENGTH, T5Tokenizer, check_length
-from ..text.tokenizer import ClipTokenizer
-from ..text.xl import repadding
+from ..text.tokenizer import ClipTokenizer, TextTokenizer
+from ..text.xl import PairedText, check_pair
 from .family import Compiled, Family
 from .settings import Settings
 
@@ -37,8 +37,6 @@ _NEEDED = {
     "pooled_projection_dim",
     "pos_embed_max_size",
 }
-# Of both CLIPs no clip_skip can leave out the embedding's own layer, and the last is not read.
-_LAYERS_LEFT = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,13 +66,14 @@ class StableDiffusion3(Family):
     options = SequenceLength
     latents = SHIFT
     adaptable = False
+    layers_left = 2
 
     def __init__(self, bundle: Bundle) -> None:
         super().__init__(bundle)
-        self.tokenizer = ClipTokenizer(bundle.tokenizer("tokenizer"))
-        second = ClipTokenizer(bundle.tokenizer("tokenizer_2"))
-        self._repadding = repadding(self.tokenizer, second)
-        self.t5_tokenizer = T5Tokenizer(bundle.tokenizer("tokenizer_3")) if self.has_t5 else None
+        clips = [self.tokenizer_of(part, ClipTokenizer) for part in _CLIPS]
+        self.tokenizer, self.tokenizer_2 = clips
+        check_pair(*clips)
+        self.t5_tokenizer = self.tokenizer_of(_T5, T5Tokenizer) if self.has_t5 else None
 
     @property
     def has_t5(self) -> bool:
@@ -157,15 +156,16 @@ class StableDiffusion3(Family):
 
     def read(self, text: str, *, syntax: str, long_prompt: str, options: Any) -> TripleText:
         length = _length(options)
-        clip = chunks.read(self.tokenizer, text, syntax=syntax, long_prompt=long_prompt)
-        if self.t5_tokenizer is None:
-            return TripleText(clip, None)
-        tokenizer = self.t5_tokenizer.of_length(length)
-        t5 = chunks.read(tokenizer, text, syntax=syntax, long_prompt=long_prompt)
-        return TripleText(clip, t5)
+
+        def chunked(tokenizer: TextTokenizer) -> ChunkedText:
+            return chunks_of(tokenizer, text, syntax=syntax, long_prompt=long_prompt)
+
+        clips = PairedText(chunked(self.tokenizer), chunked(self.tokenizer_2))
+        t5 = self.t5_tokenizer.of_length(length) if self.t5_tokenizer else None
+        return TripleText(clips, chunked(t5) if t5 else None)
 
     def check_clip_skip(self, clip_skip: int | None) -> None:
-        check_clip_skip(clip_skip, map(self.bundle.config, _CLIPS), left=_LAYERS_LEFT)
+        check_clip_skip(clip_skip, map(self.bundle.config, _CLIPS), left=self.layers_left)
 
     def encoder(self, compiled: Compiled, options: SequenceLength) -> Encoder:
         shapes, length = {"input_ids": (1, self.tokenizer.max_length)}, _length(options)
@@ -174,7 +174,6 @@ class StableDiffusion3(Family):
             first,
             second,
             compiled(_T5, {"input_ids": (1, length)}) if self.has_t5 else None,
-            padded=self._repadding,
             width=self.config["joint_attention_dim"],
             max_sequence_length=length,
         )

@@ -10,7 +10,7 @@ from PIL import Image
 from .. import schedulers
 from ..denoise.start import Draws, Origin, Start
 from ..engines.protocol import Shapes
-from ..errors import SettingError
+from ..errors import Message, SettingError
 from ..files import read_json
 from ..images.original import Canvas, Original
 from ..model.bundle import Bundle
@@ -79,15 +79,22 @@ class Upscaler(UNetFamily):
 
     def check_call(self, picture: Picture, options: UpscalerOptions) -> None:
         if picture.image is None:
-            raise SettingError(f"{self.bundle.name} makes a picture larger: give image")
+            raise SettingError(
+                Message("{0} makes a picture larger: give {image}", self.bundle.name)
+            )
         if picture.mask_image is not None or picture.strength is not None:
             raise SettingError(
-                f"{self.bundle.name} makes whole pictures larger: leave out mask_image and "
-                "strength; noise_level says how much is painted anew"
+                Message(
+                    "{0} makes whole pictures larger: leave out {mask_image} and {strength}; "
+                    "{noise_level} says how much is painted anew",
+                    self.bundle.name,
+                )
             )
         level, most = options.noise_level, self.most_noise
         if level is not None and not (isinstance(level, int) and 0 <= level <= most):
-            raise SettingError(f"noise_level is {level}; give a whole number from 0 to {most}")
+            raise SettingError(
+                Message("{noise_level} is {0}; give a whole number from 0 to {1}", level, most)
+            )
 
     def canvas(self, original: Original, width: int, height: int) -> Canvas:
         small = width // self.upscales, height // self.upscales

@@ -1,22 +1,25 @@
 """Stable Diffusion XL and its refiner [Podell et al. 2023]."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from ..denoise.guidance import CONDITIONAL
+from ..adapters.inversion import Embedding, Words
+from ..denoise.guidance import is_conditional
 from ..engines.protocol import Shapes
-from ..errors import SettingError
+from ..errors import Argument, Message, SettingError, shown
 from ..images.preview import signed
 from ..model.bundle import Bundle
 from ..model.latent_space import MEAN_AND_STD
 from ..options.groups import Picture
 from ..options.option import option
+from ..text.chunks import chunks_of
 from ..text.encoder import Encoder
 from ..text.tokenizer import ClipTokenizer
-from ..text.xl import XLTextEncoder, repadding
+from ..text.xl import PairedText, PooledTextEncoder, XLTextEncoder, check_pair
 from .family import Array, Compiled
 from .settings import Settings
 from .stable_diffusion import StableDiffusion
@@ -95,8 +98,10 @@ class StableDiffusionXL(StableDiffusion):
     def __init__(self, bundle: Bundle) -> None:
         super().__init__(bundle)
         self.zero_negative = bool(bundle.index.get("force_zeros_for_empty_prompt", True))
-        second = None if self.refines else ClipTokenizer(bundle.tokenizer("tokenizer_2"))
-        self._repadding = repadding(self.tokenizer, second) if second else None
+        self.tokenizer_2: ClipTokenizer | None = None
+        if not self.refines:
+            self.tokenizer_2 = self.tokenizer_of("text_encoder_2", ClipTokenizer)
+            check_pair(self.tokenizer, self.tokenizer_2)
 
     @property
     def refines(self) -> bool:
@@ -125,18 +130,31 @@ class StableDiffusionXL(StableDiffusion):
             about_score = "aesthetic_score" in name
             if self.scores != about_score and ("target" in name or about_score):
                 other = "is for XL's refiner" if about_score else "is not what XL's refiner is told"
-                raise SettingError(f"{name} {other}; leave it out for {self.bundle.name}")
+                raise SettingError(
+                    Message(
+                        "{0} {1}; leave it out for {2}", Argument(name), other, self.bundle.name
+                    )
+                )
             _score(name, value) if about_score else _pair(name, value)
+
+    def teach(self, embeddings: Sequence[Embedding]) -> Words:
+        return self.tokenizer.learn(embeddings, [self.tokenizer_2] if self.tokenizer_2 else [])
+
+    def read(self, text: str, *, syntax: str, long_prompt: str, options: Any) -> Any:
+        first = chunks_of(self.tokenizer, text, syntax=syntax, long_prompt=long_prompt)
+        if self.tokenizer_2 is None:
+            return first
+        second = chunks_of(self.tokenizer_2, text, syntax=syntax, long_prompt=long_prompt)
+        return PairedText(first, second)
 
     def encoder(self, compiled: Compiled, options: SizeConditioning) -> Encoder:
         second = compiled("text_encoder_2", self.token_shapes)
-        if self._repadding is None:
-            return XLTextEncoder(second)
-        first = compiled("text_encoder", self.token_shapes)
-        return XLTextEncoder(second, first, self._repadding)
+        if self.refines:
+            return PooledTextEncoder(second)
+        return XLTextEncoder(compiled("text_encoder", self.token_shapes), second)
 
     def extra_inputs(self, settings: Settings, branch: str) -> dict[str, Array]:
-        ids = self._time_ids(settings, negative=branch != CONDITIONAL)
+        ids = self._time_ids(settings, negative=not is_conditional(branch))
         return {**super().extra_inputs(settings, branch), "time_ids": np.array([ids], np.float32)}
 
     def _time_ids(self, settings: Settings, negative: bool) -> list[float]:
@@ -175,12 +193,16 @@ def _pair(name: str, value: Any) -> Pair:
         return int(first), int(second)
     except (TypeError, ValueError):
         raise SettingError(
-            f"{name} is {value!r}; give two whole numbers of pixels, of a size the height first: "
-            "(768, 1024), or 768x1024"
+            Message(
+                "{0} is {1}; give two whole numbers of pixels, of a size the height first: "
+                "(768, 1024), or 768x1024",
+                Argument(name),
+                shown(value),
+            )
         ) from None
 
 
 def _score(name: str, value: Any) -> float:
     if not math.isfinite(value):
-        raise SettingError(f"{name} is {value}; give a number like 6")
+        raise SettingError(Message("{0} is {1}; give a number like 6", Argument(name), value))
     return float(value)

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,52 +13,99 @@ Array = NDArray[np.float32]
 Change = Callable[[Array], Array]
 """A weight in PyTorch's layout, float32, to what takes its place."""
 Changes = Mapping[str, Change]
-"""Parameter name, as in `unet.state_dict()`, to its change."""
+"""Parameter name, as in `unet.state_dict()`, to its change.
+
+A bias is changed by adding to it, whether its layer has one or not: "to_q.bias" is given zeros and
+gives what is added.
+"""
 Shapes = Mapping[str, tuple[int, ...]]
-"""Parameter name to its shape in PyTorch's layout."""
+"""Name of a weight to its shape in PyTorch's layout."""
+
+BIAS, WEIGHT = ".bias", ".weight"
 
 _WRAPPERS = re.compile(r"^(self\.)?(model\.)?(text_model\.)?")
 _STORED = re.compile(r"(_compressed|\.float16)$")
 _PARAMETER = re.compile(r"[\w.]+\.weight")
+# OpenVINO's converter folds the weight of a LayerNorm into a constant without a name.
+_LAYER_NORM = re.compile(r"__module\.([\w.]+)/aten::layer_norm/Multiply(_\d+)?")
 
 
-def parameter_name(constant: str, consumer: str, operator: str) -> tuple[str, bool] | None:
-    """The PyTorch name of a graph's constant, and whether the graph holds it transposed.
+class Held(NamedTuple):
+    """How a graph holds a parameter.
+
+    transposed: a matrix, (in, out). spread: a norm's vector, with axes of length 1.
+    """
+
+    name: str
+    transposed: bool = False
+    spread: bool = False
+
+    def shape(self, stored: tuple[int, ...]) -> tuple[int, ...]:
+        """In PyTorch's layout."""
+        if self.spread:
+            return (int(np.prod(stored, dtype=np.int64)),)
+        return stored[::-1] if self.transposed else stored
+
+
+def held(constant: str, consumer: str, operator: str) -> Held | None:
+    """Which parameter a graph's constant is, by PyTorch's name; None where that is lost.
 
     constant: the constant's own name. OpenVINO's converter keeps PyTorch's, behind "self."; so
-        does torch.onnx, but for the weights of linear layers.
+        does torch.onnx, but for the weights of linear layers and of group norms.
     consumer, operator: name and kind of the node that reads it. torch.onnx transposes a linear
         layer's weight and calls it "onnx::MatMul_123"; the node still tells the layer:
         "/down_blocks.0/attentions.0/proj_in/MatMul".
     Wrappers that exporters put around a model ("model.", "text_model.") are taken off.
-    None for what is no weight, or has lost its name.
     """
     name = _STORED.sub("", constant)
     if _PARAMETER.fullmatch(name):
-        return _WRAPPERS.sub("", name), False
-    path = consumer.removesuffix("_output_0")
-    if operator == "MatMul" and name.startswith("onnx::") and path.startswith("/"):
-        layer = ".".join(path.split("/")[1:-1])
-        return _WRAPPERS.sub("", f"{layer}.weight"), True
+        return Held(_WRAPPERS.sub("", name))
+    if operator == "Multiply" and (found := _LAYER_NORM.fullmatch(consumer)):
+        return Held(_WRAPPERS.sub("", f"{found[1]}{WEIGHT}"), spread=True)
+    if operator in ("MatMul", "Mul") and name.startswith("onnx::") and consumer.startswith("/"):
+        parameter = layer_path(consumer) + WEIGHT
+        return Held(parameter, transposed=operator == "MatMul", spread=operator == "Mul")
     return None
 
 
-def changed(name: str, stored: NDArray[Any], transposed: bool, change: Change) -> NDArray[Any]:
+def layer_path(node: str) -> str:
+    """The layer of a node of torch.onnx, such as mid_block.conv of "/model/mid_block/conv/Conv"."""
+    return _WRAPPERS.sub("", ".".join(node.removesuffix("_output_0").split("/")[1:-1]))
+
+
+def changed(held: Held, stored: NDArray[Any], change: Change) -> NDArray[Any]:
     """The stored weight after its change, computed in float32 and kept in its number type.
 
     Raises AdapterError where the weight is not stored as floats, or the result leaves their range.
     """
     if stored.dtype.kind != "f":
         raise AdapterError(
-            f"{name} is stored as {stored.dtype}, which cannot be changed afterwards; "
+            f"{held.name} is stored as {stored.dtype}, which cannot be changed afterwards; "
             "export the model with --lora"
         )
     weight = stored.astype(np.float32)
-    weight = change(weight.T if transposed else weight)
+    if held.spread:
+        weight = change(weight.reshape(-1)).reshape(stored.shape)
+    else:
+        weight = change(weight.T if held.transposed else weight)
     with np.errstate(over="ignore"):
-        weight = np.ascontiguousarray(weight.T if transposed else weight, stored.dtype)
+        weight = np.ascontiguousarray(weight.T if held.transposed else weight, stored.dtype)
     if not np.isfinite(weight).all():
         raise AdapterError(
-            f"{name} leaves the range of {stored.dtype} when it is changed; use a smaller weight"
+            f"{held.name} leaves the range of {stored.dtype} when it is changed; "
+            "use a smaller weight"
         )
     return weight
+
+
+def added(parameter: str, size: int, change: Change, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """What is added to a bias of this size; errors as in `changed`."""
+    return changed(Held(parameter), np.zeros(size, dtype), change)
+
+
+def bias_shape(held: Held, operator: str, stored: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape in which a vector is added to what an operation gives, after its weight's."""
+    if held.spread:
+        return stored
+    channels_first = operator in ("Conv", "Convolution", "GroupNormalization")
+    return (-1, *[1] * 2) if channels_first else (-1,)

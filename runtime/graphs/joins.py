@@ -9,14 +9,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from . import protobuf
-from .onnx_graph import INPUT, NODE, Node
+from .onnx_graph import INPUT, NODE, Node, integer_attribute
 
 QUANTIZING = ("FakeQuantize", "QuantizeLinear", "DequantizeLinear")
 
 _CHANNELS = 1  # the axis that two feature maps are joined on
 
-_ATTRIBUTE = 5  # of NodeProto
-_INTEGER = 3  # of AttributeProto; Concat has no attribute but its axis
 _NAME, _TYPE = 1, 2  # of ValueInfoProto
 _TENSOR, _ELEMENT, _SHAPE, _SIZE, _SIZE_VALUE = 1, 1, 2, 1, 1  # of TypeProto and below
 
@@ -52,7 +50,8 @@ def onnx_joins(graph: memoryview) -> Iterator[Node]:
     }
     for node, message in zip(parsed, nodes, strict=True):
         two = node.operator == "Concat" and len(node.inputs) == 2
-        if two and _axis(message) in (_CHANNELS, 2**64 - 3) and node.outputs[0] in convolved:
+        axis = integer_attribute(message) if two else None
+        if axis in (_CHANNELS, 2**64 - 3) and node.outputs[0] in convolved:
             yield node
 
 
@@ -63,16 +62,11 @@ def makers_of(nodes: list[Node]) -> dict[str, Node]:
 
 def unquantized(name: str, makers: Mapping[str, Node]) -> str:
     """A tensor as it was before it was quantized, where it was."""
-    while name in makers and makers[name].operator in QUANTIZING:
+    for _ in range(len(makers)):  # a damaged graph may be a circle
+        if name not in makers or makers[name].operator not in QUANTIZING:
+            break
         name = makers[name].inputs[0]
     return name
-
-
-def _axis(concat: memoryview) -> int | None:
-    for number, _, attribute, _ in protobuf.fields(concat):
-        if number == _ATTRIBUTE:
-            return next((n for i, _, n, _ in protobuf.fields(attribute) if i == _INTEGER), None)
-    return None
 
 
 def declared(name: str, shape: tuple[int | None, ...], element: int) -> bytes:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from ..errors import SettingError
+from ..errors import Message, SettingError
 from .fitting import Size, window
 from .reading import MOST_PIXELS
 
@@ -24,7 +24,7 @@ class Enlargement:
         """Width and height that come out; SettingError for what nobody can paint."""
         scale = self.scale
         if not (isinstance(scale, int | float) and math.isfinite(scale) and scale >= 1):
-            raise SettingError(f"{scale} is no scale to enlarge by; give 1 or more")
+            raise SettingError(Message("{enlarge} is {0}; give 1 or more", scale))
         width, height = (round(side * scale) for side in picture)
         if width * height > MOST_PIXELS:
             most = MOST_PIXELS // 1_000_000

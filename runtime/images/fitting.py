@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from ..errors import SettingError
+from ..errors import Argument, Message, SettingError, shown
 from ..options.groups import RESIZES
 
 Size = tuple[int, int]
@@ -30,7 +30,9 @@ class Fit:
         Raises SettingError for another way.
         """
         if way not in RESIZES:
-            raise SettingError(f"resize is {way!r}; choose from: {', '.join(RESIZES)}")
+            raise SettingError(
+                Message("{resize} is {0!r}; choose from: {1}", shown(way), ", ".join(RESIZES))
+            )
         if way == "stretch":
             return cls(picture, canvas, canvas)
         (w, h), (width, height) = picture, canvas
@@ -74,8 +76,12 @@ def paintable(picture: Size, multiple: int, name: str = "image") -> Size:
     width, height = (side - side % multiple for side in picture)
     if not (width and height):
         raise SettingError(
-            f"{name} is {picture[0]}x{picture[1]} pixels, less than "
-            f"{multiple}x{multiple}; give width and height"
+            Message(
+                "{0} is {1}x{2} pixels, less than {3}x{3}; give {width} and {height}",
+                Argument(name),
+                *picture,
+                multiple,
+            )
         )
     return width, height
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageFilter, ImageOps
 
-from ..errors import SettingError
+from ..errors import Message, SettingError
 from ..options.groups import PictureSource
 from .reading import over, read
 
@@ -35,7 +35,7 @@ class Mask:
         Raises SettingError where the mask cannot be read, or the picture has no alpha.
         """
         if not (math.isfinite(blur) and blur >= 0):
-            raise SettingError(f"mask_blur is {blur}; give 0 or more")
+            raise SettingError(Message("{mask_blur} is {0}; give 0 or more", blur))
         grey = _transparent(picture) if _is_alpha(source) else _brightness(source)
         if invert:
             grey = ImageOps.invert(grey)
@@ -55,7 +55,9 @@ def _brightness(source: PictureSource) -> Image.Image:
 
 def _transparent(picture: Image.Image) -> Image.Image:
     if picture.mode != "RGBA":
-        raise SettingError("mask_image is 'alpha', and the picture has no transparent part")
+        raise SettingError(
+            Message("{mask_image} is 'alpha', and the picture has no transparent part")
+        )
     return ImageOps.invert(picture.getchannel("A"))
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageChops
 
-from ..errors import SettingError
+from ..errors import Message, SettingError
 from ..options.groups import PictureSource
 from .fitting import Fit, Size, paintable
 from .masks import Mask
@@ -67,10 +67,15 @@ class Original:
         act on, and where picture or mask cannot be read.
         """
         if image is None and mask_image is not None:
-            raise SettingError("mask_image marks a part of image, and there is none; give image")
+            raise SettingError(
+                Message("{mask_image} marks a part of {image}, and there is none; give {image}")
+            )
         if mask_image is None and (mask_invert or mask_blur or keep_unmasked):
             raise SettingError(
-                "mask_invert, mask_blur and keep_unmasked act on a mask; give mask_image"
+                Message(
+                    "{mask_invert}, {mask_blur} and {keep_unmasked} act on a mask; give "
+                    "{mask_image}"
+                )
             )
         if image is None:
             return None
@@ -103,8 +108,10 @@ class Original:
         canvas = Canvas(canvas.pixels, (grey / 255 >= 0.5).astype(np.float32))
         if not canvas.latent_mask(factor).any():
             raise SettingError(
-                "mask_image marks nothing: white is painted anew, black stays; "
-                "make it larger, or turn it round with mask_invert"
+                Message(
+                    "{mask_image} marks nothing: white is painted anew, black stays; make it "
+                    "larger, or turn it round with {mask_invert}"
+                )
             )
         return canvas
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import BundleError
+from ..errors import BundleError, did_you_mean
 from .bundle import Bundle
 
 if sys.version_info >= (3, 11):
@@ -143,9 +143,11 @@ def find(name: str | Path) -> Path:
             f"{entry.name}: not on this machine; get it with: {how_to_get(entry)} "
             f"(licence: {entry.licence})"
         )
+    here = [folder.name for folder in installed()]
+    near = did_you_mean(short, [*entries(), *here])
     raise BundleError(
         f"{text}: no such model folder, and no known model of that name; "
-        "see the known ones with: pleinair models"
+        f"see the known ones with: pleinair models{near}"
     )
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import SettingError
+from ..errors import Message, SettingError, shown
 from ..graphs import onnx_weights
 
 # In weights, while it is compiled (by ONNX Runtime they are there as stored and widened), and then.
@@ -35,8 +35,10 @@ def bytes_of(text: str | int | None) -> int | None:
     if text is None:
         return None
     found = re.fullmatch(r"(\d+\.?\d*) ?([a-z]*)", str(text).strip().lower())
-    if found is None or found[2] not in _UNITS or float(found[1]) <= 0:
-        raise SettingError(f"max_memory is {text!r}; give a size such as 2GB or 1.5GB")
+    if found is None or found[2] not in _UNITS or not 0 < float(found[1]) < 1e18:
+        raise SettingError(
+            Message("{max_memory} is {0!r}; give a size such as 2GB or 1.5GB", shown(text))
+        )
     return int(float(found[1]) * _UNITS[found[2]])
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from ..engines.protocol import Graph, Shapes
-from ..errors import SettingError
+from ..errors import Message, SettingError
 from ..images.clip import ClipPreprocessor
 from ..images.pixels import as_picture
 from .bundle import Bundle
@@ -125,8 +125,12 @@ def chosen(bundle: Bundle, safety: str | None, format: str) -> str:
         return safety or "on"
     if safety:
         raise SettingError(
-            f"{bundle.name} has no safety checker, so safety cannot be {safety}; export a "
-            "checkpoint that has one, or choose off"
+            Message(
+                "{0} has no safety checker, so {safety} cannot be {1}; export a checkpoint that "
+                "has one, or choose off",
+                bundle.name,
+                safety,
+            )
         )
     return "off"
 

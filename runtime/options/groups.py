@@ -73,9 +73,11 @@ class Sampling:
     num_inference_steps: int | None = option(
         "--steps",
         "--ddim_steps",
+        "--ddim-steps",
         "--num-inference-steps",
         metavar="N",
         help="denoising steps (default: what the model's authors recommend, or 20)",
+        most=1000,
     )
     guidance_scale: float | None = option(
         "--scale",
@@ -103,7 +105,12 @@ class Sampling:
         choices=schedulers.names,
     )
     eta: float = option(
-        "--eta", "--ddim_eta", default=0.0, metavar="X", help="DDIM's noise, 0 to 1 (default: 0)"
+        "--eta",
+        "--ddim_eta",
+        "--ddim-eta",
+        default=0.0,
+        metavar="X",
+        help="DDIM's noise, 0 to 1 (default: 0)",
     )
     denoising_start: float | None = option(recorded=False)
     denoising_end: float | None = option(recorded=False)
@@ -114,7 +121,7 @@ class Noise:
     """The random numbers that a picture is painted from."""
 
     seed: int | None = option(
-        "--seed", metavar="N", help="picture i is painted from N + i (default: drawn)"
+        "--seed", metavar="N", help="picture i is painted from N + i; -1 draws N (default: drawn)"
     )
     variation_strength: float = option(
         "--variation-strength",
@@ -123,7 +130,7 @@ class Noise:
         help="turn the start noise towards that of --variation-seed, 0 to 1 (default: 0)",
     )
     variation_seed: int | None = option(
-        "--variation-seed", metavar="N", help="the seed of that (default: drawn)"
+        "--variation-seed", metavar="N", help="the seed of that; -1 draws it (default: drawn)"
     )
     noise_seed: int | None = option()
     latents: NDArray[np.float32] | None = option(recorded=False)
@@ -216,10 +223,10 @@ class Size:
     """How large, and in which parts it is computed."""
 
     width: int | None = option(
-        "--W", "--width", metavar="PIXELS", help="a multiple of 8", most=4096
+        "--W", "--width", metavar="PIXELS", help="width, a multiple of 8", most=4096
     )
     height: int | None = option(
-        "--H", "--height", metavar="PIXELS", help="a multiple of 8", most=4096
+        "--H", "--height", metavar="PIXELS", help="height, a multiple of 8", most=4096
     )
     tile: int | None = option(
         "--tile",
@@ -285,6 +292,7 @@ class Enlarging:
         metavar="TIMES",
         help="make the picture so many times as large in a second pass, in tiles, by any model; "
         "--init-img is enlarged as it is, unless --strength or --mask say to change it first",
+        most=16,
     )
     enlarge_strength: float | None = option(
         "--enlarge-strength",

@@ -1,20 +1,18 @@
-"""How a picture was made, kept inside its file: written for three readers, read back from four.
+"""How a picture was made, kept inside its file: written for three readers, read back from many.
 
 A PNG carries webui's text under `parameters` and our JSON under `pleinair`. JPEG and WebP carry the
 same in EXIF: the text as UserComment, as webui writes it, the JSON as ImageDescription. What comes
-back out of a file may be anybody's: it is parsed as text and JSON and nothing else, limited in
-size, and only values of the right type are kept.
+back out of a file may be anybody's: `programs/` reads its texts, limited in size, as text and JSON
+and nothing else, and only values of the right type are kept.
 """
 
-import contextlib
 import json
 import math
 import re
 import struct
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from PIL import ExifTags, Image
@@ -24,7 +22,10 @@ from ..errors import SettingError
 from ..families import GROUPS
 from ..options.groups import PROFILES, Opening
 from ..options.option import Option, declared
-from . import infotext
+from . import infotext, texts
+from .programs import READERS
+from .programs.pleinair import KEY, SOFTWARE
+from .texts import MAIN, texts_of
 
 # What a picture's file may say, and of which type it is: the options that are recorded, by the
 # names of a call's arguments, then what stands around the call.
@@ -46,6 +47,8 @@ TYPES: Mapping[str, type] = {
     "precision": str,
     "solver": str,
     "version": str,
+    # The text encoder's layer that is read, counted from the last, which is 1, as webui does.
+    "clip_layer": int,
 }
 _CHOICES: Mapping[str, Callable[[], Sequence[str]]] = {
     **{name: one.choices for name, one in _OPTIONS.items() if one.choices is not None},
@@ -54,28 +57,12 @@ _CHOICES: Mapping[str, Callable[[], Sequence[str]]] = {
 }
 # What an entry of a list must say, and what it may.
 _ENTRIES: Mapping[str, tuple[Mapping[str, type], Mapping[str, type]]] = {
-    "loras": ({"name": str, "weight": float}, {"sha256": str, "hash": str}),
-    "embeddings": ({"name": str, "word": str}, {"sha256": str, "hash": str}),
+    "loras": ({"name": str, "weight": float}, {"sha256": str, "hash": str, "path": str}),
+    "embeddings": ({"name": str, "word": str}, {"sha256": str, "hash": str, "path": str}),
 }
 _MOST_ENTRIES = 100
-# No picture is painted larger in one go; a file that says so would only exhaust the memory.
-_LARGEST_SIDE = 4096
-
-_TEXT_KEY = "parameters"
-_JSON_KEY = "pleinair"
-_SOFTWARE = "Pleinair"
-_UNICODE = b"UNICODE\0"
-_OTHER_CODES = (b"ASCII\0\0\0", b"\0" * 8)
 # EXIF is one segment of a JPEG, whose length is said in 16 bits.
 _EXIF_ROOM = 65_000
-_LARGEST_FILE = 200 << 20
-_LARGEST_TEXT = 1 << 20
-
-# bes-dev's demo.py: every argument under this prefix, and the lot as JSON in EXIF.
-_DEMO_PREFIX = "stable_diffusion_"
-_DEMO_SOFTWARE = "stable_diffusion.openvino"
-# It paints text with LMS, pictures with PLMS, at one size, and says none of it.
-_DEMO_UNSAID = {"scheduler": "lms", "width": 512, "height": 512}
 
 
 @dataclass
@@ -84,27 +71,40 @@ class Found:
 
     settings: by the names in TYPES and of those types.
     ignored: what else it says, in a few words each, safe to print.
+    program: whose words they are, as `programs.READERS` calls it.
     """
 
     settings: dict[str, Any] = field(default_factory=dict)
     ignored: list[str] = field(default_factory=list)
+    program: str = field(default="", compare=False)
+
+
+def described(settings: Mapping[str, Any]) -> dict[str, str]:
+    """The texts for a PIL picture's `info`: webui's under `parameters`, ours under `pleinair`."""
+    return {MAIN: _encodable(infotext.write(settings)), KEY: _json(settings)}
+
+
+def of_picture(image: Image.Image) -> dict[str, Any]:
+    """What a PIL picture's `info` says that `described` put there; {} where it says nothing."""
+    said = READERS["Pleinair"]({KEY: str(image.info.get(KEY, ""))})
+    return _checked(said.settings).settings if said else {}
 
 
 def png_info(settings: Mapping[str, Any]) -> PngInfo:
     info = PngInfo()
-    info.add_text(_TEXT_KEY, _encodable(infotext.write(settings)))
-    info.add_text(_JSON_KEY, _json(settings))
+    for name, text in described(settings).items():
+        info.add_text(name, text)
     return info
 
 
 def exif(settings: Mapping[str, Any]) -> bytes:
     """EXIF of the settings; of a very long prompt the JSON alone, or nothing, to fit its 64 KiB."""
     both = Image.Exif()
-    both[ExifTags.Base.Software] = str(settings.get("version") or _SOFTWARE)
+    both[ExifTags.Base.Software] = str(settings.get("version") or SOFTWARE)
     both[ExifTags.Base.ImageDescription] = _json(settings)
     brief = both.tobytes()
     # piexif, and so webui, writes big-endian UTF-16 whatever the byte order around it.
-    comment = _UNICODE + infotext.write(settings).encode("utf-16-be", errors="replace")
+    comment = texts.UNICODE + infotext.write(settings).encode("utf-16-be", errors="replace")
     both.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.UserComment] = comment
     # Pillow calls the bytes BYTE; the standard says UNDEFINED, and piexif reads nothing else.
     full = both.tobytes()
@@ -117,137 +117,58 @@ def exif(settings: Mapping[str, Any]) -> bytes:
 
 
 def read(path: str | Path) -> Found:
-    """How the picture in a PNG, JPEG or WebP file was made, by whichever system's word there is.
+    """How the picture in a PNG, JPEG or WebP file was made, by whichever program's word there is.
 
-    Ours is taken first, then webui's, then that of bes-dev's demo.py. The pixels are not looked at.
-    Raises SettingError where the file cannot be read or says nothing.
+    Ours is taken first; `programs` says which others, and in which order. A `.txt` or `.json` file
+    that a program has saved beside a picture is read, too.
+    Raises SettingError where the file cannot be read, is damaged, or says nothing.
     """
-    texts = _texts(Path(path))
-    for reader in (_ours, _webui, _demo):
-        found = reader(texts)
-        if found is not None:
-            return found
-    raise SettingError(f"{path}: does not say how it was made; give the settings as options")
-
-
-def _texts(path: Path) -> dict[str, str]:
-    """The texts in a picture's file by name: a PNG's own, and those of EXIF by their tags."""
-    if not path.is_file():
-        raise SettingError(f"{path}: no such picture file")
-    if path.stat().st_size > _LARGEST_FILE:
-        raise SettingError(f"{path}: too large to read settings from")
-    try:
-        with _quiet(), Image.open(path, formats=("PNG", "JPEG", "WEBP")) as image:
-            texts = {**_exif_texts(image.getexif()), **_strings(image.info)}
-            if image.format == "PNG" and not texts and max(image.size) <= _LARGEST_SIDE:
-                image.load()  # some programs write their texts after the pixels
-                texts.update(_strings(image.info))
-    except Exception as error:  # a file made to harm can raise anything in a decoder
-        raise SettingError(f"{path}: cannot be read as a picture: {shown(error)}") from error
-    return {name: text for name, text in texts.items() if len(text) <= _LARGEST_TEXT}
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without Pillow's remarks on damaged EXIF."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-
-
-def _strings(info: Mapping[Any, Any]) -> dict[str, str]:
-    return {
-        name: value
-        for name, value in info.items()
-        if isinstance(name, str) and isinstance(value, str)
-    }
-
-
-def _exif_texts(exif: Image.Exif) -> dict[str, str]:
-    comment = exif.get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.UserComment)
-    software = exif.get(ExifTags.Base.Software)
-    described = exif.get(ExifTags.Base.ImageDescription)
-    texts = {}
-    if isinstance(comment, bytes):
-        texts[_TEXT_KEY] = _user_comment(comment)
-    if isinstance(described, str) and isinstance(software, str):
-        texts[software.partition(" ")[0]] = described
-    return texts
-
-
-def _user_comment(comment: bytes) -> str:
-    """A UserComment's text: UTF-16 of either byte order where it says so, else taken for UTF-8."""
-    if not comment.startswith(_UNICODE):
-        start = 8 if comment.startswith(_OTHER_CODES) else 0
-        return comment[start:].decode("utf-8", errors="replace").strip("\0")
-    encoded = comment[len(_UNICODE) :]
-    # Of the two orders that is right which gives a field's name; piexif's where neither does.
-    orders = (encoded.decode(f"utf-16-{order}", errors="replace") for order in ("be", "le"))
-    texts = [text.removeprefix("\ufeff") for text in orders]
-    return next((text for text in texts if "Steps: " in text), texts[0])
-
-
-def _ours(texts: Mapping[str, str]) -> Found | None:
-    stated = _object(texts.get(_JSON_KEY) or texts.get(_SOFTWARE))
-    return _checked(stated) if stated else None
-
-
-def _webui(texts: Mapping[str, str]) -> Found | None:
-    if not texts.get(_TEXT_KEY, "").strip():
-        return None
-    stated, meaningless = infotext.read(texts[_TEXT_KEY])
-    found = _checked(_converted(stated))
-    found.ignored += [shown(name) for name in meaningless]
-    return found
-
-
-def _demo(texts: Mapping[str, str]) -> Found | None:
-    """bes-dev's form; an earlier one of his had the bare names of a few arguments."""
-    stated = _object(texts.get(_DEMO_SOFTWARE)) or texts
-    stated = {
-        name.removeprefix(_DEMO_PREFIX): value
-        for name, value in stated.items()
-        if name.startswith(_DEMO_PREFIX)
-    } or _bare(texts)
-    if not stated:
-        return None
-    if "init_image" in stated:
-        return _checked(_converted({**_DEMO_UNSAID, **stated, "scheduler": "plms"}))
-    return _checked(_converted({**_DEMO_UNSAID, **stated}))
-
-
-def _bare(texts: Mapping[str, str]) -> dict[str, str]:
-    if not texts.get("tool", "").startswith("stable diffusion openvino"):
-        return {}
-    names = {
-        "prompt": "prompt",
-        "seed": "seed",
-        "num-inference-steps": "num_inference_steps",
-        "guidancescale": "guidance_scale",
-    }
-    return {ours: texts[theirs] for theirs, ours in names.items() if theirs in texts}
-
-
-def _object(text: str | None) -> dict[str, Any]:
-    """The JSON object that a text is; {} where it is none."""
-    try:
-        value = json.loads(text or "")
-    except (ValueError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}
+    path = Path(path)
+    found = texts_of(path)
+    short = {name: text for name, text in found.items() if len(text) <= texts.LARGEST_TEXT}
+    for program, reader in READERS.items():
+        try:
+            said = reader(short)
+        except SettingError as error:
+            raise SettingError(f"{path}: {error}") from error
+        if said is None:
+            continue
+        checked = _checked(said.settings if said.typed else _converted(said.settings))
+        if checked.settings:
+            checked.ignored += [shown(name, 100) for name in said.ignored]
+            checked.program = program
+            return checked
+    long = "; a text in it is too long to read" if len(short) < len(found) else ""
+    raise SettingError(f"{path}: does not say how it was made{long}; give the settings as options")
 
 
 def _converted(stated: Mapping[str, Any]) -> dict[str, Any]:
-    """Values that stand as text made numbers, where a number is meant and the text is one."""
+    """Values that stand as text made numbers, where a number is meant and the text is one.
+
+    Some programs write every number with a point, also one of steps.
+    """
     values = dict(stated)
     for name, value in stated.items():
         kind = TYPES.get(name, str)
-        if isinstance(value, str) and kind is not str and len(value) < 40:
+        if isinstance(value, str) and kind in (int, float) and len(value) < 40:
             try:
                 values[name] = kind(value)
             except ValueError:
                 continue
+        elif isinstance(value, float) and kind is int and value.is_integer():
+            values[name] = int(value)
+        elif isinstance(value, list) and name in _ENTRIES:
+            values[name] = [_converted_entry(entry) for entry in value]
     return values
+
+
+def _converted_entry(entry: object) -> object:
+    if isinstance(entry, dict) and type(entry.get("weight")) in (int, str):
+        try:
+            return {**entry, "weight": float(str(entry["weight"])[:40])}
+        except ValueError:
+            return entry
+    return entry
 
 
 def _checked(stated: Mapping[str, Any]) -> Found:
@@ -274,10 +195,10 @@ def _usable(name: str, value: object, kind: type) -> bool:
         return len(value) <= _MOST_ENTRIES and all(_entry(name, entry) for entry in value)
     if isinstance(value, str):
         return "\0" not in value and value == _encodable(value)
-    if isinstance(value, float):
-        return math.isfinite(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return False
     most = _OPTIONS[name].most if name in _OPTIONS else None
-    return most is None or (isinstance(value, int) and 0 < value <= most)
+    return most is None or (isinstance(value, int | float) and 0 < value <= most)
 
 
 def _entry(name: str, entry: object) -> bool:
@@ -289,9 +210,17 @@ def _entry(name: str, entry: object) -> bool:
     return all(
         type(value) is kinds[key]
         and _usable(key, value, kinds[key])
-        and (not isinstance(value, str) or re.fullmatch(r"[^:/\\]{1,255}", value) is not None)
+        and (not isinstance(value, str) or _plain(value, path=key == "path"))
         for key, value in entry.items()
     )
+
+
+def _plain(name: str, *, path: bool) -> bool:
+    """Whether a name is a file's alone; a path may lie in folders, but leads to no other place."""
+    if path:
+        parts = PurePosixPath(name).parts
+        return len(name) < 1000 and all(_plain(part, path=False) for part in parts)
+    return re.fullmatch(r"[^:/\\]{1,255}", name) is not None and name != ".."
 
 
 def _encodable(text: str) -> str:

@@ -1,20 +1,27 @@
 """Saving pictures: whole or not at all, never over another file, with how they were made."""
 
 import contextlib
+import errno
 import hashlib
 import os
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from ..errors import SettingError
+from ..errors import PleinairError, SettingError, shown
 from . import metadata
 
 # A large picture's worth of bytes.
 _ROOM = 4 << 20
+# What can say how a picture was made; the endings of such files are Pillow's.
+_FORMATS = ("PNG", "JPEG", "WEBP")
+# A number has no more digits; longer ones are names that happen to be digits.
+_MOST_DIGITS = 15
+# Of a file's name as it is part of another's: names have room for 255 bytes.
+_NAME_ROOM = 40
 
 # Told of a file that is whole and about to get its name: that path, and the content's sha256.
 Announce = Callable[[Path, str], object]
@@ -22,35 +29,40 @@ Announce = Callable[[Path, str], object]
 
 def save(
     image: Image.Image,
-    path: Path,
+    path: str | Path,
     settings: Mapping[str, Any] | None = None,
     owner: str = "",
     announce: Announce = lambda path, digest: None,
 ) -> Path:
-    """Write a picture to a path that must not exist yet; PNG, JPEG and WebP carry the settings.
+    """Write a picture to a path that must not exist yet, with how it was made.
 
     Written beside the target, synced, then published under its name in one step.
+    path: ends in .png, .jpg or .webp.
+    settings: by the names of a call's arguments; None is what the picture itself says, in `info`,
+        as the pipeline's do.
     owner: part of the unfinished file's name, by which `sweep` finds it after a crash.
-    Raises SettingError where the file exists, the format is unknown or the disk refuses.
+    Raises SettingError where the file exists, the format is another or the disk refuses.
     """
+    path = Path(path)
+    if not isinstance(image, Image.Image):
+        kind = "no picture" if image is None else f"of type {type(image).__name__}"
+        raise SettingError(f"{path}: what is to be saved is {kind}; give a PIL picture")
     format = _format(path)
+    described = _described(format, metadata.of_picture(image) if settings is None else settings)
     part = _part(path, owner)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("x+b") as file:
-            image.save(file, format=format, **_described(format, settings))
-            file.flush()
-            os.fsync(file.fileno())
-            file.seek(0)
-            digest = hashlib.sha256(file.read()).hexdigest()
-        announce(path, digest)
-        _publish(part, path)
-    except FileExistsError:
-        raise SettingError(f"{path}: exists already; choose another name") from None
-    except OSError as error:
-        raise SettingError(f"{path}: cannot be written: {error.strerror or error}") from error
+        with _one_error(path):
+            _make_folder(path)
+            with part.open("x+b") as file:
+                image.save(file, format=format, **described)
+                file.flush()
+                os.fsync(file.fileno())
+                file.seek(0)
+                digest = hashlib.sha256(file.read()).hexdigest()
+            announce(path, digest)
+            _publish(part, path)
     finally:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, ValueError):
             part.unlink()
     return path
 
@@ -58,16 +70,16 @@ def save(
 def check_target(path: Path, owner: str = "") -> None:
     """Raise the SettingError that saving there would end in, before the work for it is done."""
     _format(path)
-    if path.exists():
-        raise SettingError(f"{path}: exists already; choose another name")
     trial = _part(path, owner)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        trial.write_bytes(b"\0" * _ROOM)  # a full disk says so here
-    except OSError as error:
-        raise SettingError(f"{path}: cannot be written: {error.strerror or error}") from error
+        with _one_error(path):
+            with contextlib.suppress(FileNotFoundError):
+                path.lstat()  # says so, too, where no file can have that name
+                raise FileExistsError(path)
+            _make_folder(path)
+            trial.write_bytes(b"\0" * _ROOM)  # a full disk says so here
     finally:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, ValueError):
             trial.unlink()
 
 
@@ -81,13 +93,16 @@ def save_numbered(
     announce: Announce = lambda path, digest: None,
 ) -> Path:
     """Save as the next free `<prefix>00000.png` of a folder, and return that path."""
+    number = _next_number(folder, prefix)
     while True:
-        path = next_numbered(folder, prefix, digits)
+        path = folder / f"{prefix}{number:0{digits}}.png"
         try:
             return save(image, path, settings, owner, announce)
         except SettingError:
-            if not path.exists():  # another process may have taken the number meanwhile
+            if not os.path.lexists(path):
                 raise
+        # Another process has taken the number meanwhile, or nobody may list the folder.
+        number = max(number + 1, _next_number(folder, prefix))
 
 
 def next_numbered(folder: Path, prefix: str = "", digits: int = 5) -> Path:
@@ -102,12 +117,32 @@ def sweep(folder: Path, owner: str) -> None:
 
 
 def _format(path: Path) -> str:
+    format = Image.registered_extensions().get(path.suffix.lower(), "")
+    if format in _FORMATS:
+        return format
+    kind = f"{format} files cannot say how a picture was made" if format else "no picture format"
+    raise SettingError(f"{shown(str(path), 200)}: {kind}; end the name in .png, .jpg or .webp")
+
+
+@contextlib.contextmanager
+def _one_error(path: Path) -> Iterator[None]:
+    """One SettingError for all that can go wrong with a file."""
     try:
-        return Image.registered_extensions()[path.suffix.lower()]
-    except KeyError:
-        raise SettingError(
-            f"{path}: unknown picture format; end the name in .png, .jpg or .webp"
-        ) from None
+        yield
+    except PleinairError:
+        raise
+    except FileExistsError:
+        raise SettingError(f"{path}: exists already; choose another name") from None
+    except (OSError, ValueError, SystemError) as error:  # Pillow's too: too large for the format
+        why = getattr(error, "strerror", None) or error
+        raise SettingError(f"{shown(str(path), 200)}: cannot be written: {why}") from error
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise NotADirectoryError(errno.ENOTDIR, f"{path.parent.name} is no folder") from None
 
 
 def _described(format: str, settings: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -121,13 +156,18 @@ def _described(format: str, settings: Mapping[str, Any] | None) -> dict[str, Any
 
 def _part(path: Path, owner: str) -> Path:
     """A name beside the target that nobody else has, and that no listing of pictures shows."""
-    return path.with_name(f".{path.name}.{owner}-{secrets.token_hex(4)}.partial")
+    name = path.name[:_NAME_ROOM]
+    return path.with_name(f".{name}.{owner}-{secrets.token_hex(4)}.partial")
 
 
 def _next_number(folder: Path, prefix: str) -> int:
     stems = (file.stem for file in folder.glob(f"{prefix}*")) if folder.is_dir() else ()
     numbers = (stem[len(prefix) :] for stem in stems)
-    return max((int(number) + 1 for number in numbers if number.isdecimal()), default=0)
+    return max((int(text) + 1 for text in numbers if _is_number(text)), default=0)
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) <= _MOST_DIGITS
 
 
 def _publish(part: Path, path: Path) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..errors import SchedulerError
+from ..errors import Message, SchedulerError, did_you_mean, shown
 from .ddim import DDIM
 from .ddpm import DDPM
 from .dpm_multistep import DPMMultistep
@@ -118,18 +118,26 @@ def _solver(
     settings: Mapping[str, Any], name: str | None
 ) -> tuple[type[Scheduler], Mapping[str, Any]]:
     """The class that is asked for, and the options that its name settles."""
-    class_name = settings.get("_class_name")
+    class_name, near = settings.get("_class_name"), ""
     if name is None:
         if isinstance(class_name, str) and class_name in SOLVERS:
             return SOLVERS[class_name], {}
-        problem = f"the scheduler configuration has the class {class_name!r}, unknown here"
+        problem = Message(
+            "the scheduler configuration has the class {0}, unknown here", shown(class_name)
+        )
     elif name not in NAMED:
-        problem = f"no scheduler is named {name!r}"
+        problem = Message("{scheduler} {0!r} is unknown", shown(name))
+        near = did_you_mean(str(name), NAMED)
     elif not _fits(NAMED[name][0], class_name):
-        problem = f"scheduler {name} is for models trained on other noise than {class_name} solves"
+        problem = Message(
+            "{scheduler} {0} is for models trained on other noise than {1} solves",
+            name,
+            shown(class_name),
+        )
     else:
         return NAMED[name]
-    raise SchedulerError(f"{problem}: choose one of {', '.join(names(settings))}")
+    known = ", ".join(names(settings))
+    raise SchedulerError(Message("{0}; choose one of: {1}{2}", problem, known, near))
 
 
 _NOISES: Mapping[str, Any] = {"FlowMatch": FlowMatchEuler, "EDM": EdmScheduler}

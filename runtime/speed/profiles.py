@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import BundleError, SettingError
+from ..errors import BundleError, Message, SettingError, did_you_mean, shown
 from ..model.bundle import Bundle
 from ..options.groups import Reuse
 
@@ -35,7 +35,14 @@ class Profile:
     def of(cls, name: str) -> "Profile":
         """Raises SettingError for a name that is not in the table."""
         if name not in PROFILES:
-            raise SettingError(f"profile {name!r} is unknown; choose from: {', '.join(PROFILES)}")
+            raise SettingError(
+                Message(
+                    "{profile} {0!r} is unknown; choose from: {1}{2}",
+                    shown(name),
+                    ", ".join(PROFILES),
+                    did_you_mean(name, PROFILES),
+                )
+            )
         return PROFILES[name]
 
     @property

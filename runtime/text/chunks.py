@@ -6,8 +6,7 @@ cross-attention takes any number of tokens. The cuts are webui's, so that its pr
 Other text encoders' prompts are cut in the same way.
 """
 
-import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -18,10 +17,11 @@ from ..errors import PromptError
 from .emphasis import Span, emphasised
 from .tokenizer import TextTokenizer, words_from
 
-log = logging.getLogger("pleinair")
-
 # A cut goes back to behind a comma that is at most this many tokens away: webui's setting.
 _BACK_TO_COMMA = 20
+
+MOST_CHUNKS = 100
+"""More of a prompt are not read: every one makes each step slower, and each is read by itself."""
 
 
 @dataclass(frozen=True)
@@ -41,10 +41,15 @@ class ChunkedText:
     """A text in chunks, at least one.
 
     empty: the chunk of the empty text, which makes a shorter text as long as a longer one.
+    dropped: a line for each part of the text that did not fit and was cut.
     """
 
     chunks: Sequence[Chunk]
     empty: Chunk
+    dropped: Sequence[str] = ()
+
+    def __iter__(self) -> Iterator[Chunk]:
+        return iter(self.chunks)
 
     @property
     def length(self) -> int:
@@ -59,9 +64,10 @@ class _Token(NamedTuple):
     id: int
     weight: float
     start: int  # where in its stretch's text
+    continues: bool  # the word of the token before it
 
 
-def read(
+def chunks_of(
     tokenizer: TextTokenizer, text: str, *, syntax: str = "webui", long_prompt: str = "chunk"
 ) -> ChunkedText:
     """A text in the prompt language, cut into chunks.
@@ -74,15 +80,20 @@ def read(
 
     A BREAK fills up its chunk in every mode: it is the user's own wish for another one, and the
     words between two of them are what has to fit.
-    With "truncate" the words lost are logged as a warning.
-    Raises PromptError, which names them, with "stop".
+    The vectors of a word of textual inversion stay together: where they do not fit, the word begins
+    the next chunk.
+    Raises PromptError, which names the words that do not fit, with "stop"; and for a text of more
+    than MOST_CHUNKS chunks.
     """
     stretches = emphasised(text) if syntax == "webui" else [[Span(text, 1.0)]]
     if len(stretches) > 1 and not stretches[-1]:
         stretches.pop()  # nothing comes after the last BREAK
-    chunks = []
+    chunks: list[Chunk] = []
+    dropped = []
     for spans in stretches:
         tokens = _tokens(tokenizer, spans)
+        more = len(tokens) // tokenizer.room if long_prompt == "chunk" else 0
+        _check_length(len(chunks) + more, tokenizer)
         if len(tokens) <= tokenizer.room:
             chunks.append(_framed(tokenizer, tokens))
         elif long_prompt == "chunk":
@@ -91,19 +102,30 @@ def read(
         else:
             marked = len(tokens) + tokenizer.max_length - tokenizer.room
             length = f"prompt is {marked} tokens long and {tokenizer.max_length} fit"
-            lost = words_from(_text(spans), tokens[tokenizer.room].start)
+            end = _before_word(tokens, tokenizer.room)
+            lost = words_from(_text(spans), tokens[end].start)
             if long_prompt == "stop":
                 raise PromptError(f"{length}; too much: {lost}; shorten it, or allow chunks")
-            log.warning("%s; dropped: %s", length, lost)
-            chunks.append(_framed(tokenizer, tokens[: tokenizer.room]))
-    return ChunkedText(chunks, _framed(tokenizer, []))
+            dropped.append(f"{length}; dropped: {lost}")
+            chunks.append(_framed(tokenizer, tokens[:end]))
+    return ChunkedText(chunks, _framed(tokenizer, []), dropped)
+
+
+def _check_length(chunks: int, tokenizer: TextTokenizer) -> None:
+    if chunks > MOST_CHUNKS:
+        raise PromptError(
+            f"prompt is longer than {MOST_CHUNKS} chunks of {tokenizer.room} tokens, which no "
+            'picture could follow; shorten it, or cut it with long_prompt "truncate"'
+        )
 
 
 def _tokens(tokenizer: TextTokenizer, spans: Sequence[Span]) -> list[_Token]:
     tokens, start = [], 0
     for span in spans:
         pieces = tokenizer.pieces(span.text)
-        tokens += [_Token(piece.id, span.weight, start + piece.start) for piece in pieces]
+        tokens += [
+            _Token(piece.id, span.weight, start + piece.start, piece.continues) for piece in pieces
+        ]
         start += len(span.text)
     return tokens
 
@@ -117,7 +139,19 @@ def _cut(tokens: list[_Token], room: int, comma: int | None) -> list[list[_Token
     return [*cuts, tokens]
 
 
+def _before_word(tokens: list[_Token], end: int) -> int:
+    """Where the word begins that a cut before the token `end` would tear; `end` where it does not.
+
+    A word's vectors are never more than the room of a chunk.
+    """
+    while tokens[end].continues:
+        end -= 1
+    return end
+
+
 def _cut_before(tokens: list[_Token], room: int, comma: int | None) -> int:
+    if tokens[room].continues:
+        return _before_word(tokens, room)  # webui's rule: no comma counts here
     if tokens[room].id == comma:
         return room  # the full chunk ends where a phrase does
     for last in range(room - 1, max(room - _BACK_TO_COMMA, 0) - 1, -1):

@@ -20,14 +20,17 @@ _TOKEN = re.compile(
     r"""
     \\(?P<escaped>[()\[\]\\]?)              # a backslash that escapes nothing goes away
     | (?P<opener>[(\[])
-    | :\s*(?P<weight>[+-]?(?:\d+\.?\d*|\.\d+))\s*\)
+    | :\s*(?P<weight>[+-]?(?:\d+(?:\.\d*)?|\.\d+))\s*\)
     | (?P<closer>[)\]])
     | [^\\()\[\]:]+
     | :
     """,
     re.VERBOSE,
 )
-_BREAK = re.compile(r"\s*\bBREAK\b\s*")
+_BREAK = re.compile(r"\bBREAK\b")
+
+# Brackets nested deeper weigh nothing: by then a weight is the heaviest.
+_DEEPEST = 256
 
 
 @dataclass(frozen=True)
@@ -47,29 +50,33 @@ def emphasised(prompt: str) -> list[list[Span]]:
     """
     texts: list[str | None] = []  # None is a BREAK
     factors: list[tuple[int, int, float]] = []  # of the texts from here to there
-    opened: dict[str, list[int]] = {closer: [] for closer in _FACTORS}
+    opened: dict[str, list[int | None]] = {closer: [] for closer in _FACTORS}
     for match in _TOKEN.finditer(prompt):
         kind, text = match.lastgroup, match.group()
         closer = ")" if kind == "weight" else match["closer"]
         if kind == "opener":
-            opened[_CLOSER[text]].append(len(texts))
+            starts = opened[_CLOSER[text]]
+            starts.append(len(texts) if len(starts) < _DEEPEST else None)
         elif closer and opened[closer]:
             factor = float(match["weight"]) if kind == "weight" else _FACTORS[closer]
-            factors.append((opened[closer].pop(), len(texts), factor))
+            if (start := opened[closer].pop()) is not None:
+                factors.append((start, len(texts), factor))
         else:
             texts += [match["escaped"]] if kind == "escaped" else _split(text)
     for closer, starts in opened.items():
-        factors += [(start, len(texts), _FACTORS[closer]) for start in starts]
+        factors += [(start, len(texts), _FACTORS[closer]) for start in starts if start is not None]
     return _grouped(texts, _weights(len(texts), factors))
 
 
 def _split(text: str) -> list[str | None]:
     """Words with None for each BREAK between them."""
     first, *others = _BREAK.split(text)
-    parts: list[str | None] = [first]
-    for other in others:
-        parts += [None, other]
-    return parts
+    if not others:
+        return [text]
+    parts: list[str | None] = [first.rstrip()]
+    for other in others[:-1]:
+        parts += [None, other.strip()]
+    return [*parts, None, others[-1].lstrip()]
 
 
 def _weights(count: int, factors: list[tuple[int, int, float]]) -> list[float]:

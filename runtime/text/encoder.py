@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..engines.protocol import Graph
-from ..errors import EngineError, SettingError
+from ..errors import EngineError, Message, SettingError
 from .chunks import Chunk, ChunkedText
 
 Array = NDArray[np.float32]
@@ -83,7 +83,9 @@ def check_clip_skip(
         return
     most = max(min(layers) - left, 0)
     if not isinstance(clip_skip, int) or not 0 <= clip_skip <= most:
-        raise SettingError(f"clip_skip is {clip_skip}; this model takes 0 to {most}")
+        raise SettingError(
+            Message("{clip_skip} is {0}; this model takes 0 to {1}", clip_skip, most)
+        )
 
 
 def _weighted(embedding: Array, weights: NDArray[np.float64], keep_mean: bool) -> Array:
@@ -110,5 +112,7 @@ def _skipped(outputs: dict[str, Array], clip_skip: int) -> Array:
             "this model's text encoder hands out its last layer alone; export it anew"
         )
     if f"clip_skip.{clip_skip}" not in outputs:
-        raise SettingError(f"clip_skip is {clip_skip}; this model takes 0 to {len(skips)}")
+        raise SettingError(
+            Message("{clip_skip} is {0}; this model takes 0 to {1}", clip_skip, len(skips))
+        )
     return outputs[f"clip_skip.{clip_skip}"]

@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 _PLAIN = re.compile(r"(?:[^\\\[\]():|]|\\.)+")
-_WHEN = re.compile(r":\s*([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)\s*\]")
+_WHEN = re.compile(r":\s*([+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)\s*\]")
+_BRACKET = re.compile(r"\\.|([\[(])|([\])])", re.DOTALL)
+_CLOSER = {"(": ")", "[": "]"}
 
 # Brackets nested deeper are text: ten thousand of them must exhaust neither stack nor patience.
 _DEEPEST = 16
@@ -68,6 +70,7 @@ class _Parser:
     def __init__(self, prompt: str, steps: int) -> None:
         self._prompt = prompt
         self._steps = steps
+        self._closed = _closed(prompt)
 
     def parse(self) -> _Parts | None:
         """The whole prompt; None where a character has no place in the grammar."""
@@ -96,11 +99,9 @@ class _Parser:
                 return parts, end
 
     def _bracket(self, start: int, depth: int) -> _Found | None:
-        if self._is("(", start) and depth <= _DEEPEST:
-            return self._round(start, depth)
-        if self._is("[", start) and depth <= _DEEPEST:
-            return self._square(start, depth)
-        return None
+        if start not in self._closed or depth > _DEEPEST:
+            return None
+        return self._round(start, depth) if self._is("(", start) else self._square(start, depth)
 
     def _round(self, start: int, depth: int) -> _Found | None:
         """`(words)` or `(words:weight)`: passed on, but what is inside may change."""
@@ -140,3 +141,16 @@ class _Parser:
 
     def _is(self, character: str, at: int) -> bool:
         return self._prompt[at : at + 1] == character
+
+
+def _closed(prompt: str) -> set[int]:
+    """Where brackets open that are closed, with nothing but whole brackets between."""
+    closed, opened = set(), []
+    for match in _BRACKET.finditer(prompt):
+        if match[1]:
+            opened.append(match.start())
+        elif match[2] and opened and _CLOSER[prompt[opened[-1]]] == match[2]:
+            closed.add(opened.pop())
+        elif match[2]:
+            opened.clear()  # all of them are around one that belongs to no pair
+    return closed

@@ -1,31 +1,35 @@
 """Stable Diffusion 3's prompt: two CLIPs side by side, T5 behind them, and a pooled vector."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..engines.protocol import Graph
-from .chunks import Chunk, ChunkedText
+from .chunks import ChunkedText
 from .encoder import Array, TextEncoder
 from .t5 import t5_encoder
-from .xl import penultimate, pooled
+from .xl import PairedText, penultimate, pooled
 
 
 @dataclass(frozen=True)
 class TripleText:
     """A text as the three text encoders read it.
 
-    clip: in chunks of CLIP's. t5: in chunks of T5's; None where the model is without it.
+    clips: in chunks of both CLIPs'. t5: in chunks of T5's; None where the model is without it.
     """
 
-    clip: ChunkedText
+    clips: PairedText
     t5: ChunkedText | None
 
     @property
     def length(self) -> int:
         """Chunks of whichever has more: the other is padded to as many."""
-        return max(self.clip.length, self.t5.length if self.t5 else 0)
+        return max(self.clips.length, self.t5.length if self.t5 else 0)
+
+    @property
+    def dropped(self) -> Sequence[str]:
+        return [*self.clips.dropped, *(self.t5.dropped if self.t5 else ())]
 
 
 class TripleTextEncoder:
@@ -33,7 +37,6 @@ class TripleTextEncoder:
 
     first, second: give "text_embeds", the pooled output projected, beside their layers.
     third: T5's; None puts zeros in the place of its tokens, as diffusers does.
-    padded: a chunk as the second's tokenizer pads it.
     width: values of a token, as the denoiser takes them.
     max_sequence_length: T5's tokens of a chunk.
     """
@@ -44,14 +47,12 @@ class TripleTextEncoder:
         second: Graph,
         third: Graph | None,
         *,
-        padded: Callable[[Chunk], Chunk],
         width: int,
         max_sequence_length: int,
     ) -> None:
         self._first = TextEncoder(first, penultimate)
         self._second = TextEncoder(second, penultimate)
         self._third = t5_encoder(third) if third else None
-        self._padded = padded
         self._width = width
         self._max_sequence_length = max_sequence_length
 
@@ -62,14 +63,13 @@ class TripleTextEncoder:
 
         clip_skip: layers before CLIP's penultimate, which is the one that is trained on.
         """
-        chunks = text.clip.padded(length)
-        repadded = [self._padded(chunk) for chunk in chunks]
-        first = self._first.embedding(chunks, clip_skip)
-        second = self._second.embedding(repadded, clip_skip)
+        firsts, seconds = text.clips.first.padded(length), text.clips.second.padded(length)
+        first = self._first.embedding(firsts, clip_skip)
+        second = self._second.embedding(seconds, clip_skip)
         clip = np.concatenate([first, second], axis=2)
         clip = np.pad(clip, ((0, 0), (0, 0), (0, self._width - clip.shape[2])))
         # The first chunk's, as in webui: it has the words that a prompt begins with.
-        vectors = pooled(self._first, chunks[0]), pooled(self._second, repadded[0])
+        vectors = pooled(self._first, firsts[0]), pooled(self._second, seconds[0])
         return {
             "encoder_hidden_states": np.concatenate([clip, self._t5(text.t5, length)], axis=1),
             "pooled_projections": np.concatenate(vectors, axis=1),

@@ -1,6 +1,7 @@
 """Style presets: a word that stands for a well-tried prompt around one's own."""
 
 import difflib
+import functools
 import re
 import sys
 from collections.abc import Sequence
@@ -32,6 +33,7 @@ class Style:
     negative: str = ""
 
 
+@functools.cache
 def styles() -> dict[str, Style]:
     """All presets, name -> style, in the data file's order."""
     entries = tomllib.loads(_FILE.read_text(encoding="utf-8"))

@@ -6,18 +6,20 @@ diffusers. Weights, BREAK and long texts are treated as CLIP's, by `chunks`.
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
+from msgspec import Meta, Struct
 from numpy.typing import NDArray
 
 from ..engines.protocol import Graph
-from ..errors import BundleError, EngineError, SettingError
-from ..files import read_json
+from ..errors import BundleError, EngineError, Message, SettingError, shown
+from ..files import conform, read_json
 from .encoder import Array, Outputs, TextEncoder
-from .tokenizer import Piece, token_id, unframed
+from .tokenizer import Piece, check_text
+from .vocabulary import Settings, add_tokens, check_rows, token_id, unframed
 
 if TYPE_CHECKING:  # as in `tokenizer`
     from tokenizers import Tokenizer
@@ -25,32 +27,51 @@ if TYPE_CHECKING:  # as in `tokenizer`
 MAX_SEQUENCE_LENGTH = 256
 """Tokens of a chunk where the caller says nothing, diffusers' default."""
 
+_USUAL = {"eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
+
 LONGEST = 512
 """More tokens T5 was never shown at once."""
+
+
+class _TextModel(Struct):
+    """T5's config, as far as its tokenizer has to fit it; transformers' default."""
+
+    vocab_size: Annotated[int, Meta(ge=1, lt=2**31)] = 32128
 
 
 class T5Tokenizer:
     """Turns a text into the ids of transformers' T5TokenizerFast.
 
-    folder: holds `tokenizer.json`; the optional `tokenizer_config.json` and
-        `special_tokens_map.json` name the tokens of end and padding.
+    folder: holds `tokenizer.json`; the optional `tokenizer_config.json`, `special_tokens_map.json`
+        and `added_tokens.json` name the tokens of end and padding, and added ones.
     max_sequence_length: ids of a chunk, 2 to 512, the end among them.
+    rows: of the text encoder's embedding.
     Raises BundleError where a file is missing or unreadable, SettingError for another length.
     """
 
     lead = 0
 
-    def __init__(self, folder: Path, max_sequence_length: int = MAX_SEQUENCE_LENGTH) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        max_sequence_length: int = MAX_SEQUENCE_LENGTH,
+        rows: int | None = None,
+    ) -> None:
         check_length(max_sequence_length)
-        settings = {
-            **read_json(folder / "special_tokens_map.json", optional=True),
-            **read_json(folder / "tokenizer_config.json", optional=True),
-        }
+        settings = Settings.read(folder, _USUAL)
         self._tokenizer = _load(folder / "tokenizer.json")
+        add_tokens(self._tokenizer, settings, folder)
+        if rows is not None:
+            check_rows(self._tokenizer, rows, folder)
         self.max_length = max_sequence_length
-        self.eos = token_id(self._tokenizer, settings.get("eos_token", "</s>"), folder)
-        self.pad = token_id(self._tokenizer, settings.get("pad_token", "<pad>"), folder)
+        self.eos = token_id(self._tokenizer, settings.special["eos_token"], folder)
+        self.pad = token_id(self._tokenizer, settings.special["pad_token"], folder)
         self.comma: int | None = self._tokenizer.token_to_id(",")
+
+    @classmethod
+    def fitting(cls, folder: Path, config: Mapping[str, Any], origin: Path) -> "T5Tokenizer":
+        """That of a text encoder; as `ClipTokenizer.fitting`."""
+        return cls(folder, rows=conform(config, _TextModel, origin).vocab_size)
 
     def of_length(self, max_sequence_length: int) -> "T5Tokenizer":
         """The same tokenizer for chunks of another length; raises SettingError as for this one."""
@@ -65,7 +86,8 @@ class T5Tokenizer:
         return self.max_length - 1
 
     def pieces(self, text: str) -> list[Piece]:
-        """All tokens of a text, however many, without end and padding."""
+        """All tokens of a text, however many, without end and padding; PromptError as CLIP's."""
+        check_text(text)
         encoding = self._tokenizer.encode(text, add_special_tokens=False)
         offsets = zip(encoding.ids, encoding.offsets, strict=True)
         return [Piece(number, start) for number, (start, _) in offsets]
@@ -80,7 +102,9 @@ def check_length(max_sequence_length: int) -> None:
     """Raise SettingError for a number of tokens that no chunk may have."""
     if not isinstance(max_sequence_length, int) or not 2 <= max_sequence_length <= LONGEST:
         raise SettingError(
-            f"max_sequence_length is {max_sequence_length}; give 2 to {LONGEST} tokens"
+            Message(
+                "{max_sequence_length} is {0}; give 2 to {1} tokens", max_sequence_length, LONGEST
+            )
         )
 
 
@@ -103,14 +127,13 @@ def _last_hidden_state(outputs: Outputs, clip_skip: int | None) -> Array:
 def _load(file: Path) -> "Tokenizer":
     from tokenizers import Tokenizer
 
-    if not file.is_file():
-        raise BundleError(
-            f"{file.parent}: no tokenizer here: expected tokenizer.json; save the checkpoint's "
-            "with transformers' T5TokenizerFast, which makes it of spiece.model"
-        )
+    hint = (
+        "save the checkpoint's with transformers' T5TokenizerFast, which makes it of spiece.model"
+    )
+    read_json(file, hint)  # regular, and JSON
     try:
         return unframed(Tokenizer.from_file(str(file)))
     except Exception as error:  # the tokenizers library raises bare Exception
         raise BundleError(
-            f"{file}: unreadable tokenizer ({error}); copy it from the checkpoint"
+            f"{file}: unreadable tokenizer ({shown(str(error))}); copy it from the checkpoint"
         ) from error

@@ -1,16 +1,27 @@
 """CLIP's byte-pair tokenizer, from the files that a checkpoint carries."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Protocol
 
 import numpy as np
+from msgspec import Meta, Struct
 from numpy.typing import NDArray
 
-from ..adapters.inversion import Embedding, Words, teach
-from ..errors import BundleError
-from ..files import read_json
+from ..adapters.inversion import Embedding, Words
+from ..errors import BundleError, PromptError, shown
+from ..files import conform
+from .vocabulary import (
+    Settings,
+    add_tokens,
+    check_rows,
+    largest_id,
+    read_merges,
+    token_id,
+    unframed,
+)
+from .words import TaughtWords, taught
 
 if TYPE_CHECKING:  # the command line's --help is to load no engine and no tokenizer
     from tokenizers import Tokenizer
@@ -23,6 +34,15 @@ _WORDS = (
 )
 
 _MARKS = ("<|startoftext|>", "<|endoftext|>")
+_USUAL = {
+    "bos_token": _MARKS[0],
+    "eos_token": _MARKS[1],
+    "unk_token": _MARKS[1],
+    "pad_token": _MARKS[1],
+}
+
+POSITIONS = 77
+"""Tokens that CLIP's text encoder reads at once."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +60,15 @@ class Tokens:
 
 
 class Piece(NamedTuple):
-    """One token of a text, and where in the text it begins."""
+    """One token of a text.
+
+    start: where in the text it begins.
+    continues: whether it belongs to the word of the token before it, which no cut may tear.
+    """
 
     id: int
     start: int
+    continues: bool = False
 
 
 class TextTokenizer(Protocol):
@@ -72,28 +97,53 @@ class TextTokenizer(Protocol):
         ...
 
 
+class _TextModel(Struct):
+    """CLIP's text model, as far as its tokenizer has to fit it; transformers' defaults."""
+
+    vocab_size: Annotated[int, Meta(ge=1, lt=2**31)] = 49408
+    max_position_embeddings: Annotated[int, Meta(ge=4, le=4096)] = POSITIONS
+
+
 class ClipTokenizer:
     """Turns a prompt into the ids of transformers' CLIPTokenizer.
 
     folder: holds `tokenizer.json`, or `vocab.json` and `merges.txt`; the optional
-        `tokenizer_config.json` and `special_tokens_map.json` name the length and the pad token.
-    Raises BundleError where a file is missing or unreadable.
+        `tokenizer_config.json`, `special_tokens_map.json` and `added_tokens.json` name the length,
+        the pad token and words that were added to the vocabulary.
+    positions: tokens that the text encoder reads at once. rows: of its embedding.
+    Raises BundleError where a file is missing, damaged, or of another text encoder.
     """
 
     lead = 1
 
-    def __init__(self, folder: Path) -> None:
-        settings = {
-            **read_json(folder / "special_tokens_map.json", optional=True),
-            **read_json(folder / "tokenizer_config.json", optional=True),
-        }
+    def __init__(self, folder: Path, positions: int = POSITIONS, rows: int | None = None) -> None:
+        settings = Settings.read(folder, _USUAL)
+        if settings.length not in (None, positions):
+            raise BundleError(
+                f"{folder / 'tokenizer_config.json'}: model_max_length is "
+                f"{shown(settings.length)}, and the text encoder reads {positions} tokens; "
+                f"write {positions} there"
+            )
         self._tokenizer = _load(folder)
-        self.max_length = _length(settings)
-        self.bos = token_id(self._tokenizer, settings.get("bos_token", _MARKS[0]), folder)
-        self.eos = token_id(self._tokenizer, settings.get("eos_token", _MARKS[1]), folder)
-        self.pad = token_id(self._tokenizer, settings.get("pad_token", _MARKS[1]), folder)
-        self._words = Words((), {})
+        add_tokens(self._tokenizer, settings, folder)
+        if rows is not None:
+            check_rows(self._tokenizer, rows, folder)
+        self.max_length = positions
+        self.bos, self.eos, self.pad = (
+            token_id(self._tokenizer, settings.special[name], folder)
+            for name in ("bos_token", "eos_token", "pad_token")
+        )
+        self._words = TaughtWords(Words((), {}))
         self.comma: int | None = self._tokenizer.token_to_id(",</w>")
+
+    @classmethod
+    def fitting(cls, folder: Path, config: Mapping[str, Any], origin: Path) -> "ClipTokenizer":
+        """That of a text encoder; raises BundleError where the two do not fit.
+
+        config: the text encoder's, of the file `origin`.
+        """
+        model = conform(config, _TextModel, origin)
+        return cls(folder, model.max_position_embeddings, model.vocab_size)
 
     @property
     def room(self) -> int:
@@ -108,36 +158,56 @@ class ClipTokenizer:
         return Tokens(ids, len(pieces) + 2, dropped)
 
     def pieces(self, text: str) -> list[Piece]:
-        """All tokens of a text, however many, without marks and padding."""
-        encoding = self._tokenizer.encode(text, add_special_tokens=False)
-        return [
-            Piece(number, start)
-            for first, (start, _) in zip(encoding.ids, encoding.offsets, strict=True)
-            for number in (first, *self._words.following(first))
-        ]
+        """All tokens of a text, however many, without marks and padding.
 
-    def learn(self, embeddings: Sequence[Embedding]) -> Words:
-        """Know these words of textual inversion from now on; AdapterError where one is taken."""
-        self._words = teach(self._tokenizer, embeddings)
-        return self._words
+        Raises PromptError for half a surrogate, which is no text.
+        """
+        check_text(text)
+        pieces = []
+        for start, part, ids in self._words.parts(text):
+            if ids:
+                pieces += [Piece(number, start, i > 0) for i, number in enumerate(ids)]
+                continue
+            encoding = self._tokenizer.encode(part, add_special_tokens=False)
+            each = zip(encoding.ids, encoding.offsets, strict=True)
+            pieces += [Piece(number, start + first) for number, (first, _) in each]
+        return pieces
+
+    def learn(
+        self, embeddings: Sequence[Embedding], others: Sequence["ClipTokenizer"] = ()
+    ) -> Words:
+        """Know these words of textual inversion from now on, as the model's other tokenizers do.
+
+        Raises AdapterError where a word is taken, or has more vectors than fit into a chunk.
+        """
+        together = (self, *others)
+        first = 1 + max(largest_id(one._tokenizer)[0] for one in together)
+        known = {
+            token.content
+            for one in together
+            for token in one._tokenizer.get_added_tokens_decoder().values()
+        }
+        words = taught(embeddings, first, known, self.room)
+        for one in together:
+            one._words = words
+        return words.words
 
     def framed(self, ids: Sequence[int]) -> NDArray[np.int64]:
         """Up to `room` ids begun, ended and padded: int64 of shape (1, max_length)."""
-        whole = [self.bos, *ids, self.eos]
-        whole += [self.pad] * (self.max_length - len(whole))
-        return np.array([whole], dtype=np.int64)
+        row = [self.bos, *ids, self.eos]
+        row += [self.pad] * (self.max_length - len(row))
+        return np.array([row], dtype=np.int64)
 
 
-def token_id(tokenizer: "Tokenizer", token: Any, folder: Path) -> int:
-    """The id of a token as a tokenizer's settings name it, by its text or as an object.
-
-    Raises BundleError, naming the tokenizer's folder, where the vocabulary lacks it.
-    """
-    text = token["content"] if isinstance(token, dict) else token
-    number = tokenizer.token_to_id(text)
-    if number is None:
-        raise BundleError(f"{folder}: the vocabulary has no {text!r}; copy it from the checkpoint")
-    return int(number)
+def check_text(text: str) -> None:
+    """Raise PromptError for half a surrogate, which no text encoder can read."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise PromptError(
+            f"character {error.start + 1} of the prompt is half a character (a lone surrogate, "
+            f"{text[error.start]!a}): read the text as UTF-8, or leave it out"
+        ) from None
 
 
 def words_from(text: str, start: int) -> str:
@@ -148,29 +218,23 @@ def words_from(text: str, start: int) -> str:
 def _load(folder: Path) -> "Tokenizer":
     from tokenizers import Tokenizer
 
-    whole = folder / "tokenizer.json"
+    vocab, merges = read_merges(folder)
     parts = folder / "vocab.json", folder / "merges.txt"
     try:
         if all(part.is_file() for part in parts):
-            return _from_vocabulary(*parts)
-        if whole.is_file():
-            return unframed(Tokenizer.from_file(str(whole)))
+            return _byte_pair(vocab, merges)
+        return unframed(Tokenizer.from_file(str(folder / "tokenizer.json")))
     except Exception as error:  # the tokenizers library raises bare Exception
         raise BundleError(
-            f"{folder}: unreadable tokenizer ({error}); put whole files there"
+            f"{folder}: unreadable tokenizer ({shown(str(error))}); put whole files there"
         ) from error
-    raise BundleError(
-        f"{folder}: no tokenizer here: expected tokenizer.json, or vocab.json and merges.txt"
-    )
 
 
-def _from_vocabulary(vocab: Path, merges: Path) -> "Tokenizer":
+def _byte_pair(vocab: dict[str, int], merges: list[tuple[str, str]]) -> "Tokenizer":
     from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
     tokenizer = Tokenizer(
-        models.BPE.from_file(
-            str(vocab), str(merges), unk_token=_MARKS[1], end_of_word_suffix="</w>", fuse_unk=False
-        )
+        models.BPE(vocab, merges, unk_token=_MARKS[1], end_of_word_suffix="</w>", fuse_unk=False)
     )
     tokenizer.normalizer = normalizers.Sequence(
         [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
@@ -181,21 +245,4 @@ def _from_vocabulary(vocab: Path, merges: Path) -> "Tokenizer":
             pre_tokenizers.ByteLevel(add_prefix_space=False),
         ]
     )
-    for mark in _MARKS:
-        if tokenizer.token_to_id(mark) is None:
-            raise ValueError(f"the vocabulary has no {mark}: this is no CLIP tokenizer")
-    tokenizer.add_special_tokens(list(_MARKS))
     return tokenizer
-
-
-def unframed(tokenizer: "Tokenizer") -> "Tokenizer":
-    """The tokenizer without the padding and cutting that a file may ask for: `framed` pads."""
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
-    return tokenizer
-
-
-def _length(settings: dict[str, Any]) -> int:
-    # Some configurations carry 1e30 for "no limit"; CLIP's text encoder has 77 positions.
-    length = settings.get("model_max_length", 77)
-    return int(length) if length < 1e6 else 77

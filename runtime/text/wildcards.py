@@ -4,18 +4,36 @@ The syntax is that of dynamic-prompts: weights `{0.5::a|2::b}`, several options
 `{2$$a|b|c}`, `{1-2$$ and $$a|b|c}`, and all of it inside of options and of files' lines.
 """
 
+import logging
 import random
 import re
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from ..errors import PromptError
+from ..errors import PromptError, shown
+
+log = logging.getLogger("pleinair")
 
 _DEEPEST = 16
+# Draws of one picture, and characters of a text: a file that calls others tenfold multiplies.
+_MOST_DRAWS = 10_000
+_LONGEST = 100_000
 
-_WILDCARD = re.compile(r"__([\w.-]+?(?:/[\w.-]+?)*)__")
+_WILDCARD = re.compile(r"__([\w.-]{1,100}?(?:/[\w.-]{1,100}?){0,8})__")
 _COUNT = re.compile(r"\s*(?:(\d{1,4})|(\d{0,4})-(\d{0,4}))\s*\$\$(?:([^${}|]*)\$\$)?")
+# Braces hold no choice where there is none between them: some programs emphasise words so.
+_CHOICE = re.compile(r"\{[^{}|$]*(?:\||\$\$)[^{}]*\}")
 _WEIGHT = re.compile(r"\s*(\d+\.?\d*|\.\d+)\s*::")
+
+
+def tell_of_undrawn(prompt: str) -> None:
+    """Say in one line that wildcards and choices are painted as text, where a prompt has them."""
+    if match := _WILDCARD.search(prompt) or _CHOICE.search(prompt):
+        log.warning(
+            "%s is painted as text; --wildcards draws a line of a file for __name__, and one of "
+            "{a|b}",
+            shown(match[0]),
+        )
 
 
 def drawn(texts: Sequence[str], folder: str | Path, seed: int) -> list[str]:
@@ -37,6 +55,7 @@ def drawn(texts: Sequence[str], folder: str | Path, seed: int) -> list[str]:
 class _Draw:
     def __init__(self, folder: Path, seed: int) -> None:
         self._folder = folder
+        self._draws = 0
         # Of all that `random` offers, only random() of a seeded generator is promised to be the
         # same in every version of Python. A text as the seed tells 1 from -1.
         self._random = random.Random(str(seed)).random
@@ -48,12 +67,19 @@ class _Draw:
                 f"wildcards are nested deeper than {_DEEPEST}: {' in '.join(inside[:-4:-1])} …; "
                 "does a file call itself?"
             )
+        self._draws += 1
+        if self._draws > _MOST_DRAWS or len(text) > _LONGEST:
+            raise PromptError(
+                f"wildcards draw more than {_MOST_DRAWS:,} times or {_LONGEST:,} characters for "
+                "one picture; use fewer"
+            )
         parts, start = [], 0
+        partners = _partners(text)
         while start < len(text):
             if match := _WILDCARD.match(text, start):
                 parts.append(self._wildcard(match[1], inside))
                 start = match.end()
-            elif text[start] == "{" and (end := _partner(text, start)):
+            elif end := partners.get(start):
                 parts.append(self._choice(text[start + 1 : end], inside))
                 start = end + 1
             else:
@@ -114,14 +140,15 @@ class _Draw:
         return lines
 
 
-def _partner(text: str, start: int) -> int | None:
-    """Where the brace that opens at `start` is closed; None where it never is."""
-    depth = 0
-    for i in range(start, len(text)):
-        depth += {"{": 1, "}": -1}.get(text[i], 0)
-        if depth == 0:
-            return i
-    return None
+def _partners(text: str) -> dict[int, int]:
+    """Where each brace opens that is closed -> where that is."""
+    partners, opened = {}, []
+    for i, character in enumerate(text):
+        if character == "{":
+            opened.append(i)
+        elif character == "}" and opened:
+            partners[opened.pop()] = i
+    return partners
 
 
 def _options(content: str) -> list[str]:

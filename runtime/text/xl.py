@@ -1,12 +1,12 @@
 """Stable Diffusion XL's prompt: two text encoders side by side, and a pooled vector."""
 
-import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from ..engines.protocol import Graph
-from ..errors import BundleError, EngineError, SettingError
+from ..errors import BundleError, EngineError, Message, SettingError
 from .chunks import Chunk, ChunkedText
 from .encoder import Array, Outputs, TextEncoder
 from .tokenizer import ClipTokenizer
@@ -14,36 +14,62 @@ from .tokenizer import ClipTokenizer
 _STATE = "hidden_states."
 
 
-class XLTextEncoder:
-    """CLIP's text model beside OpenCLIP's; the refiner has the second alone.
+@dataclass(frozen=True)
+class PairedText:
+    """A text as two CLIPs read it, each by its own tokenizer.
 
-    second: gives "text_embeds", the pooled output projected, beside its layers.
-    first: None for the refiner.
-    padded: a chunk as the second's tokenizer pads it.
+    They differ in the token that they pad with, which is one in a prompt too ("!" of OpenCLIP's),
+    and may know different added tokens.
     """
 
-    def __init__(
-        self,
-        second: Graph,
-        first: Graph | None = None,
-        padded: Callable[[Chunk], Chunk] = lambda chunk: chunk,
-    ) -> None:
-        self._second = TextEncoder(second, penultimate)
-        self._first = TextEncoder(first, penultimate) if first else None
-        self._padded = padded
+    first: ChunkedText
+    second: ChunkedText
+
+    @property
+    def length(self) -> int:
+        """Chunks of whichever has more: the other is padded to as many."""
+        return max(self.first.length, self.second.length)
+
+    @property
+    def dropped(self) -> Sequence[str]:
+        return list(dict.fromkeys((*self.first.dropped, *self.second.dropped)))
+
+
+class XLTextEncoder:
+    """CLIP's text model beside OpenCLIP's."""
+
+    def __init__(self, first: Graph, second: Graph) -> None:
+        self._first = TextEncoder(first, penultimate)
+        self._second = PooledTextEncoder(second)
+
+    def encode(
+        self, text: PairedText, length: int, clip_skip: int | None = None
+    ) -> Mapping[str, Array]:
+        """clip_skip: layers before the penultimate, which is the one that XL was trained on."""
+        first = self._first.embedding(text.first.padded(length), clip_skip)
+        second = self._second.encode(text.second, length, clip_skip)
+        embedding = np.concatenate([first, second["encoder_hidden_states"]], axis=2)
+        return {**second, "encoder_hidden_states": embedding}
+
+
+class PooledTextEncoder:
+    """OpenCLIP's text model alone, with its pooled output: XL's second, all that its refiner has.
+
+    graph: gives "text_embeds", the pooled output projected, beside its layers.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        self._encoder = TextEncoder(graph, penultimate)
 
     def encode(
         self, text: ChunkedText, length: int, clip_skip: int | None = None
     ) -> Mapping[str, Array]:
-        """clip_skip: layers before the penultimate, which is the one that XL was trained on."""
         chunks = text.padded(length)
-        embedding = self._second.embedding([self._padded(chunk) for chunk in chunks], clip_skip)
-        if self._first is not None:
-            first = self._first.embedding(chunks, clip_skip)
-            embedding = np.concatenate([first, embedding], axis=2)
-        # The first chunk's, as in webui: it has the words that a prompt begins with.
-        vector = pooled(self._second, self._padded(chunks[0]))
-        return {"encoder_hidden_states": embedding, "text_embeds": vector}
+        return {
+            "encoder_hidden_states": self._encoder.embedding(chunks, clip_skip),
+            # The first chunk's, as in webui: it has the words that a prompt begins with.
+            "text_embeds": pooled(self._encoder, chunks[0]),
+        }
 
 
 def pooled(encoder: TextEncoder, chunk: Chunk) -> Array:
@@ -64,26 +90,15 @@ def penultimate(outputs: Outputs, clip_skip: int | None) -> Array:
     chosen = layers - 1 - (clip_skip or 0)
     # State 0 is the embedding: before every layer it is no text encoder any more.
     if (clip_skip and chosen < 1) or chosen >= layers:
-        raise SettingError(f"clip_skip is {clip_skip}; this model takes 0 to {max(layers - 2, 0)}")
+        raise SettingError(
+            Message("{clip_skip} is {0}; this model takes 0 to {1}", clip_skip, max(layers - 2, 0))
+        )
     return outputs[f"{_STATE}{chosen}"]
 
 
-def repadding(first: ClipTokenizer, second: ClipTokenizer) -> Callable[[Chunk], Chunk]:
-    """From a chunk that `first` framed to the same for `second`, which pads with another token.
-
-    Raises BundleError where they differ in more than that: chunks are cut once, for both.
-    """
+def check_pair(first: ClipTokenizer, second: ClipTokenizer) -> None:
+    """Raise BundleError where a model's two tokenizers have other marks or lengths."""
     if (first.bos, first.eos, first.max_length) != (second.bos, second.eos, second.max_length):
         raise BundleError(
             "tokenizer and tokenizer_2 have other marks or lengths; take both from one model"
         )
-
-    def padded(chunk: Chunk) -> Chunk:
-        ids = chunk.ids[0].tolist()
-        while ids[-1] == first.pad and ids[-1] != first.eos:
-            ids.pop()
-        while ids[-1] == first.eos:
-            ids.pop()
-        return dataclasses.replace(chunk, ids=second.framed(ids[1:]))
-
-    return padded

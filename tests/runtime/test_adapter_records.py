@@ -26,6 +26,7 @@ pytestmark = pytest.mark.usefixtures("compiled_once")
         ("a boat <lora:ink:0.8>", "a boat", [("ink", 0.8)]),
         ("<lora:ink> a <lora:a b:-1.5>boat", "a boat", [("ink", 1.0), ("a b", -1.5)]),
         ("boat <lora:ink:0.5:0.5>", "boat", [("ink", 0.5)]),
+        ("boat <lyco:ink:0.5>", "boat", [("ink", 0.5)]),
         ("a <b> (c:1.2) <hypernet:x:1>", "a <b> (c:1.2) <hypernet:x:1>", []),
     ],
 )
@@ -108,11 +109,15 @@ def test_a_picture_knows_its_files_and_repeats_itself(
     Image.new("RGB", (8, 8)).save("webui.png", pnginfo=info)
     assert main([*model, "--params-from", "webui.png", "--output", "d.png"]) == 0
     assert np.array_equal(painted("a.png"), painted("d.png"))
-    # Gone, or another file of that name: one line, and the rest is painted.
+    # Another file of that name, or gone: it would be another picture.
     capsys.readouterr()
-    ink.unlink()
-    assert main([*model, "--params-from", "a.png", "--output", "e.png"]) == 0
-    assert "painting without <lora:ink:0.8>: not in models" in capsys.readouterr().err
+    content = ink.read_bytes()
+    ink.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    for why in ("another file of that name", "not there"):
+        assert main([*model, "--params-from", "a.png", "--output", "e.png"]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert f"a.png: painted with <lora:ink:0.8> ({why}), looked for in models" in line
+        ink.unlink(missing_ok=True)
     assert main([*quick, "--prompt", "a <lora:ink:0.8>", "--output", "f.png"]) == 2
     assert "no ink.safetensors in models" in capsys.readouterr().err
 

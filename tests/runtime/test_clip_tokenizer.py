@@ -65,6 +65,14 @@ def reference(folder: Path, text: str) -> list[int]:
     return list(ids)
 
 
+def fresh_reference(folder: Path, text: str) -> list[int]:
+    """Of a folder whose files change in a test."""
+    from transformers import CLIPTokenizer
+
+    options: dict[str, Any] = {"padding": "max_length", "max_length": 77, "truncation": True}
+    return list(CLIPTokenizer.from_pretrained(folder)(text, **options).input_ids)
+
+
 def random_texts(count: int, length: int) -> list[str]:
     """Text from all of Unicode's planes that carry letters, without lone surrogates."""
     generator = random.Random(0)
@@ -108,14 +116,34 @@ def test_dropped_words_are_named(tmp_path: Path) -> None:
     assert tokenizer(" ".join(["apple"] * 74) + " xyz boat").dropped == "xyz boat"
 
 
-def test_pad_token_and_length_come_from_the_files(tmp_path: Path) -> None:
+def rewritten(file: Path, **changes: Any) -> None:
+    content = json.loads(file.read_text()) if file.exists() else {}
+    file.write_text(json.dumps(content | changes))
+
+
+def test_pad_token_comes_from_the_files(tmp_path: Path) -> None:
+    """The older file counts where the newer one lists no added tokens: so it is in SD 2.1."""
     bpe_tokenizer(tmp_path)
-    settings = json.loads((tmp_path / "tokenizer_config.json").read_text())
-    settings |= {"pad_token": {"content": "!"}, "model_max_length": 9}
-    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
-    ids = ClipTokenizer(tmp_path)("apple").ids
-    assert ids.shape == (1, 9)
-    assert ids[0, -1] == 0  # "!" is the first token of every CLIP vocabulary
+    rewritten(tmp_path / "special_tokens_map.json", pad_token={"content": "!"})
+    for text in ("apple", "a red apple!", "wow!!! house"):
+        ids = ClipTokenizer(tmp_path)(text).ids
+        assert ids[0, -1] == 0  # "!" is the first token of every CLIP vocabulary
+        # The token that pads is one in the text too.
+        assert ids.tolist() == [fresh_reference(tmp_path, text)]
+
+
+@pytest.mark.parametrize("length", [5, 2, 0, -1, 78, 76.5])
+def test_another_length_than_the_text_encoder_s_is_refused(tmp_path: Path, length: float) -> None:
+    bpe_tokenizer(tmp_path)
+    rewritten(tmp_path / "tokenizer_config.json", model_max_length=length)
+    with pytest.raises(BundleError, match=rf"model_max_length is {length}, .* write 77 there"):
+        ClipTokenizer(tmp_path)
+
+
+def test_the_length_is_that_of_the_text_encoder(tmp_path: Path) -> None:
+    bpe_tokenizer(tmp_path)
+    rewritten(tmp_path / "tokenizer_config.json", model_max_length=9)
+    assert ClipTokenizer(tmp_path, positions=9)("apple").ids.shape == (1, 9)
 
 
 def test_no_upper_length_means_clip_s_own(tmp_path: Path) -> None:

@@ -120,9 +120,9 @@ def _found(picture: np.ndarray, board: np.ndarray) -> bool:
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
-        (["--compare", "steps=2,0"], "num_inference_steps"),
+        (["--compare", "steps=2,0"], "--steps is 0"),
         (["--compare", "size=64x64,60x64"], "multiple of 8"),
-        (["--compare", "clip_skip=0,9"], "clip_skip"),
+        (["--compare", "clip_skip=0,9"], "--clip-skip is 9"),
         (["--compare", "eta=0,2"], "eta"),
         (["--compare", "steps=1,2", "--n_samples", "2"], "one picture a cell"),
         (["--compare", "steps=1,2", "--output", "a.png"], "one picture a cell"),

@@ -14,10 +14,10 @@ import pytest
 
 import loras
 from loras import run
-from pleinair.runtime.adapters import lora, model
+from pleinair.runtime.adapters import fitting, lora, model
 from pleinair.runtime.adapters.compvis import Nesting
 from pleinair.runtime.errors import AdapterError
-from pleinair.runtime.graphs.changes import Changes, changed
+from pleinair.runtime.graphs.changes import Changes, Held, changed
 from pleinair.runtime.graphs.weights import ChangedWeights
 
 torch = pytest.importorskip("torch")
@@ -212,7 +212,7 @@ def test_every_layer_keeps_its_own_rank_and_alpha(fresh: Callable[[], Any], tmp_
     weights = loras.factors(unet, 4, alphas=(1, 5, 0.5))
     shapes = {k: tuple(v.shape) for k, v in unet.state_dict().items() if k.endswith(".weight")}
     read = lora.read(loras.kohya(tmp_path / "x.safetensors", weights), -0.7)
-    changes = lora.changes([read], {"unet": shapes})["unet"]
+    changes = fitting.changes([read], {"unet": shapes})["unet"]
     layers = {key.rsplit(".", 1)[0] for key in weights}
     assert changes.keys() == {f"{layer}.weight" for layer in layers}
     for layer in layers:
@@ -283,6 +283,72 @@ def lycoris_file(saved: Path, alpha: float) -> Path:
     return loras.save(saved.with_name("lycoris.safetensors"), tensors)
 
 
+def lycoris_full(folder: Path, unet: Any, encoder: Any) -> Path:
+    """Biases, norms and whole differences of every kind of layer, put into the modules, too."""
+    torch.manual_seed(11)
+    tensors: dict[str, Any] = {}
+    chosen = r"(to_q|to_out\.0|proj_in|conv1|conv_out|time_emb_proj|q_proj|fc2|norm\w*)$"
+    for module, prefix in ((unet, "lora_unet_"), (encoder, "lora_te_text_model_")):
+        for name, layer in module.named_modules():
+            if not re.search(chosen, name):
+                continue
+            key = prefix + name.removeprefix("text_model.").replace(".", "_")
+            norm = "Norm" in type(layer).__name__
+            bias = torch.randn(len(layer.weight)) * 0.3
+            tensors[f"{key}.{'b_norm' if norm else 'diff_b'}"] = bias
+            diff = torch.randn_like(layer.weight) * 0.2
+            tensors[f"{key}.{'w_norm' if norm else 'diff'}"] = diff
+            old = torch.zeros_like(bias) if layer.bias is None else layer.bias.data
+            layer.weight = torch.nn.Parameter(layer.weight.data + 0.6 * diff)
+            layer.bias = torch.nn.Parameter(old + 0.6 * bias)
+    return loras.save(folder / "full.safetensors", {k: v.numpy() for k, v in tensors.items()})
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_biases_and_norms_of_every_layer(
+    engine: str,
+    exported: Folders,
+    fresh: Callable[[], Any],
+    plain: Callable[[str], np.ndarray],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Layers without a bias get one; a norm that is called several times changes everywhere."""
+    pipe = fresh()
+    file = lycoris_full(tmp_path, pipe.unet, pipe.text_encoder)
+    changes = planned(exported[engine], lora.read(file, 0.6))
+    assert not caplog.records
+    paths, unet = graphs(exported[engine]), unet_of(pipe.unet)
+    assert distance(plain(engine), unet) > 1e-2
+    assert distance(run(engine, paths["unet"], changes["unet"], unet_feeds()), unet) < 1e-4
+    ids = {"input_ids": IDS}
+    found = run(engine, paths["text_encoder"], changes["text_encoder"], ids)
+    assert distance(found, text_of(pipe.text_encoder)) < 1e-4
+
+
+@pytest.mark.parametrize("kind", ["dora", "lora_bias"])
+def test_dora_and_biases_of_peft(
+    kind: str, exported: Folders, fresh: Callable[[], Any], tmp_path: Path
+) -> None:
+    """As PEFT itself saves and computes them."""
+    from peft import LoraConfig, get_peft_model
+
+    torch.manual_seed(7)
+    options: dict[str, Any] = {"use_dora": True} if kind == "dora" else {"lora_bias": True}
+    targets = TARGETS if kind == "dora" else r".*(proj_in|conv1|time_emb_proj)"
+    config = LoraConfig(r=3, lora_alpha=5, target_modules=targets, **options)
+    wrapped = get_peft_model(fresh().unet, config)
+    for name, parameter in wrapped.named_parameters():
+        if "lora_" in name:
+            parameter.data += torch.rand_like(parameter) * 0.2
+    wrapped.save_pretrained(tmp_path)
+    right = unet_of(wrapped)
+    changes = planned(exported["openvino"], lora.read(tmp_path / "adapter_model.safetensors"))
+    path = graphs(exported["openvino"])["unet"]
+    assert distance(run("openvino", path, {}, unet_feeds()), right) > 1e-2
+    assert distance(run("openvino", path, changes["unet"], unet_feeds()), right) < 1e-4
+
+
 def test_tucker_core_is_three_convolutions(tmp_path: Path) -> None:
     """kohya's lora_mid: down 1x1, the core 3x3, up 1x1, applied one after the other."""
     random = np.random.default_rng(0)
@@ -291,7 +357,7 @@ def test_tucker_core_is_three_convolutions(tmp_path: Path) -> None:
     name = "lora_unet_conv_in"
     tensors = {f"{name}.{part}.weight": value for part, value in parts.items()}
     file = loras.save(tmp_path / "tucker.safetensors", tensors | {f"{name}.alpha": np.float32(1.5)})
-    changes = lora.changes([lora.read(file)], {"unet": {"conv_in.weight": (6, 5, 3, 3)}})
+    changes = fitting.changes([lora.read(file)], {"unet": {"conv_in.weight": (6, 5, 3, 3)}})
     base = random.normal(size=(6, 5, 3, 3)).astype("f4")
     merged = changes["unet"]["conv_in.weight"](base)
 
@@ -328,7 +394,7 @@ def test_a_file_under_compvis_names_is_the_same_file(tmp_path: Path) -> None:
     }
     name = "lora_unet_input_blocks_4_1_transformer_blocks_3_attn2_to_k"  # as in SDXL's files
     file = loras.save(tmp_path / "x.safetensors", {f"{name}.{k}": v for k, v in pair.items()})
-    assert list(lora.changes([lora.read(file)], {"unet": shapes})["unet"]) == [list(shapes)[2]]
+    assert list(fitting.changes([lora.read(file)], {"unet": shapes})["unet"]) == [list(shapes)[2]]
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -416,16 +482,20 @@ def pair(layer: str, width: int = 768) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize(
     ("tensors", "message"),
     [
-        (pair(TO_K) | {"conjured_up": np.ones(1)}, r"1 key, conjured_up, of no known kind"),
-        (pair(TO_K) | pair("lora_unet_nowhere"), r"lora_unet_nowhere.*no place"),
+        ({"conjured_up": np.ones(1)}, r"conjured_up \(of no known kind\)"),
+        (pair("lora_unet_nowhere"), r"lora_unet_nowhere.*no place"),
         (pair(TO_K, 1024), "it is for Stable Diffusion 2, the model is Stable Diffusion 1"),
         (pair(TO_K.replace("mid_block", "middle_block"), 2048), "for Stable Diffusion XL"),
         (pair("lora_te2_text_model_encoder_layers_0_mlp_fc1"), "for Stable Diffusion XL"),
         (pair("lora_unet_double_blocks_0_img_attn_proj"), "FLUX"),
         ({f"{TO_K}.lora_down.weight": np.ones((2, 768), "f4")}, "down alone"),
-        (pair(TO_K) | {f"{TO_K}.dora_scale": np.ones(8, "f4")}, "DoRA"),
-        (pair(TO_K) | pair("unet.mid_block.attentions.0.transformer_blocks.0.attn2.to_k"), "twice"),
-        (pair(TO_K) | {f"{TO_K}.alpha": np.ones(2, "f4")}, "alpha"),
+        (pair(TO_K) | {f"{TO_K}.dora_scale": np.ones(9, "f4")}, r"magnitude of \(9,\)"),
+        (pair(TO_K) | {f"{TO_K}.alpha": np.ones(2, "f4")}, "alpha that is not one number"),
+        (pair("model.diffusion_model.joint_blocks.0.x_block.attn.qkv"), "Stable Diffusion 3"),
+        ({"model.diffusion_model.out.2.weight": np.ones((4, 8), "f4")}, "a whole checkpoint"),
+        ({"emb_params": np.ones((4, 8), "f4")}, "embedding.*--embedding"),
+        ({"down_blocks.0.resnets.0.conv1.weight": np.ones((4, 8), "f4")}, "a whole UNet"),
+        ({"unet.conv_in.ia3_l": np.ones((4, 1), "f4")}, "PEFT"),
     ],
 )
 def test_files_that_do_not_fit_are_refused(
@@ -433,7 +503,7 @@ def test_files_that_do_not_fit_are_refused(
 ) -> None:
     file = loras.save(tmp_path / "bad.safetensors", tensors)
     with pytest.raises(AdapterError, match=message) as error:
-        lora.changes([lora.read(file)], SHAPES)
+        fitting.changes([lora.read(file)], SHAPES)
     assert "bad.safetensors" in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -441,25 +511,59 @@ def test_files_that_do_not_fit_are_refused(
 def test_layers_of_another_size_are_refused(tmp_path: Path) -> None:
     name = "lora_te_text_model_encoder_layers_0_self_attn_q_proj"
     file = loras.save(tmp_path / "wide.safetensors", pair(name, 16))
-    change = lora.changes([lora.read(file)], SHAPES)["text_encoder"]
-    with pytest.raises(AdapterError, match=rf"{name}.*\(8, 16\).*\(8, 8\)"):
-        change["encoder.layers.0.self_attn.q_proj.weight"](np.zeros((8, 8), "f4"))
+    with pytest.raises(AdapterError, match=rf"{name}.*\(2, 16\).*\(8, 8\)"):
+        fitting.changes([lora.read(file)], SHAPES)
+
+
+ODD = {
+    "conjured_up": ("of no known kind", {"conjured_up": np.ones(1)}),
+    "lora_unet_nowhere": ("the model has no place for it", pair("lora_unet_nowhere")),
+    "lora_te_text_model_encoder_layers_0_self_attn_q_proj": (
+        "does not make",
+        pair("lora_te_text_model_encoder_layers_0_self_attn_q_proj", 16),
+    ),
+    "to_k.lora_up": (
+        "another name",
+        pair("unet.mid_block.attentions.0.transformer_blocks.0.attn2.to_k"),
+    ),
+    "lora_unet_conv_in.diff_b": ("no place", {"lora_unet_conv_in.diff_b": np.ones(4, "f4")}),
+    "lora_unet_conv_in.lora_down": (
+        "down alone",
+        {"lora_unet_conv_in.lora_down.weight": np.ones((2, 4), "f4")},
+    ),
+}
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_what_is_not_applied_is_named_in_one_line(
+    odd: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The layers that fit are used; webui and ComfyUI do the same."""
+    reason, tensors = ODD[odd]
+    file = loras.save(tmp_path / "odd.safetensors", pair(TO_K) | tensors)
+    changes = fitting.changes([lora.read(file)], SHAPES)
+    assert list(changes["unet"]) == list(SHAPES["unet"])
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert re.search(rf"odd\.safetensors: {len(tensors)} keys? (is|are) not applied: .*", line)
+    assert odd.split(".")[-1] in line
+    assert reason in line
+    assert "\n" not in line
 
 
 def test_graphs_without_names_say_so(tmp_path: Path) -> None:
     file = loras.save(tmp_path / "x.safetensors", pair(TO_K))
     with pytest.raises(AdapterError, match=r"unet does not name its weights.*export"):
-        lora.changes([lora.read(file)], {"unet": {}, "text_encoder": SHAPES["text_encoder"]})
+        fitting.changes([lora.read(file)], {"unet": {}, "text_encoder": SHAPES["text_encoder"]})
 
 
 def test_quantized_weights_say_so() -> None:
     with pytest.raises(AdapterError, match=r"stored as uint8.*export"):
-        changed("to_q.weight", np.ones((2, 2), np.uint8), False, lambda weight: weight)
+        changed(Held("to_q.weight"), np.ones((2, 2), np.uint8), lambda weight: weight)
 
 
 def test_weights_beyond_half_precision_say_so() -> None:
     with pytest.raises(AdapterError, match="leaves the range of float16"):
-        changed("to_q.weight", np.ones((2, 2), np.float16), False, lambda weight: weight * 1e6)
+        changed(Held("to_q.weight"), np.ones((2, 2), np.float16), lambda weight: weight * 1e6)
 
 
 @pytest.mark.parametrize("cut", [4, 60, -3])
@@ -500,7 +604,7 @@ import sys
 for name in ("torch", "safetensors", "onnx", "diffusers", "transformers", "peft"):
     sys.modules[name] = None
 from pathlib import Path
-from pleinair.runtime.adapters import lora, model, inversion
+from pleinair.runtime.adapters import fitting, lora, model, inversion
 graphs = {{"unet": Path({str(exported_openvino)!r}) / "unet" / "openvino_model.xml",
           "text_encoder": Path({str(exported_openvino)!r}) / "text_encoder" / "openvino_model.xml"}}
 print(len(model.changes(graphs, [lora.read({str(files["kohya"])!r})])["unet"]))

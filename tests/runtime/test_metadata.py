@@ -108,9 +108,9 @@ def test_sampler_names_go_both_ways(name: str) -> None:
     ],
 )
 def test_samplers_of_webui(fields: str, ours: str | None) -> None:
-    settings, meaningless = infotext.read(f"a\nSteps: 2, {fields}, Seed: 1, Size: 64x64")
+    settings, ignored = infotext.read(f"a\nSteps: 2, {fields}, Size: 64x64")
     assert settings.get("scheduler") == ours
-    assert meaningless == ([] if ours else ["Sampler"])
+    assert ignored == ([] if ours else ["Sampler"])
 
 
 def test_webuis_own_pictures_are_read(tmp_path: Path) -> None:
@@ -125,10 +125,12 @@ def test_webuis_own_pictures_are_read(tmp_path: Path) -> None:
         "width": 512,
         "height": 768,
         "model": "v1-5, pruned: ema",
-        "clip_skip": 1,
+        "clip_layer": 2,
         "version": "v1.4.0",
     }
-    assert found.ignored == ["Model hash", "ENSD", "Lora hashes"]
+    *fields, noise = found.ignored
+    assert fields == ["Model hash", "ENSD", "Lora hashes"]
+    assert noise.startswith("RNG (webui's numbers are a GPU's")
 
 
 def test_a_prompt_alone_is_a_prompt() -> None:
@@ -249,9 +251,9 @@ def test_a_text_over_a_megabyte_says_nothing(tmp_path: Path) -> None:
 def test_texts_that_take_regular_expressions_hours(text: str) -> None:
     """Too few fields: all of it is a prompt. With others before it, it is a field or a prompt."""
     assert infotext.read(text) == ({"prompt": text.strip()}, [])
-    settings, meaningless = infotext.read(f"boat\nSteps: 2, Seed: 1, Eta: 0, {text}")
-    assert settings == {"prompt": "boat", "num_inference_steps": "2", "seed": "1"}
-    assert meaningless == ["Eta", *([text[: text.find(":")]] if ":" in text else [])]
+    settings, ignored = infotext.read(f"boat\nSteps: 2, RNG: CPU, Eta: 0, {text}")
+    assert settings == {"prompt": "boat", "num_inference_steps": "2"}
+    assert ignored == ["Eta", *([text[: text.find(":")]] if ":" in text else [])]
 
 
 @pytest.mark.parametrize("content", [b"", b"\x89PNG\r\n\x1a\n", b"%!PS-Adobe\n", b"GIF89a" * 9])

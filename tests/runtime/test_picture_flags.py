@@ -92,7 +92,7 @@ def test_variations_share_a_seed(quick: list[str], model: str) -> None:
         (["--mask", "mask.png"], "mask"),
         (["--init-img", "start.png", "--strength", "0"], "strength"),
         (["--init-img", "start.png", "--resize", "melt"], "resize"),
-        (["--variation-strength", "2"], "variation_strength"),
+        (["--variation-strength", "2"], "--variation-strength is 2"),
         (["--lora", "nowhere.safetensors"], "nowhere.safetensors"),
         (["--embedding", "nowhere.pt"], "nowhere.pt"),
     ],

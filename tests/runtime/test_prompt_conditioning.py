@@ -51,7 +51,7 @@ class Graph:
 
 
 def chunks_of(tokenizer: ClipTokenizer, text: str, **options: Any) -> list[Chunk]:
-    return list(chunks.read(tokenizer, text, **options).chunks)
+    return list(chunks.chunks_of(tokenizer, text, **options).chunks)
 
 
 def tokenized(
@@ -62,7 +62,7 @@ def tokenized(
     long_prompt: str = "chunk",
 ) -> TokenizedPrompt:
     def read(one: str) -> chunks.ChunkedText:
-        return chunks.read(tokenizer, one, syntax=syntax, long_prompt=long_prompt)
+        return chunks.chunks_of(tokenizer, one, syntax=syntax, long_prompt=long_prompt)
 
     return prompts.tokenized(read, text, steps, syntax)
 
@@ -172,9 +172,9 @@ def test_padding_is_the_tokenizer_s(tmp_path: Path) -> None:
     import json
 
     bpe_tokenizer(tmp_path)
-    settings = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    settings = json.loads((tmp_path / "special_tokens_map.json").read_text())
     settings["pad_token"] = "!"
-    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    (tmp_path / "special_tokens_map.json").write_text(json.dumps(settings))
     tokenizer = ClipTokenizer(tmp_path)
     first, second = chunks_of(tokenizer, "apple BREAK boat")
     for chunk in (first, second):
@@ -196,6 +196,7 @@ def test_truncate_names_what_it_drops(
 ) -> None:
     prompt = f"{apples(75)} (boat apple:1.2) Apple"
     assert sizes(tokenizer, prompt, long_prompt="truncate") == [75]
+    tokenized(tokenizer, prompt, 4, long_prompt="truncate")
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
     assert record.message == "prompt is 80 tokens long and 77 fit; dropped: boat apple Apple"

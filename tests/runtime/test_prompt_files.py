@@ -103,7 +103,7 @@ def test_the_command_line_holds_for_every_line(tmp_path: Path) -> None:
         ("apple --model other", "model is for the whole run"),
         ("apple --outdir other", "outdir is for the whole run"),
         ("apple --skip_grid", "skip_grid is for the whole run"),
-        ("apple --from-file other.txt", "from_file is for the whole run"),
+        ("apple --from-file other.txt", "--from-file is for the whole run"),
         ("apple --prompt pear", "two prompts"),
         ("--seed 7", "no prompt"),
         ("apple --plms --scheduler euler", "not allowed with"),

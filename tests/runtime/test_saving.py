@@ -2,14 +2,17 @@
 
 import hashlib
 import os
+from functools import partial
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from pleinair import runtime
 from pleinair.runtime.errors import SettingError
 from pleinair.runtime.images.grid import grid
-from pleinair.runtime.record.saving import save, save_numbered, sweep
+from pleinair.runtime.record import metadata
+from pleinair.runtime.record.saving import check_target, save, save_numbered, sweep
 
 RED = Image.new("RGB", (8, 8), "red")
 
@@ -99,3 +102,71 @@ def test_grid() -> None:
     assert sheet.getpixel((4, 0)) == (0, 128, 0)
     assert sheet.getpixel((0, 2)) == (0, 0, 255)
     assert sheet.getpixel((4, 2)) == (255, 255, 255)
+
+
+@pytest.mark.parametrize(
+    "name", ["a.gif", "a.bmp", "a.ppm", "a.tiff", "a.pdf", "a.avif", "a", "a."]
+)
+def test_formats_that_cannot_say_how_a_picture_was_made(tmp_path: Path, name: str) -> None:
+    """Refused before painting, and when it is saved."""
+    for refused in (check_target, partial(save, RED)):
+        with pytest.raises(SettingError, match=r"end the name in \.png, \.jpg or \.webp"):
+            refused(tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("taken", ["9" * 250, "9" * 16, "٣", "²", "00004-9"])
+def test_names_that_only_look_like_numbers(tmp_path: Path, taken: str) -> None:
+    (tmp_path / f"{taken}.png").touch()
+    (tmp_path / "00003.png").mkdir()
+    assert [save_numbered(RED, tmp_path).name for _ in range(2)] == ["00004.png", "00005.png"]
+
+
+def test_a_folder_that_nobody_may_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "00000.png").touch()
+    (tmp_path / "00001.png").touch()
+    monkeypatch.setattr(Path, "glob", lambda *arguments: iter(()))
+    assert save_numbered(RED, tmp_path).name == "00002.png"
+
+
+@pytest.mark.parametrize("name", ["é" * 120 + ".png", "n" * 250 + ".png"])
+def test_the_longest_names(tmp_path: Path, name: str) -> None:
+    assert save(RED, tmp_path / name).is_file()
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("name", ["n" * 300 + ".png", "a\0.png", "file/a.png"])
+def test_what_cannot_be_written_is_one_line(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").touch()
+    for write in (check_target, partial(save, RED)):
+        with pytest.raises(SettingError, match="cannot be written") as caught:
+            write(tmp_path / name)
+        assert "\n" not in str(caught.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_picture_too_large_for_its_format(tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match="cannot be written"):
+        save(Image.new("L", (20_000, 1)), tmp_path / "a.webp")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("image", [None, [[0.5]]])
+def test_only_pictures_are_saved(tmp_path: Path, image: object) -> None:
+    """None is what stands for a picture that was withheld."""
+    with pytest.raises(SettingError, match="give a PIL picture"):
+        save(image, tmp_path / "a.png")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.webp"])
+def test_a_picture_s_own_word_is_saved_with_it(tmp_path: Path, name: str) -> None:
+    picture = RED.copy()
+    picture.info.update(metadata.described({"prompt": "a boat", "seed": 3}))
+    assert runtime.save(picture, str(tmp_path / name)) == tmp_path / name
+    assert metadata.read(tmp_path / name).settings == {"prompt": "a boat", "seed": 3}
+
+
+def test_a_stranger_s_word_is_checked_before_it_is_saved(tmp_path: Path) -> None:
+    picture = RED.copy()
+    picture.info["pleinair"] = '{"loras": 3, "prompt": ["a"], "enlarge": "x", "seed": 5}'
+    assert metadata.read(save(picture, tmp_path / "a.png")).settings == {"seed": 5}

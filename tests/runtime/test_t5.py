@@ -1,7 +1,6 @@
 """T5's ids are those of transformers, its embeddings those of Stable Diffusion 3's pipeline."""
 
 import json
-import logging
 from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +14,7 @@ from checkpoints_sd3 import random, tiny_t5, unigram_tokenizer
 from pleinair.runtime.denoise.guidance import CONDITIONAL, UNCONDITIONAL, classifier_free
 from pleinair.runtime.errors import BundleError, EngineError, PromptError, SettingError
 from pleinair.runtime.families.prompts import conditioned
-from pleinair.runtime.text.chunks import read
+from pleinair.runtime.text.chunks import chunks_of
 from pleinair.runtime.text.prompt import tokenized
 from pleinair.runtime.text.t5 import T5Tokenizer, t5_encoder
 
@@ -66,7 +65,7 @@ class Graph:
 
 
 def embedded(model: Any, tokenizer: T5Tokenizer, text: str, **options: Any) -> np.ndarray:
-    read_text = read(tokenizer, text, **options)
+    read_text = chunks_of(tokenizer, text, **options)
     encoded = t5_encoder(Graph(model)).encode(read_text, read_text.length)
     return encoded["encoder_hidden_states"]
 
@@ -89,7 +88,7 @@ def test_ids_equal_transformers(folder: Path, text: str, length: int) -> None:
         text, padding="max_length", max_length=length, truncation=True
     ).input_ids
     tokenizer = T5Tokenizer(folder).of_length(length)
-    chunks = read(tokenizer, text, syntax="plain", long_prompt="truncate").chunks
+    chunks = chunks_of(tokenizer, text, syntax="plain", long_prompt="truncate").chunks
     assert [chunk.ids.tolist() for chunk in chunks] == [[expected]]
     assert chunks[0].ids.dtype == np.int64
 
@@ -109,7 +108,7 @@ def test_a_normalizer_of_the_file_is_heeded(folder: Path, tmp_path: Path) -> Non
     for text in ["ａ ｒｅｄ ａｐｐｌｅ ﬁsh ½", *CORPUS]:
         expected = other(text, padding="max_length", max_length=64, truncation=True).input_ids
         tokenizer = T5Tokenizer(tmp_path, 64)
-        (chunk,) = read(tokenizer, text, syntax="plain", long_prompt="truncate").chunks
+        (chunk,) = chunks_of(tokenizer, text, syntax="plain", long_prompt="truncate").chunks
         assert chunk.ids.tolist() == [expected]
 
 
@@ -125,34 +124,33 @@ def test_plain_text_is_diffusers_bit_for_bit(
 
 def test_weights_multiply_their_tokens_rows(model: Any, folder: Path) -> None:
     tokenizer = T5Tokenizer(folder, 16)
-    (chunk,) = read(tokenizer, "a (red:1.5) [apple]").chunks
+    (chunk,) = chunks_of(tokenizer, "a (red:1.5) [apple]").chunks
     plain = embedded(model, tokenizer, "a red apple")
-    assert chunk.ids.tolist() == read(tokenizer, "a red apple").chunks[0].ids.tolist()
+    assert chunk.ids.tolist() == chunks_of(tokenizer, "a red apple").chunks[0].ids.tolist()
     np.testing.assert_allclose(chunk.weights[:4], [1, 1.5, 1 / 1.1, 1])
     assert (chunk.weights[4:] == 1).all()
     weighted = embedded(model, tokenizer, "a (red:1.5) [apple]")
     np.testing.assert_allclose(weighted, plain * chunk.weights[None, :, None], rtol=1e-6)
-    assert read(tokenizer, "a (red:1.5) [apple]", syntax="plain").length == 2
+    assert chunks_of(tokenizer, "a (red:1.5) [apple]", syntax="plain").length == 2
 
 
 def test_a_text_without_room_is_read_in_chunks(model: Any, folder: Path) -> None:
     tokenizer = T5Tokenizer(folder, 8)
     text = "a dog in a house on a mountain"
-    chunks = read(tokenizer, text).chunks
+    chunks = chunks_of(tokenizer, text).chunks
     ids = [number for chunk in chunks for number in chunk.ids[0] if number > 1]
     assert ids == [piece.id for piece in tokenizer.pieces(text)]
     assert all(chunk.ids.shape == (1, 8) for chunk in chunks)
     assert embedded(model, tokenizer, text).shape == (1, 8 * len(chunks), 64)
 
 
-def test_what_does_not_fit_is_named(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_does_not_fit_is_named(folder: Path) -> None:
     tokenizer = T5Tokenizer(folder, 4)
-    assert read(tokenizer, "a red apple", long_prompt="stop").length == 1
+    assert chunks_of(tokenizer, "a red apple", long_prompt="stop").length == 1
     with pytest.raises(PromptError, match="5 tokens long and 4 fit; too much: house"):
-        read(tokenizer, "a red apple house", long_prompt="stop")
-    with caplog.at_level(logging.WARNING, "pleinair"):
-        read(tokenizer, "a red apple house", long_prompt="truncate")
-    assert "dropped: house" in caplog.text
+        chunks_of(tokenizer, "a red apple house", long_prompt="stop")
+    (line,) = chunks_of(tokenizer, "a red apple house", long_prompt="truncate").dropped
+    assert line == "prompt is 5 tokens long and 4 fit; dropped: house"
 
 
 def test_prompts_are_conditioned_as_clips_are(model: Any, folder: Path) -> None:
@@ -160,7 +158,7 @@ def test_prompts_are_conditioned_as_clips_are(model: Any, folder: Path) -> None:
     tokenizer, graph = T5Tokenizer(folder, 8), Graph(model)
 
     def prompt(text: str) -> Any:
-        return tokenized(lambda part: read(tokenizer, part), text, 4)
+        return tokenized(lambda part: chunks_of(tokenizer, part), text, 4)
 
     found = conditioned(
         t5_encoder(graph),
@@ -202,6 +200,6 @@ def test_bad_folders_are_named(folder: Path, tmp_path: Path, damage: str) -> Non
 
 
 def test_a_graph_of_another_encoder_is_named(folder: Path) -> None:
-    text = read(T5Tokenizer(folder), "a dog")
+    text = chunks_of(T5Tokenizer(folder), "a dog")
     with pytest.raises(EngineError, match="last_hidden_state"):
         t5_encoder(lambda feeds: {"text_embeds": feeds["input_ids"]}).encode(text, 1)

@@ -112,7 +112,7 @@ def test_each_picture_of_a_first_pass_is_enlarged(pipe: Any) -> None:
     )
     assert [image.size for image in out.images] == [(128, 128)] * 2
     assert out.seeds == [1, 2]
-    assert {"load", "encode", "denoise", "enlarge", "decode"} == set(heard)
+    assert {"load", "encode", "picture", "denoise", "enlarge", "decode"} == set(heard)
     assert len(out.timings.steps) == 2 * (4 + 1)
 
 

@@ -125,3 +125,13 @@ def test_drawn_seeds_are_small_enough_to_be_typed_again() -> None:
     assert found == [found[0], found[0] + 1, found[0] + 2]
     assert found[0] >= 0
     assert found[-1] < 2**32
+
+
+def test_a_seed_of_minus_one_is_drawn() -> None:
+    found = {consecutive(-1, 1)[0] for _ in range(4)}
+    assert len(found) > 1
+    assert all(0 <= seed < 2**32 for seed in found)
+    (shared, variation), _ = seeds_of(-1, variation_seed=-1, variation_strength=0.5, count=2)
+    assert shared >= 0
+    assert variation is not None
+    assert variation.seed >= 0

@@ -35,13 +35,16 @@ def controlled(**changed: Any) -> ControlledBy:
     return ControlledBy(**{**given, **changed})
 
 
+SECOND = f"{CONDITIONAL} 2"  # of two prompts that AND joins
+
+
 def told() -> Conditioning:
     branches = {
         branch: {
             "encoder_hidden_states": np.full((1, 5, 3), value, np.float32),
             "time_ids": np.zeros((1, 6), np.float32),
         }
-        for branch, value in ((UNCONDITIONAL, 1), (CONDITIONAL, 10))
+        for branch, value in ((UNCONDITIONAL, 1), (CONDITIONAL, 10), (SECOND, 20))
     }
     return Conditioning(branches, dict.fromkeys(branches, 0))
 
@@ -184,6 +187,15 @@ def test_in_guess_mode_the_unconditional_row_is_left_alone() -> None:
     assert graphs[0].fed[0]["encoder_hidden_states"].shape == (1, 5, 3)
     assert not any(value.any() for value in residuals(made, (UNCONDITIONAL,)).values())
     assert len(graphs[0].fed) == 1
+
+
+def test_in_guess_mode_every_prompt_that_and_joins_is_asked() -> None:
+    made, _ = steering(controlled(), guess=True)
+    branches = (UNCONDITIONAL, CONDITIONAL, SECOND)
+    *_, middle = residuals(made, branches).values()
+    assert [row.mean() for row in middle] == [0, 10, 20]
+    assert made.shapes(told(), branches)["sample"][0] == 2
+    assert len(made.edits(branches)) == 1  # two rows of one picture
 
 
 def test_each_tile_follows_its_part_of_the_picture() -> None:
