@@ -287,8 +287,8 @@ def _model(group: argparse._ArgumentGroup) -> None:
         "--model",
         "--ckpt",
         metavar="NAME",
-        help="folder, catalog name, hub id, or a checkpoint to be converted once: a .ckpt or "
-        ".safetensors file, a folder of diffusers (default: PLEINAIR_MODEL, or the bundled one)",
+        help="folder, catalog name, hub id or checkpoint file (a checkpoint, also a folder of "
+        "diffusers, is converted once; default: the bundled model)",
     )
     group.add_argument("--tokenizer", metavar="FOLDER", help="for models that come without one")
     # So that command lines of CompVis's scripts work: what they say of a model, a folder knows.

@@ -32,7 +32,7 @@ _log = logging.getLogger("pleinair")
 
 def family_of(options: argparse.Namespace) -> Family:
     """The model, with what the options say of its scheduler."""
-    name = options.model or catalog.preferred()
+    name = options.model or catalog.bundled()
     format = "onnx" if options.engine == "onnxruntime" else "openvino"
     config = Path(options.config) if options.config else None
     bundle = Bundle.open(converted.folder_of(name, format, config), _tokenizer(options))

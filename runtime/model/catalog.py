@@ -172,13 +172,8 @@ def installed() -> list[Path]:
     return sorted(seen.values(), key=_age)
 
 
-def preferred() -> str | Path:
-    """What is painted with where nobody names a model: PLEINAIR_MODEL, else the bundled one."""
-    return os.environ.get("PLEINAIR_MODEL") or bundled()
-
-
 def bundled() -> Path:
-    """The model that comes with the program."""
+    """The model that comes with the program: what paints where nobody names another."""
     return _bundled_models() / "pocket"
 
 

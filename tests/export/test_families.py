@@ -197,7 +197,12 @@ _OTHER = Family(
         "text_encoder_9": SubModel(
             "transformers.T5EncoderModel",
             {},
-            tokenizer=Tokenizer("tokenizer_9", _copy_as_it_is, lambda folder, openvino: None),
+            tokenizer=Tokenizer(
+                "tokenizer_9",
+                copy=_copy_as_it_is,
+                complete=lambda folder, openvino: None,
+                check=lambda folder, config, origin: None,
+            ),
             optional=True,
         ),
         "transformer": SubModel("diffusers.SD3Transformer2DModel", {}),

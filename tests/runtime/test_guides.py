@@ -10,7 +10,10 @@ from PIL import Image
 
 from checkpoints import compvis_state, tiny_stable_diffusion
 from pleinair.runtime.cli import main
+from pleinair.runtime.cli.arguments import parser
+from pleinair.runtime.cli.pipelines import family_of
 from pleinair.runtime.hub import pull
+from pleinair.runtime.model import catalog
 
 # CompVis's README of stable-diffusion, and bes-dev's of stable_diffusion.openvino.
 _ASTRONAUT = "a photograph of an astronaut riding a horse"
@@ -92,3 +95,16 @@ def test_a_command_of_a_guide(line: str, models: Path, capsys: pytest.CaptureFix
         assert str(folder.parent) in printed.err
     if "--tokenizer" in line:
         assert "the model's own tokenizer is used" in printed.err
+
+
+def test_a_fresh_model_is_not_the_default(
+    exported_openvino: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was the one last converted; a new export changed what the next command painted with."""
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "fresh").symlink_to(exported_openvino)
+    monkeypatch.setenv("PLEINAIR_MODELS", str(tmp_path / "mine"))
+    line = ["--prompt", "a rocket"]
+    assert family_of(parser().parse_args(line)).bundle.path == catalog.bundled()
+    named = family_of(parser().parse_args([*line, "--model", "fresh"]))
+    assert named.bundle.path == tmp_path / "mine" / "fresh"

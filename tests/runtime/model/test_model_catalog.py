@@ -84,16 +84,10 @@ def test_folders_are_found_by_path_name_or_hub_id(elsewhere: Path) -> None:
     assert catalog.find("pocket") == catalog.bundled()
 
 
-def test_a_fresh_model_is_installed_and_not_the_default(
-    elsewhere: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("PLEINAIR_MODEL", raising=False)
+def test_a_fresh_model_is_installed(elsewhere: Path) -> None:
     folder = model_folder(elsewhere / "tree")
     assert folder in catalog.installed()
     assert catalog.bundled() in catalog.installed()
-    assert catalog.preferred() == catalog.bundled()
-    monkeypatch.setenv("PLEINAIR_MODEL", "tree")
-    assert catalog.preferred() == "tree"
 
 
 def test_the_user_s_model_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
