@@ -22,7 +22,7 @@ from ..engines.protocol import Graph, Shapes
 from ..errors import BundleError, shown
 from ..images.original import Canvas, Original
 from ..images.preview import LatentColours
-from ..model import catalog, configs, inputs
+from ..model import catalog, configs, inputs, latent_space
 from ..model.bundle import Bundle
 from ..model.catalog import Recommended
 from ..model.controlnet import ControlNet
@@ -59,6 +59,8 @@ class Family(ABC):
     options: a dataclass of the family's own options: see `options.option`.
     config_shape: what the denoiser's config.json may say, as a msgspec.Struct.
     cells: the side of the latents that it was trained on, where its config.json does not say it.
+    latents: fields of a VAE's config beside its scaling_factor that its latents depend on, as
+        diffusers' pipelines of the kind read them.
     task: what it does, as a message says it; "text" paints from text alone.
     adaptable: whether LoRA files can change it.
     layers_left: layers of CLIP that no clip_skip can leave out: 2 where the last is never read.
@@ -74,6 +76,7 @@ class Family(ABC):
     options: ClassVar[type] = NoOptions
     config_shape: ClassVar[type] = configs.UNetConfig
     cells: ClassVar[int] = 64
+    latents: ClassVar[tuple[str, ...]] = ()
     task: ClassVar[str] = "text"
     adaptable: ClassVar[bool] = True
     layers_left: ClassVar[int] = 1
@@ -90,13 +93,14 @@ class Family(ABC):
         self.bundle = bundle.requiring((*self.text_encoders, self.denoiser, "vae_decoder"))
         self.config = self.read_config(self.denoiser, self.config_shape)
         self.vae_config = bundle.config("vae_decoder")
+        tiny = {"scaling_factor": 1.0, **bundle.config("vae_decoder_tiny")}
         self.decoder_spaces = {
-            "vae_decoder": self._space(self.vae_config),
-            "vae_decoder_tiny": LatentSpace.of(
-                {"scaling_factor": 1.0, **bundle.config("vae_decoder_tiny")}
-            ),
+            "vae_decoder": self._space(self.vae_config, "vae_decoder"),
+            "vae_decoder_tiny": self._space(tiny, "vae_decoder_tiny"),
         }
-        self.space = self._space({**self.vae_config, **bundle.config("vae_encoder")})
+        encoder = {**self.vae_config, **bundle.config("vae_encoder")}
+        self.space = self._space(encoder, "vae_encoder").coloured(self.colours)
+        self._tell_of_ignored()
         self.check()
         self._tell_of_oddities()
 
@@ -172,8 +176,16 @@ class Family(ABC):
     def check(self) -> None:  # noqa: B027 (most have nothing to check)
         """Raise BundleError where the folder's parts do not fit each other."""
 
-    def _space(self, config: Mapping[str, Any]) -> LatentSpace:
-        return LatentSpace.of(config).coloured(self.colours)
+    def _space(self, config: Mapping[str, Any], part: str) -> LatentSpace:
+        return LatentSpace.of(config, self.latents, self.bundle.path / part / "config.json")
+
+    def _tell_of_ignored(self) -> None:
+        """Name what the VAE's config says of its latents and diffusers' pipelines leave unread."""
+        if names := latent_space.ignored(self.vae_config, self.latents):
+            _log.warning(
+                "%s: %s of the VAE's config not used, as in diffusers' pipelines of %s",
+                *(self.bundle.name, " and ".join(names), self.name),
+            )
 
     @property
     def in_channels(self) -> int:
@@ -315,7 +327,8 @@ def grey(side: int) -> Image.Image:
 
 
 def latent_channels(bundle: Bundle) -> int:
-    return LatentSpace.of(bundle.config("vae_decoder")).channels
+    file = bundle.path / "vae_decoder" / "config.json"
+    return LatentSpace.of(bundle.config("vae_decoder"), where=file).channels
 
 
 def in_channels(bundle: Bundle, denoiser: str) -> int:

@@ -16,6 +16,7 @@ from ..errors import AdapterError, BundleError
 from ..model.bundle import Bundle
 from ..model.configs import Count, Few, Sides, TextConfig
 from ..model.footprint import Working
+from ..model.latent_space import SHIFT
 from ..options.option import option
 from ..schedulers import Scheduler
 from ..schedulers.flow_match_euler import FlowMatchEuler
@@ -76,6 +77,7 @@ class StableDiffusion3(Family):
     options = SequenceLength
     config_shape = TransformerConfig
     cells = 128
+    latents = SHIFT
     adaptable = False
     layers_left = 2
 

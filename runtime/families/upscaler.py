@@ -70,8 +70,8 @@ class Upscaler(UNetFamily):
     def channels(cls, latents: int) -> tuple[int, ...]:
         return (latents + _COLOURS,)
 
-    def _space(self, config: Mapping[str, Any]) -> LatentSpace:
-        return LatentSpace.of({**config, "scaling_factor": _SCALING})
+    def _space(self, config: Mapping[str, Any], part: str) -> LatentSpace:
+        return super()._space({**config, "scaling_factor": _SCALING}, part)
 
     def denoiser_inputs(self, rows: int, width: int, height: int) -> Shapes:
         labels: Sequence[int] = (rows,)

@@ -17,6 +17,7 @@ from ..files import conform
 from ..images.preview import signed
 from ..model.bundle import Bundle
 from ..model.configs import TextConfig
+from ..model.latent_space import MEAN_AND_STD
 from ..options.groups import Picture
 from ..options.option import option
 from ..text.chunks import chunks_of
@@ -108,6 +109,7 @@ class StableDiffusionXL(StableDiffusion):
     )
     options = SizeConditioning
     colours = _COLOURS
+    latents = MEAN_AND_STD
     layers_left = 2
     cells = 128
 
@@ -128,11 +130,6 @@ class StableDiffusionXL(StableDiffusion):
     def check(self) -> None:
         super().check()
         self._check_ids()
-        if self.vae_config.get("latents_mean") is not None:
-            raise BundleError(
-                f"{self.bundle.path / 'vae_decoder'}: latents with a mean (latents_mean) cannot be "
-                "painted here, and without it the colours would be wrong; take another model"
-            )
 
     def _check_ids(self) -> None:
         """The UNet has room for as many numbers as it is told, as diffusers' pipelines check."""

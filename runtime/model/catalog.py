@@ -1,5 +1,6 @@
 """The known models, and where on this machine their folders may stand."""
 
+import contextlib
 import os
 import sys
 from collections.abc import Mapping
@@ -99,8 +100,26 @@ def is_still(entry: Entry, scheduler: Mapping[str, Any]) -> bool:
 
 def folders() -> list[Path]:
     """Where model folders are looked for, in this order."""
-    named = os.environ.get("PLEINAIR_MODELS")
-    return [*([Path(named)] if named else []), Path("models"), _bundled_models()]
+    return [user_folder(), Path("models"), _bundled_models()]
+
+
+def user_folder() -> Path:
+    """The user's model folder, to which models are fetched and converted.
+
+    The environment's PLEINAIR_MODELS is another; `models` of the current folder for one without
+    a home.
+    """
+    if named := os.environ.get("PLEINAIR_MODELS"):
+        return Path(named)
+    system, usual = {
+        "win32": ("LOCALAPPDATA", "AppData/Local"),
+        "darwin": ("", "Library/Application Support"),
+    }.get(sys.platform, ("XDG_DATA_HOME", ".local/share"))
+    if given := os.environ.get(system):
+        return Path(given) / "pleinair" / "models"
+    with contextlib.suppress(RuntimeError):
+        return Path.home() / usual / "pleinair" / "models"
+    return Path("models")
 
 
 def find(name: str | Path) -> Path:
@@ -163,16 +182,8 @@ def _listed(folder: Path) -> list[str]:
         return []
 
 
-def preferred() -> Path:
-    """The model last converted on this machine; the bundled one where there is none."""
-    for folder in installed():
-        if folder.resolve() != bundled().resolve():
-            return folder
-    return bundled()
-
-
 def bundled() -> Path:
-    """The model that comes with the program."""
+    """The model that comes with the program: what paints where nobody names another."""
     return _bundled_models() / "pocket"
 
 

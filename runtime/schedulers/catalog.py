@@ -13,6 +13,9 @@ from .ddim import DDIM
 from .ddpm import DDPM
 from .dpm_multistep import DPMMultistep
 from .dpm_singlestep import DPMSinglestep
+from .edm import EdmScheduler
+from .edm_dpm_multistep import EdmDPMMultistep
+from .edm_euler import EdmEuler
 from .euler import Euler
 from .euler_ancestral import EulerAncestral
 from .flow_match_euler import FlowMatchEuler
@@ -30,6 +33,8 @@ SOLVERS: Mapping[str, type[Scheduler]] = {
     "DDPMScheduler": DDPM,
     "DPMSolverMultistepScheduler": DPMMultistep,
     "DPMSolverSinglestepScheduler": DPMSinglestep,
+    "EDMDPMSolverMultistepScheduler": EdmDPMMultistep,
+    "EDMEulerScheduler": EdmEuler,
     "EulerAncestralDiscreteScheduler": EulerAncestral,
     "EulerDiscreteScheduler": Euler,
     "FlowMatchEulerDiscreteScheduler": FlowMatchEuler,
@@ -49,6 +54,8 @@ PLAIN: Mapping[str, tuple[type[Scheduler], Mapping[str, Any]]] = {
     "euler_a": (EulerAncestral, {}),
     "lcm": (LCM, {}),
     "flow_euler": (FlowMatchEuler, {}),
+    "edm_euler": (EdmEuler, {}),
+    "edm_dpmpp_2m": (EdmDPMMultistep, {"algorithm_type": "dpmsolver++", "solver_order": 2}),
 }
 SPACED: Mapping[str, tuple[type[Scheduler], Mapping[str, Any]]] = {
     "lms": (LMS, {}),
@@ -93,8 +100,8 @@ def names(config: Mapping[str, Any] | None = None) -> list[str]:
 
     `plms` is PNDM as Stable Diffusion uses it, without the Runge-Kutta start; `pndm` leaves that
     to the model's file. `euler_a` is ancestral, `_sde` adds noise in every step; `_karras` and
-    `_exponential` space the sigmas anew. `flow_euler` is for models trained by flow matching, all
-    others are for models trained by betas.
+    `_exponential` space the sigmas anew. `flow_euler` is for models trained by flow matching,
+    `edm_` for those trained as Karras et al. 2022; all others are for models trained by betas.
     """
     class_name = (config or {}).get("_class_name")
     return sorted(name for name, (solver, _) in NAMED.items() if _fits(solver, class_name))
@@ -107,8 +114,8 @@ def from_config(
 
     `config` is the content of a diffusers scheduler_config.json or the path of one. The file names
     its solver in `_class_name`; `name`, one of `names()`, asks for another on the same training
-    noise, whose kind has to be the one it solves: by betas, or by flow matching. `overrides` are
-    options by diffusers' names (and `eta` for DDIM) and win over both.
+    noise, whose kind has to be the one it solves: by betas, by flow matching or EDM. `overrides`
+    are options by diffusers' names (and `eta` for DDIM) and win over both.
 
     As in diffusers, an option in the file that the solver does not have is passed over, so that
     a model's file serves all solvers. An override the solver does not have is an error, and so is
@@ -160,10 +167,14 @@ def _solver(
     raise SchedulerError(Message("{0}: choose one of {1}{2}", problem, known, near))
 
 
+_NOISES: Mapping[str, Any] = {"FlowMatch": FlowMatchEuler, "EDM": EdmScheduler}
+"""How the names of diffusers' classes begin that are for other noise than by betas."""
+
+
 def _fits(solver: type[Scheduler], class_name: object) -> bool:
     """Whether a model that came with this class of diffusers has the noise that `solver` knows."""
-    flow = str(class_name).startswith("FlowMatch")
-    return class_name is None or flow != issubclass(solver, TrainedScheduler)
+    begins = (kind for start, kind in _NOISES.items() if str(class_name).startswith(start))
+    return class_name is None or issubclass(solver, next(begins, TrainedScheduler))
 
 
 def unknown(config: Mapping[str, Any]) -> list[str]:

@@ -25,6 +25,8 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "timestep_scaling": (0, 1e6),
     "sigma_min": (1e-6, 1e6),
     "sigma_max": (1e-6, 1e6),
+    "sigma_data": (1e-3, 1e3),
+    "rho": (0.1, 100),
     "shift": (1e-3, 1e3),
     "base_shift": (-1e3, 1e3),
     "max_shift": (-1e3, 1e3),

@@ -113,9 +113,23 @@ def test_folders_are_found_by_path_name_or_hub_id(elsewhere: Path) -> None:
     assert catalog.find("pocket") == catalog.bundled()
 
 
-def test_installed_models_and_the_preferred_one(elsewhere: Path) -> None:
-    assert catalog.preferred() == catalog.bundled()
+def test_a_fresh_model_is_installed(elsewhere: Path) -> None:
     folder = model_folder(elsewhere / "tree")
     assert folder in catalog.installed()
     assert catalog.bundled() in catalog.installed()
-    assert catalog.preferred() == folder
+
+
+def test_the_user_s_model_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("PLEINAIR_MODELS", raising=False)
+    for system, variable, under in (
+        ("linux", "XDG_DATA_HOME", "pleinair/models"),
+        ("win32", "LOCALAPPDATA", "pleinair/models"),
+    ):
+        monkeypatch.setattr(catalog.sys, "platform", system)
+        monkeypatch.setenv(variable, str(tmp_path))
+        assert catalog.user_folder() == tmp_path / under
+    monkeypatch.setattr(catalog.sys, "platform", "linux")
+    monkeypatch.delenv("XDG_DATA_HOME")
+    assert catalog.user_folder() == Path.home() / ".local/share/pleinair/models"
+    monkeypatch.setenv("PLEINAIR_MODELS", "mine")
+    assert catalog.user_folder() == catalog.folders()[0] == Path("mine")

@@ -169,8 +169,8 @@ def test_clean_samples_by_their_early_name() -> None:
 
 def test_unknown_class_says_what_there_is() -> None:
     assert all(name in refusal({}) for name in names())
-    by_betas = [name for name in names() if name != "flow_euler"]
-    assert all(name in refusal({"_class_name": "EDMEulerScheduler"}) for name in by_betas)
+    by_betas = [name for name in names() if not name.startswith(("flow_", "edm_"))]
+    assert all(name in refusal({"_class_name": "CosineDPMScheduler"}) for name in by_betas)
 
 
 def test_unknown_name_and_option() -> None:
