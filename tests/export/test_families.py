@@ -197,16 +197,15 @@ _OTHER = Family(
         "text_encoder_9": SubModel(
             "transformers.T5EncoderModel",
             {},
-            tokenizer=Tokenizer("tokenizer_9", _copy_as_it_is, lambda folder, openvino: None),
-            optional=True,
-        ),
-        "transformer": SubModel("diffusers.SD3Transformer2DModel", {}),
             tokenizer=Tokenizer(
                 "tokenizer_9",
                 _copy_as_it_is,
                 lambda folder, openvino: None,
                 check=lambda folder, config, file: None,
             ),
+            optional=True,
+        ),
+        "transformer": SubModel("diffusers.SD3Transformer2DModel", {}),
     },
     settings={"spoken": "by the family"},
 )
