@@ -400,7 +400,7 @@ def test_a_known_model_is_painted_with_as_its_authors_do(
         ("transformer", {"in_channels": 4}, "takes 4 channels, the VAE has 16"),
         ("transformer", {"pos_embed_max_size": ...}, "does not say pos_embed_max_size"),
         ("text_encoder_3", None, "the text_encoder_3 graph .* is missing"),
-        ("tokenizer_3", None, "tokenizer_3.tokenizer.json: missing; save it with"),
+        ("tokenizer_3", None, "tokenizer_3.tokenizer.json: missing; save"),
     ],
     ids=str,
 )
