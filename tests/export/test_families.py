@@ -11,8 +11,9 @@ from pleinair.export import architecture, families
 from pleinair.export.checkpoint import open_checkpoint
 from pleinair.export.families import stable_diffusion, upscaler, xl
 from pleinair.export.families.beside import SAFETY_CHECKER, TINY_VAE
-from pleinair.export.families.family import Family, SubModel, Tokenizer
+from pleinair.export.families.family import Family, GraphKind, SubModel, Tokenizer
 from pleinair.export.families.original import UNET
+from pleinair.export.graphs import vae
 from pleinair.export.plan import Plan
 from pleinair.export.request import Request
 from pleinair.export.solver import Solver
@@ -205,6 +206,7 @@ _OTHER = Family(
             optional=True,
         ),
         "transformer": SubModel("diffusers.SD3Transformer2DModel", {}),
+        "vae": SubModel("diffusers.AutoencoderKL", {"vae_decoder": GraphKind(vae.vae_decoder, 4)}),
     },
     settings={"spoken": "by the family"},
 )
