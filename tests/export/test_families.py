@@ -206,6 +206,7 @@ _OTHER = Family(
             optional=True,
         ),
         "transformer": SubModel("diffusers.SD3Transformer2DModel", {}),
+        "vae": SubModel("diffusers.AutoencoderKL", {"vae_decoder": GraphKind(vae.vae_decoder, 4)}),
     },
     settings={"spoken": "by the family"},
 )
