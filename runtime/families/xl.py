@@ -62,9 +62,15 @@ class SizeConditioning:
     target_size: str | Pair | None = option(
         "--target-size", metavar="HEIGHTxWIDTH", help="and then so large (default: as painted)"
     )
-    negative_original_size: str | Pair | None = option(recorded=False)
-    negative_crops_coords_top_left: str | Pair | None = option(recorded=False)
-    negative_target_size: str | Pair | None = option(recorded=False)
+    negative_original_size: str | Pair | None = option(
+        help="original_size of the negative prompt", recorded=False
+    )
+    negative_crops_coords_top_left: str | Pair | None = option(
+        help="crops_coords_top_left of the negative prompt", recorded=False
+    )
+    negative_target_size: str | Pair | None = option(
+        help="target_size of the negative prompt", recorded=False
+    )
     aesthetic_score: float | None = option(
         "--aesthetic-score",
         metavar="X",
