@@ -45,11 +45,12 @@ def merge(module: torch.nn.Module, changes: Changes) -> None:
             change = changes.get(f"{name}.{end}".removeprefix(_WRAPPER))
             if change is None:
                 continue
-            weight, old = layer.weight, getattr(layer, end)
-            if old is None:  # a layer without a bias is given one
-                old = torch.zeros(len(weight), dtype=weight.dtype)
-            merged = change(old.data.float().numpy())
-            setattr(layer, end, torch.nn.Parameter(torch.from_numpy(merged).to(weight.dtype)))
+            if getattr(layer, end) is None:  # a layer without a bias is given one
+                zeros = torch.zeros(len(layer.weight), dtype=layer.weight.dtype)
+                layer.bias = torch.nn.Parameter(zeros)
+            parameter = getattr(layer, end)
+            merged = change(parameter.data.float().numpy())
+            parameter.data = torch.from_numpy(merged).to(parameter.dtype)
 
 
 def record(files: Sequence[lora.Lora]) -> list[dict[str, object]]:

@@ -30,4 +30,11 @@ def __getattr__(name: str) -> Any:
         from . import pipeline
 
         return getattr(pipeline, name)
+    if name.endswith(("Pipeline", "Scheduler", "Model", "Checker")) or name.startswith("Auto"):
+        from .options import migration
+
+        if name in migration.PIPELINES:
+            return __getattr__("Pipeline")
+        if line := migration.class_line(name):
+            raise ImportError(line)  # what `from pleinair.runtime import …` shows
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -99,8 +99,9 @@ def _of_system(error: OSError, name: str) -> int:
     """A full disk, a folder that may not be written to, a reader that is gone."""
     if isinstance(error, BrokenPipeError):
         return NO_READER
-    where = "the output" if error.filename is None else os.fsdecode(error.filename)
-    tell(f"{name}: {where}: {error.strerror or error}")
+    file = error.filename
+    where = os.fsdecode(file) if isinstance(file, bytes) else file
+    tell(f"{name}: {'the output' if file is None else where}: {error.strerror or error}")
     return MISTAKE
 
 

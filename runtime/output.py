@@ -12,8 +12,11 @@ from .model.safety import Verdict
 
 @dataclass
 class Timings:
-    """Seconds spent: compiling graphs, encoding prompts and pictures, each denoising step,
-    decoding and checking, in all.
+    """Seconds spent.
+
+    load: on compiling graphs. encode: on prompts, and a picture to start from.
+    steps: on each step of denoising, of all images in turn.
+    decode: on making pixels, and the safety checker. total: in all.
     """
 
     load: float = 0.0
@@ -57,7 +60,9 @@ class PipelineOutput:
         None in the place of one that the safety checker withheld.
     seeds: the seed of each image; painted alone from it, the image comes out the same.
     variation_seeds: the variation seed of each image; empty without variation.
-    stopped: a callback ended the run; images holds those finished before.
+    timings: seconds spent.
+    stopped: whether a callback ended the run by returning False; images, seeds and verdicts are
+        then those of the images finished before, which may be none.
     verdicts: what the safety checker said of each image; empty where none was asked.
     """
 

@@ -1,9 +1,10 @@
 """What people call: a model opened once, then pictures from text, or from text and a picture."""
 
 import functools
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, ParamSpec, TypeAlias
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,7 @@ from .denoise.noise import TorchNoise
 from .engines.choice import choose
 from .engines.protocol import Engine
 from .engines.shelf import Shelf
-from .errors import SettingError
+from .errors import Message, SettingError, shown
 from .families.family import Family
 from .images.pixels import as_picture, from_decoder
 from .images.preview import LatentColours
@@ -28,19 +29,23 @@ from .model.controlnet import ControlNet, Named, opened
 from .model.footprint import bytes_of
 from .model.parts import Parts
 from .model.safety import tell_of_unused
+from .options import migration
 from .options.groups import Numbers, PictureSource
+from .options.values import conform, typed
 from .output import PipelineOutput
-from .plan import Plan, Planner
+from .plan import Plan, Planner, checked_size
 from .record import made
 from .request import Request
-from .run import Run, StageCallback
+from .run import Painter, StageCallback
 from .speed.profiles import Profile
 from .speed.tuning import Tuning
+from .text.tokenizer import ClipTokenizer
 
 __all__ = ["Pipeline", "PipelineOutput", "Plan", "StableDiffusionPipeline"]
 
 Array: TypeAlias = NDArray[np.float32]
 StepCallback: TypeAlias = Callable[["StableDiffusionPipeline", int, Any, dict[str, Any]], Any]
+Callback: TypeAlias = Callable[..., Any] | None
 Arguments = ParamSpec("Arguments")
 
 
@@ -56,12 +61,19 @@ def _painted(plan: Callable[Arguments, Plan]) -> Callable[Arguments, PipelineOut
     return paint
 
 
-class StableDiffusionPipeline:
+class _Cancelled(Exception):  # noqa: N818 (no error)
+    """Nobody waits for the picture any more."""
+
+
+class StableDiffusionPipeline(metaclass=migration.Named):
     """A converted model of any family, painted with in numpy and an inference engine.
 
     Pictures are painted one after the other: on a CPU a batch of them saves no time and costs its
     multiple in memory, and so the first picture is there early.
-    One object serves several threads at once; a call keeps its state to itself.
+
+    One object serves several threads at once. A call keeps its state to itself; compiled graphs are
+    shared, and under max_memory used in turn. Callbacks are called in the thread of their call.
+    Calls at once share the cores of a CPU. `close` and `warm_up` may be called meanwhile.
     """
 
     def __init__(
@@ -83,7 +95,11 @@ class StableDiffusionPipeline:
         self.parts.check_memory(family.denoiser, "vae_decoder")
         self._colours: LatentColours | None = family.space.colours
 
+    if not TYPE_CHECKING:  # else no attribute would be unknown
+        __getattr__, __setattr__ = migration.missing, migration.assigned
+
     @classmethod
+    @typed
     def from_pretrained(
         cls,
         model: str | Path,
@@ -99,6 +115,7 @@ class StableDiffusionPipeline:
         loras: Sequence[lora.Named] = (),
         embeddings: Sequence[inversion.Named] = (),
         controlnet: Named | Sequence[Named] | None = None,
+        **others: Any,
     ) -> "StableDiffusionPipeline":
         """Open a converted model: a folder, a catalog name, or a hub id that is on this machine.
 
@@ -123,8 +140,13 @@ class StableDiffusionPipeline:
         embeddings: textual inversion; each a path, (path, word) or "path:word".
         controlnet: folder of a converted ControlNet, or several; each a path, (path, weight) or
             "path:0.8".
-        Raises BundleError, EngineError, SettingError or AdapterError.
+        others: arguments of diffusers' that ask for what is so anyway, such as
+            use_safetensors=True; any other says in its error what to give instead.
+        Raises BundleError, EngineError, SettingError or AdapterError; TypeError for an argument
+        that there is not.
         """
+        for name in migration.taken(others, migration.OPENING):
+            raise TypeError(f"from_pretrained has no argument {name!r}")
         Tuning().named(profile)  # before anything is read
         family = families.open_model(model, tokenizer)
         tuning = Tuning.of(family.bundle)
@@ -152,6 +174,11 @@ class StableDiffusionPipeline:
     def bundle(self) -> Bundle:
         """The model's folder."""
         return self.family.bundle
+
+    @property
+    def tokenizer(self) -> ClipTokenizer:
+        """That of the first text encoder."""
+        return self.family.tokenizer
 
     def _parts(self, shelf: Shelf) -> Parts:
         """The graphs that this model is painted with; what does not fit it is refused."""
@@ -183,7 +210,7 @@ class StableDiffusionPipeline:
     def plan(
         self,
         prompt: str | Sequence[str],
-        negative_prompt: str | None = None,
+        negative_prompt: str | Sequence[str] | None = None,
         *,
         image: PictureSource | None = None,
         mask_image: PictureSource | None = None,
@@ -210,10 +237,13 @@ class StableDiffusionPipeline:
         Calling the pipeline takes the same arguments and paints at once.
 
         prompt: one text, or several, each painted `num_images_per_prompt` times.
-        negative_prompt: what to steer away from; acts only where guidance_scale > 1, and not with
-            latent consistency models. For Stable Diffusion XL None is other than "".
+        negative_prompt: what to steer away from, one text for all prompts, or a list with one for
+            each; acts only where guidance_scale > 1, and not with latent consistency models. For
+            Stable Diffusion XL None is other than "".
         image: a picture to start from (image to image), to paint in, or to edit, as the model
-            does it; a path, a PIL picture of any mode, or an array: see `images.reading.read`.
+            does it; a path, a file's bytes, a file open in binary, a PIL picture of any mode, or an
+            array (height, width) or (height, width, 1 to 4 channels): uint8, uint16, bool, or
+            floats from 0 to 1.
         mask_image: white where image is painted anew, black where it stays; a picture as above,
             or "alpha": the transparent parts of image.
         strength: how far image is changed, above 0 to 1: that share of the steps is taken. None
@@ -222,28 +252,32 @@ class StableDiffusionPipeline:
             edges in one; of several ControlNets a list.
         controlnet_conditioning_scale: how much the ControlNet adds; None is 1, with image 0.8,
             with mask_image 0.5; one number, or one for each ControlNet.
-        width, height: pixels, multiples of 8; None is the size of image rounded down, else that
-            of control_image, and without both the size the model was trained on. A picture of
-            more than 1.5 times that many pixels is scaled down to about as many, in its shape.
-        num_inference_steps, guidance_scale, scheduler: None is what the folder or the catalog
-            recommends for the model, else 20 steps, 7.5, its own scheduler.
-            `schedulers.names()` lists names.
+        width, height: pixels, multiples of 8, together at most 80 million; None is the size of
+            image rounded down, else that of control_image, and without both the size the model was
+            trained on. A picture of more than 1.5 times that many pixels is scaled down to about as
+            many, in its shape.
+        num_inference_steps, guidance_scale, scheduler: 1 or more, 0 or more, and a name out of
+            `schedulers.names()`. None is what the folder or the catalog recommends for the model,
+            else 20 steps, 7.5, its own scheduler.
         eta: DDIM's noise (Song et al. 2021, eq. 16), 0 to 1; other schedulers ignore it.
         seed: image i is painted from `seed + i`; None and -1 draw one.
-        latents: start noise for every image, (1, channels, height / f, width / f), f the VAE's
-            scale factor; None draws it from the seed.
+        latents: start noise for every image, finite numbers, taken as float32, of shape
+            (1, channels, height / f, width / f), f the VAE's scale factor; None draws it from the
+            seed.
         clip_skip: take the text encoder's layer this many before the last.
         output_type: "pil", "np" or "latent": see PipelineOutput.
         callback_on_step_end: called as in diffusers, (pipe, step, timestep, {"latents",
             "pred_original_sample", "image"}): what is in work, the same as it would be without
-            its noise, fit for `preview`, and the image's number. It may return a dict with new
-            "latents", or False to end the run.
+            its noise, fit for `preview`, and the image's number. The two are float32 of the
+            latents' shape. It may return a dict with new "latents" of that shape, or False to end
+            the run: then `out.stopped` is True.
         callback_on_stage: called with (stage, done, total) as "load", "encode" (the prompts),
             "picture" (the one to start from, by the VAE), "denoise", "decode" and, of a second
             pass, "enlarge" begin and advance.
-        options: everything else that a call can be asked, each declared in `options.groups`, or
-            in the file of the family that has it: docs/painting.md lists them.
-        Raises SettingError, SchedulerError or PromptError for bad arguments.
+        options: everything else that a call can be asked: docs/api.md lists every option.
+        Raises SettingError, SchedulerError or PromptError for bad arguments, BundleError where the
+        folder lacks a part, and TypeError for an argument that there is not. Painting may raise
+        EngineError as well.
         """
         asked = {
             "prompt": prompt,
@@ -266,45 +300,112 @@ class StableDiffusionPipeline:
             "output_type": output_type,
         }
         request = Request.of(self.family, self.profile.reuse, {**asked, **options})
+        conform("callback_on_step_end", callback_on_step_end, Callback)
+        conform("callback_on_stage", callback_on_stage, Callback)
         on_step = callback_on_step_end and functools.partial(callback_on_step_end, self)
-        carry_out = functools.partial(
-            self._carry_out, on_step=on_step, on_stage=callback_on_stage or (lambda *_: None)
-        )
+        painter = Painter(self.family, self.parts, on_step, callback_on_stage or (lambda *_: None))
         planner = Planner(
             family=self.family,
             controlnets=self.controlnets,
             format=self.engine.format,
-            carry_out=carry_out,
+            carry_out=functools.partial(self._carry_out, painter),
         )
         return planner.plan(request)
 
     __call__ = _painted(plan)
 
-    def _carry_out(
-        self,
-        plan: Plan,
-        on_step: Callable[[int, Any, dict[str, Any]], Any] | None,
-        on_stage: StageCallback,
-    ) -> PipelineOutput:
-        def enlarging(stage: str, done: int, total: int) -> None:
-            on_stage("enlarge" if stage == "denoise" else stage, done, total)
-
-        def painted(one: Plan) -> PipelineOutput:
-            report = enlarging if one.enlargement else on_stage
-            return Run(one, self.family, self.parts, on_step, report).paint()
-
-        output = painted(plan)
-        for i, image in enumerate(output.images):
-            if plan.then and not output.stopped and image is not None:  # None: withheld
-                output.replace(i, painted(plan.then.onto(image, [plan.jobs[i]], self.family)))
+    def _carry_out(self, painter: Painter, plan: Plan) -> PipelineOutput:
+        output = painter.paint(plan)
         made.label(output.images, self, plan)
         return output
 
+    async def paint_async(self, *args: Any, **arguments: Any) -> PipelineOutput:
+        """Paint as a call does, in another thread; the event loop goes on meanwhile.
+
+        Cancelled, as by `task.cancel()` or `asyncio.wait_for`, it stops within one evaluation of
+        the denoiser, lets go of what it held, and only then raises CancelledError.
+
+        args, arguments: as of a call; its callbacks are called in that thread.
+        """
+        import asyncio  # 30 ms that only those pay who have it already
+
+        cancelled, heard = threading.Event(), arguments.pop("callback_on_stage", None)
+        conform("callback_on_stage", heard, Callback)
+
+        def on_stage(stage: str, done: int, total: int) -> None:
+            if cancelled.is_set():
+                raise _Cancelled
+            if heard:
+                heard(stage, done, total)
+
+        def paint() -> PipelineOutput:
+            try:
+                return self(*args, **arguments, callback_on_stage=on_stage)
+            except _Cancelled:
+                return PipelineOutput(stopped=True)  # nobody sees it
+
+        painting = asyncio.ensure_future(asyncio.to_thread(paint))
+        try:
+            return await asyncio.shield(painting)
+        except asyncio.CancelledError:
+            cancelled.set()
+            await asyncio.wait([painting])
+            raise
+
+    @typed
+    def warm_up(
+        self, sizes: Sequence[tuple[int, int]] | None = None, prompt: str = "", **arguments: Any
+    ) -> None:
+        """Compile and run once what later calls take, so that their first picture is not slow.
+
+        sizes: of pictures, (width, height); None is the size that a call paints at by itself. Of
+            several the last stays compiled in memory: the others are loaded from cache_dir, where
+            there is one, when they are called for.
+        prompt: as long as the longest that will come; over 75 tokens the denoiser has other shapes.
+        arguments: of the calls that will come, as far as they change what is computed: image,
+            tile, cache_interval, enlarge, guidance_scale …
+        Raises what a call does.
+        """
+        example = self.family.example_pictures(self.family.recommended.size)
+        for width, height in [(None, None)] if sizes is None else sizes:
+            asked = {**example, "width": width, "height": height, **arguments}
+            Painter(self.family, self.parts).warm_up(self.plan(prompt, **asked))
+
+    def to(self, *places: object) -> "StableDiffusionPipeline":
+        """The pipeline itself, where it is on that device already, as in diffusers `to("cpu")`.
+
+        Raises SettingError for other devices and for number formats: `from_pretrained` takes them.
+        """
+        here = {self.engine.device.lower(), "torch.float32"}
+        if others := [place for place in places if str(place).lower() not in here]:
+            raise SettingError(
+                Message(
+                    "the model is on {0} and cannot go to {1}; open it there, with {device}",
+                    self.engine.device,
+                    shown(others[0]),
+                )
+            )
+        return self
+
+    def close(self) -> None:
+        """Let go of the compiled graphs and their memory; a later call compiles them anew.
+
+        `with StableDiffusionPipeline.from_pretrained(…) as pipe:` does it at the end.
+        """
+        self.parts.shelf.clear()
+
+    def __enter__(self) -> "StableDiffusionPipeline":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @typed
     def enlarge(
         self,
         image: PictureSource,
         prompt: str | Sequence[str],
-        negative_prompt: str | None = None,
+        negative_prompt: str | Sequence[str] | None = None,
         *,
         scale: float = 2.0,
         strength: float = 0.3,
@@ -340,18 +441,30 @@ class StableDiffusionPipeline:
         }
         return self.plan(prompt, negative_prompt, **asked).paint()
 
+    @typed
     def start_noise(self, seed: int, width: int | None = None, height: int | None = None) -> Array:
-        """The noise that a picture of this seed and size begins with, for `latents`."""
-        size = self.family.recommended.size
-        return TorchNoise(seed).normal(self.family.space.shape(width or size, height or size))
+        """The noise that a picture of this seed and size begins with, for `latents`: float32.
 
+        None is the model's size. Raises SettingError for a size or seed that there is not.
+        """
+        size, multiple = self.family.recommended.size, self.family.multiple
+        width, height = (size if side is None else side for side in (width, height))
+        width, height = checked_size(width, height, multiple)
+        return TorchNoise(seed).normal(self.family.space.shape(width, height))
+
+    @typed
     def preview(self, latents: Array) -> Image.Image:
         """A picture of latents, (1, channels, rows, columns), in a moment; at full size.
 
         Best of a callback's "pred_original_sample". By the folder's tiny decoder where it has one,
-        else by a linear map from latents to colours.
+        else by a linear map from latents to colours. Mode RGB. Raises SettingError for arrays of
+        another shape.
         """
         latents, space = np.nan_to_num(latents), self.family.space
+        if latents.ndim != 4 or latents.shape[:2] != (1, space.channels) or not latents.size:
+            raise SettingError(
+                f"latents are of shape {latents.shape}; give (1, {space.channels}, rows, columns)"
+            )
         if "vae_decoder_tiny" in self.parts.files:
             return as_picture(self._decoded("vae_decoder_tiny", latents))
         if self._colours is None:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from .denoise.control import Controls
 from .denoise.feature_cache import Caching, Evaluation
-from .denoise.guidance import CONDITIONAL, Guidance, is_conditional
+from .denoise.guidance import CONDITIONAL, Guidance, is_conditional, rescaled
 from .denoise.noise import TorchNoise
 from .denoise.span import Span
 from .errors import Argument, Message, PromptError, SettingError
@@ -24,7 +24,7 @@ from .images.enlarging import Enlargement
 from .images.fitting import Fit
 from .images.fitting import Size as Pixels
 from .images.original import Original
-from .images.reading import over, read
+from .images.reading import MOST_PIXELS, held, over, read
 from .model.controlnet import ControlNet
 from .model.safety import chosen
 from .model.tiles import Tiles
@@ -51,11 +51,13 @@ class Plan:
     """What a call will compute, checked: `paint()` does it, `str(plan)` says it.
 
     settings: size, steps, guidance and the like, with the model's defaults.
-    jobs: the images, in order. prompts: text -> its tokens, the negative prompt's among them.
-    negative: the negative prompt; None is none.
+    jobs: the images, in order.
+    prompts: text -> its tokens, the negative prompts' among them.
     tiles, vae_tiles: what is denoised at once, and what the VAE is given at once.
-    caching: of deep features; None keeps none. controls: of ControlNets; None has none.
-    original: the picture that the call starts from; enlargement: how it is enlarged first.
+    caching: of deep features; None keeps none.
+    controls: of ControlNets; None has none.
+    original: the picture that the call starts from.
+    enlargement: how that is enlarged first.
     visible: width and height of what comes back; what is painted may be a little larger.
     latents: start noise for every image.
     timesteps: which of the scheduler's timesteps are taken.
@@ -66,7 +68,6 @@ class Plan:
     settings: Settings
     jobs: Sequence[Job]
     prompts: Mapping[str, TokenizedPrompt]
-    negative: str | None
     tiles: Tiles
     vae_tiles: Tiles
     caching: Caching | None
@@ -98,6 +99,10 @@ class Plan:
         """The part that makes pixels of latents."""
         return "vae_decoder_tiny" if self.request.size.vae == "tiny" else "vae_decoder"
 
+    def texts(self, job: Job) -> tuple[str, str | None]:
+        """An image's prompt, and its negative prompt as far as a branch sees it; None is none."""
+        return job.prompt, job.negative if self.settings.guidance.guides else ""
+
     @property
     def evaluations(self) -> dict[str, int]:
         """How often the denoiser is asked for the first image: in full, and its shallow part.
@@ -127,7 +132,7 @@ class Plan:
     @property
     def _texts(self) -> list[dict[str, int]]:
         """For each step the number of the text that each branch of the first image sees."""
-        prompt, negative = self.prompts[self.jobs[0].prompt], self.prompts[self.negative or ""]
+        prompt, negative = (self.prompts[text or ""] for text in self.texts(self.jobs[0]))
         parts, branches = iter(prompt.parts), self.guidance.branches
         told = [next(parts) if is_conditional(branch) else negative for branch in branches]
         each = zip(*(one.order for one in told), strict=True)
@@ -163,6 +168,7 @@ class Planner:
 
         Raises SettingError, SchedulerError, PromptError or BundleError, naming what is wrong.
         """
+        request = _held(request)
         if request.enlarging.enlarge is None:
             if request.enlarging != Enlarging():
                 given = [
@@ -256,7 +262,9 @@ class Planner:
             image=pictured,
         )
         jobs = request.jobs()
-        negative = request.prompting.negative_prompt if settings.guidance.guides else ""
+        texts, negatives = [job.prompt for job in jobs], [""]
+        if settings.guidance.guides:
+            negatives = [job.negative or "" for job in jobs]
         scheduler = family.scheduler(settings)
         timesteps = span.timesteps(scheduler)
         if pictured and family.skips_steps:
@@ -264,16 +272,14 @@ class Planner:
             timesteps = range(first, timesteps.stop)
         all_steps, painted = len(scheduler.timesteps), (settings.width, settings.height)
         kept = original is not None and original.keep_unmasked
-        texts = [*(job.prompt for job in jobs), negative or ""]
-        prompts = self._read(request, texts, settings, all_steps)
-        if prompts[negative or ""].others:
+        prompts = self._read(request, [*texts, *negatives], settings, all_steps)
+        if any(prompts[text].others for text in negatives):
             raise PromptError("negative_prompt is the prompt itself, which AND joins; give another")
         return Plan(
             request=request,
             settings=settings,
             jobs=jobs,
             prompts=prompts,
-            negative=negative,
             tiles=tiles,
             vae_tiles=self._vae_tiles(request, tiles),
             caching=caching,
@@ -310,7 +316,7 @@ class Planner:
         width, height = self._size(request, original, controls)
         steps = sampling.num_inference_steps
         steps = recommended.steps if steps is None else steps
-        if not isinstance(steps, int) or steps < 1:
+        if steps < 1:
             raise SettingError(Message("{num_inference_steps} is {0}; give 1 or more", steps))
         scale = sampling.guidance_scale
         scale = float(recommended.guidance_scale if scale is None else scale)
@@ -325,7 +331,7 @@ class Planner:
                 )
             )
         if not 0 <= sampling.eta <= 1:
-            raise SettingError(Message("{eta} is {0}; give 0 to 1", sampling.eta))
+            raise SettingError(Message("{eta} is {0:g}; give 0 to 1", sampling.eta))
         if original and original.keep_unmasked and request.answer.output_type == "latent":
             raise SettingError(
                 Message("{keep_unmasked} is about pictures; {output_type} 'latent' gives none")
@@ -338,6 +344,7 @@ class Planner:
             strength, drawn_from = 1.0, strength
         keeps = caching is not None and caching.keeps_guidance
         guidance = family.guidance(scale, request.family_options)
+        guidance = rescaled(guidance, sampling.guidance_rescale)
         return Settings(
             width=width,
             height=height,
@@ -365,7 +372,7 @@ class Planner:
                 usual = self._picture_size(source, size)
             width = usual[0] if width is None else width
             height = usual[1] if height is None else height
-        width, height = _side("width", width, multiple), _side("height", height, multiple)
+        width, height = checked_size(width, height, multiple)
         self._remark((width, height), size.tile)
         return width, height
 
@@ -450,7 +457,7 @@ class Planner:
         side = _side("tile", asked.tile, multiple)
         most = side // 2 // multiple * multiple
         overlap = side // 4 // multiple * multiple if overlap is None else overlap
-        if not isinstance(overlap, int) or overlap not in range(0, most + 1, multiple):
+        if overlap not in range(0, most + 1, multiple):
             raise SettingError(
                 Message(
                     "{tile_overlap} is {0}; give a multiple of {1} from 0 to {2}, half of a tile "
@@ -486,8 +493,11 @@ class Planner:
         """The start noise of every image, where it is not drawn from its own seed."""
         latents, seed = request.noise.latents, request.noise.noise_seed
         shape = self.family.space.shape(settings.width, settings.height)
-        if latents is not None and latents.shape != shape:
-            raise SettingError(f"latents are of shape {latents.shape}; this size needs {shape}")
+        if latents is not None:
+            if latents.shape != shape:
+                raise SettingError(f"latents are of shape {latents.shape}; this size needs {shape}")
+            if not np.isfinite(latents).all():
+                raise SettingError("latents hold values that are no numbers; give finite ones")
         if seed is None:
             return latents
         if latents is not None:
@@ -541,6 +551,23 @@ def is_enlarged_as_it_is(request: Request) -> bool:
     return asked and picture.strength is None and picture.mask_image is None
 
 
+def _held(request: Request) -> Request:
+    """With the bytes of open files in their place: two passes read a ControlNet's picture twice."""
+    picture, control = request.picture, request.control
+    followed: Any = control.control_image
+    several = isinstance(followed, list)
+    follows = [held(one, "control_image") for one in (followed if several else [followed])]
+    return replace(
+        request,
+        picture=replace(
+            picture,
+            image=held(picture.image, "image"),
+            mask_image=held(picture.mask_image, "mask_image"),
+        ),
+        control=replace(control, control_image=follows if several else follows[0]),
+    )
+
+
 def _brought_to_size(request: Request) -> Image.Image:
     """The picture at the width and height that are asked for, if any are."""
     source = request.picture.image
@@ -567,8 +594,23 @@ def _counted(number: int, one: str, several: str = "") -> str:
     return f"{number} {one if number == 1 else several or one + 's'}"
 
 
+def checked_size(width: int, height: int, multiple: int) -> Pixels:
+    """A size to paint; SettingError where its sides are no multiples, or nobody has the memory."""
+    size = _side("width", width, multiple), _side("height", height, multiple)
+    if width * height > MOST_PIXELS:
+        raise SettingError(
+            Message(
+                "{width} and {height} are {0} and {1}; give at most {2} million pixels",
+                width,
+                height,
+                MOST_PIXELS // 1_000_000,
+            )
+        )
+    return size
+
+
 def _side(name: str, pixels: int, multiple: int) -> int:
-    if not isinstance(pixels, int) or pixels < multiple or pixels % multiple:
+    if pixels < multiple or pixels % multiple:
         near = max(multiple, round(pixels / multiple) * multiple)
         raise SettingError(
             Message(
@@ -602,5 +644,7 @@ def _strength(original: Original | None, strength: float | None) -> float:
     if strength is None:
         return _MASKED_STRENGTH if original and original.mask else _STRENGTH
     if not 0 < strength <= 1:
-        raise SettingError(Message("{strength} is {0}; give more than 0, and at most 1", strength))
+        raise SettingError(
+            Message("{strength} is {0:g}; give more than 0, and at most 1", strength)
+        )
     return float(strength)

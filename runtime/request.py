@@ -31,11 +31,16 @@ _SEEDS = range(-(2**63), 2**64)
 RANDOM = -1
 
 
+# Each image is a job of its own, made before any is painted.
+_MOST_IMAGES = 10_000
+
+
 @dataclass(frozen=True)
 class Job:
-    """One image."""
+    """One image; without a negative prompt that is None."""
 
     prompt: str
+    negative: str | None
     seed: int
     variation: Variation | None
 
@@ -63,7 +68,8 @@ class Request:
 
         usual: what a profile keeps from step to step, where the call does not say.
         Raises TypeError for an argument that there is not, SettingError for one of another kind of
-        model, and for a value that is none of its choices.
+        model or one that diffusers has otherwise, and for a value of another type than is declared,
+        or none of the choices.
         """
         given = {
             name: value
@@ -92,8 +98,15 @@ class Request:
     def jobs(self) -> list[Job]:
         """The images, in order: each prompt as often as it is asked for; seeds are drawn here."""
         prompts, times = self.prompts, self.prompting.num_images_per_prompt
-        if not isinstance(times, int) or times < 1:
-            raise SettingError(Message("{num_images_per_prompt} is {0}; give 1 or more", times))
+        if not 1 <= times <= _MOST_IMAGES // len(prompts):
+            raise SettingError(
+                Message(
+                    "{num_images_per_prompt} is {0}; give 1 or more, and at most {1} images in a "
+                    "call",
+                    times,
+                    _MOST_IMAGES,
+                )
+            )
         noise = self.noise
         seeds = seeds_of(
             noise.seed,
@@ -101,16 +114,40 @@ class Request:
             variation_strength=noise.variation_strength,
             count=len(prompts) * times,
         )
-        texts = [text for text in prompts for _ in range(times)]
-        return [Job(text, *numbers) for text, numbers in zip(texts, seeds, strict=True)]
+        pairs = zip(prompts, self.negative_prompts, strict=True)
+        texts = [pair for pair in pairs for _ in range(times)]
+        return [Job(*pair, *numbers) for pair, numbers in zip(texts, seeds, strict=True)]
 
     @property
     def prompts(self) -> list[str]:
         prompt = self.prompting.prompt
-        texts: list[Any] = list(prompt) if isinstance(prompt, list | tuple) else [prompt]
-        if not texts or not all(isinstance(text, str) for text in texts):
-            raise PromptError("prompt must be a text, or a list of texts with at least one in it")
+        texts = [prompt] if isinstance(prompt, str) else list(prompt)
+        if not 1 <= len(texts) <= _MOST_IMAGES:
+            raise PromptError(
+                Message(
+                    "{prompt} is a list of {0} texts; give at least one, and at most {1}",
+                    len(texts),
+                    _MOST_IMAGES,
+                )
+            )
         return texts
+
+    @property
+    def negative_prompts(self) -> list[str | None]:
+        """One for each prompt, as in diffusers: the same for all, or a list as long as theirs."""
+        negative, count = self.prompting.negative_prompt, len(self.prompts)
+        if negative is None or isinstance(negative, str):
+            return [negative] * count
+        if len(negative) != count:
+            raise SettingError(
+                Message(
+                    "{negative_prompt} is a list of {0} for {1} prompts; give one text for all of "
+                    "them, or one for each",
+                    len(negative),
+                    count,
+                )
+            )
+        return list(negative)
 
 
 def consecutive(seed: int | None, count: int, name: str = "seed") -> list[int]:
@@ -131,7 +168,9 @@ def seeds_of(
     Without variation the seed does. With it all images share the seed, and are its variations.
     """
     if not 0 <= variation_strength <= 1:
-        raise SettingError(Message("{variation_strength} is {0}; give 0 to 1", variation_strength))
+        raise SettingError(
+            Message("{variation_strength} is {0:g}; give 0 to 1", variation_strength)
+        )
     if not variation_strength:
         return [(one, None) for one in consecutive(seed, count)]
     (shared,) = consecutive(seed, 1)

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from .denoise.conditioning import Schedule
 from .denoise.control import Steering
@@ -20,7 +21,7 @@ from .denoise.span import Continued
 from .denoise.start import Draws, Origin
 from .engines.protocol import Graph, Shapes
 from .engines.shelf import Together
-from .errors import EngineError, Message
+from .errors import EngineError, Message, SettingError
 from .families.family import Family
 from .families.prompts import conditioned
 from .graphs.edit import Edit
@@ -29,6 +30,7 @@ from .images.pixels import as_picture, from_decoder
 from .model.autoencoder import Coder
 from .model.parts import Parts
 from .model.safety import SafetyChecker, blurred
+from .options.values import conform
 from .output import PipelineOutput
 from .plan import Plan
 from .request import Job
@@ -69,20 +71,38 @@ class Run:
     together: Together = field(default_factory=Together)
     loaded: set[str] = field(default_factory=set)
 
+    def warm_up(self) -> None:
+        """Compile and run once every graph that painting the first image takes."""
+        plan, (job, *_) = self.plan, self.plan.jobs
+        schedule, origin = self.encode()[plan.texts(job)], self.origin()
+        network = self.network(schedule, self.graph)
+        decoder, checker = self.decoder(), self.checker()
+        for step in self.denoise(network, schedule, origin, job):
+            evaluation = Evaluation(step.index, len(plan.timesteps))
+            if plan.caching is None or not plan.caching.computes(evaluation):
+                break
+        if self.decodes:
+            pixels = self.pixels(decoder, step.clean)
+            if checker:
+                checker(as_picture(pixels))
+
     def paint(self) -> PipelineOutput:
         """The pictures of all jobs, or those that were finished before a callback ended it."""
         output, plan = self.output, self.plan
         with output.timings.measure("total"):
             schedules = self.encode()
+            if self.parts.limited:  # refuse now what a later image would not fit for
+                for schedule in schedules.values():
+                    self.network(schedule, self.parts.graph)
             origin = self.origin()
-            network = self.network(schedules[plan.jobs[0].prompt], self.graph)
+            network = self.network(schedules[plan.texts(plan.jobs[0])], self.graph)
             decoder, checker = self.decoder(), self.checker()
             for number, job in enumerate(plan.jobs):
                 if number:  # features of its own; of a prompt of more chunks another shape
                     with output.timings.measure("load"):
-                        network = self.network(schedules[job.prompt], self.parts.graph)
+                        network = self.network(schedules[plan.texts(job)], self.parts.graph)
                 latents = None
-                for step in self.denoise(network, schedules[job.prompt], origin, job):
+                for step in self.denoise(network, schedules[plan.texts(job)], origin, job):
                     if not self.consult(step, number):
                         output.stopped = True
                         return output
@@ -93,20 +113,20 @@ class Run:
 
     # Text to conditioning.
 
-    def encode(self) -> dict[str, Schedule]:
-        """Prompt -> what the denoiser is told of it, step by step."""
+    def encode(self) -> dict[tuple[str, str | None], Schedule]:
+        """Prompt and negative prompt -> what the denoiser is told of them, step by step."""
         plan, family = self.plan, self.family
-        texts = list(dict.fromkeys(job.prompt for job in plan.jobs))
+        texts = list(dict.fromkeys(plan.texts(job) for job in plan.jobs))
         with self.output.timings.measure("encode"):
             encoder = family.encoder(self.graph, plan.settings.options)
-            zeros = family.zero_negative and plan.negative is None
             schedules = {}
-            for i, text in enumerate(texts):
+            for i, (prompt, negative) in enumerate(texts):
                 self.on_stage("encode", i, len(texts))
-                schedules[text] = conditioned(
+                zeros = family.zero_negative and negative is None
+                schedules[prompt, negative] = conditioned(
                     encoder,
-                    plan.prompts[text],
-                    None if zeros else plan.prompts[plan.negative or ""],
+                    plan.prompts[prompt],
+                    None if zeros else plan.prompts[negative or ""],
                     guidance=plan.settings.guidance,
                     extra_inputs=functools.partial(family.extra_inputs, plan.settings),
                     clip_skip=plan.request.prompting.clip_skip,
@@ -226,8 +246,13 @@ class Run:
         }
         answer = self.on_step(step.index, step.timestep, shown)
         if isinstance(answer, dict):
-            step.latents = answer.get("latents", step.latents)
-        return answer is not False
+            step.latents = _handed_back(answer.get("latents", step.latents), step.latents.shape)
+        elif not isinstance(answer, bool | np.bool_ | None):
+            raise SettingError(
+                f"callback_on_step_end gave back {type(answer).__name__}; give a dict with new "
+                "latents, False to end the run, or nothing"
+            )
+        return answer is None or bool(answer) or isinstance(answer, dict)
 
     # Latents to pictures.
 
@@ -262,10 +287,8 @@ class Run:
         """Latents to a picture of the kind asked for; None where it is withheld."""
         if not self.decodes:
             return latents
-        space = self.family.decoder_spaces[self.plan.decoder]
         with self.output.timings.measure("decode"):
-            tell = functools.partial(self.on_stage, "decode")
-            pixels = from_decoder(decoder(space.to_decoder(latents), tell))
+            pixels = self.pixels(decoder, latents)
             if not np.isfinite(pixels).all():
                 raise EngineError(
                     Message(
@@ -276,6 +299,12 @@ class Run:
                 )
             shown = self.judged(checker, pixels, job) if checker else pixels
         return None if shown is None else self.finish(shown)
+
+    def pixels(self, decoder: Coder, latents: Array) -> Array:
+        """Latents to pixels 0 to 1, (height, width, 3)."""
+        space = self.family.decoder_spaces[self.plan.decoder]
+        tell = functools.partial(self.on_stage, "decode")
+        return from_decoder(decoder(space.to_decoder(latents), tell))
 
     def judged(self, checker: SafetyChecker, pixels: Array, job: Job) -> Array | None:
         """The pixels, or what is left of them where the safety checker finds them unsafe."""
@@ -324,3 +353,54 @@ class Run:
         self.loaded.add(f"{part}, shallow" if shallow else part)
         self.on_stage("load", len(self.loaded), parts)
         return graph
+
+
+@dataclass(frozen=True)
+class Painter:
+    """Carries out plans of an opened model; of two passes each picture goes through both.
+
+    on_step, on_stage: as of a run.
+    """
+
+    family: Family
+    parts: Parts
+    on_step: StepCallback | None = None
+    on_stage: StageCallback = lambda *_: None
+
+    def paint(self, plan: Plan) -> PipelineOutput:
+        """The pictures of a plan, or those that were finished before a callback ended it."""
+        output = self._run(plan).paint()
+        if plan.then is None or output.stopped:
+            return output
+        for i, image in enumerate(output.images):
+            if image is not None:  # one that is withheld is not enlarged
+                second = plan.then.onto(image, [plan.jobs[i]], self.family)
+                output.replace(i, self._run(second).paint())
+                if output.stopped:
+                    break
+        return output
+
+    def warm_up(self, plan: Plan) -> None:
+        """Compile and run once what the plan takes, so that painting is quick from the start."""
+        if plan.then:  # before the first pass, whose graphs are to stay
+            blank = Image.new("RGB", plan.visible)
+            self._run(plan.then.onto(blank, plan.jobs[:1], self.family)).warm_up()
+        self._run(plan).warm_up()
+
+    def _run(self, plan: Plan) -> Run:
+        def enlarging(stage: str, done: int, total: int) -> None:
+            self.on_stage("enlarge" if stage == "denoise" else stage, done, total)
+
+        report = enlarging if plan.enlargement else self.on_stage
+        return Run(plan, self.family, self.parts, self.on_step, report)
+
+
+def _handed_back(latents: Any, shape: tuple[int, ...]) -> Array:
+    """Latents that a callback puts in place of a step's; SettingError where they cannot be."""
+    name = "the latents that callback_on_step_end gave back"
+    found: Array = conform(name, latents, Array)
+    if found.shape != shape:
+        raise SettingError(f"{name} are of shape {found.shape}; give {shape}")
+    if not np.isfinite(found).all():
+        raise SettingError(f"{name} hold values that are no numbers; give finite ones")
+    return found

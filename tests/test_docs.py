@@ -71,8 +71,9 @@ def test_flags_are_those_of_the_commands(name: str) -> None:
 
 
 @cache
-def help_page() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("help_page", DOCS / "help.py")
+def writer(name: str) -> ModuleType:
+    """The script that writes a page."""
+    spec = importlib.util.spec_from_file_location(f"{name}_page", DOCS / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -80,17 +81,26 @@ def help_page() -> ModuleType:
     return module
 
 
-COMMANDS = list(help_page().PARSERS)
+COMMANDS = list(writer("help").PARSERS)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_help_is_what_the_command_says(command: str) -> None:
     """Where it fails: python docs/help.py."""
-    assert help_page().section(command) in text_of(DOCS / "help.md")
+    assert writer("help").section(command) in text_of(DOCS / "help.md")
 
 
 def test_the_help_has_these_commands_alone() -> None:
     assert re.findall(r"^## (.+)$", text_of(DOCS / "help.md"), re.MULTILINE) == COMMANDS
+
+
+# The reference for programs.
+
+
+@pytest.mark.parametrize(("page", "function"), [("api", "api"), ("from-diffusers", "migration")])
+def test_a_page_for_programs_is_what_the_sources_say(page: str, function: str) -> None:
+    """Where it fails: python docs/api.py."""
+    assert getattr(writer("api"), function)() == text_of(DOCS / f"{page}.md")
 
 
 # Rooms and their imports.

@@ -6,9 +6,8 @@ A word's vectors become rows of the text encoder's embedding matrix, and tokens 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -16,9 +15,6 @@ from ..errors import AdapterError, shown
 from ..graphs.changes import Array, Changes, Shapes
 from . import content, pickles
 from .recognition import recognized
-
-if TYPE_CHECKING:  # as in `text.tokenizer`
-    from tokenizers import Tokenizer
 
 _MATRIX = "embeddings.token_embedding.weight"
 # Stable Diffusion XL's two encoders, as kohya and webui call them in a file, and older trainers of
@@ -63,15 +59,6 @@ class Words:
 
     embeddings: Sequence[Embedding]
     rows: Mapping[str, int]
-
-    def following(self, token: int) -> tuple[int, ...]:
-        """The ids that follow a word's first one; none for any other id."""
-        return self._following.get(token, ())
-
-    @cached_property
-    def _following(self) -> dict[int, tuple[int, ...]]:
-        ids = [[self.rows[token] for token in item.tokens] for item in self.embeddings]
-        return {first: tuple(rest) for first, *rest in ids if rest}
 
     def changes(self, models: Mapping[str, Shapes]) -> dict[str, Changes]:
         """The embedding matrix of each text encoder, with the words' vectors in their rows.
@@ -182,30 +169,6 @@ def _many(found: Any) -> str:
     if 1 < len(words) < len(_PARTS) * 10 and not any("." in word for word in words):
         return f"a file of several words ({', '.join(words[:5])}); save each in a file of its own"
     return ""
-
-
-def teach(tokenizer: "Tokenizer", embeddings: Sequence[Embedding]) -> Words:
-    """Make a tokenizer know the words.
-
-    Raises AdapterError where a word is one of the tokenizer's own, or given twice.
-    """
-    from tokenizers import AddedToken
-
-    for item in embeddings:
-        for token in item.tokens:
-            if tokenizer.token_to_id(token) is not None:
-                raise AdapterError(
-                    f"{item.path}: the word {token!r} is taken; name another, as in FILE:WORD"
-                )
-            tokenizer.add_tokens([AddedToken(token)])
-    tokens = [token for item in embeddings for token in item.tokens]
-    return Words(tuple(embeddings), {token: _id(tokenizer, token) for token in tokens})
-
-
-def _id(tokenizer: "Tokenizer", token: str) -> int:
-    number = tokenizer.token_to_id(token)
-    assert number is not None  # just added
-    return number
 
 
 def _require_fit(item: Embedding, encoders: Mapping[str, Shapes]) -> None:

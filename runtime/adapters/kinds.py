@@ -29,6 +29,7 @@ class Kind:
         ValueError where they do not fit each other.
     difference: what the factors, now in float32, add to a weight that they fit, at this scale.
     rank: what alpha is divided by; None where alpha is no scale, or there is none.
+    size: rows and columns of the matrix that is added, of kinds that add one; errors as of `fits`.
     """
 
     sets: tuple[frozenset[str], ...]
@@ -36,6 +37,7 @@ class Kind:
     difference: Callable[[Factors, Array, float], Array]
     rank: Callable[[Factors], int | None] = lambda factors: None
     optional: frozenset[str] = frozenset()
+    size: Callable[[Factors], tuple[int, int]] | None = None
 
 
 def kind_of(roles: frozenset[str]) -> tuple[Kind, frozenset[str]] | None:
@@ -77,6 +79,7 @@ def _additive(
         difference,
         lambda factors: products.first_axis(factors, rank) if rank else None,
         optional,
+        size,
     )
 
 

@@ -36,9 +36,11 @@ class Layer:
 
     @property
     def in_features(self) -> int | None:
-        """What the layer reads, where it is LoRA or LoHa of a linear layer."""
-        inner = self.factors.get("down", self.factors.get("hada_w1_b"))
-        return int(inner.shape[1]) if inner is not None and inner.ndim == 2 else None
+        """What a linear layer reads, where its kind tells it."""
+        try:
+            return None if self.kind.size is None else self.kind.size(self.factors)[1]
+        except ValueError:
+            return None
 
     def mismatch(self, shape: Shape) -> str:
         """Why it cannot change a weight of this shape; "" where it can. Nothing is multiplied."""

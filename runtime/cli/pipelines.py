@@ -118,8 +118,9 @@ class Pipelines:
 
     def check(self, picture: Picture) -> None:
         """Plan a picture's call, so that what is wrong shows now; nothing is compiled for it."""
+        pipe = self.of(picture)  # what its LoRA files lack is said when it is opened, and once
         with _silence():
-            plan = self.of(picture).plan(**picture.call(self._options))
+            plan = pipe.plan(**picture.call(self._options))
         if self._options.watermark is not None:
             watermark.check(*(plan.then or plan).visible, self._options.watermark)
 

@@ -78,7 +78,7 @@ class Controls:
                 raise SettingError(
                     Message(
                         "{control_image}, its scale, start and end, and {guess_mode} are for "
-                        "ControlNets, and none is open; give {controlnet}"
+                        "ControlNets, and none is open; open the model with {controlnet}"
                     )
                 )
             return None
@@ -93,7 +93,7 @@ class Controls:
         for number in scales:
             if not (math.isfinite(number) and number >= 0):
                 raise SettingError(
-                    Message("{controlnet_conditioning_scale} is {0}; give 0 or more", number)
+                    Message("{controlnet_conditioning_scale} is {0:g}; give 0 or more", number)
                 )
         for begun, done in zip(starts, ends, strict=True):
             if not 0 <= begun < done <= 1:

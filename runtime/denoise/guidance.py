@@ -135,10 +135,32 @@ def instructed(scale: float, picture_scale: float) -> Guidance:
     return Guidance(branches, combine, blind=frozenset({UNCONDITIONAL}))
 
 
+def rescaled(guidance: Guidance, share: float) -> Guidance:
+    """Guidance whose result varies as much as the conditional branch, as far as `share` says.
+
+    Strong guidance widens the values, and so burns colours out [Lin et al. 2024, arXiv 2305.08891,
+    eq. 15 and 16]. share: 0 leaves it as it is, 1 gives it the conditional branch's deviation.
+    """
+    if not 0 <= share <= 1:
+        raise SettingError(Message("{guidance_rescale} is {0:g}; give 0 to 1", share))
+    if not share:
+        return guidance
+
+    def combine(predictions: Predictions) -> Array:
+        combined = guidance.combine(predictions)
+        prompted, guided = predictions[CONDITIONAL].std(), combined.std()
+        if not guided:
+            return combined
+        narrowed: Array = combined * (share * (prompted / guided) + (1 - share))
+        return narrowed
+
+    return replace(guidance, combine=combine)
+
+
 def checked(scale: float, name: str) -> float:
     """The scale; SettingError, by its argument's name, where it is none."""
     if not (math.isfinite(scale) and scale >= 0):
-        raise SettingError(Message("{0} is {1}; give 0 or more", Argument(name), scale))
+        raise SettingError(Message("{0} is {1:g}; give 0 or more", Argument(name), scale))
     return scale
 
 

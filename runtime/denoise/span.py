@@ -37,7 +37,7 @@ class Span:
             raise SettingError("denoising_start goes on with latents that were begun; give latents")
         for name, value in (("denoising_start", start), ("denoising_end", end)):
             if value is not None and not 0 < value < 1:
-                raise SettingError(f"{name} is {value}; give more than 0 and less than 1")
+                raise SettingError(f"{name} is {value:g}; give more than 0 and less than 1")
         span = cls(start or 0.0, end or 1.0)
         if span.start >= span.end:
             raise SettingError(f"denoising_start is {start}; give less than denoising_end, {end}")

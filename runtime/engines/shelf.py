@@ -82,6 +82,12 @@ class Shelf:
 
         return on_demand
 
+    def clear(self) -> None:
+        """Let go of all graphs; those that are asked for later are compiled anew."""
+        with self._turn:
+            self._kept.clear()
+            give_back()
+
     def check(self, name: str, needs: int) -> None:
         """SettingError, with the smallest number that would do, where `needs` are too many."""
         if self.most is not None and _BESIDE + needs > self.most:

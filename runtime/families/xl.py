@@ -63,9 +63,15 @@ class SizeConditioning:
     target_size: str | Pair | None = option(
         "--target-size", metavar="HEIGHTxWIDTH", help="and then so large (default: as painted)"
     )
-    negative_original_size: str | Pair | None = option(recorded=False)
-    negative_crops_coords_top_left: str | Pair | None = option(recorded=False)
-    negative_target_size: str | Pair | None = option(recorded=False)
+    negative_original_size: str | Pair | None = option(
+        help="original_size of the negative prompt", recorded=False
+    )
+    negative_crops_coords_top_left: str | Pair | None = option(
+        help="crops_coords_top_left of the negative prompt", recorded=False
+    )
+    negative_target_size: str | Pair | None = option(
+        help="target_size of the negative prompt", recorded=False
+    )
     aesthetic_score: float | None = option(
         "--aesthetic-score",
         metavar="X",
@@ -197,7 +203,7 @@ def _pair(name: str, value: Any) -> Pair:
                 "{0} is {1}; give two whole numbers of pixels, of a size the height first: "
                 "(768, 1024), or 768x1024",
                 Argument(name),
-                shown(value),
+                shown(repr(value)),
             )
         ) from None
 

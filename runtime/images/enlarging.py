@@ -23,8 +23,8 @@ class Enlargement:
     def size(self, picture: Size) -> Size:
         """Width and height that come out; SettingError for what nobody can paint."""
         scale = self.scale
-        if not (isinstance(scale, int | float) and math.isfinite(scale) and scale >= 1):
-            raise SettingError(Message("{enlarge} is {0}; give 1 or more", scale))
+        if not (math.isfinite(scale) and scale >= 1):
+            raise SettingError(Message("{enlarge} is {0:g}; give 1 or more", scale))
         width, height = (round(side * scale) for side in picture)
         if width * height > MOST_PIXELS:
             most = MOST_PIXELS // 1_000_000

@@ -35,7 +35,7 @@ class Mask:
         Raises SettingError where the mask cannot be read, or the picture has no alpha.
         """
         if not (math.isfinite(blur) and blur >= 0):
-            raise SettingError(Message("{mask_blur} is {0}; give 0 or more", blur))
+            raise SettingError(Message("{mask_blur} is {0:g}; give 0 or more", blur))
         grey = _transparent(picture) if _is_alpha(source) else _brightness(source)
         if invert:
             grey = ImageOps.invert(grey)

@@ -1,20 +1,23 @@
 """Pictures brought in: a file, a PIL picture or an array becomes 8-bit RGB or RGBA, upright."""
 
 import contextlib
+import io
 import os
 import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
-from ..errors import SettingError
+from ..errors import SettingError, shown
 from ..options.groups import PictureSource
 
+# Of a file that is opened by others and read to its end; compressed photographs take a tenth.
+_MOST_BYTES = 512 << 20
 # A small file can unpack to gigabytes; a photograph of this size takes one.
 MOST_PIXELS = 80_000_000
 
@@ -31,26 +34,63 @@ _filtering = threading.Lock()
 def read(source: PictureSource, name: str = "image") -> Image.Image:
     """The picture, mode RGBA where it can be transparent, else RGB.
 
-    source: a path; a PIL picture of any mode; or an array, (height, width) or (height, width,
-        channels) with grey, grey and alpha, RGB or RGBA: uint8, uint16, bool, or floats from 0 to
-        1, which are rounded to 8 bits. Of an animation the first frame. Never changed.
+    source: a path; a file's bytes; a file open for reading in binary, see `held`; a PIL picture of
+        any mode; or an array, (height, width) or (height, width, channels) with grey, grey and
+        alpha, RGB or RGBA: uint8, uint16, bool, or floats from 0 to 1, which are rounded to 8
+        bits. Of an animation the first frame. Never changed.
     name: what an error calls a source that is no path.
     Raises SettingError: no such file, no picture, truncated, or more than MOST_PIXELS.
     """
+    source = held(source, name)
     if isinstance(source, np.ndarray):
         return _from_array(source, name)
     if isinstance(source, Image.Image):
         with _readers_errors(name):
             return _eight_bits(_upright(source, name), name)
+    if isinstance(source, bytes):
+        with _readers_errors(name):
+            return _from_file(io.BytesIO(source), name)
     if isinstance(source, str | os.PathLike):
-        path = Path(source)
-        with _readers_errors(str(path)), path.open("rb") as file:
-            Image.init()  # some readers are not there in every build of Pillow
-            formats = [format for format in _FORMATS if format in Image.OPEN]
-            with Image.open(file, formats=formats) as image:
-                return _eight_bits(_upright(image, str(path)), str(path))
+        where = shown(os.fspath(source), 300)
+        with _readers_errors(where), Path(source).open("rb") as file:
+            return _from_file(file, where)
     kind = type(source).__name__
-    raise SettingError(f"{name} is of type {kind}; give a path, a PIL picture or a numpy array")
+    raise SettingError(
+        f"{name} is of type {kind}; give a path, a file's bytes, a file opened in binary, "
+        "a PIL picture or a numpy array"
+    )
+
+
+def held(source: Any, name: str = "image") -> Any:
+    """An open file's bytes, so that it can be read twice; any other source as it is.
+
+    It is read from its beginning, or where it cannot be wound back, as a pipe, from where it is.
+    Raises SettingError where it cannot be read, holds text, or more than half a gigabyte.
+    """
+    if isinstance(source, bytearray | memoryview):
+        return bytes(source)
+    if isinstance(source, Image.Image) or not callable(getattr(source, "read", None)):
+        return source
+    try:
+        if getattr(source, "seekable", lambda: False)():
+            source.seek(0)
+        data = source.read(_MOST_BYTES + 1)
+    except Exception as error:  # somebody's object, which may raise anything
+        raise SettingError(f"{name}: the file cannot be read: {error}") from error
+    if not isinstance(data, bytes):
+        raise SettingError(f"{name} is a file that gives {type(data).__name__}; open it in binary")
+    if len(data) > _MOST_BYTES:
+        raise SettingError(
+            f"{name}: more than {_MOST_BYTES >> 20} MiB; scale the picture down first"
+        )
+    return data
+
+
+def _from_file(file: BinaryIO, where: str) -> Image.Image:
+    Image.init()  # some readers are not there in every build of Pillow
+    formats = [format for format in _FORMATS if format in Image.OPEN]
+    with Image.open(file, formats=formats) as image:
+        return _eight_bits(_upright(image, where), where)
 
 
 def over(picture: Image.Image, colour: str) -> Image.Image:

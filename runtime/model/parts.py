@@ -54,7 +54,7 @@ class Parts:
 
         cut = next((edit for edit in edits if isinstance(edit, Cut) and edit.shallow), None)
         needs = 0
-        if self.shelf.most is not None:
+        if self.limited:
             needs = footprint(
                 path,
                 self.engine.name,
@@ -71,8 +71,13 @@ class Parts:
         theirs = self.input_names.get(part, {})
         return tuple(theirs.get(name, name) for name in names)
 
+    @property
+    def limited(self) -> bool:
+        """Whether memory is: a graph is then checked when it is asked for, compiled when called."""
+        return self.shelf.most is not None
+
     def check_memory(self, *parts: str) -> None:
         """Raise SettingError for a part that does not fit at any size."""
-        if self.shelf.most is not None:
+        if self.limited:
             for part in parts:
                 self.shelf.check(part, weights(self.files[part]))

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +12,9 @@ from PIL import Image
 from .. import schedulers
 from .option import option
 
-PictureSource: TypeAlias = str | os.PathLike[str] | Image.Image | NDArray[Any]
-"""A file's path, a PIL picture of any mode, or an array: see `images.reading.read`."""
+PictureSource: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO | Image.Image | NDArray[Any]
+"""A file by its path, as its bytes or opened; a PIL picture of any mode, or an array: see
+`images.reading.read`."""
 Numbers: TypeAlias = float | Sequence[float]
 """One number, or one for each ControlNet."""
 
@@ -37,7 +38,7 @@ class Prompting:
     prompt: str | Sequence[str] = option(
         "--prompt", metavar="TEXT", help=f"the text (default: {DEFAULT_PROMPT})", default=""
     )
-    negative_prompt: str | None = option(
+    negative_prompt: str | Sequence[str] | None = option(
         "--negative-prompt",
         "--negative_prompt",
         "--neg",
@@ -63,7 +64,9 @@ class Prompting:
     clip_skip: int | None = option(
         "--clip-skip", metavar="N", help="text layers left out, from the end"
     )
-    num_images_per_prompt: int = option(default=1, recorded=False)
+    num_images_per_prompt: int = option(
+        default=1, help="how often each prompt is painted, from a seed more", recorded=False
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +101,13 @@ class Sampling:
         metavar="X",
         help="share of the steps after which it acts no more (default: 1)",
     )
+    guidance_rescale: float = option(
+        "--guidance-rescale",
+        default=0.0,
+        metavar="X",
+        help="against burnt colours at a high guidance scale, 0 to 1; webui calls it CFG Rescale, "
+        "and 0.7 is usual (default: 0)",
+    )
     scheduler: str | None = option(
         "--scheduler",
         metavar="NAME",
@@ -112,8 +122,12 @@ class Sampling:
         metavar="X",
         help="DDIM's noise, 0 to 1 (default: 0)",
     )
-    denoising_start: float | None = option(recorded=False)
-    denoising_end: float | None = option(recorded=False)
+    denoising_start: float | None = option(
+        help="go on with latents at this share of the way, above 0 and below 1", recorded=False
+    )
+    denoising_end: float | None = option(
+        help="leave off at this share, for another model to go on", recorded=False
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,8 +146,10 @@ class Noise:
     variation_seed: int | None = option(
         "--variation-seed", metavar="N", help="the seed of that; -1 draws it (default: drawn)"
     )
-    noise_seed: int | None = option()
-    latents: NDArray[np.float32] | None = option(recorded=False)
+    noise_seed: int | None = option(help="the seed of the start noise of every picture")
+    latents: NDArray[np.float32] | None = option(
+        help="the start noise itself, or with denoising_start what was begun", recorded=False
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -310,7 +326,9 @@ class Enlarging:
 class Answer:
     """What comes back."""
 
-    output_type: str = option(default="pil", choices=lambda: OUTPUT_TYPES, recorded=False)
+    output_type: str = option(
+        default="pil", help="of what kind", choices=lambda: OUTPUT_TYPES, recorded=False
+    )
     safety: str | None = option(
         "--safety",
         metavar="WHAT",

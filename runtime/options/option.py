@@ -17,6 +17,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from . import migration
+from .values import conform
+
 Group = TypeVar("Group")
 
 _KEY = "option"
@@ -26,7 +29,8 @@ _KEY = "option"
 class Option:
     """An option, as its field declares it.
 
-    name: the argument of a call. type: of its values, None aside.
+    name: the argument of a call. type: of its values, None aside; of several types the first.
+    hint: all types that a call takes for it, as the field is annotated.
     flags: of the command line; none for what is no text. help: one sentence, without a full stop.
     choices: gives the values that there are, where they are few.
     recorded: whether a picture's file says it, and `--params-from` and `--compare` may set it.
@@ -42,6 +46,7 @@ class Option:
     choices: Callable[[], Sequence[str]] | None = None
     recorded: bool = True
     most: float | None = None
+    hint: Any = Any
 
     @property
     def summary(self) -> str:
@@ -79,6 +84,7 @@ def declared(group: Any) -> Mapping[str, Option]:
             name=field.name,
             type=_type(hints[field.name]),
             default=field.default,
+            hint=hints[field.name],
             **field.metadata[_KEY],
         )
         for field in dataclasses.fields(group)
@@ -88,16 +94,23 @@ def declared(group: Any) -> Mapping[str, Option]:
 def gathered(groups: Iterable[type], arguments: Mapping[str, Any]) -> dict[type, Any]:
     """Each group made of those of the arguments that it declares.
 
-    Raises TypeError, as Python does, for an argument that none of them declares.
+    Raises TypeError, as Python does, for an argument that none of them declares, and SettingError
+    for one that diffusers has otherwise, and for a value of another type than is declared.
     """
-    groups = list(groups)
+    groups, arguments = list(groups), migration.taken(arguments, migration.CALL)
     known = {name for group in groups for name in declared(group)}
     for name in arguments.keys() - known:
         near = difflib.get_close_matches(name, known, 1)
         hint = f"; meant: {near[0]}" if near else ""
         raise TypeError(f"a call has no argument {name!r}{hint}")
     return {
-        group: group(**{name: arguments[name] for name in declared(group) if name in arguments})
+        group: group(
+            **{
+                name: conform(name, arguments[name], one.hint)
+                for name, one in declared(group).items()
+                if name in arguments
+            }
+        )
         for group in groups
     }
 

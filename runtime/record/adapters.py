@@ -18,15 +18,15 @@ _SHORT = 12
 
 def lora_record(file: Lora, folder: Path | None = None) -> dict[str, Any]:
     """folder: one beside the models' in which `path` is looked for again."""
-    digests = _digests(file.path)
-    known = {"sha256": digests["sha256"], "hash": digests["tensors"][:_SHORT]}
+    known = _digests(file.path)
+    if known:
+        known = {"sha256": known["sha256"], "hash": known["tensors"][:_SHORT]}
     return {"name": file.path.stem, "weight": file.weight, **known, **_place(file.path, folder)}
 
 
 def embedding_record(file: Embedding, folder: Path | None = None) -> dict[str, Any]:
-    digest = _digests(file.path)["sha256"]
-    named = {"name": file.path.stem, "word": file.word, "sha256": digest}
-    return {**named, **_place(file.path, folder)}
+    known = {name: digest for name, digest in _digests(file.path).items() if name == "sha256"}
+    return {"name": file.path.stem, "word": file.word, **known, **_place(file.path, folder)}
 
 
 def roots(folder: Path | None) -> Sequence[Path]:
@@ -58,10 +58,14 @@ def _place(path: Path, folder: Path | None) -> dict[str, str]:
 def _digests(path: Path) -> Mapping[str, str]:
     """`sha256` of a file, and of its `tensors`, by which webui and the sites around it know it.
 
-    That one leaves out the header, in which tools keep notes that change.
+    That one leaves out the header, in which tools keep notes that change. Of a file that is gone
+    since it was read there is nothing to tell.
     """
-    state = path.stat()
-    return _digested(path, state.st_size, state.st_mtime_ns)
+    try:
+        state = path.stat()
+        return _digested(path, state.st_size, state.st_mtime_ns)
+    except OSError:
+        return {}
 
 
 @functools.lru_cache(maxsize=64)

@@ -102,7 +102,11 @@ def write(settings: Mapping[str, Any]) -> str:
         "Eta DDIM": settings.get("eta") or None,
         "Lora hashes": _hashes({lora["name"]: lora["hash"] for lora in loras if "hash" in lora}),
         "TI hashes": _hashes(
-            {one["word"]: one["sha256"][:12] for one in settings.get("embeddings") or []}
+            {
+                one["word"]: one["sha256"][:12]
+                for one in settings.get("embeddings") or []
+                if "sha256" in one
+            }
         ),
         # Ours are torch's numbers on the CPU; webui draws others unless it is told.
         "RNG": "CPU",

@@ -50,6 +50,7 @@ def description(
         **asked,
         **_enlarged(plan),
         "prompt": job.prompt,
+        "negative_prompt": job.negative,
         "seed": job.seed,
         **varied,
         "loras": [lora_record(file, lora_folder) for file in pipe.loras] or None,

@@ -137,7 +137,7 @@ def _solver(
     else:
         return NAMED[name]
     known = ", ".join(names(settings))
-    raise SchedulerError(Message("{0}; choose one of: {1}{2}", problem, known, near))
+    raise SchedulerError(Message("{0}: choose one of {1}{2}", problem, known, near))
 
 
 _NOISES: Mapping[str, Any] = {"FlowMatch": FlowMatchEuler, "EDM": EdmScheduler}

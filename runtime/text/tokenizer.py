@@ -21,7 +21,7 @@ from .vocabulary import (
     token_id,
     unframed,
 )
-from .words import TaughtWords, taught
+from .words import WordFinder, taught
 
 if TYPE_CHECKING:  # the command line's --help is to load no engine and no tokenizer
     from tokenizers import Tokenizer
@@ -133,7 +133,8 @@ class ClipTokenizer:
             token_id(self._tokenizer, settings.special[name], folder)
             for name in ("bos_token", "eos_token", "pad_token")
         )
-        self._words = TaughtWords(Words((), {}))
+        self._words = Words((), {})
+        self._finder = WordFinder(self._words)
         self.comma: int | None = self._tokenizer.token_to_id(",</w>")
 
     @classmethod
@@ -164,7 +165,7 @@ class ClipTokenizer:
         """
         check_text(text)
         pieces = []
-        for start, part, ids in self._words.parts(text):
+        for start, part, ids in self._finder.parts(text):
             if ids:
                 pieces += [Piece(number, start, i > 0) for i, number in enumerate(ids)]
                 continue
@@ -189,8 +190,8 @@ class ClipTokenizer:
         }
         words = taught(embeddings, first, known, self.room)
         for one in together:
-            one._words = words
-        return words.words
+            one._words, one._finder = words, WordFinder(words)
+        return words
 
     def framed(self, ids: Sequence[int]) -> NDArray[np.int64]:
         """Up to `room` ids begun, ended and padded: int64 of shape (1, max_length)."""

@@ -13,7 +13,7 @@ _BLANKS = r"\s+"
 
 
 @dataclass(frozen=True)
-class TaughtWords:
+class WordFinder:
     """Finds words in a text, whatever their case.
 
     A word is not found inside another one: where it begins or ends with a letter, no letter may
@@ -62,9 +62,7 @@ class TaughtWords:
         return re.compile("|".join(groups), re.IGNORECASE) if groups else None
 
 
-def taught(
-    embeddings: Sequence[Embedding], first: int, known: Collection[str], room: int
-) -> TaughtWords:
+def taught(embeddings: Sequence[Embedding], first: int, known: Collection[str], room: int) -> Words:
     """The words of these embeddings, with ids from `first` on.
 
     known: words that the checkpoint's tokenizers know by themselves.
@@ -87,7 +85,7 @@ def taught(
                 f"{item.path}: has {len(item.tokens)} vectors, and the text encoder reads {room} "
                 "tokens at once: no prompt can hold it; take an embedding of fewer"
             )
-    return TaughtWords(Words(tuple(embeddings), rows))
+    return Words(tuple(embeddings), rows)
 
 
 def _torn(text: str, at: int) -> bool:

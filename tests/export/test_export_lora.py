@@ -81,3 +81,33 @@ def test_the_record_names_no_folder(tmp_path: Path) -> None:
     assert entry["name"] == "mine.safetensors"
     assert entry["weight"] == 0.8
     assert len(str(entry["sha256"])) == 64
+
+
+def test_biases_and_norms_are_merged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A layer without a bias is given one; words that come with the file are named."""
+    module = torch.nn.ModuleDict({"proj_in": torch.nn.Linear(4, 3, bias=False)})
+    module["norm"] = torch.nn.LayerNorm(3)
+    before = {key: value.clone() for key, value in module.state_dict().items()}
+    random = np.random.default_rng(0)
+    added = {
+        "lora_unet_proj_in.diff_b": random.normal(size=3).astype("f4"),
+        "lora_unet_norm.w_norm": random.normal(size=3).astype("f4"),
+        "lora_unet_norm.b_norm": random.normal(size=3).astype("f4"),
+        "bundle_emb.sks.emb_params": np.ones((1, 8), "f4"),
+    }
+    file = lora.read(loras.save(tmp_path / "n.safetensors", added), 0.5)
+    merging.merge(module, merging.planned([file], {"unet": module})["unet"])
+    before |= {"proj_in.bias": torch.zeros(3)}
+    keys = {
+        "proj_in.weight": None,
+        "proj_in.bias": "lora_unet_proj_in.diff_b",
+        "norm.weight": "lora_unet_norm.w_norm",
+        "norm.bias": "lora_unet_norm.b_norm",
+    }
+    assert module.state_dict().keys() == keys.keys()
+    for name, key in keys.items():
+        right = before[name] + 0.5 * (torch.from_numpy(added[key]) if key else 0)
+        torch.testing.assert_close(module.state_dict()[name], right)
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert "n.safetensors" in line
+    assert "sks" in line

@@ -206,7 +206,12 @@ _OTHER = Family(
             optional=True,
         ),
         "transformer": SubModel("diffusers.SD3Transformer2DModel", {}),
-        "vae": SubModel("diffusers.AutoencoderKL", {"vae_decoder": GraphKind(vae.vae_decoder, 4)}),
+            tokenizer=Tokenizer(
+                "tokenizer_9",
+                _copy_as_it_is,
+                lambda folder, openvino: None,
+                check=lambda folder, config, file: None,
+            ),
     },
     settings={"spoken": "by the family"},
 )

@@ -3,13 +3,16 @@
 import builtins
 import importlib.util
 import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from checkpoints import bpe_tokenizer
-from pleinair.export import tokenizer
+from pleinair.export import export_model, tokenizer
 from pleinair.runtime.errors import SourceError
+from pleinair.runtime.text.tokenizer import ClipTokenizer
 
 _PROMPTS = [
     "a photo of a cat",
@@ -109,3 +112,77 @@ def test_the_openvino_tokenizer_gives_the_same_ids(tmp_path: Path) -> None:
 def test_a_folder_without_a_tokenizer(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="neither vocab"):
         tokenizer.copy(tmp_path / "tokenizer", tmp_path / "target")
+
+
+def added(folder: Path, pad_token: str, words: list[Any]) -> Path:
+    """A tokenizer with words added to it, as transformers saves it."""
+    from transformers import CLIPTokenizer
+
+    bpe_tokenizer(folder / "plain")
+    special = folder / "plain" / "special_tokens_map.json"
+    special.write_text(json.dumps(json.loads(special.read_text()) | {"pad_token": pad_token}))
+    known = CLIPTokenizer.from_pretrained(folder / "plain")
+    known.add_tokens(words)
+    known.save_pretrained(folder / "saved")
+    tokenizer.copy(folder / "saved", folder / "copied")
+    return folder / "copied"
+
+
+def test_the_openvino_graph_knows_added_tokens(tmp_path: Path) -> None:
+    """Of OpenCLIP "!" is one, because it pads."""
+    import openvino
+    import openvino_tokenizers  # noqa: F401 (its operations)
+    from transformers import CLIPTokenizer
+
+    folder = added(tmp_path, "!", ["zork"])
+    tokenizer.complete(folder, openvino=True)
+    graph = openvino.Core().compile_model(folder / "openvino_tokenizer.xml", "CPU")
+    theirs, ours = CLIPTokenizer.from_pretrained(tmp_path / "saved"), ClipTokenizer(folder)
+    for text in [*_PROMPTS, "wow!!! a cat!", "a zork, ZORK zorking", "un-zork <|endoftext|> a"]:
+        right = theirs(text).input_ids
+        assert next(iter(graph([text]).values()))[0, : len(right)].tolist() == right
+        assert ours(text).ids[0, : len(right)].tolist() == right[:77]
+
+
+def test_an_openvino_graph_that_would_read_other_words_is_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """openvino-tokenizers finds added tokens before it makes letters small."""
+    folder = added(tmp_path, tokenizer.END, ["<my-word>"])
+    tokenizer.complete(folder, openvino=True)
+    assert not list(folder.glob("*.xml"))
+    (record,) = caplog.records
+    assert "because openvino-tokenizers reads 'a <my-word> on <MY-WORD>" in record.message
+    assert ClipTokenizer(folder)("<MY-Word>").ids[0, :3].tolist() == [602, 604, 603]
+
+
+def test_a_token_without_a_row_in_the_embedding_is_refused(
+    tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    from transformers import CLIPTokenizer
+
+    checkpoint = shutil.copytree(tiny_checkpoint, tmp_path / "taught")
+    known = CLIPTokenizer.from_pretrained(checkpoint / "tokenizer")
+    known.add_tokens(["<my-word>"])
+    known.save_pretrained(checkpoint / "tokenizer")
+    with pytest.raises(SourceError, match=r"token '<my-word>' has the id 604, and .* has 604 rows"):
+        export_model(checkpoint, tmp_path / "model", ["openvino"], "fp32")
+    assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize("damage", ["merges", "vocab", "not JSON", "letters"])
+def test_a_damaged_tokenizer_json_is_one_line(tmp_path: Path, damage: str) -> None:
+    from transformers import CLIPTokenizer
+
+    bpe_tokenizer(tmp_path / "plain")
+    CLIPTokenizer.from_pretrained(tmp_path / "plain").save_pretrained(tmp_path / "saved")
+    file = tmp_path / "saved" / "tokenizer.json"
+    content = json.loads(file.read_text(encoding="utf-8"))
+    content["model"]["merges"] = {"merges": [], "letters": "abc"}.get(
+        damage, content["model"]["merges"]
+    )
+    if damage == "vocab":
+        content["model"]["vocab"] = ["a"]
+    file.write_text("{" if damage == "not JSON" else json.dumps(content), encoding="utf-8")
+    with pytest.raises(SourceError, match=r"tokenizer\.json"):
+        tokenizer.copy(tmp_path / "saved", tmp_path / "copied")

@@ -152,7 +152,9 @@ def test_every_line_has_its_own_files_and_its_own_mistakes(
     told = [line for line in output.err.splitlines() if "left out" in line]
     assert [line.split()[2] for line in told] == ["3", "4", "5", "6", "7", "8"]
     for line, says in zip(
-        told, ("width is 65", "clip_skip", "n_samples", "strength", "nowhere", "magic"), strict=True
+        told,
+        ("--W is 65", "--clip-skip", "--n_samples", "--strength", "nowhere", "magic"),
+        strict=True,
     ):
         assert says in line
     plain, with_ink, against = map(painted, output.out.splitlines())
@@ -169,4 +171,4 @@ def test_every_line_has_its_own_files_and_its_own_mistakes(
     assert again.err.count("left out") == 6
     Path("bad.txt").write_text("boat --W 65\n")
     assert main([*quick, "--from-file", "bad.txt"]) == 2
-    assert "bad.txt: no line can be painted; line 1: width is 65" in capsys.readouterr().err
+    assert "bad.txt: no line can be painted; line 1: --W is 65" in capsys.readouterr().err

@@ -204,7 +204,7 @@ def test_stopped_in_the_middle_nothing_is_left(
     ("flags", "says"),
     [
         (["--enlarge", "0.5"], "0.5 is no scale to enlarge by"),
-        (["--enlarge", "nan"], "nan is no scale"),
+        (["--enlarge", "nan"], "enlarge is nan; give a finite number"),
         (["--enlarge", "200"], "million pixels"),
         (
             ["--enlarge", "2", "--init-img", "photo.png", "--W", "9999", "--H", "9999"],

@@ -42,6 +42,8 @@ FULL = OSError(errno.ENOSPC, "No space left on device", "a.png")
             2,
             "here: x: Permission",
         ),
+        (raising(OSError(errno.EBADF, "Bad file", 3)), 2, "here: 3: Bad file"),
+        (raising(OSError(errno.EBADF, "Bad file", b"\xe8")), 2, "here: \\udce8: Bad file"),
         (raising(OSError("odd")), 2, "here: the output: odd"),
         (raising(MemoryError()), 2, "here: not enough memory"),
         (raising(BrokenPipeError()), 141, ""),

@@ -178,7 +178,7 @@ def test_a_latent_consistency_model(both: Any) -> None:
         ({"guidance_start": -0.1}, "guidance_start is -0.1 and guidance_stop 1; .* start < stop"),
         ({"guidance_stop": 1.1}, "guidance_stop 1.1"),
         ({"guidance_start": 0.5, "guidance_stop": 0.5}, "guidance_start is 0.5"),
-        ({"guidance_stop": float("nan")}, "guidance_stop nan"),
+        ({"guidance_stop": float("nan")}, "guidance_stop is nan"),
     ],
     ids=str,
 )

@@ -173,7 +173,7 @@ def test_stages_and_steps(pipe: StableDiffusionPipeline) -> None:
         ({"image": painting(), "image_guidance_scale": 1.5}, "edit by instruction"),
         ({"image": painting(), "resize": "squeeze"}, "stretch, crop, pad"),
         ({"image": "no/such.png"}, "no such picture"),
-        ({"image": b"bytes"}, "of type bytes"),
+        ({"image": b"bytes"}, "image: not a picture that can be read"),
         ({"strength": 0.5}, "give image"),
         ({"mask_image": hole()}, "give image"),
         ({"image": painting(), "mask_invert": True}, "give mask_image"),

@@ -14,6 +14,7 @@ import pytest
 import loras
 from pleinair.runtime.adapters import inversion, model, pickles
 from pleinair.runtime.errors import AdapterError
+from pleinair.runtime.text.chunks import chunks_of
 from pleinair.runtime.text.tokenizer import ClipTokenizer
 
 torch = pytest.importorskip("torch")
@@ -226,6 +227,81 @@ def test_files_that_do_not_fit_are_refused(tiny_checkpoint: Path, tmp_path: Path
         inversion.read(two)
     with pytest.raises(AdapterError, match="no such file"):
         inversion.opened(tmp_path / "absent.pt")
+
+
+def found(tokenizer: ClipTokenizer, words: inversion.Words, text: str) -> list[int]:
+    """How many vectors of the words each chunk of a text holds."""
+    rows = set(words.rows.values())
+    return [sum(int(one) in rows for one in chunk.ids[0]) for chunk in chunks_of(tokenizer, text)]
+
+
+@pytest.mark.parametrize("before", [0, 60, 67, 68, 70, 74, 75])
+def test_a_word_is_never_torn_at_a_chunk_s_end(
+    before: int, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    """webui's rule: where its vectors do not fit it begins the next chunk."""
+    file = loras.save(tmp_path / "zork.safetensors", {"emb_params": vectors(8)})
+    tokenizer = ClipTokenizer(tiny_checkpoint / "tokenizer")
+    words = tokenizer.learn([inversion.read(file)])
+    one = len(tokenizer.pieces("apple"))
+    text = " ".join(["apple"] * (before // one)) + " (zork:1.2) boat"
+    held = found(tokenizer, words, text)
+    assert [count for count in held if count] == [8]
+    fits = before + 8 <= 75
+    assert held[0] == (8 if fits else 0)
+    # The word is cut away whole where prompts are cut.
+    cut = chunks_of(tokenizer, text, long_prompt="truncate")
+    (chunk,) = cut
+    assert sum(int(one) in words.rows.values() for one in chunk.ids[0]) == (8 if fits else 0)
+    assert fits or cut.dropped[0].endswith("dropped: zork boat")
+
+
+def test_a_word_that_no_chunk_can_hold_is_refused(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    tokenizer = ClipTokenizer(tiny_checkpoint / "tokenizer")
+    most = loras.save(tmp_path / "most.safetensors", {"emb_params": vectors(75)})
+    words = tokenizer.learn([inversion.read(most)])
+    assert found(tokenizer, words, "apple most boat") == [0, 75, 0]
+    huge = inversion.Embedding(tmp_path / "huge.pt", "huge", {"text_encoder": vectors(76)})
+    with pytest.raises(AdapterError, match=r"has 76 vectors, .* reads 75 tokens at once"):
+        tokenizer.learn([huge])
+
+
+@pytest.mark.parametrize(
+    ("text", "times"),
+    [
+        ("a cat", 1),
+        ("A CAT, a Cat. (cat:1.2) cat!", 4),
+        ("concatenate cats bobcat Cats", 0),
+        ("cat5 5cat cat_cat cat-cat", 6),  # webui's tokens end there, too
+        ("一只cat坐着", 1),  # written without blanks
+        ("the house of  sks, The  House Of  Sks", 2),
+        ("the house of sksy", 0),
+        ("<toy>", 1),
+        ("a<toy>b <TOY>, (<toy>)", 3),
+        ("v1 v15 V1", 3),
+        ("café cafe\u0301 cafés", 2),
+    ],
+)
+def test_words_are_found_where_a_word_stands(
+    text: str, times: int, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    names = ["cat", "the house of sks", "<toy>", "v1", "cafe\u0301"]
+    files = [loras.save(tmp_path / f"{i}.safetensors", {"x": vectors(1)}) for i in range(5)]
+    tokenizer = ClipTokenizer(tiny_checkpoint / "tokenizer")
+    plain = [piece.id for piece in tokenizer.pieces(text)]
+    read = [inversion.read(file, name) for file, name in zip(files, names, strict=True)]
+    words = tokenizer.learn(read)
+    assert found(tokenizer, words, text) == [times]
+    if not times:
+        assert [piece.id for piece in tokenizer.pieces(text)] == plain
+
+
+def test_the_longer_of_two_words_wins(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    file = loras.save(tmp_path / "x.safetensors", {"x": vectors(1)})
+    tokenizer = ClipTokenizer(tiny_checkpoint / "tokenizer")
+    words = tokenizer.learn([inversion.read(file, "bad"), inversion.read(file, "bad hands")])
+    (piece,) = tokenizer.pieces("bad hands")
+    assert piece.id == words.rows["bad hands"]
 
 
 def test_both_encoders_of_xl_get_their_own_vectors(tiny_checkpoint: Path, tmp_path: Path) -> None:

@@ -486,6 +486,10 @@ def pair(layer: str, width: int = 768) -> dict[str, np.ndarray]:
         (pair("lora_unet_nowhere"), r"lora_unet_nowhere.*no place"),
         (pair(TO_K, 1024), "it is for Stable Diffusion 2, the model is Stable Diffusion 1"),
         (pair(TO_K.replace("mid_block", "middle_block"), 2048), "for Stable Diffusion XL"),
+        (
+            {f"{TO_K}.lokr_w1": np.ones((2, 2), "f4"), f"{TO_K}.lokr_w2": np.ones((4, 1024), "f4")},
+            "for Stable Diffusion XL",
+        ),
         (pair("lora_te2_text_model_encoder_layers_0_mlp_fc1"), "for Stable Diffusion XL"),
         (pair("lora_unet_double_blocks_0_img_attn_proj"), "FLUX"),
         ({f"{TO_K}.lora_down.weight": np.ones((2, 768), "f4")}, "down alone"),

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from pleinair.runtime import StableDiffusionPipeline, schedulers
@@ -40,6 +41,8 @@ def test_every_scheduler(
     [
         ({"guidance_scale": 1.0}, {"guidance_scale": 1.0}),
         ({"guidance_scale": 0.0}, {"guidance_scale": 0.0}),
+        ({"guidance_rescale": 0.7}, {"guidance_rescale": 0.7}),
+        ({"guidance_rescale": 1}, {"guidance_rescale": 1.0}),
         ({"scheduler": "ddim", "eta": 0.7}, {"eta": 0.7}),
         ({"clip_skip": 1}, {"clip_skip": 1}),
         ({"clip_skip": 2}, {"clip_skip": 2}),
@@ -68,6 +71,20 @@ def test_a_batch_is_diffusers_batch_of_seeds(
     painted = pipe(PROMPT, seed=7, num_images_per_prompt=3, scheduler="euler_a", **arguments)
     assert painted.seeds == [7, 8, 9]
     assert differ(painted.images, expected) <= 1
+
+
+def test_each_prompt_has_its_negative(
+    pipe: StableDiffusionPipeline, reference: Any, config: Any
+) -> None:
+    import torch
+
+    reference.scheduler = reference_scheduler("ddim", config)
+    texts = {"prompt": [PROMPT, "a boat"], "negative_prompt": [NEGATIVE, "rain, fog"]}
+    arguments = {"num_inference_steps": 4, "width": 64, "height": 64}
+    generators = [torch.Generator("cpu").manual_seed(seed) for seed in (7, 8)]
+    theirs = reference(**texts, **arguments, generator=generators).images
+    ours = pipe(**texts, **arguments, seed=7, scheduler="ddim").images
+    assert differ(ours, np.stack([np.asarray(image) for image in theirs])) <= 1
 
 
 def test_v_prediction(tmp_path: Path, traced_once: None) -> None:

@@ -168,8 +168,8 @@ def test_profiles_side_by_side(quick: list[str]) -> None:
     ("flags", "says"),
     [
         (["--profile", "quick"], "choose from: exact, balanced, fast"),
-        (["--cache-interval", "0"], "cache_interval is 0; give 1 or more"),
-        (["--guidance-stop", "2"], "guidance_stop 2"),
+        (["--cache-interval", "0"], "--cache-interval is 0; give 1 or more"),
+        (["--guidance-stop", "2"], "--guidance-stop 2"),
     ],
 )
 def test_bad_values_are_one_line(

@@ -271,7 +271,7 @@ def test_arrays(array: np.ndarray) -> None:
         (np.full((4, 4, 3), -0.1), "0 to 1"),
         (np.full((4, 4, 3), np.nan), "0 to 1"),
         (np.zeros((4, 4, 3), complex), "complex"),
-        (b"bytes", "of type bytes"),
+        (b"bytes", "^image: not a picture that can be read"),
         (3, "of type int"),
     ],
     ids=lambda value: (
@@ -281,7 +281,7 @@ def test_arrays(array: np.ndarray) -> None:
 def test_no_picture(source: Any, message: str) -> None:
     with pytest.raises(SettingError, match=message) as caught:
         read(source)
-    assert str(caught.value).startswith("image ")
+    assert str(caught.value).startswith("image")
 
 
 def test_no_file(tmp_path: Path) -> None:
@@ -435,3 +435,73 @@ def test_the_overlay_is_diffusers_overlay() -> None:
         assert ours.mask is not None
         theirs = VaeImageProcessor().apply_overlay(ours.mask.weights, picture, painted)
         assert np.abs(dots(ours.around(painted)) - dots(theirs)).max() <= 2
+
+
+# Files as bytes, and opened by somebody else.
+
+
+def saved(format: str = "PNG") -> bytes:
+    file = io.BytesIO()
+    painting(30, 20).save(file, format)
+    return file.getvalue()
+
+
+class Pipe(io.RawIOBase):
+    """A file that cannot be wound back, nor read twice."""
+
+    def __init__(self, data: bytes) -> None:
+        self._rest = io.BytesIO(data)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        return self._rest.readinto(buffer)
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview, io.BytesIO, Pipe])
+def test_a_file_s_bytes_are_as_the_file(kind: Any, tmp_path: Path) -> None:
+    file = tmp_path / "picture.png"
+    file.write_bytes(saved())
+    assert np.array_equal(read(kind(saved())), read(file))
+
+
+def test_an_open_file_is_read_from_its_beginning(tmp_path: Path) -> None:
+    file = io.BytesIO()
+    painting(30, 20).save(file, "PNG")  # which leaves it at its end
+    assert read(file).size == read(file).size == (30, 20)
+    path = tmp_path / "picture.png"
+    path.write_bytes(saved())
+    with path.open("rb") as opened:
+        assert read(opened).size == (30, 20)
+        assert not opened.closed
+
+
+class Failing:
+    def read(self, size: int) -> bytes:
+        raise RuntimeError("gone")
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (io.StringIO("text"), "mask_image is a file that gives str; open it in binary"),
+        (Failing(), "mask_image: the file cannot be read: gone"),
+        (io.BytesIO(saved()[:100]), "mask_image: "),
+        (io.BytesIO(), "mask_image: not a picture"),
+    ],
+    ids=["text", "failing", "truncated", "empty"],
+)
+def test_an_open_file_that_is_no_picture(source: Any, message: str) -> None:
+    with pytest.raises(SettingError, match=f"^{message}"):
+        read(source, "mask_image")
+
+
+def test_no_endless_file_is_read_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Endless:
+        def read(self, size: int) -> bytes:
+            return bytes(size)
+
+    monkeypatch.setattr(reading, "_MOST_BYTES", 1000)
+    with pytest.raises(SettingError, match=r"^image: more than"):
+        read(Endless())

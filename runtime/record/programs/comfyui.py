@@ -152,7 +152,9 @@ class _Followed:
         if said.settings.get("strength") == 1:
             del said.settings["strength"]
         starts, adds = values.get("start_at_step"), values.get("add_noise")
-        if starts or adds in ("disable", False):
+        ends, steps = values.get("end_at_step"), values.get("steps")
+        early = isinstance(ends, int) and isinstance(steps, int) and ends < steps
+        if starts or early or adds in ("disable", False):
             said.ignored.append(f"{node.class_type} in a part of the steps")
         self._said.settings.update(said.settings)
         self._said.ignored += said.ignored

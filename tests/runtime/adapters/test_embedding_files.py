@@ -10,6 +10,7 @@ import loras
 from fakes import POCKET
 from pleinair.runtime import StableDiffusionPipeline
 from pleinair.runtime.adapters import inversion
+from pleinair.runtime.cli import main
 from pleinair.runtime.errors import AdapterError
 
 torch = pytest.importorskip("torch")
@@ -68,6 +69,18 @@ def test_what_is_no_embedding_is_named(case: str, tmp_path: Path) -> None:
     torch.save(tensors, tmp_path / "bad.pt")
     with pytest.raises(AdapterError, match=rf"bad\.pt.*{message}"):
         inversion.read(tmp_path / "bad.pt")
+
+
+def test_the_command_line_says_what_is_not_applied(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In one line, once, before anything is painted."""
+    pair = {"lora_unet_conv_in.diff": np.full((48, 4, 3, 3), 0.01, "f4")}
+    file = loras.save(tmp_path / "odd.safetensors", pair | {"conjured_up": np.ones(1, "f4")})
+    arguments = ["--model", str(POCKET), "--prompt", "a", "--lora", str(file), "--eta", "7"]
+    assert main(arguments) == 2  # for eta: nothing is compiled
+    (line,) = [one for one in capsys.readouterr().err.splitlines() if "odd.safetensors" in one]
+    assert "1 key is not applied: conjured_up (of no known kind)" in line
 
 
 def test_words_of_a_lora_are_words_of_the_prompt(

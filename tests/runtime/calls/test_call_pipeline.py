@@ -137,6 +137,29 @@ def test_an_unknown_profile_is_refused(tmp_path: Path) -> None:
         opened(model_folder(tmp_path / "other"), profile="fast")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"model": 3}, "model is 3; give a text or a path"),
+        ({"loras": "a.safetensors"}, "loras is 'a.safetensors'; give a list of texts or paths"),
+        ({"loras": [5]}, r"loras is \[5\]; give a list"),
+        ({"embeddings": [("a.pt", 5)]}, "embeddings is .*; give a list"),
+        ({"controlnet": 5}, "controlnet is 5; give a text, a path, a pair or a list"),
+        ({"threads": "2"}, "threads is '2'; give a whole number"),
+        ({"threads": True}, "threads is True; give a whole number"),
+        ({"engine": None}, "engine is None; give a text"),
+        ({"max_memory": 1.5}, "max_memory is 1.5; give a text or a whole number"),
+        ({"cache_dir": b"cache"}, "cache_dir is b'cache'; give a text or a path"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_opening_checks_types_before_anything_is_read(
+    arguments: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(SettingError, match=f"^{message}"):
+        Pipeline.from_pretrained(**{"model": "nowhere", **arguments})
+
+
 @pytest.mark.parametrize("output_type", ["pil", "np", "latent"])
 def test_what_comes_back(pipe: Any, output_type: str) -> None:
     (found,) = pipe("boat", num_inference_steps=1, width=32, output_type=output_type).images

@@ -89,16 +89,38 @@ def test_a_value_that_is_no_choice(family: Any, name: str, choices: str) -> None
         asked(family, **{name: "other"})
 
 
-@pytest.mark.parametrize("prompt", [None, [], 5, ["boat", 5], {"boat": 1}])
-def test_what_is_no_prompt(family: Any, prompt: Any) -> None:
-    with pytest.raises(PromptError, match="prompt must be a text, or a list of texts"):
-        _ = asked(family, prompt=prompt).prompts
+@pytest.mark.parametrize("prompt", [None, 5, b"boat", ["boat", 5], ["boat", None], {"boat": 1}])
+@pytest.mark.parametrize("name", ["prompt", "negative_prompt"])
+def test_what_is_no_prompt(family: Any, name: str, prompt: Any) -> None:
+    if name == "negative_prompt" and prompt is None:
+        return
+    with pytest.raises(SettingError, match=f"^{name} is .*; give a text or a list of texts$"):
+        asked(family, **{name: prompt})
+
+
+def test_at_least_one_prompt(family: Any) -> None:
+    with pytest.raises(PromptError, match="prompt is a list of 0 texts; give at least one"):
+        _ = asked(family, prompt=[]).prompts
+
+
+def test_negative_prompts_go_with_their_prompts(family: Any) -> None:
+    """As in diffusers: one for all, or one for each."""
+    pairs = [("a", "x"), ("a", "x"), ("b", "y"), ("b", "y")]
+    several: dict[str, Any] = {"prompt": ["a", "b"], "num_images_per_prompt": 2}
+    jobs = asked(family, negative_prompt=["x", "y"], **several).jobs()
+    assert [(job.prompt, job.negative) for job in jobs] == pairs
+    jobs = asked(family, negative_prompt="x", **several).jobs()
+    assert [job.negative for job in jobs] == ["x"] * 4
+    assert [job.negative for job in asked(family, **several).jobs()] == [None] * 4
+    for wrong in ([], ["x"], ["x", "y", "z"]):
+        with pytest.raises(SettingError, match=r"negative_prompt is a list of \d for 2 prompts"):
+            _ = asked(family, negative_prompt=wrong, **several).jobs()
 
 
 def test_every_prompt_as_often_as_asked(family: Any) -> None:
     jobs = asked(family, prompt=("a", "b"), num_images_per_prompt=2, seed=7).jobs()
     assert [(job.prompt, job.seed) for job in jobs] == [("a", 7), ("a", 8), ("b", 9), ("b", 10)]
-    for wrong in (0, -1, 1.5):
+    for wrong in (0, -1, 10**9):
         with pytest.raises(SettingError, match=r"num_images_per_prompt is .*; give 1 or more"):
             _ = asked(family, num_images_per_prompt=wrong).jobs()
 

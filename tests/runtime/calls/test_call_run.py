@@ -9,8 +9,10 @@ from PIL import Image
 
 from fakes import model_folder, opened
 from pleinair.runtime.engines.shelf import Shelf
+from pleinair.runtime.errors import SettingError
 from pleinair.runtime.graphs.cut import Cut
 from pleinair.runtime.graphs.shared_rows import SharedRows
+from pleinair.runtime.model.footprint import Working
 
 PICTURE = Image.new("RGB", (64, 64), (10, 200, 30))
 QUICK: dict[str, Any] = {"seed": 1, "num_inference_steps": 3}
@@ -142,6 +144,26 @@ def test_graphs_that_work_in_every_step_are_kept_together(
         assert found["unet"] is found["unet, shallow"] is not None
         groups.append(found["unet"])
     assert groups[0] is not groups[1]  # of a call alone
+
+
+def test_a_later_prompt_that_does_not_fit_is_refused_before_the_first_is_painted(
+    tmp_path: Path,
+) -> None:
+    """As with transformers, whose memory grows with a prompt's tokens."""
+    pipe = opened(model_folder(tmp_path / "small"), max_memory="2GB")
+
+    def working(part: str, shapes: Any) -> Working:
+        tokens = shapes["encoder_hidden_states"][1] if part == "unet" else 0
+        return Working("denoiser", 100_000 * tokens)
+
+    pipe.parts.working = working
+    pipe("boat", **QUICK)
+    pipe.engine.calls.clear()
+    with pytest.raises(SettingError, match="max_memory is"):
+        pipe(["boat", "boat " * 100], **QUICK)
+    assert pipe.engine.calls["unet"] == 0
+    pipe(["boat", "tree"], **QUICK)
+    assert pipe.engine.calls["unet"] == 6
 
 
 def test_what_is_painted_where_a_mask_keeps_the_rest(pipe: Any) -> None:

@@ -103,7 +103,7 @@ def test_numbers_are_one_for_all_or_one_for_each() -> None:
     [
         ({}, "a ControlNet follows a picture; give control_image"),
         ({"control_image": [PICTURE] * 2}, "control_image is 2 pictures for 1 ControlNets"),
-        ({"controlnet_conditioning_scale": -1}, r"controlnet_conditioning_scale is -1\.0"),
+        ({"controlnet_conditioning_scale": -1}, r"controlnet_conditioning_scale is -1;"),
         ({"controlnet_conditioning_scale": float("nan")}, "controlnet_conditioning_scale is nan"),
         ({"controlnet_conditioning_scale": [1, 1]}, "has 2 numbers for 1 ControlNets; give 1"),
         ({"control_guidance_start": 0.6, "control_guidance_end": 0.5}, "0 <= start < end <= 1"),

@@ -13,6 +13,7 @@ from pleinair.runtime.denoise.guidance import (
     checked,
     classifier_free,
     instructed,
+    rescaled,
     scale_embedding,
 )
 from pleinair.runtime.errors import SettingError
@@ -32,6 +33,31 @@ def test_classifier_free_guidance_is_its_equation() -> None:
     assert known.branches == (UNCONDITIONAL, CONDITIONAL)
     np.testing.assert_array_equal(known.combine(found), expected)
     assert known.combine(found).dtype == np.float32
+
+
+@pytest.mark.parametrize("known", [classifier_free(7.5), instructed(7.5, 1.5)])
+def test_rescaled_guidance_varies_as_the_conditional_branch(known: Guidance) -> None:
+    found = predictions()
+    combined, prompted = known.combine(found), found[CONDITIONAL]
+    assert rescaled(known, 1).combine(found).std() == pytest.approx(prompted.std(), rel=1e-5)
+    half = combined * (0.5 * prompted.std() / combined.std() + 0.5)
+    np.testing.assert_allclose(rescaled(known, 0.5).combine(found), half, rtol=1e-5)
+    assert rescaled(known, 0.5).combine(found).dtype == np.float32
+    assert rescaled(known, 0) is known
+    assert rescaled(known, 1).branches == known.branches
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.1])
+def test_a_share_to_rescale_by(share: float) -> None:
+    with pytest.raises(SettingError, match=r"guidance_rescale is .*; give 0 to 1"):
+        rescaled(classifier_free(7.5), share)
+
+
+def test_nothing_is_divided_by_a_deviation_of_nothing() -> None:
+    flat = dict.fromkeys(BRANCHES, np.ones((1, 4, 3, 5), np.float32))
+    np.testing.assert_array_equal(
+        rescaled(classifier_free(7.5), 1).combine(flat), flat[CONDITIONAL]
+    )
 
 
 @pytest.mark.parametrize("scale", [0, 0.5, 1, 1.0])

@@ -39,6 +39,7 @@ def test_a_field_says_all_of_an_option() -> None:
         metavar="N",
         help="how many",
         most=9,
+        hint=int | None,
     )
     assert found["colour"].default == "red"
     assert not found["crew"].recorded
@@ -57,7 +58,7 @@ def test_a_summary_lists_the_choices() -> None:
 
 
 def test_arguments_are_gathered_by_group() -> None:
-    found = gathered([Boats, Trees], {"sails": 3, "height": 2.5})
+    found = gathered([Boats, Trees], {"sails": np.int8(3), "height": 2.5})
     assert found == {Boats: Boats(sails=3), Trees: Trees(height=2.5)}
     assert gathered(iter([Boats]), {}) == {Boats: Boats()}
 

@@ -42,14 +42,11 @@ def test_a_default_is_a_choice_or_none(one: Option) -> None:
 
 
 @each_option
-def test_a_flag_has_help_in_one_sentence(one: Option) -> None:
-    if not one.flags:
-        assert not one.help
-        return
-    assert all(flag.startswith("-") for flag in one.flags)
+def test_an_option_has_help_in_one_sentence(one: Option) -> None:
     assert one.help
     assert not one.help.endswith(".")
-    assert one.metavar or one.type is bool
+    assert all(flag.startswith("-") for flag in one.flags)
+    assert one.metavar or one.type is bool or not one.flags
 
 
 @pytest.mark.parametrize("group", EVERY, ids=lambda group: group.__name__)

@@ -120,6 +120,17 @@ def test_the_custom_sampler(tmp_path: Path) -> None:
     assert (found.settings, found.ignored) == (FOUND, [])
 
 
+@pytest.mark.parametrize(
+    "part", [{"start_at_step": 3}, {"end_at_step": 8}, {"add_noise": "disable"}]
+)
+def test_a_sampler_of_a_part_of_the_steps_is_named(tmp_path: Path, part: dict[str, Any]) -> None:
+    graph = comfy_graph()
+    whole = {"add_noise": "enable", "start_at_step": 0, "end_at_step": 10000}
+    for more, ignored in ((whole, []), ({**whole, **part}, ["KSampler in a part of the steps"])):
+        graph["3"]["inputs"].update(more)
+        assert read(tmp_path, graph).ignored == ignored
+
+
 def test_texts_and_numbers_of_other_nodes(tmp_path: Path) -> None:
     graph = comfy_graph(
         n10=node("PrimitiveString", value="a boat, 蓝色"),

@@ -19,7 +19,7 @@ from pleinair.runtime.errors import SettingError
 from pleinair.runtime.families.stable_diffusion import StableDiffusion
 from pleinair.runtime.families.stable_diffusion_3 import StableDiffusion3
 from pleinair.runtime.families.xl import StableDiffusionXL
-from pleinair.runtime.record import made, metadata
+from pleinair.runtime.record import adapters, made, metadata
 
 FIELDS = "Steps: 2, Sampler: {}, CFG scale: 6.5, Seed: 4, Size: 64x64, RNG: CPU"
 
@@ -232,6 +232,14 @@ def test_what_an_image_of_a_call_says() -> None:
     assert said["cache_interval"] == 2
     found = metadata.Found(said)
     assert metadata._checked(said) == found  # all of it may come back out of a file
+
+
+def test_a_file_that_is_gone_costs_no_picture() -> None:
+    gone = SimpleNamespace(path=Path("gone.safetensors"), weight=0.5, word="good")
+    assert adapters.lora_record(gone) == {"name": "gone", "weight": 0.5}
+    said = {"prompt": "a", "embeddings": [adapters.embedding_record(gone)]}
+    assert said["embeddings"] == [{"name": "gone", "word": "good"}]
+    assert "TI hashes" not in metadata.described(said)["parameters"]
 
 
 def test_arrays_and_latents_say_nothing() -> None:
