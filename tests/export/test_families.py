@@ -197,12 +197,7 @@ _OTHER = Family(
         "text_encoder_9": SubModel(
             "transformers.T5EncoderModel",
             {},
-            tokenizer=Tokenizer(
-                "tokenizer_9",
-                copy=_copy_as_it_is,
-                complete=lambda folder, openvino: None,
-                check=lambda folder, config, origin: None,
-            ),
+            tokenizer=Tokenizer("tokenizer_9", _copy_as_it_is, lambda folder, openvino: None),
             optional=True,
         ),
         "transformer": SubModel("diffusers.SD3Transformer2DModel", {}),
