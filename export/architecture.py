@@ -7,7 +7,9 @@ from typing import Any
 
 import torch
 
-from pleinair.runtime.errors import SourceError
+from pleinair.runtime.errors import SourceError, shown
+
+from . import configs
 
 Config = dict[str, Any]
 
@@ -23,7 +25,8 @@ def build(cls: str, config: Config, origin: str) -> torch.nn.Module:
     kind = _found(cls, origin)
     named = config.get("_class_name", kind.__name__)
     if named != kind.__name__:
-        raise SourceError(f"{origin} is a {named}, and only {kind.__name__} can be exported")
+        raise SourceError(f"{origin} is a {shown(named)}, and only {kind.__name__} can be exported")
+    configs.check(kind.__name__, config, f"{origin}: config.json")
     try:
         with torch.device("meta"), quiet():
             if hasattr(kind, "config_class"):  # transformers
@@ -31,8 +34,9 @@ def build(cls: str, config: Config, origin: str) -> torch.nn.Module:
             else:
                 module = kind.from_config(config)
             return module
-    except (TypeError, ValueError, KeyError, IndexError) as error:
-        raise SourceError(f"{origin}: its config describes no working model: {error}") from error
+    except Exception as error:  # the libraries fail in any way at a config made up by someone
+        reason = shown(f"{type(error).__name__}: {error}", 300)
+        raise SourceError(f"{origin}: its config describes no working model: {reason}") from error
 
 
 def _found(cls: str, origin: str) -> Any:

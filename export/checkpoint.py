@@ -21,6 +21,7 @@ def open_checkpoint(
     text_encoder: str | Path | None = None,
     ema: bool = False,
     prediction_type: str | None = None,
+    config: str | Path | None = None,
     safety_checker: bool = True,
 ) -> Checkpoint | ControlNetFolder:
     """Find `source`, fetching it first when it is a hub id; without its safety checker if told so.
@@ -31,12 +32,14 @@ def open_checkpoint(
     path = Path(source).expanduser()
     checkpoint: Checkpoint | ControlNetFolder
     if path.is_file():
-        checkpoint = SingleFile(path, ema, prediction_type)
+        checkpoint = SingleFile(
+            path, ema, prediction_type, Path(config).expanduser() if config else None
+        )
         checkpoint.record = fetched_from(path) or checkpoint.record
-    elif ema or prediction_type:
+    elif ema or prediction_type or config:
         raise SourceError(
             f"{source} is no single file: its weights and its scheduler_config.json say what "
-            "--ema and --prediction-type would; leave them out"
+            "--ema, --prediction-type and --config would; leave them out"
         )
     else:
         checkpoint = _diffusers_folder(path, str(source), revision, safety_checker)
@@ -46,8 +49,8 @@ def open_checkpoint(
         return checkpoint
     if isinstance(checkpoint, ControlNetFolder):
         raise SourceError(f"{source} is a ControlNet, with no parts to replace; leave them out")
-    scaling_factor = checkpoint.scaling_factor() if vae is not None else 1.0
-    parts = {name: open_part(name, at, scaling_factor) for name, at in chosen.items()}
+    latents = checkpoint.latents() if vae is not None else {}
+    parts = {name: open_part(name, at, latents) for name, at in chosen.items()}
     return Completed(checkpoint, parts)
 
 

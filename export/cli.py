@@ -1,14 +1,21 @@
 """The command `pleinair-export`: a checkpoint in, a model folder out."""
 
 import argparse
+import importlib.util
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from pleinair.runtime.cli.parser import Parser
+from pleinair.runtime.errors import SourceError, to_install
 from pleinair.runtime.exits import exit_code
+from pleinair.runtime.model import catalog
 
 from .terminal import progress, stoppable
+
+# Of weights; what `reading.SUFFIXES` has, which is imported with torch.
+SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
 
 
 def parser() -> Parser:
@@ -23,7 +30,10 @@ def parser() -> Parser:
         "or id may be a ControlNet's",
     )
     made.add_argument(
-        "output", nargs="?", type=Path, help="folder to make (default: models/NAME of the source)"
+        "output",
+        nargs="?",
+        help="folder to make; a bare NAME is one in your model folder, where --model NAME finds it "
+        "(default: the source's name)",
     )
     made.add_argument(
         "--format",
@@ -67,6 +77,12 @@ def parser() -> Parser:
         "kind; of Stable Diffusion 2 that is v_prediction)",
     )
     made.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="of a single file, its .yaml of CompVis's kind (default: that of its name beside it)",
+    )
+    made.add_argument(
         "--no-safety-checker", action="store_true", help="leave the checkpoint's own out"
     )
     made.add_argument(
@@ -100,7 +116,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(options: argparse.Namespace) -> None:
     """Export, and print the folder."""
-    output = options.output or default_output(options.source)
+    require_extra()
+    output = target(options.output or default_name(options.source))
     if not options.quiet:
         _tell_on_stderr()
     with progress(options.quiet) as shown, stoppable(shown) as on_progress:
@@ -118,6 +135,7 @@ def run(options: argparse.Namespace) -> None:
             text_encoder=options.text_encoder,
             ema=options.ema,
             prediction_type=options.prediction_type,
+            config=options.config,
             safety_checker=not options.no_safety_checker,
             tiny_vae=options.tiny_vae,
             scheduler=options.scheduler,
@@ -136,9 +154,25 @@ def _tell_on_stderr() -> None:
         one.handlers = [logging.StreamHandler()]
 
 
-def default_output(source: str) -> Path:
-    """Return `models/NAME`, where NAME is the last part of the source without a weight suffix."""
+def require_extra() -> None:
+    """Raise `SourceError`, with the command that installs it, where PyTorch's libraries are not."""
+    for package in ("torch", "diffusers", "transformers", "safetensors", "filelock"):
+        if importlib.util.find_spec(package) is None:
+            raise SourceError(
+                f"converting needs {package}, which is not installed; "
+                f"install it with: {to_install('export')}"
+            )
+
+
+def default_name(source: str) -> str:
+    """The last part of the source, without a weight suffix."""
     name = Path(source).expanduser().resolve().name
-    for suffix in (".safetensors", ".ckpt"):
-        name = name.removesuffix(suffix)
-    return Path("models") / name
+    stem, suffix = os.path.splitext(name)
+    return stem if suffix.lower() in SUFFIXES else name
+
+
+def target(name: str) -> Path:
+    """The folder that `output` means: a path, or a bare name in the user's model folder."""
+    is_bare = not {os.sep, os.altsep, "/"} & set(name) and name not in (".", "..")
+    folder: Path = catalog.user_folder() / name if is_bare else Path(name).expanduser()
+    return folder

@@ -15,7 +15,8 @@ from pleinair.runtime.adapters.compvis import Nesting
 from pleinair.runtime.errors import SourceError
 
 from . import architecture, open_clip
-from .weights import State, some
+from .reading import State
+from .weights import some
 
 Config = dict[str, Any]
 
@@ -35,8 +36,13 @@ _VAE_NAMES = {
 }
 
 
+_GUIDANCE = "time_embed.cond_proj.weight"
+
+
 def unet_key(key: str, config: Config) -> str:
     """Return CompVis's name of diffusers' UNet weight `key`, without `model.diffusion_model.`."""
+    if key == "time_embedding.cond_proj.weight":
+        return _GUIDANCE
     up = enumerate(config["up_block_types"])
     attending = frozenset(level for level, kind in up if kind != "UpBlock2D")
     layer, _, end = key.rpartition(".")
@@ -176,6 +182,8 @@ def unet_config(weights: State) -> Config:
         "use_linear_projection": linear,
         "transformer_layers_per_block": _transformer_depths(weights, firsts, attends),
     }
+    if _GUIDANCE in weights:  # distilled with its guidance scale as an input
+        config["time_cond_proj_dim"] = weights[_GUIDANCE].shape[1]
     return config | _class_conditions(weights) | _only_cross_attention(weights, firsts, context)
 
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from pleinair.runtime.errors import SourceError, shown
+
 from . import lora, manifest, parity, weights
 from .families.family import SubModel
 from .formats import backend
@@ -67,7 +69,13 @@ class Conversion:
         trials = {}
         for name, graph in built.items():
             self.clock.says(f"running {name}")
-            trials[name] = parity.reference(graph)
+            try:
+                trials[name] = parity.reference(graph)
+            except (RuntimeError, TypeError, ValueError, IndexError) as error:
+                raise SourceError(
+                    f"{self.plan.name}/{submodel}: its config describes a network that cannot be "
+                    f"run ({shown(str(error), 300)})"
+                ) from error
             self.clock.finished(name)
         origin = f"{self.plan.name}/{submodel}"
         if self.request.half and weights.round_to_half(module, origin):

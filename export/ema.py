@@ -7,7 +7,7 @@
 import re
 
 from .families.original import UNET
-from .weights import State
+from .reading import State
 
 _PREFIX = "model_ema.diffusion_model"
 _WORDS = re.compile(

@@ -42,7 +42,16 @@ def publishing(target: Path, overwrite: bool = False) -> Iterator[Path]:
                 raise
             raise ExportError(f"the disk of {target} is full; free some space") from error
         finally:
-            shutil.rmtree(partial, ignore_errors=True)
+            _remove(partial)
+
+
+def _remove(folder: Path) -> None:
+    """A second Ctrl-C while it is being removed removes it as well."""
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+    except KeyboardInterrupt:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def _refuse(target: Path, overwrite: bool) -> None:

@@ -1,13 +1,15 @@
 """`pleinair.json`: where a folder came from, what made it, what is in it and how exact it is."""
 
-import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
-FILE = "pleinair.json"
+from pleinair.runtime.model.manifest import FILE, describe, sha256
+
+__all__ = ["FILE", "describe", "sha256", "text", "versions", "write", "write_json"]
+
 FORMAT_VERSION = 1
 _MAKERS = {
     "pleinair",
@@ -52,11 +54,6 @@ def write(
     write_json(folder / FILE, content)
 
 
-def describe(path: Path) -> dict[str, Any]:
-    """What `files` says of a file."""
-    return {"bytes": path.stat().st_size, "sha256": sha256(path)}
-
-
 def text(content: Any) -> str:
     return json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
@@ -64,14 +61,6 @@ def text(content: Any) -> str:
 def write_json(path: Path, content: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text(content), encoding="utf-8", newline="\n")
-
-
-def sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as opened:
-        while block := opened.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def versions(makers: Iterable[str] = _MAKERS) -> dict[str, str]:

@@ -27,6 +27,7 @@ def export_model(
     text_encoder: str | Path | None = None,
     ema: bool = False,
     prediction_type: str | None = None,
+    config: str | Path | None = None,
     safety_checker: bool = True,
     tiny_vae: str | Path | None = None,
     scheduler: str | None = None,
@@ -53,6 +54,7 @@ def export_model(
         ema: of a single file, the running averages of the UNet's weights.
         prediction_type: of a single file, "epsilon", "v_prediction" or "sample" (see
             `single_file.SingleFile` for what is assumed without it).
+        config: of a single file, its `.yaml` of CompVis's kind, in place of one beside it.
         on_progress: called with what is being done and the share done, from 0 to 1.
 
     Returns the folder. Raises `SourceError` when the checkpoint cannot be found, fetched, trusted
@@ -72,6 +74,7 @@ def export_model(
         text_encoder=text_encoder,
         ema=ema,
         prediction_type=prediction_type,
+        config=config,
         safety_checker=safety_checker,
         tiny_vae=tiny_vae,
         solver=Solver(scheduler, timestep_spacing),
@@ -91,6 +94,7 @@ def _fill(target: Path, request: Request, report: Progress) -> None:
         text_encoder=request.text_encoder,
         ema=request.ema,
         prediction_type=request.prediction_type,
+        config=request.config,
         safety_checker=request.safety_checker,
     )
     report("reading the configs", 0.0)

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from .weights import State
+from .reading import State
 
 Config = dict[str, Any]
 

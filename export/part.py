@@ -8,10 +8,9 @@ from pleinair.runtime.errors import SourceError
 
 from . import compvis, families, tokenizer
 from .families.original import VAE
-from .source import Checkpoint, read_json
-from .weights import State, find_weights, read_checkpoint, read_weights
-
-_SUFFIXES = {".safetensors", ".ckpt", ".pt", ".bin"}
+from .reading import SUFFIXES, State, read_checkpoint
+from .source import Checkpoint, read
+from .weights import find_weights, read_weights
 
 
 @dataclass
@@ -24,29 +23,29 @@ class Part:
     tokenizer: Path | None = None
 
 
-def open_part(submodel: str, path: Path, scaling_factor: float) -> Part:
+def open_part(submodel: str, path: Path, latents: dict[str, Any]) -> Part:
     """Open a `vae` or a `text_encoder`.
 
     Args:
         path: a folder with its config.json and weights, a whole diffusers folder, or a file: in
             CompVis's layout, alone or in a whole checkpoint, or in diffusers' layout, with its
             config.json beside it or without.
-        scaling_factor: of a VAE that does not say it.
+        latents: of a VAE's config, where it does not say it (see `source.Checkpoint.latents`).
 
     Raises `SourceError` when there is no such sub-model, or it cannot be read safely.
     """
     if path.is_dir():
         return _from_folder(submodel, path)
-    if not path.is_file() or path.suffix not in _SUFFIXES:
+    if not path.is_file() or path.suffix.lower() not in SUFFIXES:
         raise SourceError(
-            f"{path} is neither a folder nor a {', '.join(sorted(_SUFFIXES))} file to take the "
+            f"{path} is neither a folder nor a {', '.join(sorted(SUFFIXES))} file to take the "
             f"{submodel} from"
         )
     if (path.parent / "config.json").is_file() and path in find_weights(path.parent):
         return _from_folder(submodel, path.parent)
     state = read_checkpoint(path)[0]
     try:
-        return _vae(path, state, scaling_factor) if submodel == "vae" else _text(path, state)
+        return _vae(path, state, latents) if submodel == "vae" else _text(path, state)
     except KeyError as error:
         raise SourceError(
             f"{path} holds no {submodel}, or lacks its {error.args[0]}; is it the right file?"
@@ -58,20 +57,20 @@ def _from_folder(submodel: str, path: Path) -> Part:
     beside = folder.parent / "tokenizer"
     return Part(
         folder.resolve().name if folder == path else f"{path.resolve().name}/{submodel}",
-        read_json(folder / "config.json"),
+        read(folder / "config.json"),
         read_weights(find_weights(folder)),
         beside if submodel == "text_encoder" and beside.is_dir() else None,
     )
 
 
-def _vae(path: Path, state: State, scaling_factor: float) -> Part:
+def _vae(path: Path, state: State, latents: dict[str, Any]) -> Part:
     part = _without_prefix(state, (VAE,))
     part = {key: v for key, v in part.items() if not key.startswith(("loss.", "model_ema."))}
     levels = {key.split(".")[2] for key in part if key.startswith("encoder.down_blocks.")}
     shape = {"block_out_channels": [0] * len(levels)}
     # Only to read the shapes; weights under diffusers' names need no others.
     named = {compvis.vae_key(key, shape): v for key, v in part.items()} if levels else part
-    config = compvis.infer("vae", named) | {"scaling_factor": scaling_factor}
+    config = compvis.infer("vae", named) | latents
     if not levels:
         part = compvis.renamed("vae", part, config, "", str(path))
     return Part(path.name, config, part)
@@ -110,8 +109,11 @@ class Completed:
     def preprocessor(self) -> dict[str, Any] | None:
         return self._checkpoint.preprocessor()
 
-    def scaling_factor(self) -> float:
-        return self._checkpoint.scaling_factor()
+    def latents(self) -> dict[str, Any]:
+        return self._checkpoint.latents()
+
+    def recommended(self) -> dict[str, Any] | None:
+        return self._checkpoint.recommended()
 
     def config(self, submodel: str) -> dict[str, Any]:
         part = self._parts.get(submodel)

@@ -8,16 +8,17 @@ import torch
 from pleinair.runtime.adapters import lora as lora_files
 from pleinair.runtime.errors import BundleError, SourceError
 from pleinair.runtime.model import catalog
+from pleinair.runtime.model.latent_space import LatentSpace
 
-from . import architecture, families, lora, manifest
+from . import architecture, configs, families, lora, manifest, solver
 from .architecture import Config
 from .families.beside import SAFETY_CHECKER, TINY_VAE
 from .families.family import ABSENT, SubModel, Tokenizer
+from .reading import State
 from .request import Request
 from .solver import Solver
 from .source import Checkpoint
 from .tiny_vae import open_tiny_vae
-from .weights import State
 
 
 class Origin(Protocol):
@@ -43,6 +44,8 @@ class Plan:
         self.family = families.of(self.index, self.name)
         self.schedulers = {name: checkpoint.scheduler(name) for name in self.family.schedulers}
         self._choose_solver(request.solver)
+        for name, config in self.schedulers.items():
+            solver.require_usable(config, f"{self.name}/{name}/scheduler_config.json")
         self.submodels: dict[str, SubModel] = self.family.present(self.index)
         self.origins: dict[str, Origin] = dict.fromkeys(self.submodels, checkpoint)
         own = list(self.submodels)
@@ -54,16 +57,24 @@ class Plan:
             self.tiny_vae.require_fit(checkpoint.config("vae"))
             self._add("tiny_vae", TINY_VAE, self.tiny_vae)
         self.configs = {name: origin.config(name) for name, origin in self.origins.items()}
+        self._check_configs()
         self.family.complete(self.configs, self.index, self.name)
         skeletons = {name: self.skeleton(name) for name in self.submodels}
         self.sizes = {name: architecture.count_parameters(one) for name, one in skeletons.items()}
         self.loras = [lora_files.opened(named) for named in request.loras]
         self.changes = lora.planned(self.loras, {name: skeletons[name] for name in own})
 
-    def _choose_solver(self, solver: Solver) -> None:
-        if solver != Solver():
+    def _check_configs(self) -> None:
+        for name, submodel in self.submodels.items():
+            where = f"{self.name}/{name}/config.json"
+            configs.check(submodel.class_name, self.configs[name], where)
+            if name == "vae":
+                LatentSpace.of(self.configs[name], where=where, error=SourceError)
+
+    def _choose_solver(self, chosen: Solver) -> None:
+        if chosen != Solver():
             name = self.family.schedulers[0]
-            self.schedulers[name] = solver.config(self.schedulers[name])
+            self.schedulers[name] = chosen.config(self.schedulers[name])
             self.index[name] = ["diffusers", self.schedulers[name]["_class_name"]]
 
     def _add(self, name: str, submodel: SubModel, origin: Origin) -> None:
@@ -86,6 +97,8 @@ class Plan:
 
         None also for a source that is given LCM's solver: a merged LCM-LoRA makes it another model.
         """
+        if self.request.solver == Solver() and (stated := self.checkpoint.recommended()):
+            return stated
         entry = catalog.known(self.name)
         if entry is None or not catalog.is_still(entry, self.schedulers[self.family.schedulers[0]]):
             return None

@@ -31,6 +31,7 @@ class Request:
     text_encoder: str | Path | None
     ema: bool
     prediction_type: str | None
+    config: str | Path | None
     safety_checker: bool
     tiny_vae: str | Path | None
     solver: Solver

@@ -1,41 +1,44 @@
 """One `.safetensors` or `.ckpt` file in the original CompVis layout, as the web interfaces use it.
 
 The file has no configs: what it is, and its architecture, is read from the names and shapes of its
-tensors (families/, compvis.py). A missing or unexpected key is named as it stands in the file.
+tensors (families/, compvis.py), how it was trained from what is said beside them (training.py). A
+missing or unexpected key is named as it stands in the file.
 """
 
 import logging
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pleinair.runtime.errors import SourceError
 
-from . import compvis, ema, families, tokenizer
-from .families.family import ABSENT
-from .families.original import UNET
-from .weights import State, read_checkpoint, some
+from . import compvis, families, sidecar, strangers, tokenizer, training
+from . import ema as averages
+from .families.family import ABSENT, Family
+from .families.original import UNET, Original, Task
+from .reading import SUFFIXES, State, read_checkpoint
+from .training import PREDICTION_TYPES
+from .weights import some
 
 _log = logging.getLogger("pleinair.export")
 
 # What training and merging leave in a checkpoint beside the networks, and inference does without.
 _LEFT_OVER = re.compile(
-    r"(model_ema|model\.model_ema|embedding_manager|low_scale_model|denoiser)\."
+    r"(model_ema|model\.model_ema|embedding_manager|low_scale_model|denoiser|sampler)\."
+    r"|(optimizers?|optimizer_states|lr_schedulers?|loss|loss_fn|callbacks)\."
     r"|first_stage_model\.(loss|model_ema)\."
-    r"|(log_)?betas$|alphas_cumprod|sqrt_|log_one_minus|posterior_|lvlb_weights$|logvar$|"
-    r"scale_factor$"
+    r"|(log_)?betas$|alphas_cumprod|ddim_|sqrt_|log_one_minus|posterior_|lvlb_weights$|logvar$|"
+    r"scale_factor$|sigmas$"
     r"|(cond_stage_model|conditioner\.embedders\.\d+)\.((transformer|model)\.)?"
-    r"(logit_scale$|attn_mask$|vision_model\.|visual_projection\.|(text_model\.)?"
+    r"(logit_scale$|attn_mask$|vision_model\.|visual_projection\.|visual\.|(text_model\.)?"
     r"embeddings\.position_ids$)"
-    r"|cond_stage_model\.(transformer\.)?text_projection(\.weight)?$"
-    r"|(v_pred|ztsnr|global_step|iteration)$"
+    r"|(cond_stage_model|conditioner\.embedders\.0)\.(transformer\.)?text_projection(\.weight)?$"
+    r"|(global_step|iteration|epoch|step)$"
 )
 _LORA = re.compile(r"lora_(unet|te\d?|prior)_|(unet|text_encoder)\..*\.lora")
 
-# Stable Diffusion 2's first base model says its step of training; those at 768 pixels say others.
-_BASE_STEP = 875_000
-
-PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
+_OTHERS = sorted(SUFFIXES - {".safetensors", ".ckpt"})
 
 
 class SingleFile:
@@ -43,6 +46,7 @@ class SingleFile:
 
     ema: paint with the running averages of the UNet's weights; a file with nothing but averages
         is taken by them anyhow.
+    config: its `.yaml` of CompVis's kind, where not beside it under its name.
     prediction_type: "epsilon", "v_prediction" or "sample". By default what the file says, and
         where it says nothing what its kind is trained for: of Stable Diffusion 2 that is
         "v_prediction" for the 768 models and "epsilon" for the base ones, which no tensor tells
@@ -51,60 +55,89 @@ class SingleFile:
     Raises `SourceError` when the file cannot be read safely, or is of another architecture.
     """
 
-    def __init__(self, path: Path, ema: bool = False, prediction_type: str | None = None) -> None:
-        if path.suffix not in {".safetensors", ".ckpt"}:
-            raise SourceError(f"{path} is neither a .safetensors nor a .ckpt file")
+    def __init__(
+        self,
+        path: Path,
+        ema: bool = False,
+        prediction_type: str | None = None,
+        config: Path | None = None,
+    ) -> None:
+        if path.suffix.lower() not in SUFFIXES:
+            raise SourceError(
+                f"{path} is neither a .safetensors nor a .ckpt file (nor {', '.join(_OTHERS)})"
+            )
         if prediction_type not in (None, *PREDICTION_TYPES):
             raise SourceError(
                 f"prediction type {prediction_type!r} is not one of {', '.join(PREDICTION_TYPES)}"
             )
         self.path = path
         self.record = {"kind": "file", "name": path.name}
-        state, self._said = read_checkpoint(path)
-        self._marks = {"v_pred", "ztsnr"} & state.keys()
+        state, said = read_checkpoint(path)
+        whole = _has_unet(state) or bool(averages.unet(state))
+        if (stranger := strangers.named(state, whole)) is not None:
+            raise SourceError(f"{path} is {stranger}")
+        marks = training.by_marks(state, said, path)
+        table = {key: state[key] for key in ("alphas_cumprod",) if key in state}
         state = self._with_unet(state, ema)
-        self.family, self.original = families.detect(state)
+        self.family, self.original = _kind(state, path)
         self._parts = self._split(state)
+        self._penultimate = self.original.penultimate
+        self._configs = {"unet": self._infer("unet")}
+        beside = sidecar.read(path, self._configs["unet"], config)
+        marks = marks.over(beside, path, "the config beside it")
+        self._training = self._trained(marks, said, table)
+        if self._training.penultimate is not None:
+            self._penultimate = self.original.penultimate and self._training.penultimate
         self._configs = {name: self._infer(name) for name, part in self._parts.items() if part}
-        self._channels = self._configs["unet"]["in_channels"]
-        self._task = self.original.tasks.get(self._channels)
-        self._prediction_type = prediction_type or self._said_prediction() or self._assumed()
+        self._task = self._of_channels()
+        stated = prediction_type or self._training.prediction_type
+        self._prediction_type = stated or self._assumed()
+        self._require_sense()
+
+    def _trained(
+        self, marks: training.Training, said: dict[str, Any], table: State
+    ) -> training.Training:
+        """All that is said of the training: what comes first is followed."""
+        found = marks.over(training.by_metadata(said, self.path), self.path, "its metadata")
+        kind = self.original.schedulers("v_prediction")[self.family.schedulers[0]]
+        found = found.over(training.by_schedule(table, kind, self.path), self.path, "its table")
+        return found.over(training.by_name(self.path.stem, self.path), self.path, "its name")
+
+    def _require_sense(self) -> None:
+        """Raise `SourceError` for marks of another kind, and a schedule that cannot be solved."""
+        said = self._training
+        if said.latents is not None:
+            channels = self._configs.get("vae", {}).get("latent_channels", 4)
+            if not self.original.normed or {*map(len, said.latents)} != {channels}:
+                raise SourceError(
+                    f"{self.path}: edm_mean and edm_std are {channels} numbers of an XL model's "
+                    f"latents (Playground v2.5); this is {self.original.name}"
+                )
+        self.scheduler()
 
     def _with_unet(self, state: State, wanted: bool) -> State:
         """Put the running averages in the place of the UNet, where asked or where it is not."""
-        is_whole = any(key.startswith(UNET) for key in state)
-        averages = ema.unet(state)
-        if wanted and not averages:
+        is_whole = _has_unet(state)
+        averaged = averages.unet(state)
+        if wanted and not averaged:
             raise SourceError(f"{self.path} has no running averages (model_ema.); leave --ema out")
-        if averages and not is_whole:
+        if averaged and not is_whole:
             _log.info("%s holds only running averages (EMA) of its UNet; taking them", self.path)
         elif not is_whole:
-            self._refuse_parts(state)
-        if not averages or (is_whole and not wanted):
+            raise SourceError(
+                f"{self.path} has no unet (no key begins with {UNET}); a whole checkpoint in the "
+                "original layout is needed"
+            )
+        if not averaged or (is_whole and not wanted):
             return state
         rest = {key: value for key, value in state.items() if not key.startswith(UNET)}
-        return rest | averages
-
-    def _refuse_parts(self, state: State) -> None:
-        """Say what a file without a UNet is."""
-        for mark, name in (
-            ("control_model.", "a ControlNet; export its diffusers folder or hub id instead"),
-            ("lora_", "a LoRA, not a whole checkpoint; merge it with --lora"),
-            ("first_stage_model.", "a VAE, not a whole checkpoint; add it with --vae"),
-            ("encoder.down", "a VAE, not a whole checkpoint; add it with --vae"),
-        ):
-            if any(key.startswith(mark) for key in state):
-                raise SourceError(f"{self.path} is {name}")
-        raise SourceError(
-            f"{self.path} has no unet (no key begins with {UNET}); a whole checkpoint in the "
-            "original layout is needed"
-        )
+        return rest | averaged
 
     def _split(self, state: State) -> dict[str, State]:
         """Part the state dict by network, without the prefixes."""
         prefixes = self.original.prefixes
         parts: dict[str, State] = {submodel: {} for submodel in prefixes}
-        strangers: list[str] = []
+        unplaced: list[str] = []
         loras: list[str] = []
         for key, value in state.items():
             owner = next((sub for sub, prefix in prefixes.items() if key.startswith(prefix)), None)
@@ -113,35 +146,34 @@ class SingleFile:
             if owner is not None:
                 parts[owner][key.removeprefix(prefixes[owner])] = value
             else:
-                (loras if _LORA.match(key) else strangers).append(key)
-        if strangers:
-            raise SourceError(
-                f"{self.path}: no place in {self.original.name} for {some(strangers)}"
-            )
+                (loras if _LORA.match(key) else unplaced).append(key)
+        if unplaced:
+            raise SourceError(f"{self.path}: no place in {self.original.name} for {some(unplaced)}")
         if loras:
             _log.info("%s: left out an unmerged LoRA, %s", self.path, some(loras))
         return parts
 
     def _infer(self, submodel: str) -> dict[str, Any]:
         try:
-            config = compvis.infer(submodel, self._parts[submodel], self.original.penultimate)
+            config = compvis.infer(submodel, self._parts[submodel], self._penultimate)
         except KeyError as error:
             raise SourceError(
                 f"{self.path} lacks {self.original.prefixes[submodel]}{error.args[0]}, and without "
                 f"it the shape of its {submodel} is unknown"
             ) from error
-        if submodel == "vae":
-            config["scaling_factor"] = self.original.scaling_factor
+        except (ValueError, IndexError, AttributeError, ZeroDivisionError) as error:
+            raise SourceError(
+                f"{self.path}: the weights of its {submodel} are of no known shape ({error})"
+            ) from error
         return config
 
-    def _said_prediction(self) -> str | None:
-        """What the file says of itself: webui's mark, or the metadata of the ModelSpec."""
-        said = self._said.get("modelspec.prediction_type")
-        if "v_pred" in self._marks or said == "v":
-            return "v_prediction"
-        if self._said.get("global_step") == _BASE_STEP:
-            return "epsilon"
-        return said if said in PREDICTION_TYPES else None
+    def _of_channels(self) -> Task | None:
+        """What it is trained for; None where its UNet takes as many channels as no task does."""
+        unet = self._configs["unet"]
+        task: Task | None = self.original.tasks.get(unet["in_channels"])
+        if task is not None and unet.get("time_cond_proj_dim") and task.guided is not None:
+            return replace(task, pipeline=task.guided)
+        return task
 
     def _assumed(self) -> str:
         if self._task is None:
@@ -157,8 +189,8 @@ class SingleFile:
         """
         if self._task is None:
             raise SourceError(
-                f"{self.path}: a UNet of {self._channels} channels; {self.original.name} has "
-                f"{', '.join(map(str, self.original.tasks))}"
+                f"{self.path}: a UNet of {self._configs['unet']['in_channels']} channels; "
+                f"{self.original.name} has {', '.join(map(str, self.original.tasks))}"
             )
         schedulers = {name: self.scheduler(name) for name in self.family.schedulers}
         return {
@@ -184,26 +216,63 @@ class SingleFile:
         config = self.original.schedulers(self._prediction_type)[name]
         if name != self.family.schedulers[0]:
             return dict(config)
-        zero_snr = {"rescale_betas_zero_snr": True} if "ztsnr" in self._marks else {}
-        return config | {"prediction_type": self._prediction_type} | zero_snr
+        is_guided = self._configs["unet"].get("time_cond_proj_dim") is not None
+        said = replace(self._training, few="lcm") if is_guided else self._training
+        return training.scheduler(said, config, self._prediction_type, self.path)
 
     def preprocessor(self) -> None:
         return None
 
-    def scaling_factor(self) -> float:
-        return self.original.scaling_factor
+    def latents(self) -> dict[str, Any]:
+        said = self._training
+        factor = said.scaling_factor or self.original.scaling_factor
+        if said.latents is None:
+            return {"scaling_factor": factor}
+        mean, std = said.latents
+        return {"scaling_factor": factor, "latents_mean": list(mean), "latents_std": list(std)}
+
+    def recommended(self) -> dict[str, Any] | None:
+        """Of a model distilled to as many steps as its name says: those, without guidance."""
+        said = self._training
+        if said.few in (None, "lcm") or said.steps is None:
+            return None
+        return {"steps": said.steps, "guidance_scale": 0.0}
 
     def config(self, submodel: str) -> dict[str, Any]:
         """Return the config of a sub-model; `SourceError` when the file has none of its weights."""
         if submodel not in self._configs:
-            prefix = self.original.prefixes.get(submodel, "")
-            option = {"vae": "--vae", "text_encoder": "--text-encoder"}.get(submodel)
-            add = f"add one with {option} FILE_OR_FOLDER" if option else "a whole one is needed"
-            raise SourceError(f"{self.path} has no {submodel} (no key begins with {prefix}); {add}")
-        config, size = self._configs[submodel], self.original.size(self._prediction_type)
+            raise SourceError(f"{self.path} {self._lacks(submodel)}")
+        config = self._configs[submodel]
+        size = self._training.size or self.original.size(self._prediction_type)
         if submodel == "unet":
-            return config | {"sample_size": size // 8} | self.original.unet(self._configs)
-        return config | {"sample_size": size} if submodel == "vae" else config
+            more = {"sample_size": size // 8} | self.original.unet(self._configs)
+            return config | more | self._heads(config["block_out_channels"])
+        if submodel == "vae":
+            return config | {"sample_size": size} | self.latents()
+        return config
+
+    def _lacks(self, submodel: str) -> str:
+        options = {"vae": "--vae", "text_encoder": "--text-encoder"}
+        if self._configs.keys() == {"unet"}:
+            lacking = [name for name in self.original.prefixes if name != "unet"]
+            added = [f"{options[name]} FILE_OR_FOLDER" for name in lacking if name in options]
+            way = f"add them with {' '.join(added)}"
+            if len(added) != len(lacking):
+                way = "get the whole checkpoint, or its diffusers folder"
+            return f"is a UNet alone: it has no {' and no '.join(lacking)}; {way}"
+        prefix = self.original.prefixes.get(submodel, "")
+        option = options.get(submodel)
+        add = f"add one with {option} FILE_OR_FOLDER" if option else "a whole one is needed"
+        return f"has no {submodel} (no key begins with {prefix}); {add}"
+
+    def _heads(self, widths: list[int]) -> dict[str, Any]:
+        """As a config beside the file says it; diffusers' name means their number."""
+        said = self._training
+        if said.heads is not None:
+            return {"attention_head_dim": said.heads}
+        if said.head_width is not None:
+            return {"attention_head_dim": [max(1, width // said.head_width) for width in widths]}
+        return {}
 
     def weights(self, submodel: str) -> State:
         """Hand over one network's weights under diffusers' names; they are not kept here."""
@@ -218,3 +287,16 @@ class SingleFile:
         tokenizer.require_clip(self._configs.get(owner, {}), str(self.path))
         is_open_clip = self.original.prefixes[owner].endswith(".model.")
         tokenizer.write_clip(target, pad_token="!" if is_open_clip else tokenizer.END)
+
+
+def _has_unet(state: State) -> bool:
+    return any(key.startswith(UNET) for key in state)
+
+
+def _kind(state: State, path: Path) -> tuple[Family, Original]:
+    try:
+        return families.detect(state)
+    except (IndexError, StopIteration) as error:
+        raise SourceError(
+            f"{path}: its UNet is of no kind that can be exported; {families.NAMES} are"
+        ) from error

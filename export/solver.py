@@ -4,9 +4,29 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from pleinair.runtime import schedulers
-from pleinair.runtime.errors import SchedulerError
+from pleinair.runtime.errors import SchedulerError, SourceError
+from pleinair.runtime.files import conform
 from pleinair.runtime.schedulers.catalog import NAMED, SOLVERS
+
+
+class _Config(msgspec.Struct):
+    """What is asked of any scheduler_config.json."""
+
+    class_name: str | None = msgspec.field(name="_class_name", default=None)
+    assumed: list[str] = msgspec.field(name="_use_default_values", default_factory=list)
+
+
+def require_usable(config: Mapping[str, Any], where: str) -> None:
+    """Raise `SourceError`, which begins with `where`, for a configuration that no solver takes."""
+    conform(config, _Config, where, error=SourceError)
+    try:
+        schedulers.from_config(config).set_timesteps(2)
+    except SchedulerError as error:
+        raise SourceError(f"{where}: {error} (--scheduler NAME exports with another)") from error
+
 
 SPACINGS = ("leading", "linspace", "trailing")
 
@@ -39,6 +59,7 @@ class Solver:
         The training noise stays, and so do options that the other class shares. Raises
         SchedulerError where the solver cannot be made of them.
         """
+        conform(own, _Config, "scheduler_config.json", error=SourceError)
         # Those that a live configuration has by its own class's defaults say nothing of another.
         assumed = {"_use_default_values", *own.get("_use_default_values", ())}
         changed = {key: value for key, value in own.items() if key not in assumed}

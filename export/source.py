@@ -1,19 +1,23 @@
 """What an export reads of a checkpoint, and the folders that checkpoints are saved as."""
 
-import json
 import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
-from pleinair.runtime.errors import SourceError
+import msgspec
+from msgspec import Meta
+
+from pleinair.runtime.errors import SourceError, shown
+from pleinair.runtime.files import conform, read_json
 
 from . import families
 from .families.beside import SAFETY_CHECKER
 from .families.family import Family, class_of
 from .manifest import FILE
-from .weights import State, find_weights, read_weights
+from .reading import State
+from .weights import find_weights, read_weights
 
 # What ControlNets of Stable Diffusion XL have, and those of 1 and 2 have not.
 _OTHER_CONTROLNETS = ("addition_embed_type", "class_embed_type", "encoder_hid_dim_type")
@@ -38,8 +42,14 @@ class Checkpoint(Protocol):
 
     def weights(self, submodel: str) -> State: ...
 
-    def scaling_factor(self) -> float:
-        """Latents are what the VAE's encoder gives times this, where the VAE does not say it."""
+    def latents(self) -> dict[str, Any]:
+        """Of the VAE's config what latents depend on, for a VAE from elsewhere that says nothing.
+
+        The scaling_factor, and where there are any latents_mean and latents_std, or shift_factor.
+        """
+
+    def recommended(self) -> dict[str, Any] | None:
+        """What the checkpoint says that it is best painted with; None where it says nothing."""
 
     def write_tokenizer(self, target: Path) -> None:
         """Put the files of one of the source's tokenizers into `target`.
@@ -48,11 +58,25 @@ class Checkpoint(Protocol):
         """
 
 
+class _Index(msgspec.Struct):
+    """What is read of a model_index.json beside its components."""
+
+    class_name: str | None = msgspec.field(name="_class_name", default=None)
+    requires_aesthetics_score: bool | None = None
+    force_zeros_for_empty_prompt: bool | None = None
+    max_noise_level: Annotated[int, Meta(ge=0, le=100_000)] | None = None
+
+
+class _Noted(msgspec.Struct):
+    source: dict[str, Any] | None = None
+    files: dict[str, Any] = msgspec.field(default_factory=dict)
+
+
 def fetched_from(file: Path) -> dict[str, Any] | None:
     """Return what `pleinair pull` noted of a file that it fetched: hub id and commit."""
     noted = file.parent / FILE
-    content = read_json(noted) if noted.is_file() else {}
-    return content.get("source") if file.name in content.get("files", {}) else None
+    content = conform(read(noted, optional=True), _Noted, noted, error=SourceError)
+    return content.source if file.name in content.files else None
 
 
 def is_hub_id(source: str | Path) -> bool:
@@ -68,7 +92,10 @@ class DiffusersFolder:
 
     @cached_property
     def _index(self) -> dict[str, Any]:
-        return read_json(self.folder / "model_index.json")
+        file = self.folder / "model_index.json"
+        index = read(file)
+        conform(index, _Index, file, error=SourceError)
+        return index
 
     @cached_property
     def family(self) -> Family:
@@ -89,20 +116,24 @@ class DiffusersFolder:
                 f"{self.folder}: its safety checker, a {found}, {what}; "
                 "bring it, or do without by --no-safety-checker"
             )
-        return read_json(self.folder / "feature_extractor" / "preprocessor_config.json")
+        return read(self.folder / "feature_extractor" / "preprocessor_config.json")
 
     def scheduler(self, name: str = "scheduler") -> dict[str, Any]:
-        return read_json(self.folder / name / "scheduler_config.json")
+        return read(self.folder / name / "scheduler_config.json")
 
     def config(self, submodel: str) -> dict[str, Any]:
-        return read_json(self.folder / submodel / "config.json")
+        return read(self.folder / submodel / "config.json")
 
     def weights(self, submodel: str) -> State:
         return read_weights(find_weights(self.folder / submodel))
 
-    def scaling_factor(self) -> float:
-        config = self.folder / "vae" / "config.json"
-        return read_json(config).get("scaling_factor", 0.18215) if config.is_file() else 0.18215
+    def latents(self) -> dict[str, Any]:
+        names = ("scaling_factor", "latents_mean", "latents_std", "shift_factor")
+        config = read(self.folder / "vae" / "config.json", optional=True)
+        return {"scaling_factor": 0.18215} | {k: config[k] for k in names if k in config}
+
+    def recommended(self) -> None:
+        return None
 
     def write_tokenizer(self, target: Path) -> None:
         _, tokenizer = self.family.tokenizer(target.name)
@@ -118,9 +149,9 @@ class ControlNetFolder:
 
     def config(self) -> dict[str, Any]:
         """Raises `SourceError` where it is of a kind that the runtime cannot paint with."""
-        config = read_json(self.folder / "config.json")
+        config = read(self.folder / "config.json")
         if config.get("_class_name") != "ControlNetModel":
-            kind = config.get("_class_name", "nameless model")
+            kind = shown(config.get("_class_name", "nameless model"))
             raise SourceError(
                 f"{self.folder}: a {kind} by itself; whole checkpoints and ControlNets can be "
                 "exported"
@@ -132,9 +163,10 @@ class ControlNetFolder:
                 "or 2 and cannot be exported"
             )
         if config.get("conditioning_channels", 3) != 3:
+            channels = shown(config["conditioning_channels"])
             raise SourceError(
-                f"{self.folder}: wants pictures of {config['conditioning_channels']} channels; "
-                "only ControlNets for RGB pictures can be exported"
+                f"{self.folder}: wants pictures of {channels} channels; only ControlNets for RGB "
+                "pictures can be exported"
             )
         return config
 
@@ -142,13 +174,8 @@ class ControlNetFolder:
         return read_weights(find_weights(self.folder))
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise SourceError(f"{path} is missing; is this a whole diffusers folder?") from error
-    except (OSError, ValueError) as error:
-        raise SourceError(f"{path} is not readable JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise SourceError(f"{path} holds no JSON object")
+def read(path: Path, optional: bool = False) -> dict[str, Any]:
+    """A JSON file of a checkpoint; {} where an optional one is absent. Raises `SourceError`."""
+    hint = "is this a whole diffusers folder?"
+    content: dict[str, Any] = read_json(path, hint, optional, error=SourceError)
     return content

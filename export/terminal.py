@@ -12,7 +12,8 @@ def stoppable(on_progress: Progress) -> Iterator[Progress]:
     """Let SIGTERM clean up as Ctrl-C does; give `on_progress`, which also heeds either signal.
 
     Python drops a KeyboardInterrupt that happens to be raised in a destructor, and tracing runs
-    many. So a signal is remembered too, and raised again at the next stage.
+    many; a converter may turn one into an error of its own. So a signal is remembered too, and
+    raised again at the next stage, or in place of any other error.
     """
     received = False
 
@@ -32,6 +33,10 @@ def stoppable(on_progress: Progress) -> Iterator[Progress]:
     previous = {number: signal.signal(number, stop) for number in heeded}
     try:
         yield heed
+    except Exception:
+        if received:
+            raise KeyboardInterrupt from None
+        raise
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)

@@ -14,8 +14,9 @@ from pleinair.runtime.hub import selection
 
 from . import hub
 from .families.beside import TINY_VAE
-from .source import is_hub_id, read_json
-from .weights import State, find_weights, read_weights
+from .reading import State
+from .source import is_hub_id, read
+from .weights import find_weights, read_weights
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class TinyVae:
     record: dict[str, Any]
 
     def config(self, submodel: str) -> dict[str, Any]:
-        return read_json(self.folder / "config.json")
+        return read(self.folder / "config.json")
 
     def weights(self, submodel: str) -> State:
         return read_weights(find_weights(self.folder))

@@ -1,24 +1,20 @@
-"""State dicts: read them from disk without running code, load them into a module strictly.
+"""State dicts loaded into modules strictly.
 
 `from_pretrained` fills a missing weight with random numbers and only warns; here a missing, an
 unexpected or a misshapen weight is an error that names it.
 """
 
-import pickle
 import re
-from collections import OrderedDict
 from collections.abc import Mapping
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 
 from pleinair.runtime.errors import SourceError
 from pleinair.runtime.hub.selection import choose
 
-State = dict[str, torch.Tensor]
+from .reading import State, read_checkpoint
 
 # Where weights are stored as float16, tensors of fewer values stay float32: they are a thousandth
 # of the size, and among them are numbers, like a table of frequencies, that must be exact.
@@ -38,25 +34,6 @@ _OLD_ATTENTION = {
     ".proj_attn.": ".to_out.0.",
 }
 
-# What training leaves in checkpoints that inference does without: Stable Diffusion 1.4 has its
-# callback's class as a key, others settings and counters. Of each the name is read and nothing is
-# imported: an empty class, or a plain dictionary, stands in for it.
-_CALLBACK = "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint"
-_LEFT_OVER = re.compile(
-    r"(pytorch_lightning|lightning|lightning_fabric|omegaconf)\.[\w.]+|_codecs\.encode"
-    r"|numpy\.(_?core\.multiarray\.(scalar|_reconstruct)|dtype|ndarray)"
-)
-
-
-class _Inert:
-    """Takes what a pickle gives an object, and does nothing with it."""
-
-    def __init__(self, *arguments: object) -> None:
-        pass
-
-    def __setstate__(self, state: object) -> None:
-        pass
-
 
 def find_weights(folder: Path) -> list[Path]:
     """Return the weight files of one sub-model's folder; `SourceError` when there are none."""
@@ -72,69 +49,13 @@ def read_weights(files: list[Path]) -> State:
     return state
 
 
-def read_checkpoint(file: Path) -> tuple[State, dict[str, Any]]:
-    """Read one file: its tensors, and what it says beside them (metadata, the training's step).
-
-    Raises `SourceError` when it is unreadable, or could run code.
-    """
-    return _read_safetensors(file) if file.suffix == ".safetensors" else _unpickle(file)
-
-
-def _read_safetensors(file: Path) -> tuple[State, dict[str, Any]]:
-    try:
-        with safe_open(file, framework="pt") as tensors:
-            state = {key: tensors.get_tensor(key) for key in tensors.keys()}  # noqa: SIM118
-            return state, dict(tensors.metadata() or {})
-    except (SafetensorError, OSError) as error:
-        raise SourceError(f"{file} is not a readable safetensors file: {error}") from error
-
-
-def _unpickle(file: Path) -> tuple[State, dict[str, Any]]:
-    """Read a pickled checkpoint by torch's weights-only loader, which builds tensors alone."""
-    try:
-        with torch.serialization.safe_globals(_stand_ins(file)):
-            content = torch.load(file, map_location="cpu", weights_only=True, mmap=_is_zip(file))
-    except pickle.UnpicklingError as error:
+def require_finite(key: str, value: torch.Tensor, origin: str) -> None:
+    """Raise `SourceError`, which names the weight, where it holds NaN or infinity."""
+    if value.is_floating_point() and not torch.isfinite(value.float()).all():
         raise SourceError(
-            f"{file} holds more than tensors ({_refused_global(error)}), which could run code when "
-            "read; get it as .safetensors, or convert it on a machine that you can lose"
-        ) from error
-    except (RuntimeError, EOFError, OSError) as error:
-        raise SourceError(f"{file} is not a readable checkpoint: {_first_line(error)}") from error
-    if not isinstance(content, Mapping):
-        raise SourceError(f"{file} holds no state dict but a {type(content).__name__}")
-    said = {key: value for key, value in content.items() if isinstance(value, int | str)}
-    state = content.get("state_dict")
-    state = state if isinstance(state, Mapping) else content
-    return {key: value for key, value in state.items() if isinstance(value, torch.Tensor)}, said
-
-
-def _stand_ins(file: Path) -> list[Any]:
-    """Pair inert classes with the names in `file` that they are read instead of."""
-    names = {_CALLBACK}
-    if _is_zip(file):
-        unsafe = torch.serialization.get_unsafe_globals_in_checkpoint(file)
-        names |= {name for name in unsafe if _LEFT_OVER.fullmatch(name)}
-    # torch fills dictionaries, and nothing derived from one.
-    return [
-        (OrderedDict if name.endswith(".AttributeDict") else _Inert, name) for name in sorted(names)
-    ]
-
-
-def _is_zip(file: Path) -> bool:
-    # Only the zip format, of torch 1.6 and later, can be mapped into memory.
-    with file.open("rb") as opened:
-        return opened.read(2) == b"PK"
-
-
-def _refused_global(error: Exception) -> str:
-    found = re.search(r"GLOBAL (\S+)", str(error))
-    return found.group(1) if found else _first_line(error)
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+            f"{origin}: the weight {key} holds values that are no numbers (NaN or infinite); the "
+            "file is damaged or its training diverged: get it anew"
+        )
 
 
 def load(module: torch.nn.Module, state: State, origin: str) -> None:
@@ -147,7 +68,7 @@ def load(module: torch.nn.Module, state: State, origin: str) -> None:
     _respell(state, wanted)
     shared = _shared(state, wanted)
     _check(state, {key: value for key, value in wanted.items() if key not in shared}, origin)
-    converted = _as_float32(state)
+    converted = _as_float32(state, origin)
     converted |= {key: converted[held] for key, held in shared.items()}
     module.load_state_dict(converted, strict=True, assign=True)
     for key, held in shared.items():  # assigned as parameters of one storage: one again
@@ -200,6 +121,13 @@ def _check(state: State, wanted: Mapping[str, torch.Tensor], origin: str) -> Non
         for key in sorted(wanted)
         if state[key].shape != wanted[key].shape
     ]
+    integers = [
+        f"{key} of {str(state[key].dtype).removeprefix('torch.')}"
+        for key in sorted(wanted)
+        if wanted[key].is_floating_point() and not state[key].is_floating_point()
+    ]
+    if integers:
+        raise SourceError(f"{origin} is not stored as fractions: {some(integers)}")
     if misshapen:
         raise SourceError(f"{origin} does not fit its config: {some(misshapen)}")
 
@@ -210,10 +138,11 @@ def some(names: list[str]) -> str:
     return f"{len(names)} weight{'s' * (len(names) > 1)}: " + ", ".join(names[:3]) + more
 
 
-def _as_float32(state: State) -> State:
+def _as_float32(state: State, origin: str) -> State:
     converted = {}
     for key in list(state):
         value = state.pop(key)
+        require_finite(key, value, origin)
         converted[key] = value.float() if value.is_floating_point() else value
     return converted
 

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+import math
 import os
 import re
 import secrets
@@ -32,6 +33,22 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def present(file: Path, hint: str = "copy or convert it anew") -> bool:
+    """Whether a regular file is there.
+
+    Raises BundleError for what stands in its place and is none: a folder, a pipe, a link that
+    leads nowhere. Taken for absent, it would be another model without a word.
+    """
+    try:
+        if file.is_file():
+            return True
+        if not os.path.lexists(file):
+            return False
+    except (OSError, ValueError):  # a name that the system does not take
+        pass
+    raise BundleError(f"{file}: not a regular file; {hint}")
 
 
 def read_json(
@@ -75,12 +92,16 @@ def parse_json(
 
     nan_is_null: NaN and Infinity, which Python's own writer puts there, are None.
     Raises `error`, naming `where`, for what is no JSON: NaN and Infinity, numbers of thousands of
-    digits and lists nested a thousand deep among it.
+    digits and lists nested a thousand deep among it. -Infinity is read: diffusers writes it, as
+    `lambda_min_clipped` of the DPM-Solver family.
     """
 
-    def constant(name: str) -> None:
-        if not nan_is_null:
-            raise ValueError(f"{name} is no JSON")
+    def constant(name: str) -> float | None:
+        if nan_is_null:
+            return None
+        if name == "-Infinity":
+            return -math.inf
+        raise ValueError(f"{name} is no JSON")
 
     try:
         return json.loads(text, parse_constant=constant)

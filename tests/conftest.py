@@ -61,10 +61,11 @@ def made(shared: Path) -> Callable[[str, Make], Path]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Compiled models are kept in the run's own folder, and no pleinair.toml of the user's read."""
+    """Compiled models and fetched ones are kept in the run's own folders; no config is read."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PLEINAIR_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
+        patch.setenv("XDG_DATA_HOME", str(tmp_path_factory.mktemp("data")))
         yield
 
 

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from msgspec import convert
 
 from pleinair.runtime import families
 from pleinair.runtime.graphs.cut import DEEP_FEATURES, Cut
 from pleinair.runtime.graphs.residuals import Residuals
+from pleinair.runtime.model.controlnet import ControlNet, ControlNetConfig
 
 POCKET = Path(__file__).parents[1] / "models" / "pocket"
 WIDTH, TOKENS, FACTOR, LAYERS = 8, 77, 8, 3
@@ -105,6 +107,11 @@ def upscaler_folder(folder: Path, **more: Any) -> Path:
 def instruction_folder(folder: Path, **more: Any) -> Path:
     more["unet"] = {"in_channels": 8, **more.get("unet", {})}
     return model_folder(folder, "StableDiffusionInstructPix2PixPipeline", **more)
+
+
+def controlnet(config: Mapping[str, Any], weight: float = 1.0) -> ControlNet:
+    """One without graphs, of what its config.json says."""
+    return ControlNet(Path("net"), {}, convert(config, ControlNetConfig), weight)
 
 
 class Counting:

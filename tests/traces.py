@@ -9,7 +9,15 @@ from typing import Any
 import pytest
 
 # Of a network's config what its graph does not depend on.
-_BESIDE = {"scaling_factor", "force_upcast", "sample_size", "transformers_version"}
+_BESIDE = {
+    "scaling_factor",
+    "shift_factor",
+    "latents_mean",
+    "latents_std",
+    "force_upcast",
+    "sample_size",
+    "transformers_version",
+}
 
 Make = Callable[[Path], object]
 

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-from pleinair.runtime.errors import SourceError
+from pleinair.runtime.errors import SourceError, shown
 
-from ..weights import State
+from ..reading import State
 from . import stable_diffusion, stable_diffusion_3, upscaler, xl
 from .family import Family, Index
 from .original import Original
@@ -15,6 +15,8 @@ FAMILIES = [
     xl.FAMILY,
     stable_diffusion_3.FAMILY,
 ]
+
+NAMES = ", ".join(family.name for family in FAMILIES)
 
 
 def of(index: Index, origin: str) -> Family:
@@ -29,8 +31,7 @@ def of(index: Index, origin: str) -> Family:
             family.check(index, origin)
             return family
     raise SourceError(
-        f"{origin}: a {kind or 'nameless pipeline'} cannot be exported; "
-        f"{', '.join(family.name for family in FAMILIES)} can"
+        f"{origin}: a {shown(kind or 'nameless pipeline')} cannot be exported; {NAMES} can"
     )
 
 

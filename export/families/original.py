@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..architecture import Config
-from ..weights import State
+from ..reading import State
 
 UNET = "model.diffusion_model."
 VAE = "first_stage_model."
@@ -20,11 +20,13 @@ class Task:
     pipeline: diffusers' class.
     prediction_type: what it predicts where the file does not say it.
     remark: a line to log where that is a guess; "%s" stands for the file.
+    guided: diffusers' class where the UNet was distilled with its guidance scale as an input.
     """
 
     pipeline: str
     prediction_type: str = "epsilon"
     remark: str = ""
+    guided: str | None = None
 
 
 def no_facts(configs: Mapping[str, Config]) -> Config:
@@ -45,6 +47,7 @@ class Original:
     scaling_factor: latents are what the VAE's encoder gives times this.
     penultimate: it was trained on the last layer but one of its text encoder, see
         `open_clip.config`.
+    normed: whether latents may have a mean and a deviation by channel (Playground v2.5).
     unet: configs of all networks -> what they tell of the UNet's.
     settings: what its model_index.json says beside its components.
     """
@@ -57,5 +60,6 @@ class Original:
     size: Callable[[str], int] = lambda prediction_type: 512
     scaling_factor: float = 0.18215
     penultimate: bool = False
+    normed: bool = False
     unet: Callable[[Mapping[str, Config]], Config] = no_facts
     settings: Mapping[str, Any] = field(default_factory=dict)

@@ -6,7 +6,7 @@ from pleinair.runtime.text.tokenizer import ClipTokenizer
 from .. import tokenizer
 from ..architecture import Config
 from ..graphs import clip, unet, vae
-from ..weights import State
+from ..reading import State
 from .family import Configs, Family, GraphKind, Index, SubModel, Tokenizer
 from .original import CLIP, OPEN_CLIP, UNET, VAE, Original, Task
 
@@ -44,6 +44,7 @@ AUTOENCODER = SubModel(
 _CONDITIONS = (
     "addition_embed_type",
     "class_embed_type",
+    "encoder_hid_dim",
     "encoder_hid_dim_type",
     "num_class_embeds",
 )
@@ -55,6 +56,17 @@ def _check(configs: Configs, index: Index, origin: str) -> None:
         raise SourceError(
             f"{origin}/unet: has {', '.join(found)}, for which a {index['_class_name']} brings "
             "nothing; it cannot be exported"
+        )
+    require_latents(configs, origin)
+
+
+def require_latents(configs: Configs, origin: str) -> None:
+    """Raise `SourceError` where the UNet predicts other latents than its VAE's, or other text."""
+    predicted, latents = configs["unet"].get("out_channels", 4), configs["vae"]
+    if predicted != latents.get("latent_channels", 4):
+        raise SourceError(
+            f"{origin}: the UNet predicts {predicted} channels and the VAE's latents have "
+            f"{latents.get('latent_channels', 4)}; take both from one model"
         )
 
 
@@ -99,7 +111,11 @@ SD1 = Original(
     "Stable Diffusion 1",
     fits=lambda state: _sees_text_alone(state) and not _enters_by_a_matrix(state),
     prefixes={"text_encoder": CLIP, "unet": UNET, "vae": VAE},
-    tasks={4: Task("StableDiffusionPipeline"), 8: _PIX2PIX, 9: _INPAINT},
+    tasks={
+        4: Task("StableDiffusionPipeline", guided="LatentConsistencyModelPipeline"),
+        8: _PIX2PIX,
+        9: _INPAINT,
+    },
     schedulers=_schedulers,
     settings=_UNGUARDED,
 )

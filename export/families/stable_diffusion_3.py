@@ -12,11 +12,12 @@ from .stable_diffusion import AUTOENCODER, projected_text_encoder
 def _check(configs: Configs, index: Index, origin: str) -> None:
     """Refuse text encoders that give other widths than the transformer takes."""
     transformer = configs["transformer"]
+    attended = transformer.get("joint_attention_dim", 4096)  # diffusers' default
     clips = [configs["text_encoder"], configs["text_encoder_2"]]  # transformers' defaults: 512
     pooled = sum(clip.get("projection_dim", 512) for clip in clips)
     tokens = sum(clip.get("hidden_size", 512) for clip in clips)
-    width = configs.get("text_encoder_3", {}).get("d_model", transformer["joint_attention_dim"])
-    wanted = transformer["pooled_projection_dim"], transformer["joint_attention_dim"]
+    width = configs.get("text_encoder_3", {}).get("d_model", attended)
+    wanted = transformer.get("pooled_projection_dim", 2048), attended
     if (pooled, width) != wanted or tokens > width:
         raise SourceError(
             f"{origin}/transformer attends to {wanted[1]} values a token and {wanted[0]} of the "

@@ -8,10 +8,16 @@ from pleinair.runtime.errors import SourceError
 
 from ..architecture import Config
 from ..graphs import unet
-from ..weights import State
+from ..reading import State
 from .family import Configs, Family, GraphKind, Index, SubModel
 from .original import UNET, VAE, Original, Task
-from .stable_diffusion import AUTOENCODER, SCHEDULER, TEXT_ENCODER, projected_text_encoder
+from .stable_diffusion import (
+    AUTOENCODER,
+    SCHEDULER,
+    TEXT_ENCODER,
+    projected_text_encoder,
+    require_latents,
+)
 
 
 def _complete(configs: Configs, index: Index, origin: str) -> None:
@@ -26,10 +32,19 @@ def _complete(configs: Configs, index: Index, origin: str) -> None:
             f"{origin}/unet has the addition_embed_type {unet_config.get('addition_embed_type')!r};"
             " Stable Diffusion XL's is 'text_time'"
         )
-    brought = unet_config["addition_time_embed_dim"] * unet.time_ids(aesthetic) + width
-    if unet_config["projection_class_embeddings_input_dim"] != brought:
+    beside = ("class_embed_type", "encoder_hid_dim", "encoder_hid_dim_type", "num_class_embeds")
+    found = [name for name in beside if unet_config.get(name) is not None]
+    if found:
         raise SourceError(
-            f"{origin}/unet takes {unet_config['projection_class_embeddings_input_dim']} values of "
+            f"{origin}/unet: has {', '.join(found)}, for which Stable Diffusion XL brings nothing; "
+            "it cannot be exported"
+        )
+    require_latents(configs, origin)
+    taken = unet_config.get("projection_class_embeddings_input_dim")
+    brought = (unet_config.get("addition_time_embed_dim") or 0) * unet.time_ids(aesthetic) + width
+    if taken != brought:
+        raise SourceError(
+            f"{origin}/unet takes {taken} values of "
             f"sizes and pooled prompt, and the pipeline brings {brought}: check projection_dim of "
             "text_encoder_2, and requires_aesthetics_score in model_index.json"
         )
@@ -85,6 +100,7 @@ XL = Original(
     schedulers=_schedulers,
     size=lambda prediction_type: 1024,
     scaling_factor=0.13025,
+    normed=True,
     unet=partial(_time_embedding, False),
     settings={"force_zeros_for_empty_prompt": True},
 )

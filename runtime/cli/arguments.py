@@ -287,11 +287,12 @@ def _model(group: argparse._ArgumentGroup) -> None:
         "--model",
         "--ckpt",
         metavar="NAME",
-        help="folder, catalog name or hub id (default: the last converted, or the bundled one)",
+        help="folder, catalog name, hub id or checkpoint file (a checkpoint, also a folder of "
+        "diffusers, is converted once; default: the bundled model)",
     )
     group.add_argument("--tokenizer", metavar="FOLDER", help="for models that come without one")
-    # So that command lines of CompVis's scripts work: what they say of a model, its folder knows.
-    group.add_argument("--config", metavar="FILE", help="not read: a folder describes itself")
+    # So that command lines of CompVis's scripts work: what they say of a model, a folder knows.
+    group.add_argument("--config", metavar="FILE", help="of a checkpoint file: its .yaml")
     group.add_argument(
         "--C", type=whole_number, metavar="N", help="checked: the model's latent channels"
     )

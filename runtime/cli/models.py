@@ -1,13 +1,14 @@
 """`pleinair models`: the known models, and which of them are on this machine."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from ..errors import BundleError, SettingError
-from ..exits import tell
+from .. import families
+from ..errors import PleinairError, SettingError
 from ..model import catalog
 from ..model.bundle import Bundle
 from ..text.known_words import KnownWords
+from .check import check
 from .parser import Parser
 
 
@@ -17,7 +18,10 @@ def parser() -> Parser:
         description="List the known models and say what is on disk.",
     )
     made.add_argument(
-        "--verify", action="store_true", help="read every file again and check its sha256"
+        *("--check", "--verify"),
+        nargs="*",
+        metavar="NAME",
+        help="read every file of these models, or of all, again, and compare it with its sha256",
     )
     made.add_argument(
         "--words",
@@ -33,6 +37,8 @@ def models(argv: Sequence[str]) -> int:
     options = parser().parse_args(argv)
     if options.words is not None:
         return _words(catalog.find(options.words) if options.words else catalog.bundled())
+    if options.check:
+        return check(options.check)
     here = {folder.name: folder for folder in reversed(catalog.installed())}
     known = catalog.entries()
     for entry in known.values():
@@ -45,7 +51,7 @@ def models(argv: Sequence[str]) -> int:
     for name, folder in here.items():
         if name not in known:
             print(f"{name}: converted here\n    {_state(folder)}")
-    return _verify(here.values()) if options.verify else 0
+    return check([]) if options.check is not None else 0
 
 
 def _words(folder: Path) -> int:
@@ -64,22 +70,7 @@ def _words(folder: Path) -> int:
 
 def _state(folder: Path) -> str:
     try:
-        return f"on disk: {folder} ({', '.join(Bundle.open(folder).graphs)})"
-    except BundleError as error:
+        bundle = families.of(Bundle.open(folder)).bundle
+        return f"on disk: {folder} ({', '.join(bundle.graphs)})"
+    except PleinairError as error:
         return f"on disk, but cannot be used: {error}"
-
-
-def _verify(folders: Iterable[Path]) -> int:
-    """Name every folder whose files are not those that were exported."""
-    exit_code = 0
-    for folder in folders:
-        try:
-            bundle = Bundle.open(folder)
-            bundle.verify()
-        except BundleError as error:
-            tell(f"error: {error}")
-            exit_code = 2
-        else:
-            count = len(bundle.manifest.get("files", {}))
-            print(f"{folder}: {count} files are as exported" if count else f"{folder}: no sums")
-    return exit_code

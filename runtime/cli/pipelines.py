@@ -4,7 +4,9 @@ import argparse
 import contextlib
 import dataclasses
 import logging
+import re
 from collections.abc import Iterator
+from pathlib import Path
 
 from .. import families
 from ..adapters import inversion, lora
@@ -13,6 +15,7 @@ from ..engines.protocol import Engine
 from ..errors import PleinairError, SettingError
 from ..exits import tell
 from ..families.family import Family
+from ..hub import converted
 from ..images import watermark
 from ..model import catalog
 from ..model.bundle import Bundle
@@ -24,15 +27,28 @@ from .adapters import Weighed
 from .arguments import BETAS, given
 from .picture import Picture
 
+_log = logging.getLogger("pleinair")
+
 
 def family_of(options: argparse.Namespace) -> Family:
     """The model, with what the options say of its scheduler."""
-    folder = catalog.find(options.model) if options.model else catalog.preferred()
-    bundle = Bundle.open(folder, options.tokenizer)
+    name = options.model or catalog.bundled()
+    format = "onnx" if options.engine == "onnxruntime" else "openvino"
+    config = Path(options.config) if options.config else None
+    bundle = Bundle.open(converted.folder_of(name, format, config), _tokenizer(options))
     scheduler = {**bundle.scheduler, **given(options, BETAS)}
     family = families.of(dataclasses.replace(bundle, scheduler=scheduler))
     _check_latents(options, family)
     return family
+
+
+def _tokenizer(options: argparse.Namespace) -> str | None:
+    """The folder that the options name; of a hub id that is not here, the model's is as good."""
+    name: str | None = options.tokenizer
+    if name is None or Path(name).exists() or not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+        return name
+    _log.info("%s is no folder here; the model's own tokenizer is used", name)
+    return None
 
 
 def _check_latents(options: argparse.Namespace, family: Family) -> None:

@@ -33,7 +33,7 @@ def pull(argv: Sequence[str]) -> int:
         raise SourceError(f"{entry.name} comes with the program: {catalog.bundled()}")
     local = Path(options.name).expanduser()
     short = entry.name if entry else _short_name(local)
-    target = options.folder or catalog.folders()[0] / short
+    target = options.folder or catalog.user_folder() / short
     hub.refuse_existing(target)
     if entry is None and local.exists():
         if options.revision:
@@ -51,7 +51,7 @@ def pull(argv: Sequence[str]) -> int:
 def parser() -> Parser:
     parser = Parser(
         "pleinair pull",
-        description="Fetch a model, convert it where it needs that, and put it into models/.",
+        description="Fetch a model, convert it if it needs that; it goes into your model folder.",
         epilog=EPILOG,
     )
     parser.add_argument(
@@ -61,7 +61,7 @@ def parser() -> Parser:
         "folder",
         nargs="?",
         type=Path,
-        help="where to put it (default: NAME in PLEINAIR_MODELS, or in models/)",
+        help="where to put it (default: NAME in PLEINAIR_MODELS, or in the user's model folder)",
     )
     parser.add_argument("--revision", help="branch, tag or commit of a hub id")
     return parser
@@ -69,7 +69,7 @@ def parser() -> Parser:
 
 def _short_name(path: Path) -> str:
     name = path.resolve().name
-    return path.stem if path.suffix in {".safetensors", ".ckpt"} else name
+    return path.stem if path.suffix.lower() in {".safetensors", ".ckpt"} else name
 
 
 def _bring(source: Path, target: Path) -> int:

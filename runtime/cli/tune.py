@@ -1,4 +1,4 @@
-"""`pleinair tune`: what paints a model fastest on this machine, measured and kept beside it."""
+"""`pleinair tune`: what paints a model fastest on this machine, measured and kept."""
 
 import math
 import statistics
@@ -26,8 +26,8 @@ EPILOG = """\
 Every setup, an engine and a number of CPU threads, computes a few steps in each round, in turn. One
 is taken in place of the default where it was faster in all its rounds than the default in any. Then
 each profile that the folder holds paints the same pictures: that is what it gains, and what it
-costs, as PSNR against the exact profile's. The result stands in tuning.json in the model's folder,
-or, where that is not to be written to, in the user's own settings; engine "auto" follows it.
+costs, as PSNR against the exact profile's. The result stands in a file of the user's own settings,
+which the last line names; engine "auto" follows it.
 """
 _PROMPTS = (
     "a red apple",

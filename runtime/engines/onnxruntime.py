@@ -11,7 +11,7 @@ from ..errors import EngineError, to_install
 from ..graphs.edit import Edit
 from ..graphs.onnx_graph import OnnxGraph, reading
 from .heap import give_back
-from .protocol import Feeds, Shapes, conform, first_line
+from .protocol import Feeds, Shapes, check_fed, conform, first_line
 
 _PROVIDERS = {"CPU": "CPUExecutionProvider", "CUDA": "CUDAExecutionProvider"}
 
@@ -84,6 +84,7 @@ class OnnxRuntimeGraph:
         self._batch = {name for name in rows if isinstance(name, str)}
 
     def __call__(self, feeds: Feeds) -> dict[str, NDArray[np.float32]]:
+        check_fed(feeds, [{name} for name in self._inputs])
         inputs, batch = {}, max(value.shape[0] for value in feeds.values() if value.ndim)
         for name, value in feeds.items():
             port = self._inputs[name]
@@ -92,7 +93,10 @@ class OnnxRuntimeGraph:
             if tied and len(value) < batch:
                 value = np.repeat(value, batch // len(value), axis=0)
             inputs[name] = value
-        results = self._session.run(None, inputs)
+        try:
+            results = self._session.run(None, inputs)
+        except Exception as error:  # ONNX Runtime's errors share no base class
+            raise EngineError(f"ONNX Runtime cannot compute it: {first_line(error)}") from error
         return {
             name: np.asarray(result, np.float32)
             for name, result in zip(self._outputs, results, strict=True)

@@ -13,7 +13,7 @@ from ..graphs.edit import Edit
 from . import telemetry
 from .cache import Cache, identity, key_of
 from .mapped import read_once
-from .protocol import Feeds, Shapes, conform, first_line
+from .protocol import Feeds, Shapes, check_fed, conform, first_line
 
 _importing = threading.Lock()
 _TIMESTEP_NAMES = {"timestep", "t"}
@@ -75,7 +75,7 @@ class OpenVinoEngine:
                     model = self.compiled(self.model(path, shapes, edits), config)
                     self._cache.write(key, model.export_model().getvalue())
                 return OpenVinoGraph(model)
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
             raise EngineError(
                 f"{path}: OpenVINO cannot compile it for {self.device}: {first_line(error)}"
             ) from error
@@ -135,16 +135,21 @@ class OpenVinoGraph:
     """
 
     def __init__(self, compiled: Any) -> None:
+        self._names = [set(port.names) for port in compiled.inputs]
         self._inputs = {name: port for port in compiled.inputs for name in port.names}
         self._outputs = [min(port.names, default=str(i)) for i, port in enumerate(compiled.outputs)]
         self.request = compiled.create_infer_request()
         self._turn = threading.Lock()
 
     def __call__(self, feeds: Feeds) -> dict[str, NDArray[np.float32]]:
+        check_fed(feeds, self._names)
         inputs = {self._inputs[name]: self._fit(name, value) for name, value in feeds.items()}
         batch = max(value.shape[0] for value in feeds.values() if value.ndim)
         with self._turn:
-            results = self.request.infer(inputs, share_inputs=True, share_outputs=True)
+            try:
+                results = self.request.infer(inputs, share_inputs=True, share_outputs=True)
+            except (RuntimeError, MemoryError) as error:
+                raise EngineError(f"OpenVINO cannot compute it: {first_line(error)}") from error
             return {
                 name: np.array(results[i][:batch], dtype=np.float32)
                 for i, name in enumerate(self._outputs)
@@ -154,7 +159,7 @@ class OpenVinoGraph:
         port = self._inputs[name]
         shape = port.partial_shape
         value = conform(value, port.element_type.to_dtype(), len(shape))
-        if value.ndim > 1 and shape.is_static and shape[0].get_length() > len(value):
+        if value.ndim and shape.is_static and shape[0].get_length() > len(value):
             # A graph fixed at a larger batch is given the same sample again.
             value = np.repeat(value, shape[0].get_length() // len(value), axis=0)
         return value

@@ -1,6 +1,7 @@
 """What the pipeline asks of an inference engine."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -8,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import EngineError, shown
 from ..graphs.edit import Edit
 
 Array = NDArray[Any]
@@ -20,6 +22,7 @@ class Graph(Protocol):
 
     Inputs are cast to the graph's own number types; one row, where others have several, stands for
     all of them. Outputs are float32 copies, in the graph's order, under its names.
+    Raises EngineError where it has other inputs, or cannot compute them.
     """
 
     def __call__(self, feeds: Feeds) -> dict[str, NDArray[np.float32]]: ...
@@ -56,6 +59,25 @@ class Renamed:
         return self.graph({self.names.get(name, name): value for name, value in feeds.items()})
 
 
+def check_fed(feeds: Feeds, inputs: Sequence[Collection[str]]) -> None:
+    """Raise EngineError where a graph is fed other inputs than it has.
+
+    inputs: the names of each, of which one will do. What is not fed would count as zeros.
+    """
+    known = {name for names in inputs for name in names}
+    if unknown := sorted(feeds.keys() - known):
+        raise EngineError(
+            f"has no input {unknown[0]}; it has {shown(', '.join(sorted(known)), 300)}: the graph "
+            "is not of the expected kind"
+        )
+    for names in inputs:
+        if feeds.keys().isdisjoint(names):
+            raise EngineError(
+                f"wants an input {shown(min(names, default='without a name'))}, which it is not "
+                "given: the graph is not of the expected kind"
+            )
+
+
 def conform(value: Array, dtype: np.dtype[Any], rank: int) -> Array:
     """`value` in the number type and rank that a graph asks for.
 
@@ -66,7 +88,10 @@ def conform(value: Array, dtype: np.dtype[Any], rank: int) -> Array:
 
 
 def first_line(error: Exception) -> str:
-    """The line of an engine's many that says something."""
+    """The line of an engine's many that says something; of short memory, what to do about it."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     telling = [line for line in lines if not line.startswith(("Exception from", "Check '"))]
-    return (telling or lines or [type(error).__name__])[0][:300]
+    line = (telling or lines or [type(error).__name__])[0][:300]
+    if isinstance(error, MemoryError) or re.search(r"alloc\b|out of memory", str(error)):
+        line += ": memory is short; paint smaller, with tile, or with max_memory"
+    return line

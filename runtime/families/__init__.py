@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ..errors import BundleError
+from ..errors import BundleError, shown
 from ..model import catalog
 from ..model.bundle import Bundle
 from ..options.groups import CALL
@@ -40,7 +40,9 @@ def of(bundle: Bundle) -> Family:
     named = [family for family in FAMILIES if family.named(bundle.index)]
     for family in named:
         if family.fits(bundle):
-            return family(bundle)
+            found = family(bundle)
+            found.check_inputs()
+            return found
     if not named:
         raise _unknown(bundle.path, bundle.index.get("_class_name"))
     latents, denoiser = latent_channels(bundle), named[0].denoiser
@@ -63,8 +65,8 @@ def check_named(path: Path, index: dict[str, object]) -> None:
 
 
 def _unknown(path: Path, class_name: object) -> BundleError:
-    known = ", ".join(family.name for family in FAMILIES)
+    known, kind = ", ".join(family.name for family in FAMILIES), shown(class_name or "nameless")
     return BundleError(
-        f"{path / 'model_index.json'}: a {class_name or 'nameless'} model; only those of these "
+        f"{path / 'model_index.json'}: a {kind} model; only those of these "
         f"kinds can be opened: {known}"
     )

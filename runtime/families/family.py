@@ -1,6 +1,7 @@
 """What a kind of model has to say for itself; everything else in the house asks here."""
 
 import functools
+import logging
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -18,10 +19,10 @@ from ..denoise.inpainting import BlendedInpainting
 from ..denoise.posterior import Posterior
 from ..denoise.start import Blank, FromPicture, Origin
 from ..engines.protocol import Graph, Shapes
-from ..errors import BundleError
+from ..errors import BundleError, shown
 from ..images.original import Canvas, Original
 from ..images.preview import LatentColours
-from ..model import catalog
+from ..model import catalog, configs, inputs, latent_space
 from ..model.bundle import Bundle
 from ..model.catalog import Recommended
 from ..model.controlnet import ControlNet
@@ -33,6 +34,8 @@ from ..text.encoder import Encoder
 from ..text.t5 import T5Tokenizer
 from ..text.tokenizer import ClipTokenizer
 from .settings import Settings
+
+_log = logging.getLogger("pleinair")
 
 Array: TypeAlias = NDArray[np.float32]
 Compiled: TypeAlias = Callable[[str, Shapes], Graph]
@@ -54,6 +57,10 @@ class Family(ABC):
     class_names: diffusers' pipelines that are of this kind.
     denoiser: the part that denoises; sample, timestep: what its inputs of those are called.
     options: a dataclass of the family's own options: see `options.option`.
+    config_shape: what the denoiser's config.json may say, as a msgspec.Struct.
+    cells: the side of the latents that it was trained on, where its config.json does not say it.
+    latents: fields of a VAE's config beside its scaling_factor that its latents depend on, as
+        diffusers' pipelines of the kind read them.
     task: what it does, as a message says it; "text" paints from text alone.
     adaptable: whether LoRA files can change it.
     layers_left: layers of CLIP that no clip_skip can leave out: 2 where the last is never read.
@@ -67,6 +74,9 @@ class Family(ABC):
     sample: ClassVar[str] = "sample"
     timestep: ClassVar[str] = "timestep"
     options: ClassVar[type] = NoOptions
+    config_shape: ClassVar[type] = configs.UNetConfig
+    cells: ClassVar[int] = 64
+    latents: ClassVar[tuple[str, ...]] = ()
     task: ClassVar[str] = "text"
     adaptable: ClassVar[bool] = True
     layers_left: ClassVar[int] = 1
@@ -81,16 +91,50 @@ class Family(ABC):
         """Raises BundleError where parts are missing or do not fit each other."""
         self.bundle = bundle
         self.bundle = bundle.requiring((*self.text_encoders, self.denoiser, "vae_decoder"))
-        self.config = bundle.config(self.denoiser)
+        self.config = self.read_config(self.denoiser, self.config_shape)
         self.vae_config = bundle.config("vae_decoder")
+        tiny = {"scaling_factor": 1.0, **bundle.config("vae_decoder_tiny")}
         self.decoder_spaces = {
-            "vae_decoder": self._space(self.vae_config),
-            "vae_decoder_tiny": LatentSpace.of(
-                {"scaling_factor": 1.0, **bundle.config("vae_decoder_tiny")}
-            ),
+            "vae_decoder": self._space(self.vae_config, "vae_decoder"),
+            "vae_decoder_tiny": self._space(tiny, "vae_decoder_tiny"),
         }
-        self.space = self._space({**self.vae_config, **bundle.config("vae_encoder")})
+        encoder = {**self.vae_config, **bundle.config("vae_encoder")}
+        self.space = self._space(encoder, "vae_encoder").coloured(self.colours)
+        self._tell_of_ignored()
         self.check()
+        self._tell_of_oddities()
+
+    def read_config(self, part: str, shape: type[Any]) -> Any:
+        """A part's config.json as a msgspec.Struct; BundleError names what of it is wrong."""
+        return configs.read(self.bundle.config(part), shape, self.bundle.path / part)
+
+    def check_inputs(self) -> None:
+        """Raise BundleError where a graph of the denoiser takes other inputs than it is given."""
+        names = self.bundle.input_names.get(self.denoiser, {})
+        given = self.denoiser_inputs(1, self.size, self.size)
+        for graphs in self.bundle.graphs.values():
+            if self.denoiser in graphs:
+                inputs.check(
+                    graphs[self.denoiser],
+                    {names.get(name, name): shape for name, shape in given.items()},
+                    timestep=names.get(self.timestep, self.timestep),
+                    sample=names.get(self.sample, self.sample),
+                )
+
+    def _tell_of_oddities(self) -> None:
+        if odd := schedulers.unknown(self.bundle.scheduler):
+            _log.warning(
+                "%s: no scheduler has the option %s of scheduler_config.json; it changes nothing",
+                *(self.bundle.name, shown(", ".join(odd), 200)),
+            )
+        size = self.config.sample_size
+        if isinstance(size, list) and size[0] != size[1]:
+            rows, columns = (cells * self.space.factor for cells in size)
+            _log.warning(
+                "%s: made for pictures of %dx%d; square ones are painted unless width and height "
+                "are given",
+                *(self.bundle.name, columns, rows),
+            )
 
     @classmethod
     def named(cls, index: Mapping[str, Any]) -> bool:
@@ -132,8 +176,16 @@ class Family(ABC):
     def check(self) -> None:  # noqa: B027 (most have nothing to check)
         """Raise BundleError where the folder's parts do not fit each other."""
 
-    def _space(self, config: Mapping[str, Any]) -> LatentSpace:
-        return LatentSpace.of(config).coloured(self.colours)
+    def _space(self, config: Mapping[str, Any], part: str) -> LatentSpace:
+        return LatentSpace.of(config, self.latents, self.bundle.path / part / "config.json")
+
+    def _tell_of_ignored(self) -> None:
+        """Name what the VAE's config says of its latents and diffusers' pipelines leave unread."""
+        if names := latent_space.ignored(self.vae_config, self.latents):
+            _log.warning(
+                "%s: %s of the VAE's config not used, as in diffusers' pipelines of %s",
+                *(self.bundle.name, " and ".join(names), self.name),
+            )
 
     @property
     def in_channels(self) -> int:
@@ -143,7 +195,7 @@ class Family(ABC):
     @property
     def size(self) -> int:
         """The side of the pictures that the model was trained on, in pixels."""
-        return side(self.config.get("sample_size", 64)) * self.space.factor
+        return side(self.config.sample_size or self.cells) * self.space.factor
 
     @functools.cached_property
     def recommended(self) -> Recommended:
@@ -167,12 +219,16 @@ class Family(ABC):
         """What a part's graph holds while it computes, for these shapes of its inputs."""
         if part == "vae_encoder":
             pixels = cells(shapes["sample"])
-            return Working("vae", pixels * level_width(self.vae_config, 0, 128))
+            return Working("vae", pixels * level_width(self._vae_widths, 0, 128))
         if part.startswith("vae_decoder"):
             pixels = cells(shapes["latent_sample"]) * self.space.factor**2
             tiny = part == "vae_decoder_tiny"
-            return Working("vae", pixels * (64 if tiny else level_width(self.vae_config, 1, 256)))
+            return Working("vae", pixels * (64 if tiny else level_width(self._vae_widths, 1, 256)))
         return Working()
+
+    @property
+    def _vae_widths(self) -> Sequence[int] | None:
+        return self.vae_config.get("block_out_channels")
 
     # What is asked of it.
 
@@ -271,12 +327,14 @@ def grey(side: int) -> Image.Image:
 
 
 def latent_channels(bundle: Bundle) -> int:
-    return LatentSpace.of(bundle.config("vae_decoder")).channels
+    file = bundle.path / "vae_decoder" / "config.json"
+    return LatentSpace.of(bundle.config("vae_decoder"), where=file).channels
 
 
 def in_channels(bundle: Bundle, denoiser: str) -> int:
     """Channels that a folder's denoiser takes; the latents' where it does not say."""
-    return int(bundle.config(denoiser).get("in_channels", latent_channels(bundle)))
+    stated = configs.read(bundle.config(denoiser), configs.Channels, bundle.path / denoiser)
+    return int(stated.in_channels or latent_channels(bundle))
 
 
 def cells(shape: Sequence[int]) -> int:

@@ -3,6 +3,7 @@
 Also what its relatives share with it: a UNet that attends to a prompt, and knows the timestep.
 """
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -16,6 +17,7 @@ from ..engines.protocol import Shapes
 from ..errors import BundleError, Message, SettingError
 from ..images.preview import LatentColours, signed
 from ..model.bundle import Bundle
+from ..model.configs import TextConfig
 from ..model.controlnet import ControlNet
 from ..model.footprint import Working, largest_attention, level_width
 from ..options.groups import Picture
@@ -55,20 +57,37 @@ class UNetFamily(Family):
         return ("text_encoder",)
 
     def check(self) -> None:
-        if self.config and (self.config.get("num_class_embeds") is not None) != self.labelled:
+        folder, config = self.bundle.path / self.denoiser, self.config
+        config.check_inputs(folder / "config.json", **self.told)
+        stated = self.labelled or bool(self.bundle.config(self.denoiser))
+        if stated and (config.num_class_embeds is not None) != self.labelled:
             raise BundleError(
-                f"{self.bundle.path / 'unet'}: takes {'no ' if self.labelled else ''}noise level "
+                f"{folder}: takes {'no ' if self.labelled else ''}noise level "
                 "(num_class_embeds), which is what upscalers do, and only they; take all parts "
                 "from one model"
             )
-        texts = [self.bundle.config(part) for part in self.text_encoders]
-        widths = [text["hidden_size"] for text in texts if "hidden_size" in text]
-        width, wanted = sum(widths), self.config.get("cross_attention_dim")
-        if wanted is not None and len(widths) == len(texts) and wanted != width:
+        if config.out_channels not in (None, self.space.channels):
+            raise BundleError(
+                f"{folder / 'config.json'}: out_channels is {config.out_channels}: it predicts "
+                f"more than the {self.space.channels} channels of the latents, which no solver "
+                "here makes use of"
+            )
+        width, wanted = self._encoded_width, config.text_width
+        if wanted is not None and width and wanted != width:
             raise BundleError(
                 f"{self.bundle.path}: mismatched parts: the UNet attends to {wanted} values a "
                 f"token, the text encoder gives {width}; take all parts from one model"
             )
+
+    @functools.cached_property
+    def _encoded_width(self) -> int:
+        """Values that the text encoders give a token; 0 where one does not say."""
+        texts = [self.read_config(part, TextConfig) for part in self.text_encoders]
+        widths = [text.hidden_size for text in texts]
+        return 0 if None in widths else sum(widths)
+
+    told: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    """Other ways to be told something than by text that the UNet may have, by config's fields."""
 
     labelled: ClassVar[bool] = False
     """Whether the UNet is told a noise level by its number."""
@@ -76,15 +95,16 @@ class UNetFamily(Family):
     @property
     def cuts(self) -> int | None:  # type: ignore[override]
         """Skip connections: one of conv_in, one of each layer, one of each downsampler."""
-        if not {"block_out_channels", "layers_per_block"} <= self.config.keys():
+        widths, layers = self.config.block_out_channels, self.config.layers_per_block
+        if widths is None or layers is None:
             return None
-        levels, layers = len(self.config["block_out_channels"]), self.config["layers_per_block"]
+        levels = len(widths)
         return levels + (layers * levels if isinstance(layers, int) else sum(layers))
 
     @property
     def guidance_width(self) -> int | None:
         """Values in which the UNet is told its guidance scale; None for those that compare."""
-        width: int | None = self.config.get("time_cond_proj_dim")
+        width: int | None = self.config.time_cond_proj_dim
         return width
 
     @property
@@ -104,7 +124,7 @@ class UNetFamily(Family):
             "encoder_hidden_states": (
                 rows,
                 self.tokenizer.max_length,
-                self.config["cross_attention_dim"],
+                self.config.text_width or self._encoded_width,
             ),
         }
         if self.guidance_width is not None:
@@ -115,8 +135,9 @@ class UNetFamily(Family):
         if not part.startswith(("unet", "controlnet")):
             return super().working(part, shapes)
         sample = shapes["sample"]
-        values = cells(sample) * level_width(self.config, 0, 320)
-        return Working("denoiser", values, largest_attention(self.config, sample))
+        values = cells(sample) * level_width(self.config.block_out_channels, 0, 320)
+        attention = largest_attention(self.config.down_block_types or (), sample)
+        return Working("denoiser", values, attention)
 
     def check_controlnet(self, net: ControlNet) -> None:
         net.check_fits(self.config, self.space.channels, self.bundle.name)

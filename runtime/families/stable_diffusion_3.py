@@ -8,11 +8,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from msgspec import Struct
+
 from ..adapters.inversion import Embedding, Words
 from ..engines.protocol import Shapes
 from ..errors import AdapterError, BundleError
 from ..model.bundle import Bundle
+from ..model.configs import Count, Few, Sides, TextConfig
 from ..model.footprint import Working
+from ..model.latent_space import SHIFT
 from ..options.option import option
 from ..schedulers import Scheduler
 from ..schedulers.flow_match_euler import FlowMatchEuler
@@ -27,15 +31,23 @@ from .settings import Settings
 
 _CLIPS = ("text_encoder", "text_encoder_2")
 _T5 = "text_encoder_3"
-# What the transformer's config.json has to say.
-_NEEDED = {
-    "attention_head_dim",
-    "joint_attention_dim",
-    "num_attention_heads",
-    "patch_size",
-    "pooled_projection_dim",
-    "pos_embed_max_size",
-}
+
+
+class TransformerConfig(Struct):
+    """diffusers' SD3Transformer2DModel; what has no default here has to be said.
+
+    pos_embed_max_size: the most patches along a side.
+    """
+
+    attention_head_dim: Few
+    joint_attention_dim: Count
+    num_attention_heads: Few
+    patch_size: Few
+    pooled_projection_dim: Count
+    pos_embed_max_size: Count
+    in_channels: Count | None = None
+    out_channels: Count | None = None
+    sample_size: Sides | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +75,9 @@ class StableDiffusion3(Family):
     denoiser = "transformer"
     sample = "hidden_states"
     options = SequenceLength
+    config_shape = TransformerConfig
+    cells = 128
+    latents = SHIFT
     adaptable = False
     layers_left = 2
 
@@ -83,20 +98,22 @@ class StableDiffusion3(Family):
         return (*_CLIPS, _T5) if self.has_t5 else _CLIPS
 
     def check(self) -> None:
-        file = self.bundle.path / self.denoiser / "config.json"
-        if missing := _NEEDED - self.config.keys():
+        if self.config.out_channels not in (None, self.space.channels):
             raise BundleError(
-                f"{file}: does not say {', '.join(sorted(missing))}; copy it from the checkpoint"
+                f"{self.bundle.path / self.denoiser / 'config.json'}: out_channels is "
+                f"{self.config.out_channels}, and the latents have {self.space.channels} channels; "
+                "take all parts from one model"
             )
-        clips, t5 = [self.bundle.config(part) for part in _CLIPS], self.bundle.config(_T5)
-        pooled = sum(clip.get("projection_dim", 0) for clip in clips)
-        tokens = sum(clip.get("hidden_size", 0) for clip in clips)
-        wanted, width = self.config["pooled_projection_dim"], self.config["joint_attention_dim"]
-        if pooled != wanted or tokens > width or t5.get("d_model", width) != width:
+        clips = [self.read_config(part, TextConfig) for part in _CLIPS]
+        t5 = self.read_config(_T5, TextConfig)
+        pooled = sum(clip.projection_dim or 0 for clip in clips)
+        tokens = sum(clip.hidden_size or 0 for clip in clips)
+        wanted, width = self.config.pooled_projection_dim, self.config.joint_attention_dim
+        if pooled != wanted or tokens > width or (t5.d_model or width) != width:
             raise BundleError(
                 f"{self.bundle.path}: mismatched parts: the transformer attends to {width} values "
                 f"a token and {wanted} of the prompt, the text encoders give "
-                f"{t5.get('d_model', tokens)} and {pooled}; take all parts from one model"
+                f"{t5.d_model or tokens} and {pooled}; take all parts from one model"
             )
 
     @property
@@ -108,8 +125,8 @@ class StableDiffusion3(Family):
         tokens = self.tokenizer.max_length + MAX_SEQUENCE_LENGTH
         return {
             "hidden_states": (rows, self.in_channels, *cells),
-            "encoder_hidden_states": (rows, tokens, self.config["joint_attention_dim"]),
-            "pooled_projections": (rows, self.config["pooled_projection_dim"]),
+            "encoder_hidden_states": (rows, tokens, self.config.joint_attention_dim),
+            "pooled_projections": (rows, self.config.pooled_projection_dim),
         }
 
     def working(self, part: str, shapes: Shapes) -> Working:
@@ -117,13 +134,13 @@ class StableDiffusion3(Family):
             return super().working(part, shapes)
         rows, _, *cells = shapes["hidden_states"]
         tokens = self.image_tokens(*cells) + shapes["encoder_hidden_states"][1]
-        width = self.config["num_attention_heads"] * self.config["attention_head_dim"]
+        width = self.config.num_attention_heads * self.config.attention_head_dim
         return Working("denoiser", rows * tokens * width, rows * tokens * tokens)
 
     @property
     def patch(self) -> int:
         """Cells of the latents that a token of the transformer spans along one side."""
-        return int(self.config["patch_size"])
+        return int(self.config.patch_size)
 
     def image_tokens(self, rows: int, columns: int) -> int:
         """Tokens that the transformer makes of latents of that many cells."""
@@ -135,7 +152,7 @@ class StableDiffusion3(Family):
 
     @property
     def largest(self) -> int:
-        return int(self.config["pos_embed_max_size"]) * self.multiple
+        return int(self.config.pos_embed_max_size) * self.multiple
 
     def set_timesteps(self, scheduler: Scheduler, settings: Settings) -> None:
         if not isinstance(scheduler, FlowMatchEuler):
@@ -172,7 +189,7 @@ class StableDiffusion3(Family):
             first,
             second,
             compiled(_T5, {"input_ids": (1, length)}) if self.has_t5 else None,
-            width=self.config["joint_attention_dim"],
+            width=self.config.joint_attention_dim,
             max_sequence_length=length,
         )
 

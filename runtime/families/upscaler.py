@@ -2,16 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from msgspec import Meta, Struct
 from PIL import Image
 
 from .. import schedulers
 from ..denoise.start import Draws, Origin, Start
 from ..engines.protocol import Shapes
 from ..errors import Message, SettingError
-from ..files import read_json
+from ..files import conform, read_json
 from ..images.original import Canvas, Original
 from ..model.bundle import Bundle
 from ..model.latent_space import LatentSpace
@@ -27,6 +28,12 @@ _SCALING = 0.08333
 # diffusers': where that much noise is put on the small picture, and the most.
 _NOISE_LEVEL, _MOST_NOISE = 20, 350
 _COLOURS = 3
+
+
+class UpscalerIndex(Struct):
+    """What an upscaler's model_index.json says of it."""
+
+    max_noise_level: Annotated[int, Meta(ge=0, le=1_000_000)] = _MOST_NOISE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,16 +61,17 @@ class Upscaler(UNetFamily):
         super().__init__(bundle)
         file = bundle.path / "low_res_scheduler" / "scheduler_config.json"
         config = read_json(file, "an upscaler needs it; copy it from the checkpoint")
-        known = min(self.config["num_class_embeds"], config.get("num_train_timesteps", 1000)) - 1
-        self.most_noise = min(bundle.index.get("max_noise_level", _MOST_NOISE), known)
         self.low_res_scheduler = schedulers.from_config(config)
+        index = conform(bundle.index, UpscalerIndex, bundle.path / "model_index.json")
+        known = min(self.config.num_class_embeds, self.low_res_scheduler.num_train_timesteps) - 1
+        self.most_noise = min(index.max_noise_level, known)
 
     @classmethod
     def channels(cls, latents: int) -> tuple[int, ...]:
         return (latents + _COLOURS,)
 
-    def _space(self, config: Mapping[str, Any]) -> LatentSpace:
-        return LatentSpace.of({**config, "scaling_factor": _SCALING})
+    def _space(self, config: Mapping[str, Any], part: str) -> LatentSpace:
+        return super()._space({**config, "scaling_factor": _SCALING}, part)
 
     def denoiser_inputs(self, rows: int, width: int, height: int) -> Shapes:
         labels: Sequence[int] = (rows,)

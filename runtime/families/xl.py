@@ -1,18 +1,23 @@
 """Stable Diffusion XL and its refiner [Podell et al. 2023]."""
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
+from msgspec import Struct
 
 from ..adapters.inversion import Embedding, Words
 from ..denoise.guidance import is_conditional
 from ..engines.protocol import Shapes
 from ..errors import Argument, BundleError, Message, SettingError, shown
+from ..files import conform
 from ..images.preview import signed
 from ..model.bundle import Bundle
+from ..model.configs import TextConfig
+from ..model.latent_space import MEAN_AND_STD
 from ..options.groups import Picture
 from ..options.option import option
 from ..text.chunks import chunks_of
@@ -83,6 +88,13 @@ class SizeConditioning:
     )
 
 
+class XLIndex(Struct):
+    """What model_index.json says of how XL is to be told things; null is false, as in diffusers."""
+
+    force_zeros_for_empty_prompt: bool | None = True
+    requires_aesthetics_score: bool | None = False
+
+
 _SCORES = {"aesthetic_score": 6.0, "negative_aesthetic_score": 2.5}
 
 
@@ -97,22 +109,38 @@ class StableDiffusionXL(StableDiffusion):
     )
     options = SizeConditioning
     colours = _COLOURS
+    latents = MEAN_AND_STD
     layers_left = 2
+    cells = 128
 
     def __init__(self, bundle: Bundle) -> None:
         super().__init__(bundle)
-        self.zero_negative = bool(bundle.index.get("force_zeros_for_empty_prompt", True))
+        self.zero_negative = bool(self._index.force_zeros_for_empty_prompt)
         self.tokenizer_2: ClipTokenizer | None = None
         if not self.refines:
             self.tokenizer_2 = self.tokenizer_of("text_encoder_2", ClipTokenizer)
             check_pair(self.tokenizer, self.tokenizer_2)
 
+    @functools.cached_property
+    def _index(self) -> "XLIndex":
+        return conform(self.bundle.index, XLIndex, self.bundle.path / "model_index.json")
+
+    told = {"addition_embed_type": ("text_time",)}  # noqa: RUF012 (a ClassVar of the base)
+
     def check(self) -> None:
         super().check()
-        if self.vae_config.get("latents_mean") is not None:
+        self._check_ids()
+
+    def _check_ids(self) -> None:
+        """The UNet has room for as many numbers as it is told, as diffusers' pipelines check."""
+        width, each = self.config.projection_class_embeddings_input_dim, self._time_width
+        if width is None or each is None:
+            return
+        if width != (wanted := self._pooled_width + self._ids * each):
             raise BundleError(
-                f"{self.bundle.path / 'vae_decoder'}: latents with a mean (latents_mean) cannot be "
-                "painted here, and without it the colours would be wrong; take another model"
+                f"{self.bundle.path / self.denoiser / 'config.json'}: is told {width} values of "
+                f"text and sizes (projection_class_embeddings_input_dim), and gets {wanted}: check "
+                "requires_aesthetics_score in model_index.json, and take all parts from one model"
             )
 
     @property
@@ -123,16 +151,38 @@ class StableDiffusionXL(StableDiffusion):
     @property
     def scores(self) -> bool:
         """Whether the UNet is told a score instead of the size it paints at."""
-        return bool(self.bundle.index.get("requires_aesthetics_score", False))
+        return bool(self._index.requires_aesthetics_score)
+
+    @property
+    def _ids(self) -> int:
+        """Numbers that the UNet is told of sizes, or of sizes and a score."""
+        return 5 if self.scores else 6
+
+    @property
+    def _time_width(self) -> int | None:
+        width: int | None = self.config.addition_time_embed_dim
+        return width
+
+    @functools.cached_property
+    def _pooled_width(self) -> int:
+        """Values of the pooled prompt."""
+        part = "text_encoder_2"
+        width: int | None = self.read_config(part, TextConfig).projection_dim
+        if width is None:
+            raise BundleError(
+                f"{self.bundle.path / part / 'config.json'}: does not say projection_dim; copy it "
+                "from the checkpoint"
+            )
+        return width
 
     @property
     def text_encoders(self) -> tuple[str, ...]:
         return ("text_encoder_2",) if self.refines else ("text_encoder", "text_encoder_2")
 
     def denoiser_inputs(self, rows: int, width: int, height: int) -> Shapes:
-        pooled = self.bundle.config("text_encoder_2")["projection_dim"]
         shapes = super().denoiser_inputs(rows, width, height)
-        return {**shapes, "text_embeds": (rows, pooled), "time_ids": (rows, 5 + (not self.scores))}
+        pooled, ids = (rows, self._pooled_width), (rows, self._ids)
+        return {**shapes, "text_embeds": pooled, "time_ids": ids}
 
     def check_call(self, picture: Picture, options: SizeConditioning) -> None:
         super().check_call(picture, options)

@@ -17,6 +17,7 @@ from ..errors import BundleError, ExportError, SourceError, to_install
 from ..families import check_named
 from ..files import read_json, replacing
 from ..model.bundle import Bundle
+from ..model.manifest import describe
 from . import selection, transfer
 from .folders import alone, require_space, sync, sync_directory
 from .repository import File, Repository, look
@@ -148,18 +149,12 @@ def _check_kind(order: Order) -> None:
 
 
 def _write_note(order: Order) -> None:
-    """Note the source and every file's sum, by which `pleinair models --verify` checks them."""
+    """Note the source and every file's sum, by which `pleinair models --check` checks them."""
     repository, folder = order.repository, order.staging
     content = {
         "format_version": 1,
         "source": {"kind": "hub", "name": repository.name, "revision": repository.commit},
-        "files": {
-            file.path: {
-                "bytes": (folder / file.path).stat().st_size,
-                "sha256": file.sha256 or transfer.sha256(folder / file.path),
-            }
-            for file in order.files
-        },
+        "files": {file.path: describe(folder / file.path, file.sha256) for file in order.files},
     }
     _write_json(folder / _NOTE, content)
 

@@ -1,12 +1,12 @@
 """Which files of a repository are needed: a ready-made model's all, of a checkpoint some."""
 
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ..errors import SourceError
+from ..files import read_json
 
 INDEX = "model_index.json"
 
@@ -77,13 +77,7 @@ def checkpoint(
 
 def read_index(path: Path) -> dict[str, Any]:
     """Read a model_index.json; raises `SourceError` where it is none."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise SourceError(f"{path} is not readable JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise SourceError(f"{path} holds no JSON object")
-    return content
+    return read_json(path, error=SourceError)
 
 
 def _components(index: Mapping[str, Any]) -> dict[str, str]:

@@ -7,15 +7,16 @@ What they mean is for the families to say. Three layouts are read:
 - bes-dev's flat repository: `unet.xml`, `vae_decoder.xml` … side by side, with names of their own.
 """
 
-import hashlib
-import re
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ..errors import BundleError
-from ..files import read_json, short_digest
+from ..files import present, read_json, short_digest
+from ..graphs import ir
+from .manifest import FILE, Manifest
 
 GRAPH_FILES = {"openvino": "openvino_model.xml", "onnx": "model.onnx"}
 EXPORT_HINT = "make it with: pleinair-export SOURCE FOLDER --format {format}"
@@ -79,28 +80,24 @@ class Bundle:
         Raises BundleError, naming the file, where one is missing, truncated or unreadable.
         """
         path = Path(path)
-        if not path.is_dir():
+        if not os.path.isdir(path):
             raise BundleError(
                 f"{path}: no such model folder; give the path of a converted model, "
                 "or see the known ones with: pleinair models"
             )
-        reader = _open_flat if (path / "unet.xml").is_file() else _open_parts
+        reader = _open_flat if present(path / "unet.xml") else _open_parts
         bundle = reader(path, Path(tokenizer) if tokenizer else None)
         check_files(path, bundle.manifest, bundle.graphs)
         return bundle
 
-    def verify(self) -> None:
-        """Compare the files with the manifest's sha256; BundleError names the first bad one."""
-        for name, facts in self.manifest.get("files", {}).items():
-            digest = hashlib.sha256()
-            with (self.path / name).open("rb") as file:
-                while block := file.read(1 << 20):
-                    digest.update(block)
-            if digest.hexdigest() != facts["sha256"]:
-                raise BundleError(
-                    f"{self.path / name}: its content is not what was exported; "
-                    "copy or convert it anew"
-                )
+    @property
+    def stated(self) -> Manifest:
+        """What pleinair.json says, checked."""
+        return Manifest.of(self.path, self.manifest)
+
+    def verify(self, tell: Callable[[str, int], object] | None = None) -> list[str]:
+        """Compare every file with the manifest's sha256: see `Manifest.verify`."""
+        return self.stated.verify(self.path, tell)
 
     @property
     def digest(self) -> str:
@@ -173,7 +170,7 @@ def _open_parts(path: Path, tokenizer: Path | None) -> Bundle:
         ),
         configs={part: read_json(path / part / "config.json", optional=True) for part in parts},
         tokenizer_folder=tokenizer,
-        manifest=read_json(path / "pleinair.json", optional=True),
+        manifest=read_json(path / FILE, optional=True),
     )
 
 
@@ -182,39 +179,38 @@ def _open_flat(path: Path, tokenizer: Path | None) -> Bundle:
     beside = path / "tokenizer"
     return Bundle(
         path=path,
-        graphs={"openvino": {part: file for part, file in graphs.items() if file.is_file()}},
+        graphs={"openvino": {part: file for part, file in graphs.items() if present(file)}},
         index=_FLAT_INDEX,
         scheduler=_FLAT_SCHEDULER,
         configs=_FLAT_CONFIGS,
-        tokenizer_folder=tokenizer or (beside if beside.is_dir() else path),
+        tokenizer_folder=tokenizer or (beside if os.path.isdir(beside) else path),
         input_names=_FLAT_INPUTS,
     )
 
 
 def _parts(path: Path, file: str) -> dict[str, Path]:
     """Part -> its graph: every folder that has one in it."""
-    folders = sorted(folder for folder in path.iterdir() if not folder.name.startswith("."))
-    return {folder.name: folder / file for folder in folders if (folder / file).is_file()}
+    try:
+        names = sorted(name for name in os.listdir(path) if not name.startswith("."))
+    except OSError as error:
+        raise BundleError(f"{path}: cannot be read ({error.strerror})") from error
+    for name in names:
+        if os.path.islink(path / name) and not os.path.exists(path / name):
+            raise BundleError(f"{path / name}: a link that leads nowhere; copy the model anew")
+    folders = [path / name for name in names if os.path.isdir(path / name)]
+    return {folder.name: folder / file for folder in folders if present(folder / file)}
 
 
 def check_files(
     path: Path, manifest: Mapping[str, Any], graphs: Mapping[str, Mapping[str, Path]]
 ) -> None:
-    """Truncated files are found before an engine trips over them.
+    """Damaged files are found before an engine trips over them.
 
-    graphs: format -> part -> file. Raises BundleError, naming the file.
+    manifest: of pleinair.json. graphs: format -> part -> file. Raises BundleError, naming the file.
     """
-    for name, facts in manifest.get("files", {}).items():
-        file = path / name
-        if not file.is_file():
-            raise BundleError(f"{file}: missing, though pleinair.json lists it; convert anew")
-        if file.stat().st_size != facts["bytes"]:
-            raise BundleError(
-                f"{file}: {file.stat().st_size:,} bytes where pleinair.json says "
-                f"{facts['bytes']:,}; copy or convert it anew"
-            )
+    Manifest.of(path, manifest).check(path)
     for file in graphs.get("openvino", {}).values():
-        if not file.with_suffix(".bin").is_file():
+        if not present(file.with_suffix(".bin")):
             raise BundleError(
                 f"{file.with_suffix('.bin')}: missing beside {file.name}; copy it there"
             )
@@ -224,11 +220,10 @@ def check_files(
 
 def _check_weights(graph: Path) -> None:
     """Every constant of an OpenVINO graph must lie inside its weights file."""
-    text = graph.read_text(encoding="utf-8", errors="replace")
-    if not text.rstrip().endswith("</net>"):
+    text = ir.read(graph)
+    if not text.rstrip().endswith(b"</net>"):
         raise BundleError(f"{graph}: truncated; copy or convert it anew")
-    spans = re.finditer(r'<data\b[^>]*?\boffset="(\d+)"[^>]*?\bsize="(\d+)"', text)
-    needed = max((int(span[1]) + int(span[2]) for span in spans), default=0)
+    needed = max((constant.end for constant in ir.constants(text)), default=0)
     weights = graph.with_suffix(".bin")
     if weights.stat().st_size < needed:
         raise BundleError(

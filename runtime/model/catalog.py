@@ -1,5 +1,6 @@
 """The known models, and where on this machine their folders may stand."""
 
+import contextlib
 import os
 import sys
 from collections.abc import Mapping
@@ -7,7 +8,9 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import BundleError, did_you_mean
+from msgspec.structs import asdict
+
+from ..errors import BundleError, did_you_mean, shown
 from ..files import read_json
 from .bundle import Bundle
 
@@ -45,18 +48,9 @@ class Recommended:
     scheduler: str | None
 
     def over(self, stated: Mapping[str, Any]) -> "Recommended":
-        """The same with what a folder's pleinair.json says, as far as it makes sense."""
-        types: dict[str, Any] = {
-            "size": int,
-            "steps": int,
-            "guidance_scale": (int, float),
-            "scheduler": str,
-        }
-        known = {
-            name: value
-            for name, value in stated.items()
-            if isinstance(value, types.get(name, ())) and not isinstance(value, bool)
-        }
+        """The same with what is stated instead; None is nothing."""
+        names = (field.name for field in fields(self))
+        known = {name: stated[name] for name in names if stated.get(name) is not None}
         return replace(self, **known)
 
 
@@ -72,8 +66,8 @@ def entries() -> dict[str, Entry]:
 
 def recommended(bundle: Bundle, usual: Recommended) -> Recommended:
     """What a folder recommends for itself, else what the catalog does, else what is usual."""
-    if isinstance(stated := bundle.manifest.get("recommended"), dict):
-        return usual.over(stated)
+    if (stated := bundle.stated.recommended) is not None:
+        return usual.over(asdict(stated))
     entry = entry_of(bundle)
     return usual if entry is None else usual.over(recommendation(entry))
 
@@ -85,12 +79,16 @@ def recommendation(entry: Entry) -> dict[str, Any]:
 
 
 def entry_of(bundle: Bundle) -> Entry | None:
-    """The known model that a folder is of, by its source or by its name."""
-    source = bundle.manifest.get("source", {}).get("name")
-    for entry in entries().values():
-        if source == entry.source or bundle.name == entry.name:
-            return entry if is_still(entry, bundle.scheduler) else None
-    return None
+    """The known model that a folder is of: by its source; by its name where it states nothing and
+    lies among the models. A name alone may stand for anything.
+    """
+    source = bundle.stated.source
+    if source is None and not bundle.manifest and _among_models(bundle.path):
+        entry = entries().get(bundle.name)
+    else:
+        named = source.name if source else None
+        entry = next((each for each in entries().values() if each.source == named), None)
+    return entry if entry and is_still(entry, bundle.scheduler) else None
 
 
 def is_still(entry: Entry, scheduler: Mapping[str, Any]) -> bool:
@@ -103,8 +101,26 @@ def is_still(entry: Entry, scheduler: Mapping[str, Any]) -> bool:
 
 def folders() -> list[Path]:
     """Where model folders are looked for, in this order."""
-    named = os.environ.get("PLEINAIR_MODELS")
-    return [*([Path(named)] if named else []), Path("models"), _bundled_models()]
+    return [user_folder(), Path("models"), _bundled_models()]
+
+
+def user_folder() -> Path:
+    """The user's model folder, to which models are fetched and converted.
+
+    The environment's PLEINAIR_MODELS is another; `models` of the current folder for one without
+    a home.
+    """
+    if named := os.environ.get("PLEINAIR_MODELS"):
+        return Path(named)
+    system, usual = {
+        "win32": ("LOCALAPPDATA", "AppData/Local"),
+        "darwin": ("", "Library/Application Support"),
+    }.get(sys.platform, ("XDG_DATA_HOME", ".local/share"))
+    if given := os.environ.get(system):
+        return Path(given) / "pleinair" / "models"
+    with contextlib.suppress(RuntimeError):
+        return Path.home() / usual / "pleinair" / "models"
+    return Path("models")
 
 
 def find(name: str | Path) -> Path:
@@ -112,13 +128,13 @@ def find(name: str | Path) -> Path:
 
     Raises BundleError where there is none, with the way to get a known one.
     """
-    if Path(name).is_dir():
+    if os.path.isdir(name):  # unlike Path.is_dir, of names of any length
         return Path(name)
     text = str(name)
     entry = known(text)
     short = entry.name if entry else text.rpartition("/")[2]
     for folder in folders():
-        if short and (folder / short).is_dir():
+        if short and os.path.isdir(folder / short):
             return folder / short
     if entry:
         raise BundleError(
@@ -128,7 +144,7 @@ def find(name: str | Path) -> Path:
     here = [folder.name for folder in installed()]
     near = did_you_mean(short, [*entries(), *here])
     raise BundleError(
-        f"{text}: no such model folder, and no known model of that name; "
+        f"{shown(text, 300)}: no such model folder, and no known model of that name; "
         f"see the known ones with: pleinair models{near}"
     )
 
@@ -138,6 +154,10 @@ def known(name: str) -> Entry | None:
     return entries().get(name) or next((e for e in entries().values() if e.source == name), None)
 
 
+def _among_models(folder: Path) -> bool:
+    return folder.resolve().parent in {each.resolve() for each in folders()}
+
+
 def how_to_get(entry: Entry) -> str:
     """The command that puts a known model into models/."""
     return f"pleinair pull {entry.name}"
@@ -145,25 +165,26 @@ def how_to_get(entry: Entry) -> str:
 
 def installed() -> list[Path]:
     """The folders on this machine that look like converted models, last converted first."""
-    seen: dict[Path, Path] = {}
-    for folder in folders():
-        for index in sorted(folder.glob("*/model_index.json")):
-            seen.setdefault(index.parent.resolve(), index.parent)
-        for graph in sorted(folder.glob("*/unet.xml")):
-            seen.setdefault(graph.parent.resolve(), graph.parent)
+    seen: dict[str, Path] = {}
+    for models in folders():
+        for name in _listed(models):
+            folder = models / name
+            if any(os.path.lexists(folder / file) for file in ("model_index.json", "unet.xml")):
+                # Not Path.resolve, which raises for links in a circle.
+                seen.setdefault(os.path.realpath(folder), folder)
     return sorted(seen.values(), key=_age)
 
 
-def preferred() -> Path:
-    """The model last converted on this machine; the bundled one where there is none."""
-    for folder in installed():
-        if folder.resolve() != bundled().resolve():
-            return folder
-    return bundled()
+def _listed(folder: Path) -> list[str]:
+    """The names in a folder but for hidden ones; none where it cannot be read."""
+    try:
+        return sorted(name for name in os.listdir(folder) if not name.startswith("."))
+    except OSError:
+        return []
 
 
 def bundled() -> Path:
-    """The model that comes with the program."""
+    """The model that comes with the program: what paints where nobody names another."""
     return _bundled_models() / "pocket"
 
 
@@ -186,4 +207,4 @@ def _bundled_models() -> Path:
 
 
 def _age(folder: Path) -> float:
-    return -max(file.stat().st_mtime for file in folder.iterdir())
+    return -max((os.lstat(folder / name).st_mtime for name in _listed(folder)), default=0.0)

@@ -6,13 +6,12 @@ to err by a little too much.
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ..errors import Message, SettingError, shown
-from ..graphs import onnx_weights
+from ..graphs import ir, onnx_weights
 
 # In weights, while it is compiled (by ONNX Runtime they are there as stored and widened), and then.
 _COMPILING, _COMPILED = {"openvino": 1.0, "onnxruntime": 1.8}, 1.1
@@ -81,23 +80,23 @@ def weights(path: Path) -> int:
     """Bytes of a graph's weights as CPUs compute with them: half precision is widened."""
     if path.suffix == ".onnx":
         return onnx_weights.widened_bytes(path)
-    text = path.read_text(encoding="utf-8", errors="replace")
-    found = re.findall(r'<data\b[^>]*?element_type="(\w+)"[^>]*?\bsize="(\d+)"', text)
-    return sum(int(size) * (2 if kind in ("f16", "bf16") else 1) for kind, size in found)
+    found = ir.constants(ir.read(path))
+    return sum(each.size * (2 if each.kind in ("f16", "bf16") else 1) for each in found)
 
 
-def largest_attention(config: Mapping[str, Any], sample: Sequence[int]) -> int:
+def largest_attention(blocks: Sequence[str], sample: Sequence[int]) -> int:
     """Scores of one head of a UNet where attention is largest: each cell's with each.
 
-    sample: the shape of its input, (batch, channels, rows, columns).
+    blocks: its down_block_types. sample: the shape of its input, (batch, channels, rows, columns).
     """
-    blocks = config.get("down_block_types", ())
     level = next((i for i, block in enumerate(blocks) if "CrossAttn" in block), 0)
     cells = math.prod(sample[2:]) >> 2 * level
     return sample[0] * cells * cells
 
 
-def level_width(config: Mapping[str, Any], level: int, default: int) -> int:
-    """Channels of the feature maps of a level of a UNet or VAE."""
-    widths = config.get("block_out_channels", [default] * (level + 1))
-    return int(widths[min(level, len(widths) - 1)])
+def level_width(widths: Sequence[int] | None, level: int, default: int) -> int:
+    """Channels of the feature maps of a level of a UNet or VAE.
+
+    widths: its block_out_channels; None where they are not known.
+    """
+    return widths[min(level, len(widths) - 1)] if widths else default

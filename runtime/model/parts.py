@@ -4,13 +4,55 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..engines.protocol import Engine, Graph, Renamed, Shapes
+import numpy as np
+from numpy.typing import NDArray
+
+from ..engines.protocol import Engine, Feeds, Graph, Renamed, Shapes
 from ..engines.shelf import Shelf, Together
+from ..errors import EngineError
 from ..graphs.changes import Changes
 from ..graphs.cut import Cut
 from ..graphs.edit import Edit
+from ..graphs.numbers import broken
 from ..graphs.weights import ChangedWeights
 from .footprint import Working, footprint, weights
+
+
+@dataclass(frozen=True)
+class PartGraph:
+    """A part's graph, whose mistakes name its file, and whose outputs are numbers.
+
+    changed: whether LoRA or embedding files have changed its weights.
+    """
+
+    graph: Graph
+    path: Path
+    changed: bool
+
+    def __call__(self, feeds: Feeds) -> dict[str, NDArray[np.float32]]:
+        try:
+            outputs = self.graph(feeds)
+        except EngineError as error:
+            raise EngineError(f"{self.path}: {error}") from error
+        if not outputs:
+            raise EngineError(f"{self.path}: gives nothing; convert the model anew")
+        finite = all(np.isfinite(value).all() for value in outputs.values())
+        if not finite and all(np.isfinite(value).all() for value in feeds.values()):
+            raise self._no_numbers()
+        return outputs
+
+    def _no_numbers(self) -> EngineError:
+        if file := broken(self.path):
+            return EngineError(
+                f"{file}: holds weights that are no numbers, which would be a black picture; "
+                "copy or convert it anew"
+            )
+        changed = " with what the LoRA files change" if self.changed else ""
+        return EngineError(
+            f"{self.path}{changed}: gives values that are no numbers, which would be a black "
+            "picture; compute in full precision (inference_precision f32), or check the files: "
+            "pleinair models --check FOLDER"
+        )
 
 
 @dataclass
@@ -50,7 +92,8 @@ class Parts:
 
         def compile() -> Graph:
             named = {names.get(name, name): shape for name, shape in shapes.items()}
-            return Renamed(self.engine.compile(path, named, [*changed, *edits]), names)
+            graph = Renamed(self.engine.compile(path, named, [*changed, *edits]), names)
+            return PartGraph(graph, path, bool(changes))
 
         cut = next((edit for edit in edits if isinstance(edit, Cut) and edit.shallow), None)
         needs = 0

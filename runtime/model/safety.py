@@ -9,14 +9,16 @@ concepts, of special care, lower all thresholds by 0.01.
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import numpy as np
+from msgspec import Meta, Struct
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from ..engines.protocol import Graph, Shapes
-from ..errors import Message, SettingError
+from ..errors import EngineError, Message, SettingError
+from ..files import conform
 from ..images.clip import ClipPreprocessor
 from ..images.pixels import as_picture
 from .bundle import Bundle
@@ -63,6 +65,18 @@ class Verdict:
         return words
 
 
+Cosines: TypeAlias = Annotated[
+    list[Annotated[float, Meta(ge=-1000, le=1000)]], Meta(min_length=1, max_length=1000)
+]
+
+
+class CheckerConfig(Struct):
+    """The config.json of an exported checker: from which cosine on a concept is too near."""
+
+    concept_embeds_weights: Cosines
+    special_care_embeds_weights: Cosines
+
+
 @dataclass(frozen=True)
 class Thresholds:
     """Cosines from which on a picture is too near, float32: of concepts, and of special care."""
@@ -73,8 +87,9 @@ class Thresholds:
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> "Thresholds":
         """From the config.json of an exported checker."""
-        names = "concept_embeds_weights", "special_care_embeds_weights"
-        return cls(*(np.asarray(config[name], np.float32) for name in names))
+        stated = conform(config, CheckerConfig, "safety_checker/config.json")
+        weights = stated.concept_embeds_weights, stated.special_care_embeds_weights
+        return cls(*(np.asarray(each, np.float32) for each in weights))
 
     def verdict(self, cosines: Array, special_cosines: Array) -> Verdict:
         """What diffusers decides of one picture, its rounding to three digits included."""
@@ -108,6 +123,16 @@ class SafetyChecker:
 
     def __call__(self, picture: Image.Image) -> Verdict:
         outputs = self.graph({"clip_input": self.preprocess(picture)})
+        wanted = {
+            "cos_dist": self.thresholds.concepts,
+            "special_cos_dist": self.thresholds.special_care,
+        }
+        for name, thresholds in wanted.items():
+            if name not in outputs or outputs[name].shape != (1, len(thresholds)):
+                raise EngineError(
+                    f"the safety checker's graph gives no {name} of {len(thresholds)} concepts, "
+                    "as its config.json says; export the model anew, or choose safety off"
+                )
         return self.thresholds.verdict(outputs["cos_dist"][0], outputs["special_cos_dist"][0])
 
 

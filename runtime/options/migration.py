@@ -121,7 +121,7 @@ ATTRIBUTES: Mapping[str, Otherwise] = {
     **_each("enable_freeu", "FreeU is not computed; leave it out"),
     **_each("safety_checker run_safety_checker requires_safety_checker", _SAFETY),
     **_each("unet transformer vae text_encoder text_encoder_2 text_encoder_3", _GRAPH),
-    **_each("tokenizer tokenizer_2 tokenizer_3 components image_encoder controlnet", _GRAPH),
+    **_each("tokenizer_2 tokenizer_3 components image_encoder controlnet", _GRAPH),
     **_each("feature_extractor image_processor low_res_scheduler", _GRAPH),
     **_each("config name_or_path", "read pipe.bundle.index and pipe.bundle.path"),
     **_each("device dtype hf_device_map", "read pipe.engine.device"),

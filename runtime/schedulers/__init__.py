@@ -1,9 +1,10 @@
 """Schedulers: solvers of the reverse diffusion in numpy, the same to rounding as diffusers'.
 
-`from_config` makes one from a diffusers scheduler_config.json; `names` lists what a user may type.
+`from_config` makes one from a diffusers scheduler_config.json; `names` lists what a user may type;
+`unknown` what of such a file no solver knows.
 """
 
-from .catalog import from_config, names
+from .catalog import from_config, names, unknown
 from .scheduler import Scheduler
 
-__all__ = ["Scheduler", "from_config", "names"]
+__all__ = ["Scheduler", "from_config", "names", "unknown"]

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ..errors import Message, SchedulerError, did_you_mean, shown
+from ..files import read_json
 from .ddim import DDIM
 from .ddpm import DDPM
 from .dpm_multistep import DPMMultistep
 from .dpm_singlestep import DPMSinglestep
+from .edm import EdmScheduler
+from .edm_dpm_multistep import EdmDPMMultistep
+from .edm_euler import EdmEuler
 from .euler import Euler
 from .euler_ancestral import EulerAncestral
 from .flow_match_euler import FlowMatchEuler
@@ -30,6 +33,8 @@ SOLVERS: Mapping[str, type[Scheduler]] = {
     "DDPMScheduler": DDPM,
     "DPMSolverMultistepScheduler": DPMMultistep,
     "DPMSolverSinglestepScheduler": DPMSinglestep,
+    "EDMDPMSolverMultistepScheduler": EdmDPMMultistep,
+    "EDMEulerScheduler": EdmEuler,
     "EulerAncestralDiscreteScheduler": EulerAncestral,
     "EulerDiscreteScheduler": Euler,
     "FlowMatchEulerDiscreteScheduler": FlowMatchEuler,
@@ -49,6 +54,8 @@ PLAIN: Mapping[str, tuple[type[Scheduler], Mapping[str, Any]]] = {
     "euler_a": (EulerAncestral, {}),
     "lcm": (LCM, {}),
     "flow_euler": (FlowMatchEuler, {}),
+    "edm_euler": (EdmEuler, {}),
+    "edm_dpmpp_2m": (EdmDPMMultistep, {"algorithm_type": "dpmsolver++", "solver_order": 2}),
 }
 SPACED: Mapping[str, tuple[type[Scheduler], Mapping[str, Any]]] = {
     "lms": (LMS, {}),
@@ -67,13 +74,34 @@ for _name, (_class, _options) in SPACED.items():
         NAMED[_name + _suffix] = (_class, {**_options, **_spacing})
 
 
+# Options of diffusers' that act on nothing that is done here: with `thresholding` and flow sigmas,
+# which are refused, or in solvers whose files may serve for ours.
+_OF_OTHERS = {
+    "dynamic_thresholding_ratio",
+    "flow_shift",
+    "noise_sampler_seed",
+    "num_inference_steps",
+    "rho",
+    "s_churn",
+    "s_max",
+    "s_min",
+    "s_noise",
+    "sample_max_value",
+    "sigma_data",
+    "sigma_schedule",
+    "snr_shift_scale",
+}
+# Of early versions of diffusers.
+_EARLY = {"predict_epsilon", "tensor_format", "timestep_values", "timesteps"}
+
+
 def names(config: Mapping[str, Any] | None = None) -> list[str]:
     """The short names that `from_config` takes, in alphabetical order; with `config` those for it.
 
     `plms` is PNDM as Stable Diffusion uses it, without the Runge-Kutta start; `pndm` leaves that
     to the model's file. `euler_a` is ancestral, `_sde` adds noise in every step; `_karras` and
-    `_exponential` space the sigmas anew. `flow_euler` is for models trained by flow matching, all
-    others are for models trained by betas.
+    `_exponential` space the sigmas anew. `flow_euler` is for models trained by flow matching,
+    `edm_` for those trained as Karras et al. 2022; all others are for models trained by betas.
     """
     class_name = (config or {}).get("_class_name")
     return sorted(name for name, (solver, _) in NAMED.items() if _fits(solver, class_name))
@@ -86,8 +114,8 @@ def from_config(
 
     `config` is the content of a diffusers scheduler_config.json or the path of one. The file names
     its solver in `_class_name`; `name`, one of `names()`, asks for another on the same training
-    noise, whose kind has to be the one it solves: by betas, or by flow matching. `overrides` are
-    options by diffusers' names (and `eta` for DDIM) and win over both.
+    noise, whose kind has to be the one it solves: by betas, by flow matching or EDM. `overrides`
+    are options by diffusers' names (and `eta` for DDIM) and win over both.
 
     As in diffusers, an option in the file that the solver does not have is passed over, so that
     a model's file serves all solvers. An override the solver does not have is an error, and so is
@@ -96,11 +124,17 @@ def from_config(
     Raises SchedulerError: no such file, not JSON, unknown class, name or option, a name of the
     other kind of training noise, a value that makes no sense.
     """
-    settings = dict(config) if isinstance(config, Mapping) else _read(Path(config))
+    if not isinstance(config, Mapping):
+        config = read_json(Path(config), error=SchedulerError)
+    settings = dict(config)
     solver, named = _solver(settings, name)
     # diffusers lists here what a live configuration has only by its class's defaults.
-    for default in settings.get("_use_default_values", ()):
+    for default in _names_of_defaults(settings):
         settings.pop(default, None)
+    if settings.get("predict_epsilon") is False and "prediction_type" not in settings:
+        raise SchedulerError(
+            "scheduler option predict_epsilon is false: say prediction_type sample instead"
+        )
     for option in overrides:
         if option not in options_of(solver) and option not in solver.refuses:
             raise SchedulerError(f"scheduler {name or solver.__name__} has no option {option!r}")
@@ -133,19 +167,28 @@ def _solver(
     raise SchedulerError(Message("{0}: choose one of {1}{2}", problem, known, near))
 
 
+_NOISES: Mapping[str, Any] = {"FlowMatch": FlowMatchEuler, "EDM": EdmScheduler}
+"""How the names of diffusers' classes begin that are for other noise than by betas."""
+
+
 def _fits(solver: type[Scheduler], class_name: object) -> bool:
     """Whether a model that came with this class of diffusers has the noise that `solver` knows."""
-    flow = str(class_name).startswith("FlowMatch")
-    return class_name is None or flow != issubclass(solver, TrainedScheduler)
+    begins = (kind for start, kind in _NOISES.items() if str(class_name).startswith(start))
+    return class_name is None or issubclass(solver, next(begins, TrainedScheduler))
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SchedulerError(f"cannot read {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise SchedulerError(f"{path} is not valid JSON: {error}") from error
-    if not isinstance(settings, dict):
-        raise SchedulerError(f"{path} is not a scheduler configuration: it has no options")
-    return settings
+def unknown(config: Mapping[str, Any]) -> list[str]:
+    """Options in a configuration that no solver has, here or in diffusers: misspelt, or newer."""
+    known = {*_OF_OTHERS, *_EARLY}
+    for solver in SOLVERS.values():
+        known |= {*options_of(solver), *solver.refuses}
+    return sorted(name for name in config if name not in known and not name.startswith("_"))
+
+
+def _names_of_defaults(settings: Mapping[str, Any]) -> list[str]:
+    names = settings.get("_use_default_values") or []
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        raise SchedulerError(
+            f"scheduler option _use_default_values is {shown(names)}: it has to be a list of names"
+        )
+    return list(names)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import SchedulerError
+from ..errors import SchedulerError, shown
 from .scheduler import Scheduler
 
 # Inclusive. What the betas amount to is checked when they are multiplied.
@@ -18,18 +18,26 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "num_train_timesteps": (2, 1_000_000),
     "beta_start": (0, 1),
     "beta_end": (0, 1),
-    "steps_offset": (0, math.inf),
-    "original_inference_steps": (1, math.inf),
+    "steps_offset": (0, 1_000_000),
+    "original_inference_steps": (1, 1_000_000),
     "eta": (0, 1),
-    "clip_sample_range": (0, math.inf),
-    "timestep_scaling": (0, math.inf),
+    "clip_sample_range": (1e-6, 1e6),
+    "timestep_scaling": (0, 1e6),
     "sigma_min": (1e-6, 1e6),
     "sigma_max": (1e-6, 1e6),
+    "sigma_data": (1e-3, 1e3),
+    "rho": (0.1, 100),
     "shift": (1e-3, 1e3),
-    "base_image_seq_len": (1, math.inf),
-    "max_image_seq_len": (1, math.inf),
+    "base_shift": (-1e3, 1e3),
+    "max_shift": (-1e3, 1e3),
+    "base_image_seq_len": (1, 1e9),
+    "max_image_seq_len": (1, 1e9),
     "shift_terminal": (0, 0.999),
 }
+
+
+_MOST = 1_000_000
+"""Numbers in a list, and the largest of them."""
 
 
 def options_of(solver: type[Scheduler]) -> dict[str, Any]:
@@ -71,18 +79,24 @@ def _checked(option: str, value: Any, default: Any, choices: tuple[object, ...] 
         return _list(option, value, Real if default is None else Integral)
     kind, word = (Integral, "a whole number") if isinstance(default, int) else (Real, "a number")
     low, high = RANGES.get(option, (-math.inf, math.inf))
-    if not isinstance(value, kind) or isinstance(value, bool) or not low <= float(value) <= high:
+    # Compared as it is: a whole number may be too large for a float.
+    number: Any = value if isinstance(value, kind) and not isinstance(value, bool) else math.nan
+    if not low <= number <= high:
         raise _mistaken(option, value, f"{word} from {low:g} to {high:g}")
     return value
 
 
 def _list(option: str, value: Any, kind: type) -> list[Any]:
     items = value.tolist() if isinstance(value, np.ndarray) else value
-    if not isinstance(items, list | tuple) or not all(isinstance(item, kind) for item in items):
+    if (
+        not isinstance(items, list | tuple)
+        or len(items) > _MOST
+        or not all(isinstance(item, kind) and not isinstance(item, bool) for item in items)
+        or not all(abs(item) <= _MOST for item in items)
+    ):
         raise _mistaken(option, value, "a list of numbers")
     return list(items)
 
 
 def _mistaken(option: str, value: Any, wanted: str) -> SchedulerError:
-    shown = repr(value) if len(repr(value)) < 60 else f"{repr(value)[:57]}..."
-    return SchedulerError(f"scheduler option {option} is {shown}: it has to be {wanted}")
+    return SchedulerError(f"scheduler option {option} is {shown(value)}: it has to be {wanted}")

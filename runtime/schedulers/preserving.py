@@ -8,6 +8,7 @@ logarithm of the signal-to-noise ratio, which is -log(sigma).
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import sqrt
 from typing import ClassVar
@@ -92,6 +93,7 @@ def dpm_update(
     sigma_s: float,
     sigma_t: float,
     *,
+    alpha: Callable[[float], float] = lambda sigma: alpha_sigma(sigma)[0],
     midpoint: bool = False,
     noise: Array | None = None,
 ) -> Array:
@@ -101,10 +103,12 @@ def dpm_update(
     with `midpoint` the first derivative has half the weight of the 0th instead, which agrees to
     the second order. With `noise` it solves the SDE: as if the step were twice as long, and noised
     again to sigma_t.
+
+    alpha: how much of x_0 is in x at a rung; beside it stand sigma times as much noise.
     """
     if sigma_t == sigma_s:
         return x
-    alpha_t = alpha_sigma(sigma_t)[0]
+    alpha_t = alpha(sigma_t)
     h = half_log_snr(sigma_t) - half_log_snr(sigma_s)
     reach = 2 * h if noise is not None else h
     decay = math.exp(-reach)
@@ -115,7 +119,7 @@ def dpm_update(
         # The sign of 1/2 differs for the SDE in diffusers, from which pictures have to be the same.
         half = 0.5 if noise is None else -0.5
         weights.append(half - (decay - 1 + reach) / reach**2)
-    shrink = alpha_t * sigma_t / alpha_sigma(sigma_s)[1]
+    shrink = alpha_t * sigma_t / (sigma_s * alpha(sigma_s))
     x = (shrink if noise is None else shrink * math.exp(-h)) * x
     for weight, derivative in zip(weights, derivatives, strict=True):
         x = x + (alpha_t * weight) * derivative

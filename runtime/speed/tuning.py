@@ -1,25 +1,26 @@
-"""What `pleinair tune` found on this machine, kept beside the model and followed from then on.
+"""What `pleinair tune` found on this machine, kept in the user's settings and followed after that.
 
 A tuning holds for the machine, the engines' versions and the model that it was measured with. Where
 one of them is another, as in a folder that was copied, it is left aside, and one line says so.
 """
 
+import dataclasses
 import functools
 import json
 import logging
 import os
 import sys
-import tempfile
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct, field
 
 from ..engines.choice import Setup
-from ..errors import SettingError
-from ..files import replacing, short_digest
-from ..model import catalog
+from ..errors import BundleError, SettingError
+from ..files import conform, read_json, replacing, short_digest
 from ..model.bundle import Bundle
 from . import machine
 from .profiles import AUTO, Profile
@@ -34,6 +35,35 @@ _DISTRIBUTIONS = {
 }
 
 
+class _Setup(Struct):
+    """Of a profile; what was measured stands beside it."""
+
+    engine: Literal["openvino", "onnxruntime"]
+    threads: Annotated[int, Meta(ge=1, le=4096)] | None
+
+
+class _For(Struct):
+    """What a tuning was made on."""
+
+    machine: dict[str, str | int | None] | None
+    engines: dict[str, str | None]
+    model: str
+
+
+class _Entry(Struct):
+    """What one machine found."""
+
+    made_for: _For = field(name="for")
+    profile: str
+    profiles: dict[str, _Setup]
+
+
+class _File(Struct):
+    """A file of tunings; each is read when it is its turn."""
+
+    tunings: list[dict[str, Any]] = field(default_factory=list)
+
+
 @dataclass(frozen=True)
 class Tuning:
     """What to open a model with where its user says nothing.
@@ -44,20 +74,22 @@ class Tuning:
     """
 
     profile: str = "exact"
-    setups: Mapping[str, Setup] = field(default_factory=dict)
-    figures: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    setups: Mapping[str, Setup] = dataclasses.field(default_factory=dict)
+    figures: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def of(cls, bundle: Bundle) -> "Tuning":
-        """The one for this machine and model, the user's own before the folder's; else none."""
-        for file in (_user_file(bundle), bundle.path / FILE):
-            known = _tunings(file)
-            found = [one for one in known if one.get("for") == _circumstances(bundle, one)]
+        """The one for this machine and model: the user's, or the folder's, where earlier versions
+        put it; else none.
+        """
+        for file in (file_for(bundle), bundle.path / FILE):
             try:
+                known = _tunings(file)
+                found = [one for one in known if _is_for(bundle, one)]
                 if found:
                     return cls._read(found[0])
-            except (AttributeError, KeyError, TypeError, SettingError):
-                _tell(f"{file}: cannot be read, and is not used; make it anew: {command(bundle)}")
+            except (BundleError, SettingError) as error:
+                _tell(f"{error}; it is not used")
                 continue
             if known:
                 _tell(
@@ -68,11 +100,11 @@ class Tuning:
 
     @classmethod
     def _read(cls, stated: Mapping[str, Any]) -> "Tuning":
-        profiles = stated["profiles"]
+        profiles = _entry(stated).profiles
         return cls(
-            Profile.of(stated["profile"]).name,
-            {name: _setup(entry) for name, entry in profiles.items()},
-            profiles,
+            Profile.of(_entry(stated).profile).name,
+            {name: Setup(each.engine, each.threads) for name, each in profiles.items()},
+            stated["profiles"],
         )
 
     def named(self, profile: str, loras: bool = False) -> str:
@@ -87,10 +119,9 @@ class Tuning:
         return Profile.of(profile).name
 
     def write(self, bundle: Bundle) -> Path:
-        """Put it beside the model, in place of the one that this machine had; returns the file.
+        """Keep it in place of the one that this machine had; returns the file.
 
-        Where the folder is not to be written to, a file of the user's own takes it. Raises
-        SettingError where neither can be written; then everything is as it was.
+        Raises SettingError where it cannot be written; then everything is as it was.
         """
         versions = {engine: installed(engine) for engine in _DISTRIBUTIONS}
         entry = {
@@ -102,20 +133,13 @@ class Tuning:
             },
         }
         file = file_for(bundle)
-        others = [one for one in _tunings(file) if not _same_machine(one)]
+        try:
+            others = [one for one in _tunings(file) if not _same_machine(one)]
+        except BundleError:
+            others = []  # what cannot be read is replaced
         about = f"made by: {command(bundle)}; delete this file to do without"
         _replace(file, {"about": about, "tunings": [*others, entry]})
-        if file != (other := _user_file(bundle)):
-            other.unlink(missing_ok=True)  # it would be asked first
         return file
-
-
-def _setup(entry: Mapping[str, Any]) -> Setup:
-    """Raises KeyError or TypeError for what is none."""
-    engine, threads = entry["engine"], entry["threads"]
-    if engine not in _DISTRIBUTIONS or not (threads is None or threads >= 1):
-        raise TypeError(f"no setup: {entry}")
-    return Setup(engine, threads)
 
 
 def command(bundle: Bundle) -> str:
@@ -134,26 +158,10 @@ def installed(engine: str) -> str | None:
 
 
 def file_for(bundle: Bundle) -> Path:
-    """The file that a tuning is written to: the folder's, or the user's own.
+    """The file that a tuning is written to: the user's own, one for a folder.
 
-    What is installed with the program, or cannot be written to, is left as it is.
+    The folder is left as it is: it may be shared, read-only, or a checkout that git watches.
     """
-    bundled = bundle.path.resolve() == catalog.bundled().resolve()
-    if bundled or not _writable(bundle.path):
-        return _user_file(bundle)
-    return bundle.path / FILE
-
-
-def _writable(folder: Path) -> bool:
-    """By trying: on Windows permissions do not say it."""
-    try:
-        with tempfile.TemporaryFile(dir=folder):
-            return True
-    except OSError:
-        return False
-
-
-def _user_file(bundle: Bundle) -> Path:
     path = bundle.path.resolve()
     return settings_folder() / "tuning" / f"{path.name}-{short_digest(str(path))}.json"
 
@@ -169,28 +177,29 @@ def settings_folder() -> Path:
     return Path(base) / "pleinair"
 
 
-def _tunings(file: Path) -> list[Any]:
-    """What a file holds, one entry a machine; nothing where it is not there or no such file."""
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))["tunings"]
-        return [one for one in found if isinstance(one, dict)]
-    except (OSError, ValueError, KeyError, TypeError):
-        return []
+def _tunings(file: Path) -> list[dict[str, Any]]:
+    """What a file holds, one entry a machine; nothing where it is not there.
+
+    Raises BundleError where it is no such file.
+    """
+    content = read_json(file, optional=True)
+    return conform(content, _File, file, "tune the model anew").tunings
 
 
-def _circumstances(bundle: Bundle, stated: Mapping[str, Any]) -> dict[str, Any]:
-    """What a tuning would have to be for to be followed here."""
-    try:
-        engines: Iterable[str] = stated["for"]["engines"]
-        versions = {engine: installed(engine) for engine in engines}
-    except (KeyError, TypeError):
-        versions = {}
-    return {"machine": _machine(), "engines": versions, "model": _model(bundle)}
+def _entry(stated: Mapping[str, Any]) -> "_Entry":
+    return conform(stated, _Entry, FILE, "tune the model anew")
+
+
+def _is_for(bundle: Bundle, stated: Mapping[str, Any]) -> bool:
+    """Whether a tuning was made here, with the engines that are installed, for this model."""
+    made = _entry(stated).made_for
+    versions = {engine: installed(engine) for engine in made.engines}
+    here = _For(machine=_machine(), engines=versions, model=_model(bundle))
+    return made == here
 
 
 def _same_machine(stated: Mapping[str, Any]) -> bool:
-    entry = stated.get("for")
-    return isinstance(entry, dict) and entry.get("machine") == _machine()
+    return _entry(stated).made_for.machine == _machine()
 
 
 @functools.cache

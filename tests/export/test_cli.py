@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 
 from checkpoints import compvis_state, tiny_stable_diffusion
 from pleinair.export import cli
+from pleinair.export.terminal import stoppable
 
 _COMMAND = [sys.executable, "-m", "pleinair.export"]
 
@@ -31,16 +32,51 @@ def test_help_is_quick_and_loads_nothing_heavy() -> None:
 
 
 @pytest.mark.parametrize(
-    ("source", "folder"),
+    ("source", "name"),
     [
-        ("CompVis/stable-diffusion-v1-4", "models/stable-diffusion-v1-4"),
-        ("/data/checkpoints/sd-v1-4.ckpt", "models/sd-v1-4"),
-        ("/data/dreamshaper_8.safetensors", "models/dreamshaper_8"),
-        ("/data/v1.5/", "models/v1.5"),
+        ("CompVis/stable-diffusion-v1-4", "stable-diffusion-v1-4"),
+        ("/data/checkpoints/sd-v1-4.ckpt", "sd-v1-4"),
+        ("/data/dreamshaper_8.SAFETENSORS", "dreamshaper_8"),
+        ("/data/v1.5/", "v1.5"),
     ],
 )
-def test_the_default_folder(source: str, folder: str) -> None:
-    assert cli.default_output(source) == Path(folder)
+def test_the_default_name(source: str, name: str) -> None:
+    assert cli.default_name(source) == name
+
+
+def test_a_bare_name_is_in_the_user_s_model_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLEINAIR_MODELS", "/data/models")
+    assert cli.target("mine") == Path("/data/models/mine")
+    for path in ("models/mine", "./mine", "/elsewhere/mine"):
+        assert cli.target(path) == Path(path)
+
+
+def test_without_the_extra_it_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cli.importlib.util, "find_spec", lambda name: None)
+    assert cli.main(["sd.ckpt"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("pleinair-export: converting needs torch, which is not installed;")
+    assert "install it with: pip install" in said
+    assert len(said.splitlines()) == 1
+
+
+def test_what_a_converter_makes_of_a_signal_is_still_a_signal() -> None:
+    """Python drops some KeyboardInterrupts, and converters wrap others into errors of theirs."""
+
+    def export(stops: bool) -> None:
+        with stoppable(lambda stage, share: None):
+            try:
+                if stops:
+                    signal.raise_signal(signal.SIGTERM)
+            finally:
+                raise RuntimeError("conversion failed")
+
+    with pytest.raises(KeyboardInterrupt):
+        export(stops=True)
+    with pytest.raises(RuntimeError):
+        export(stops=False)
 
 
 def test_a_single_file_becomes_a_folder_in_models(
@@ -54,6 +90,7 @@ def test_a_single_file_becomes_a_folder_in_models(
     save_file(compvis_state(checkpoint), tmp_path / "tiny-v1.safetensors")
     capsys.readouterr()
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PLEINAIR_MODELS", "models")
     assert cli.main(["tiny-v1.safetensors", "--precision", "fp32"]) == 0
     printed = capsys.readouterr()
     assert printed.out == f"{Path('models') / 'tiny-v1'}\n"
@@ -72,8 +109,8 @@ def test_a_single_file_becomes_a_folder_in_models(
     ("arguments", "message"),
     [
         (["nowhere"], "neither a diffusers folder"),
-        (["empty"], r"model_index.json is missing"),
-        (["empty", "taken"], "taken exists"),
+        (["empty"], "model_index.json: missing"),
+        (["empty", "./taken"], "taken exists"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(

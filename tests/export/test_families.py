@@ -197,16 +197,16 @@ _OTHER = Family(
         "text_encoder_9": SubModel(
             "transformers.T5EncoderModel",
             {},
-            tokenizer=Tokenizer("tokenizer_9", _copy_as_it_is, lambda folder, openvino: None),
-            optional=True,
-        ),
-        "transformer": SubModel("diffusers.SD3Transformer2DModel", {}),
             tokenizer=Tokenizer(
                 "tokenizer_9",
                 _copy_as_it_is,
                 lambda folder, openvino: None,
                 check=lambda folder, config, file: None,
             ),
+            optional=True,
+        ),
+        "transformer": SubModel("diffusers.SD3Transformer2DModel", {}),
+        "vae": SubModel("diffusers.AutoencoderKL", {"vae_decoder": GraphKind(vae.vae_decoder, 4)}),
     },
     settings={"spoken": "by the family"},
 )
@@ -257,6 +257,7 @@ def _plan(checkpoint: Path) -> Plan:
         text_encoder=None,
         ema=False,
         prediction_type=None,
+        config=None,
         safety_checker=True,
         tiny_vae=None,
         solver=Solver(),

@@ -128,8 +128,11 @@ def _with(name: str) -> Callable[[State], State]:
         (_with("conditioner.embedders.0.x"), r"Stable Diffusion 1 for .*conditioner\.embedders"),
         (_with("cond_stage_model.model.ln_final.weight"), r"Stable Diffusion 1 for .*ln_final"),
         (_without("model.diffusion_model."), r"is a VAE, not a whole checkpoint"),
-        (lambda state: {"lora_unet_x": torch.zeros(2)}, r"a LoRA, not a whole .*--lora"),
-        (lambda state: {"control_model.x": torch.zeros(2)}, r"a ControlNet"),
+        (
+            lambda state: {k: v for k, v in state.items() if k.startswith("model.diffusion_model")},
+            r"is a UNet alone: it has no text_encoder and no vae; add them with --text-encoder "
+            r"FILE_OR_FOLDER --vae FILE_OR_FOLDER",
+        ),
         (lambda state: {"x": torch.zeros(2)}, r"has no unet"),
     ],
 )

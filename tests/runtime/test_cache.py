@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fakes import controlnet
 from openvino_core import Call
 from pleinair.runtime import StableDiffusionPipeline
 from pleinair.runtime.engines.cache import Cache, cache_folder
@@ -21,7 +22,6 @@ from pleinair.runtime.graphs.residuals import Residuals
 from pleinair.runtime.graphs.weights import ChangedWeights
 from pleinair.runtime.model import catalog
 from pleinair.runtime.model.bundle import Bundle
-from pleinair.runtime.model.controlnet import ControlNet
 
 BUNDLE = Bundle.open(catalog.bundled())
 FILE = BUNDLE.graph("unet", "openvino")
@@ -72,7 +72,7 @@ def kinds() -> Iterator[tuple[str, dict[str, Any], dict[str, np.ndarray]]]:
     config = {
         name: BUNDLE.config("unet")[name] for name in ("block_out_channels", "layers_per_block")
     }
-    ends = ControlNet(Path(), {}, config).residuals(1, 8, 8)
+    ends = controlnet(config).residuals(1, 8, 8)
     larger = {**SHAPES, "sample": (1, 4, 8, 16)}
     tripled = {"mid_block.resnets.0.conv1.weight": lambda weight: weight * 3}
     yield "plain", {"shapes": SHAPES}, {}

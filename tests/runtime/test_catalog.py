@@ -56,6 +56,8 @@ def test_defaults_come_by_folder_name_by_source_or_not_at_all(
     models: Path, exported_openvino: Path
 ) -> None:
     folder = shutil.copytree(exported_openvino, models / "sd-turbo")
+    assert families.open_model(folder).recommended == catalog.Recommended(64, 20, 7.5, None)
+    (folder / "pleinair.json").unlink()  # which says that it came from elsewhere
     turbo = families.open_model(folder).recommended
     assert turbo == catalog.Recommended(512, 1, 0.0, "euler_a")
     unknown = families.open_model(exported_openvino).recommended
@@ -64,9 +66,3 @@ def test_defaults_come_by_folder_name_by_source_or_not_at_all(
     manifest.write_text('{"source": {"name": "SimianLuo/LCM_Dreamshaper_v7"}, "files": {}}')
     renamed = folder.rename(models / "mine")
     assert families.open_model(renamed).recommended.scheduler == "lcm"
-
-
-def test_the_last_converted_is_preferred(models: Path, exported_openvino: Path) -> None:
-    assert catalog.preferred() == catalog.bundled()
-    shutil.copytree(exported_openvino, models / "first")
-    assert catalog.preferred() == models / "first"

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from engines import ENGINES
 
+from fakes import controlnet
 from pleinair.runtime.engines.onnxruntime import OnnxRuntimeEngine
 from pleinair.runtime.engines.openvino import OpenVinoEngine
 from pleinair.runtime.errors import AdapterError
@@ -16,7 +17,6 @@ from pleinair.runtime.graphs.edit import Edit
 from pleinair.runtime.graphs.onnx_graph import OnnxGraph
 from pleinair.runtime.graphs.residuals import Residuals
 from pleinair.runtime.graphs.weights import ChangedWeights
-from pleinair.runtime.model.controlnet import ControlNet
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
 
@@ -57,7 +57,7 @@ def test_the_parts_are_the_whole(engine: Any, file: Path, branch: int) -> None:
 @pytest.mark.parametrize("engine", ["openvino", "onnxruntime"], indirect=True)
 def test_steered_by_controlnets(engine: Any, file: Path) -> None:
     """The deepest cut has the middle block's residual below it, all others have some above."""
-    ends = ControlNet(Path(), {}, CONFIG).residuals(2, 9, 13)
+    ends = controlnet(CONFIG).residuals(2, 9, 13)
     feeds = feeds_of(0, {**SHAPES, **ends})
     plain = engine.compile(file, SHAPES, [Residuals(ends)])
     for branch in (1, 5):

@@ -38,7 +38,7 @@ def lcm_lora(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) ->
 def merged(tiny_checkpoint: Path, lcm_lora: Path, made: Any) -> Path:
     options: dict[str, Any] = {"loras": [(lcm_lora, 0.5)], "scheduler": "lcm"}
     export = lambda folder: export_model(tiny_checkpoint, folder, BOTH, "fp32", **options)  # noqa: E731
-    return made("exported/tiny-lcm", export)
+    return made("exported/tiny-lcm-merged", export)
 
 
 @pytest.fixture(scope="module")

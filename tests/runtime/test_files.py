@@ -1,5 +1,6 @@
 """Files that appear whole or not at all, and JSON files that are wrong."""
 
+import math
 import os
 import re
 from collections.abc import Callable
@@ -66,6 +67,10 @@ def test_json_that_is_wrong(content: str | None, message: str, tmp_path: Path) -
         file.write_text(content)
     with pytest.raises(BundleError, match=f"^{re.escape(str(file))}: {message}"):
         read_json(file)
+
+
+def test_what_diffusers_writes_of_dpm_solver_is_read() -> None:
+    assert parse_json('{"lambda_min_clipped": -Infinity}', "x") == {"lambda_min_clipped": -math.inf}
 
 
 def test_json_that_may_be_absent(tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "here"
     folder.mkdir()
     monkeypatch.chdir(folder)
-    monkeypatch.delenv("PLEINAIR_MODELS", raising=False)
+    monkeypatch.setenv("PLEINAIR_MODELS", "models")
     return folder
 
 

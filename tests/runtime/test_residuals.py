@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from engines import ENGINES
 
+from fakes import controlnet
 from pleinair.runtime.engines.onnxruntime import OnnxRuntimeEngine
 from pleinair.runtime.errors import AdapterError
 from pleinair.runtime.graphs.edit import Edit
 from pleinair.runtime.graphs.residuals import MIDDLE, Residuals
 from pleinair.runtime.graphs.weights import ChangedWeights
-from pleinair.runtime.model.controlnet import ControlNet
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
 
@@ -32,7 +32,7 @@ def unet(tiny_checkpoint: Path) -> Any:
 @pytest.fixture(scope="module")
 def feeds() -> dict[str, np.ndarray]:
     random = np.random.default_rng(0)
-    ends = ControlNet(Path(), {}, CONFIG).residuals(SAMPLE[0], *SAMPLE[2:])
+    ends = controlnet(CONFIG).residuals(SAMPLE[0], *SAMPLE[2:])
     shapes = {"sample": SAMPLE, "encoder_hidden_states": (2, 7, 128), **ends}
     made = {name: random.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
     return {**made, "timestep": np.array([501])}
@@ -104,7 +104,7 @@ def test_weights_beside_the_graph(
 
 @pytest.mark.parametrize("engine", ENGINES, indirect=True)
 def test_a_controlnet_of_another_shape(engine: Any, file: Path) -> None:
-    ends = ControlNet(Path(), {}, {**CONFIG, "layers_per_block": 2}).residuals(1, 8, 8)
+    ends = controlnet({**CONFIG, "layers_per_block": 2}).residuals(1, 8, 8)
     shapes = {"sample": (1, 4, 8, 8), "encoder_hidden_states": (1, 77, 128)}
     with pytest.raises(AdapterError, match=r"has 6 skip connections .* adds to 9") as caught:
         engine.compile(file, shapes, [Residuals(ends)])

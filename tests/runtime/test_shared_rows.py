@@ -7,17 +7,17 @@ import numpy as np
 import pytest
 from engines import ENGINES
 
+from fakes import controlnet
 from pleinair.bench.flops import count
 from pleinair.runtime.graphs.cut import DEEP_FEATURES, Cut
 from pleinair.runtime.graphs.edit import Edit
 from pleinair.runtime.graphs.residuals import Residuals
 from pleinair.runtime.graphs.shared_rows import SharedRows
-from pleinair.runtime.model.controlnet import ControlNet
 
 SHAPES = {"sample": (2, 4, 9, 13), "encoder_hidden_states": (2, 7, 128)}
 SHARED = SharedRows(("sample", "timestep"))
 CONFIG = {"block_out_channels": [32, 64, 64], "layers_per_block": 1}
-ENDS = ControlNet(Path(), {}, CONFIG).residuals(2, 9, 13)
+ENDS = controlnet(CONFIG).residuals(2, 9, 13)
 
 
 def check(engine: Any, file: Path, more: dict[str, Any], *edits: Edit) -> dict[str, np.ndarray]:

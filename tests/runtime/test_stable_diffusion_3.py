@@ -14,6 +14,7 @@ from PIL import Image
 import loras
 from checkpoints_sd3 import tiny_stable_diffusion_3, tiny_stable_diffusion_3_5
 from checkpoints_xl import rewrite
+from fakes import controlnet
 from pictures import hole, painting
 from pleinair.export import export_model
 from pleinair.runtime import StableDiffusionPipeline
@@ -26,7 +27,6 @@ from pleinair.runtime.errors import (
     SourceError,
 )
 from pleinair.runtime.families import open_model
-from pleinair.runtime.model.controlnet import ControlNet
 from references import NEGATIVE, PROMPT, differ, paint_reference
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
@@ -337,7 +337,7 @@ def test_what_it_does_without_is_refused_by_name(
     }
     if kept == "controlnet":
         with pytest.raises(BundleError, match="Stable Diffusion 3, which no ControlNet"):
-            open_model(plain_folder).check_controlnet(ControlNet(tmp_path, {}, {}))
+            open_model(plain_folder).check_controlnet(controlnet({}))
         return
     with pytest.raises((SettingError, AdapterError, BundleError)) as caught:
         StableDiffusionPipeline.from_pretrained(plain_folder, **{kept: given[kept]})
@@ -400,7 +400,7 @@ def test_a_known_model_is_painted_with_as_its_authors_do(
         ("transformer", {"in_channels": 4}, "takes 4 channels, the VAE has 16"),
         ("transformer", {"pos_embed_max_size": ...}, "does not say pos_embed_max_size"),
         ("text_encoder_3", None, "the text_encoder_3 graph .* is missing"),
-        ("tokenizer_3", None, "tokenizer_3.tokenizer.json: missing; save it with"),
+        ("tokenizer_3", None, "tokenizer_3.tokenizer.json: missing; save"),
     ],
     ids=str,
 )

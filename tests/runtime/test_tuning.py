@@ -4,7 +4,6 @@ import json
 import logging
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,6 @@ from pleinair.runtime.cli.cost import Cost
 from pleinair.runtime.cli.trial import Trial
 from pleinair.runtime.engines.choice import Setup, choose
 from pleinair.runtime.errors import EngineError, SettingError
-from pleinair.runtime.model import catalog
 from pleinair.runtime.model.bundle import Bundle
 from pleinair.runtime.speed import tuning
 from pleinair.runtime.speed.tuning import Tuning
@@ -71,7 +69,9 @@ def threads(core_calls: list[Call]) -> Callable[[StableDiffusionPipeline], int |
 
 
 def test_what_is_written_is_followed(bundle: Bundle, threads: Any) -> None:
-    assert TUNED.write(bundle) == bundle.path / "tuning.json"
+    before = sorted(bundle.path.rglob("*"))
+    assert TUNED.write(bundle) == tuning.file_for(bundle)
+    assert sorted(bundle.path.rglob("*")) == before
     found = Tuning.of(bundle)
     assert (found.profile, found.setups) == (TUNED.profile, TUNED.setups)
     opened = StableDiffusionPipeline.from_pretrained
@@ -141,13 +141,24 @@ def test_a_model_that_changed_is_another(bundle: Bundle) -> None:
     longer = graph.read_text(encoding="utf-8") + "\n"
     graph.unlink()  # it is a link
     graph.write_text(longer, encoding="utf-8")
+    (bundle.path / "pleinair.json").unlink()
     assert Tuning.of(bundle) == Tuning()
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"tunings": 1}', '{"tunings": [1, {}]}'])
-def test_what_is_no_tuning_does_no_harm(bundle: Bundle, text: str) -> None:
-    (bundle.path / "tuning.json").write_text(text, encoding="utf-8")
-    assert Tuning.of(bundle) == Tuning()
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"tunings": 1}', '{"tunings": [1, {}]}', "[" * 10**5]
+)
+def test_what_is_no_tuning_does_no_harm(
+    bundle: Bundle, text: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tuning.file_for(bundle)
+    file.parent.mkdir(parents=True)
+    file.write_text(text, encoding="utf-8")
+    with caplog.at_level(logging.INFO, "pleinair"):
+        assert Tuning.of(bundle) == Tuning()
+    assert [record.getMessage().startswith(str(file)) for record in caplog.records] == [True]
+    assert TUNED.write(bundle) == file
+    assert Tuning.of(bundle).setups == TUNED.setups
 
 
 @pytest.mark.parametrize(("name", "to"), [("profiles", []), ("profile", "quick"), ("profile", {})])
@@ -174,27 +185,17 @@ def test_machines_that_share_a_folder_keep_one_each(bundle: Bundle) -> None:
     assert [one["for"]["machine"]["cpu"] == "Another CPU" for one in known] == [True, False]
 
 
-def test_what_cannot_be_written_to_is_tuned_in_the_user_s_settings(
-    bundle: Bundle, own: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(**_: Any) -> None:
-        raise PermissionError(13, "Permission denied")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(tempfile, "TemporaryFile", refuse)
-        file = TUNED.write(bundle)
+def test_it_stands_in_the_user_s_settings(bundle: Bundle, own: Path) -> None:
+    file = TUNED.write(bundle)
     assert file.parent == own / "tuning"
     assert file.name.startswith("model-")
+
+
+def test_one_beside_the_model_from_earlier_versions_is_followed(bundle: Bundle) -> None:
+    TUNED.write(bundle).rename(bundle.path / "tuning.json")
     assert Tuning.of(bundle).setups == TUNED.setups
-    assert not (bundle.path / "tuning.json").exists()
-    # Written beside the model later, that one counts.
-    Tuning().write(bundle)
+    Tuning().write(bundle)  # a newer one is asked first
     assert Tuning.of(bundle) == Tuning()
-    assert not file.exists()
-
-
-def test_the_bundled_model_is_left_as_it_is(own: Path) -> None:
-    assert tuning.file_for(Bundle.open(catalog.bundled())).parent == own / "tuning"
 
 
 def test_a_disk_that_refuses_leaves_what_was_there(
@@ -206,10 +207,11 @@ def test_a_disk_that_refuses_leaves_what_was_there(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "replace", refuse)
-    with pytest.raises(SettingError, match=r"tuning\.json: cannot be written: No space left"):
+    with pytest.raises(SettingError, match=r"tuning.*\.json: cannot be written: No space left"):
         Tuning().write(bundle)
-    assert [file.name for file in bundle.path.glob("*tuning*")] == ["tuning.json"]
-    assert (bundle.path / "tuning.json").read_bytes() == before
+    file = tuning.file_for(bundle)
+    assert list(file.parent.iterdir()) == [file]
+    assert file.read_bytes() == before
 
 
 def contest(*measured: list[float]) -> Contest:
@@ -338,7 +340,7 @@ def test_the_command(
     prompts = ("a red apple 0", "a lighthouse on a cliff in a storm, oil painting 1")
     assert simulated[8:] == [f"{name}: {prompt}" for prompt in prompts for name in tuned]
     shown = capsys.readouterr().out.splitlines()
-    assert shown[-1] == str(bundle.path / "tuning.json")
+    assert shown[-1] == str(tuning.file_for(bundle))
     assert shown[-2] == "profile auto: balanced (the fastest of 28 dB or more)"
     assert any(line.split()[:3] == ["openvino,", "1", "thread"] for line in shown)
     found = Tuning.of(bundle)
@@ -379,7 +381,7 @@ def test_mistakes_are_one_line(
     assert main(["tune", str(bundle.path), *words]) == 2
     lines = [line for line in capsys.readouterr().err.splitlines() if line]
     assert says in lines[-1]
-    assert not (bundle.path / "tuning.json").exists()
+    assert not tuning.file_for(bundle).exists()
 
 
 @pytest.mark.slow
@@ -397,7 +399,7 @@ def test_for_real_and_then_painted_with(
     shown = capsys.readouterr().out
     assert "the same" in shown
     assert "exact  " in shown
-    written = json.loads((bundle.path / "tuning.json").read_text(encoding="utf-8"))
+    written = json.loads(tuning.file_for(bundle).read_text(encoding="utf-8"))
     assert written["tunings"][0]["profiles"]["balanced"]["psnr_db"] is None
     target = tmp_path / "a.png"
     paint = ["--model", str(bundle.path), "--profile", "auto", "--steps", "2", "--W", "32"]

@@ -1,5 +1,6 @@
 """Stable Diffusion XL is diffusers': same seed, text and pictures, at most 1/255 off."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -302,3 +303,30 @@ def test_a_config_that_does_not_fit_is_refused(checkpoint: Path, tmp_path: Path)
     with pytest.raises(SourceError, match="requires_aesthetics_score"):
         export_model(copy, tmp_path / "model")
     assert not (tmp_path / "model").exists()
+
+
+def tiny_playground(folder: Path) -> None:
+    """As Playground v2.5: EDM's noise, and latents with a mean and a deviation by channel."""
+    tiny_stable_diffusion_xl(folder)
+    latents = {"latents_mean": [-1.5, 1.9, -1.4, 2.5], "latents_std": [8.5, 5.9, 6.5, 5.2]}
+    rewrite(folder / "vae" / "config.json", scaling_factor=0.5, **latents)
+    config = {"_class_name": "EDMDPMSolverMultistepScheduler", "sigma_max": 80.0, "sigma_data": 0.5}
+    (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(config))
+    rewrite(folder / "model_index.json", scheduler=["diffusers", config["_class_name"]])
+
+
+@pytest.mark.parametrize("strength", [None, 0.6])
+def test_latents_with_a_mean_and_edm_s_noise(both: Any, strength: float | None) -> None:
+    """Text and picture as diffusers' pipelines paint them; previews are of such latents too."""
+    import diffusers
+
+    checkpoint, folder = both("tiny-playground", tiny_playground)
+    pipe = StableDiffusionPipeline.from_pretrained(folder, engine="openvino", device="cpu")
+    theirs = quiet(diffusers.StableDiffusionXLPipeline.from_pretrained(checkpoint))
+    call = {**COMMON, "num_inference_steps": 4}
+    if strength is not None:
+        theirs = quiet(diffusers.StableDiffusionXLImg2ImgPipeline(**theirs.components))
+        call |= {"image": painting(64, 64), "strength": strength}
+        del call["width"], call["height"]
+    ours = pipe(PROMPT, NEGATIVE, seed=3, **call)
+    assert differ(ours.images, paint_reference(theirs, [3], negative_prompt=NEGATIVE, **call)) <= 1

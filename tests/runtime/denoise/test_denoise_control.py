@@ -1,6 +1,5 @@
 """ControlNets of a call: how much they add, when, to which rows; their graphs are functions."""
 
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -8,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fakes import Counting
+from fakes import Counting, controlnet
 from pleinair.runtime.denoise.conditioning import Conditioning
 from pleinair.runtime.denoise.control import ControlledBy, Controls, Steering
 from pleinair.runtime.denoise.feature_cache import Evaluation
@@ -27,7 +26,7 @@ FIRST = Evaluation(0, 4)
 
 
 def net(weight: float = 1.0, **config: Any) -> ControlNet:
-    return ControlNet(Path("net"), {}, {**CONFIG, **config}, weight)
+    return controlnet({**CONFIG, **config}, weight)
 
 
 def controlled(**changed: Any) -> ControlledBy:

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from pleinair.runtime.engines.protocol import Renamed, conform, first_line
+from pleinair.runtime.engines.protocol import Renamed, check_fed, conform, first_line
+from pleinair.runtime.errors import EngineError
 
 
 def test_a_renamed_graph_is_fed_by_its_own_names() -> None:
@@ -39,3 +40,23 @@ def test_the_line_that_says_something(message: str, expected: str) -> None:
     assert found.startswith(expected)
     assert len(found) <= 300
     assert "\n" not in found
+
+
+@pytest.mark.parametrize(
+    ("fed", "message"),
+    [
+        (["sample"], "wants an input t, which it is not given"),
+        (["sample", "t", "other"], "has no input other; it has latents, sample, t"),
+    ],
+)
+def test_what_is_not_fed_would_count_as_zeros(fed: list[str], message: str) -> None:
+    inputs = [{"sample", "latents"}, {"t"}]
+    check_fed({"latents": np.zeros(1), "t": np.zeros(1)}, inputs)
+    with pytest.raises(EngineError, match=message):
+        check_fed(dict.fromkeys(fed, np.zeros(1)), inputs)
+
+
+def test_short_memory_says_what_to_do() -> None:
+    for error in (MemoryError(), RuntimeError("can't alloc"), RuntimeError("std::bad_alloc")):
+        assert "memory is short; paint smaller" in first_line(error)
+    assert first_line(RuntimeError("bad shape")) == "bad shape"

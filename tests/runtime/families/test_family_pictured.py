@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fakes import instruction_folder, opened, upscaler_folder
+from fakes import controlnet, instruction_folder, opened, upscaler_folder
 from pleinair.runtime.denoise.guidance import CONDITIONAL, PICTURE_ALONE, UNCONDITIONAL
 from pleinair.runtime.denoise.noise import TorchNoise
 from pleinair.runtime.denoise.posterior import Posterior
@@ -16,7 +16,6 @@ from pleinair.runtime.errors import BundleError, SettingError
 from pleinair.runtime.families import open_model
 from pleinair.runtime.families.instruction import BesidePicture, InstructionOptions
 from pleinair.runtime.families.upscaler import UpscalerOptions, Upscaling
-from pleinair.runtime.model.controlnet import ControlNet
 from pleinair.runtime.options.groups import Picture
 from pleinair.runtime.schedulers import from_config
 
@@ -155,7 +154,7 @@ def test_what_an_editor_is_not_asked(instruction: Any, asked: Picture, message: 
 
 def test_no_controlnet_is_for_an_editor(instruction: Any, tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="which knows no ControlNets"):
-        instruction.check_controlnet(ControlNet(tmp_path, {}, {}))
+        instruction.check_controlnet(controlnet({}))
 
 
 @pytest.mark.parametrize("make", [upscaler_folder, instruction_folder])

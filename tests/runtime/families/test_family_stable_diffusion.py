@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fakes import LAYERS, WIDTH, model_folder
+from fakes import LAYERS, WIDTH, controlnet, model_folder
 from pleinair.runtime.denoise.guidance import CONDITIONAL, UNCONDITIONAL, Guidance, scale_embedding
 from pleinair.runtime.denoise.inpainting import BlendedInpainting, TrainedInpainting
 from pleinair.runtime.denoise.posterior import Posterior
@@ -16,7 +16,6 @@ from pleinair.runtime.errors import BundleError, SettingError
 from pleinair.runtime.families import open_model
 from pleinair.runtime.families.settings import Settings
 from pleinair.runtime.images.original import Canvas
-from pleinair.runtime.model.controlnet import ControlNet
 from pleinair.runtime.options.groups import Picture
 
 PICTURE = Image.new("RGB", (64, 64))
@@ -193,8 +192,10 @@ def test_what_its_parts_hold_while_they_compute(family: Any) -> None:
 
 
 def test_controlnets_of_its_shape_fit(family: Any, tmp_path: Path) -> None:
-    config = {key: family.config[key] for key in ("block_out_channels", "layers_per_block")}
-    net = ControlNet(tmp_path, {}, {**config, "cross_attention_dim": WIDTH})
+    config = {
+        key: getattr(family.config, key) for key in ("block_out_channels", "layers_per_block")
+    }
+    net = controlnet({**config, "cross_attention_dim": WIDTH})
     family.check_controlnet(net)
     with pytest.raises(BundleError, match="cross_attention_dim 768 instead of 8"):
-        family.check_controlnet(ControlNet(tmp_path, {}, {**config, "cross_attention_dim": 768}))
+        family.check_controlnet(controlnet({**config, "cross_attention_dim": 768}))

@@ -9,7 +9,7 @@ from PIL import Image
 
 from fakes import WIDTH, opened, xl_folder
 from pleinair.runtime.denoise.guidance import CONDITIONAL, UNCONDITIONAL, Guidance
-from pleinair.runtime.errors import BundleError, SettingError
+from pleinair.runtime.errors import SettingError
 from pleinair.runtime.families import open_model
 from pleinair.runtime.families.settings import Settings
 from pleinair.runtime.families.xl import SizeConditioning
@@ -80,7 +80,7 @@ def test_what_the_parts_are(base: Any, refiner: Any) -> None:
     assert inputs["encoder_hidden_states"] == (2, 77, 2 * WIDTH)
     assert inputs["text_embeds"] == (2, 5)
     assert inputs["time_ids"] == (2, 6)
-    assert refiner.config["cross_attention_dim"] == WIDTH
+    assert refiner.config.cross_attention_dim == WIDTH
     assert refiner.denoiser_inputs(1, 64, 32)["time_ids"] == (1, 5)
 
 
@@ -119,10 +119,18 @@ def test_options_are_checked_where_a_picture_is_only_enlarged(tmp_path: Path) ->
         pipe.plan("tree", image=picture, enlarge=2, original_size="large")
 
 
-def test_a_vae_whose_latents_have_a_mean_is_refused(tmp_path: Path) -> None:
-    folder = xl_folder(tmp_path / "base", vae={"latents_mean": [0.1] * 4, "latents_std": [1] * 4})
-    with pytest.raises(BundleError, match="latents_mean"):
-        open_model(folder)
+def test_the_mean_of_a_vae_s_latents_is_read_and_a_shift_is_not(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As diffusers' pipelines of XL: what they leave unread is named."""
+    vae = {"latents_mean": [0.1] * 4, "latents_std": [2] * 4, "shift_factor": 0.5}
+    family = open_model(xl_folder(tmp_path / "base", vae=vae))
+    assert family.space.shift == family.decoder_spaces["vae_decoder"].shift == (0.1,) * 4
+    assert family.space.std == (2,) * 4
+    assert [record.message for record in caplog.records] == [
+        "base: shift_factor of the VAE's config not used, as in diffusers' pipelines of "
+        f"{family.name}"
+    ]
 
 
 @pytest.mark.parametrize(("zeros", "expected"), [(True, 0.0), (False, None)])

@@ -1,5 +1,6 @@
 """The known models, and which settings a folder is painted with."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -41,26 +42,54 @@ def test_a_model_is_known_by_name_or_hub_id() -> None:
 
 def test_a_folder_s_manifest_wins(tmp_path: Path) -> None:
     entry = next(iter(KNOWN.values()))
-    said = {"steps": 3, "guidance_scale": 2, "scheduler": "ddim", "size": True, "other": 1}
+    said = {"steps": 3, "guidance_scale": 2, "scheduler": "ddim", "size": None, "other": 1}
     manifest = {"recommended": said, "source": {"name": entry.source}}
     bundle = Bundle.open(model_folder(tmp_path / "tree", manifest=manifest))
     assert catalog.recommended(bundle, USUAL) == Recommended(64, 3, 2, "ddim")
 
 
-def test_then_the_catalog_by_source_or_by_name(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("stated", "message"),
+    [
+        ({"steps": "3"}, "Expected int | null, got str at recommended.steps"),
+        ({"size": 10**9}, "Expected int <= 32768 at recommended.size"),
+        ({"guidance_scale": -1}, "Expected float >= 0.0 at recommended.guidance_scale"),
+        ([], "Expected object | null, got array at recommended"),
+    ],
+)
+def test_a_recommendation_that_makes_no_sense_is_named(
+    tmp_path: Path, stated: object, message: str
+) -> None:
+    folder = model_folder(tmp_path / "tree", manifest={"recommended": stated})
+    with pytest.raises(BundleError, match=rf"pleinair\.json: {re.escape(message)}"):
+        Bundle.open(folder)
+
+
+def test_then_the_catalog_by_source_or_by_name(elsewhere: Path, tmp_path: Path) -> None:
     entry = next(entry for entry in KNOWN.values() if entry.scheduler != "lcm")
     expected = Recommended(entry.size, entry.steps, entry.guidance_scale, entry.scheduler)
     source = {"source": {"name": entry.source}}
     by_source = Bundle.open(model_folder(tmp_path / "tree", manifest=source))
-    by_name = Bundle.open(model_folder(tmp_path / entry.name))
+    by_name = Bundle.open(model_folder(elsewhere / entry.name))
     for bundle in (by_source, by_name):
         assert catalog.entry_of(bundle) == entry
         assert catalog.recommended(bundle, USUAL) == expected
 
 
-def test_with_a_merged_lcm_lora_it_is_another_model(tmp_path: Path) -> None:
+def test_another_model_of_a_known_one_s_name_is_another(elsewhere: Path, tmp_path: Path) -> None:
+    """A name is no source: where the folder states its own, or lies anywhere, it says nothing."""
+    name = "sd-turbo"
+    stated = {"source": {"kind": "file", "name": "turbo-lookalike.safetensors"}}
+    for folder in (
+        model_folder(elsewhere / name, manifest=stated),
+        model_folder(tmp_path / "work" / name),
+    ):
+        assert catalog.entry_of(Bundle.open(folder)) is None
+
+
+def test_with_a_merged_lcm_lora_it_is_another_model(elsewhere: Path, tmp_path: Path) -> None:
     entry = next(entry for entry in KNOWN.values() if entry.scheduler != "lcm")
-    bundle = Bundle.open(model_folder(tmp_path / entry.name, scheduler=LCM))
+    bundle = Bundle.open(model_folder(elsewhere / entry.name, scheduler=LCM))
     assert catalog.entry_of(bundle) is None
     assert catalog.recommended(bundle, USUAL) == USUAL
 
@@ -84,9 +113,23 @@ def test_folders_are_found_by_path_name_or_hub_id(elsewhere: Path) -> None:
     assert catalog.find("pocket") == catalog.bundled()
 
 
-def test_installed_models_and_the_preferred_one(elsewhere: Path) -> None:
-    assert catalog.preferred() == catalog.bundled()
+def test_a_fresh_model_is_installed(elsewhere: Path) -> None:
     folder = model_folder(elsewhere / "tree")
     assert folder in catalog.installed()
     assert catalog.bundled() in catalog.installed()
-    assert catalog.preferred() == folder
+
+
+def test_the_user_s_model_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("PLEINAIR_MODELS", raising=False)
+    for system, variable, under in (
+        ("linux", "XDG_DATA_HOME", "pleinair/models"),
+        ("win32", "LOCALAPPDATA", "pleinair/models"),
+    ):
+        monkeypatch.setattr(catalog.sys, "platform", system)
+        monkeypatch.setenv(variable, str(tmp_path))
+        assert catalog.user_folder() == tmp_path / under
+    monkeypatch.setattr(catalog.sys, "platform", "linux")
+    monkeypatch.delenv("XDG_DATA_HOME")
+    assert catalog.user_folder() == Path.home() / ".local/share/pleinair/models"
+    monkeypatch.setenv("PLEINAIR_MODELS", "mine")
+    assert catalog.user_folder() == catalog.folders()[0] == Path("mine")

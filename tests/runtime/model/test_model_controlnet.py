@@ -4,9 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import convert
 
-from fakes import UNET, written
+from fakes import UNET, controlnet, written
 from pleinair.runtime.errors import BundleError, SettingError
+from pleinair.runtime.model.configs import UNetConfig
 from pleinair.runtime.model.controlnet import ControlNet, opened, weighed
 
 CONFIG = {
@@ -39,6 +41,11 @@ def test_a_folder_is_read(tmp_path: Path) -> None:
         ({"_class_name": "UNet2DConditionModel"}, "a UNet2DConditionModel; only a ControlNetModel"),
         ({"_class_name": None}, "only a ControlNetModel"),
         ({"conditioning_channels": 1}, "wants pictures of 1 channels"),
+        ({"num_class_embeds": 5}, "num_class_embeds is 5: only ControlNets that are told a prompt"),
+        ({"addition_embed_type": "text_time"}, "addition_embed_type is text_time: only Control"),
+        ({"controlnet_conditioning_channel_order": "gbr"}, "Invalid enum value 'gbr'"),
+        ({"block_out_channels": [32, 10**9]}, r"Expected int <= 65536 at block_out_channels\[1\]"),
+        ({"layers_per_block": True}, "Expected int | null, got bool at layers_per_block"),
     ],
 )
 def test_what_is_no_controlnet(tmp_path: Path, changed: dict[str, Any], message: str) -> None:
@@ -77,19 +84,19 @@ def test_names_with_weights(tmp_path: Path) -> None:
 
 
 def test_it_fits_a_unet_of_its_shape() -> None:
-    net = ControlNet(Path("net"), {}, CONFIG)
-    net.check_fits(UNET, 4, "tree")
-    net.check_fits({}, 4, "tree")  # an older folder, which says nothing
+    net = controlnet(CONFIG)
+    net.check_fits(convert(UNET, UNetConfig), 4, "tree")
+    net.check_fits(UNetConfig(), 4, "tree")  # an older folder, which says nothing
     with pytest.raises(BundleError, match="than tree: layers_per_block 1 instead of 2"):
-        net.check_fits({**UNET, "layers_per_block": 2}, 4, "tree")
-    other = ControlNet(Path("net"), {}, {**CONFIG, "in_channels": 4})
+        net.check_fits(convert({**UNET, "layers_per_block": 2}, UNetConfig), 4, "tree")
+    other = controlnet({**CONFIG, "in_channels": 4})
     with pytest.raises(BundleError, match="4 channels instead of 16"):
-        other.check_fits(UNET, 16, "tree")
+        other.check_fits(UNetConfig(), 16, "tree")
 
 
 def test_a_controlnet_that_does_not_say_its_channels_has_four() -> None:
     with pytest.raises(BundleError, match="4 channels instead of 16"):
-        ControlNet(Path("net"), {}, CONFIG).check_fits(UNET, 16, "tree")
+        controlnet(CONFIG).check_fits(UNetConfig(), 16, "tree")
 
 
 def test_residuals_are_those_of_diffusers() -> None:
@@ -113,7 +120,7 @@ def test_residuals_are_those_of_diffusers() -> None:
             torch.zeros(2, 3, 10, 12),
             return_dict=False,
         )
-    net = ControlNet(Path("net"), {}, {**CONFIG, "layers_per_block": 2})
+    net = controlnet({**CONFIG, "layers_per_block": 2})
     found = net.residuals(2, 5, 6)
     assert list(found.values()) == [tuple(one.shape) for one in (*down, middle)]
     assert len(set(found)) == len(down) + 1

@@ -76,17 +76,16 @@ def test_what_is_held_while_computing() -> None:
 
 
 def test_attention_is_largest_where_it_comes_first() -> None:
-    first = {"down_block_types": ["CrossAttnDownBlock2D", "DownBlock2D"]}
-    second = {"down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D"]}
+    first = ["CrossAttnDownBlock2D", "DownBlock2D"]
+    second = ["DownBlock2D", "CrossAttnDownBlock2D"]
     assert largest_attention(first, (2, 4, 8, 16)) == 2 * 128**2
     assert largest_attention(second, (2, 4, 8, 16)) == 2 * 32**2
-    assert largest_attention({}, (1, 4, 8, 8)) == 64**2
+    assert largest_attention([], (1, 4, 8, 8)) == 64**2
 
 
 def test_a_level_s_width() -> None:
-    config = {"block_out_channels": [32, 64]}
-    assert [level_width(config, level, 320) for level in range(3)] == [32, 64, 64]
-    assert level_width({}, 1, 320) == 320
+    assert [level_width([32, 64], level, 320) for level in range(3)] == [32, 64, 64]
+    assert level_width(None, 1, 320) == 320
 
 
 def test_the_same_weights_in_either_format() -> None:

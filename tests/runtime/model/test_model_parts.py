@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from pleinair.runtime.engines.shelf import Shelf, Together
-from pleinair.runtime.errors import SettingError
+from pleinair.runtime.errors import EngineError, SettingError
 from pleinair.runtime.graphs.cut import Cut
 from pleinair.runtime.graphs.shared_rows import SharedRows
 from pleinair.runtime.graphs.weights import ChangedWeights
 from pleinair.runtime.model.footprint import Working, footprint
-from pleinair.runtime.model.parts import Parts
+from pleinair.runtime.model.parts import PartGraph, Parts
 
 MB = 1 << 20
 SHAPES = {"sample": (2, 4, 8, 8), "timestep": ()}
@@ -26,7 +26,7 @@ class Engine:
 
     def compile(self, path: Path, shapes: Any, edits: Any = ()) -> Any:
         self.compiled.append((path.parent.name, dict(shapes), list(edits)))
-        return lambda feeds: {"fed": sorted(feeds)}
+        return lambda feeds: {name: np.zeros(1) for name in sorted(feeds)}
 
 
 def parts(folder: Path, **changed: Any) -> Parts:
@@ -34,7 +34,9 @@ def parts(folder: Path, **changed: Any) -> Parts:
     for name in ("unet", "vae_decoder"):
         files[name] = folder / name / "openvino_model.xml"
         files[name].parent.mkdir(parents=True)
-        files[name].write_text(f'<net><data element_type="f32" size="{100 * MB}"/></net>')
+        files[name].write_text(
+            f'<net><data element_type="f32" offset="0" size="{100 * MB}"/></net>'
+        )
     given = {
         "engine": Engine(),
         "files": files,
@@ -52,7 +54,7 @@ def test_inputs_go_by_the_graph_s_own_names(tmp_path: Path) -> None:
     graph = made.graph("unet", SHAPES)
     assert made.engine.compiled == [("unet", {"latent_model_input": (2, 4, 8, 8), "t": ()}, [])]
     feeds = {"sample": np.zeros(1), "timestep": np.zeros(1), "other": np.zeros(1)}
-    assert graph(feeds) == {"fed": ["latent_model_input", "other", "t"]}
+    assert list(graph(feeds)) == ["latent_model_input", "other", "t"]
     assert made.inputs("unet", "sample", "other") == ("latent_model_input", "other")
     assert made.inputs("vae_decoder", "latent_sample") == ("latent_sample",)
 
@@ -106,3 +108,41 @@ def test_what_fits_at_no_size_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingError, match="and the unet takes about"):
         made.check_memory("unet", "vae_decoder")
     parts(tmp_path / "other").check_memory("unet")  # without a limit nothing is read
+
+
+def halves(file: Path, values: list[float]) -> Path:
+    """A graph with one constant in half precision."""
+    file.parent.mkdir(parents=True)
+    size = 2 * len(values)
+    file.write_text(f'<net><data element_type="f16" offset="0" size="{size}"/></net>')
+    file.with_suffix(".bin").write_bytes(np.array(values, "<f2").tobytes())
+    return file
+
+
+NAN = np.full(1, np.nan)
+
+
+@pytest.mark.parametrize("broken", [np.nan, np.inf])
+def test_weights_that_are_no_numbers_are_named(tmp_path: Path, broken: float) -> None:
+    file = halves(tmp_path / "unet" / "openvino_model.xml", [1, broken])
+    graph = PartGraph(lambda feeds: {"sample": NAN}, file, changed=False)
+    with pytest.raises(EngineError, match=r"unet.openvino_model\.bin: holds weights that are no"):
+        graph({"sample": np.zeros(1)})
+
+
+def test_values_that_are_no_numbers_name_the_graph(tmp_path: Path) -> None:
+    file = halves(tmp_path / "unet" / "openvino_model.xml", [1, -np.inf])  # as in a mask
+    graph = PartGraph(lambda feeds: {"sample": NAN}, file, changed=True)
+    with pytest.raises(EngineError, match="with what the LoRA files change: gives values that are"):
+        graph({"sample": np.zeros(1)})
+    assert graph({"sample": NAN})  # what it was given is not its fault
+
+
+def test_an_engine_s_error_names_the_graph() -> None:
+    def fail(feeds: Any) -> Any:
+        raise EngineError("has no input x")
+
+    with pytest.raises(EngineError, match=r"unet\.xml: has no input x"):
+        PartGraph(fail, Path("unet.xml"), changed=False)({})
+    with pytest.raises(EngineError, match=r"unet\.xml: gives nothing"):
+        PartGraph(lambda feeds: {}, Path("unet.xml"), changed=False)({})

@@ -18,6 +18,7 @@ from pleinair.runtime.schedulers import from_config, names
 CLASS = "FlowMatchEulerDiscreteScheduler"
 SD3 = {"_class_name": CLASS, "num_train_timesteps": 1000, "shift": 3.0}
 SD1 = {"_class_name": "PNDMScheduler", "beta_schedule": "scaled_linear", "beta_start": 0.00085}
+EDM = {"_class_name": "EDMEulerScheduler", "sigma_max": 120.0}
 DYNAMIC = {"use_dynamic_shifting": True}
 TOLERANCE = 1e-6
 
@@ -200,18 +201,22 @@ def test_a_dynamic_shift_wants_the_size(tokens: int | None) -> None:
 @pytest.mark.parametrize("name", names())
 def test_solvers_keep_to_the_noise_they_know(name: str) -> None:
     """Read with the betas of an empty configuration, a flow would become rubbish, unnoticed."""
-    flow = name == "flow_euler"
-    message = refusal(SD1 if flow else SD3, name)
-    assert name in message
-    assert message.endswith("flow_euler") != flow
-    with pytest.raises(SchedulerError, match=name):
-        Solver(name).config(SD1 if flow else SD3)
-    from_config(SD3 if flow else SD1, name)
+    models = {"flow": SD3, "edm": EDM}
+    right = models.get(name.split("_")[0], SD1)
+    for config in (SD1, SD3, EDM):
+        if config is right:
+            from_config(config, name)
+            continue
+        message = refusal(config, name)
+        assert name in message
+        assert message.endswith(", ".join(names(config)))
+        with pytest.raises(SchedulerError, match=name):
+            Solver(name).config(config)
 
 
 def test_an_unknown_flow_class_says_what_can_be_used() -> None:
     unknown = {"_class_name": "FlowMatchHeunDiscreteScheduler"}
     assert names(unknown) == names(SD3) == ["flow_euler"]
-    assert names(SD1) == [name for name in names() if name != "flow_euler"]
+    assert names(SD1) == [name for name in names() if not name.startswith(("flow_", "edm_"))]
     assert refusal(unknown).endswith("choose one of flow_euler")
     assert from_config({**unknown, "shift": 3.0}, "flow_euler").shift == 3.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import numpy as np
 import pytest
 
 from pleinair.runtime.errors import SchedulerError
-from pleinair.runtime.schedulers import from_config, names
+from pleinair.runtime.schedulers import from_config, names, unknown
+from pleinair.runtime.schedulers.catalog import SOLVERS
 
 SD = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
 
@@ -130,6 +132,12 @@ NONSENSE = [
     {"steps_offset": True},
     {"use_karras_sigmas": "yes"},
     {"sigma_min": -1.0},
+    {"num_train_timesteps": 10**400},
+    {"steps_offset": 10**300},
+    {"beta_end": 10**400},
+    {"trained_betas": [10**400]},
+    {"trained_betas": [True] * 1000},
+    {"_use_default_values": 5},
 ]
 
 
@@ -139,10 +147,30 @@ def test_nonsense_is_refused(options: dict[str, Any]) -> None:
     assert name in refusal({**SD, "_class_name": "EulerDiscreteScheduler", **options})
 
 
+def test_a_file_with_minus_infinity(tmp_path: Path) -> None:
+    """diffusers writes it of every DPM-Solver."""
+    diffusers.DPMSolverMultistepScheduler(**SD).save_pretrained(tmp_path)
+    file = tmp_path / "scheduler_config.json"
+    assert "-Infinity" in file.read_text()
+    assert from_config(file).lambda_min_clipped == -math.inf
+
+
+def test_options_that_nobody_knows_are_found() -> None:
+    config = {**SD, "_class_name": "EulerDiscreteScheduler", "use_karas_sigmas": True}
+    assert unknown(config) == ["use_karas_sigmas"]
+    for name in dir(diffusers.schedulers):
+        if name in SOLVERS:
+            assert unknown(getattr(diffusers, name)().config) == []
+
+
+def test_clean_samples_by_their_early_name() -> None:
+    assert "predict_epsilon is false" in refusal({**SD, "predict_epsilon": False}, "ddpm")
+
+
 def test_unknown_class_says_what_there_is() -> None:
     assert all(name in refusal({}) for name in names())
-    by_betas = [name for name in names() if name != "flow_euler"]
-    assert all(name in refusal({"_class_name": "EDMEulerScheduler"}) for name in by_betas)
+    by_betas = [name for name in names() if not name.startswith(("flow_", "edm_"))]
+    assert all(name in refusal({"_class_name": "CosineDPMScheduler"}) for name in by_betas)
 
 
 def test_unknown_name_and_option() -> None:

@@ -59,7 +59,6 @@ DPM = [
 ]
 CLIPPED = [{}, {"lambda_min_clipped": -5.1}]
 CORRECTOR = [{}, {"disable_corrector": [0, 2]}]
-
 GRIDS: dict[str, list[list[dict[str, Any]]]] = {
     "DDIMScheduler": [NOISE, PREDICTION, SPACING, OFFSET, ZERO_SNR, CLIP, LAST_ALPHA],
     "DDPMScheduler": [
@@ -250,7 +249,9 @@ NAMES = {
 
 
 def test_names_are_those_tested_here() -> None:
-    assert names() == sorted([*NAMES, "flow_euler"])  # test_flow_matching.py has that one
+    # test_flow_matching.py and test_edm.py have those.
+    others = ["flow_euler", "edm_euler", "edm_dpmpp_2m"]
+    assert names() == sorted([*NAMES, *others])
 
 
 @pytest.mark.parametrize("model", MODELS)
