@@ -33,7 +33,9 @@ from .options import migration
 from .options.groups import Numbers, PictureSource
 from .options.values import conform, typed
 from .output import PipelineOutput
-from .plan import Plan, Planner, checked_size
+from .plan import Plan
+from .planning.planner import Planner
+from .planning.sizes import checked_size
 from .record import made
 from .request import Request
 from .run import Painter, StageCallback

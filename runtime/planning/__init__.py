@@ -1,0 +1,1 @@
+"""How a call is checked against a model and becomes a plan; nothing is computed here."""
