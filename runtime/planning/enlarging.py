@@ -17,12 +17,24 @@ ENLARGING_STRENGTH, ENLARGING_GUIDANCE = 0.3, 1.0
 
 
 def enlarges(request: Request) -> bool:
-    """Whether a call enlarges; SettingError where it only says how."""
+    """Whether a call enlarges; SettingError where it only says how, or in no range."""
     asked = request.enlarging
     if asked.enlarge is None and asked != Enlarging():
         given = [name for name, value in vars(asked).items() if value is not None]
         raise SettingError(Message("{0} is about {enlarge}; give that too", Argument(given[0])))
+    _check_ranges(asked)
     return asked.enlarge is not None
+
+
+def _check_ranges(asked: Enlarging) -> None:
+    """Those of the second pass by their own names, which is planned under others."""
+    strength, scale = asked.enlarge_strength, asked.enlarge_guidance_scale
+    if strength is not None and not 0 < strength <= 1:
+        raise SettingError(
+            Message("{enlarge_strength} is {0:g}; give more than 0, and at most 1", strength)
+        )
+    if scale is not None and scale < 0:
+        raise SettingError(Message("{enlarge_guidance_scale} is {0:g}; give 0 or more", scale))
 
 
 def check_can_enlarge(family: Family) -> None:
