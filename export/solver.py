@@ -10,6 +10,10 @@ from pleinair.runtime import schedulers
 from pleinair.runtime.errors import SchedulerError, SourceError
 from pleinair.runtime.files import conform
 from pleinair.runtime.schedulers.catalog import NAMED, SOLVERS
+from pleinair.runtime.schedulers.flow_match_euler import FlowMatchEuler
+
+# Of a picture of any size, by which some shift their noise.
+_TOKENS = 1024
 
 
 class _Config(msgspec.Struct):
@@ -23,7 +27,9 @@ def require_usable(config: Mapping[str, Any], where: str) -> None:
     """Raise `SourceError`, which begins with `where`, for a configuration that no solver takes."""
     conform(config, _Config, where, error=SourceError)
     try:
-        schedulers.from_config(config).set_timesteps(2)
+        solver = schedulers.from_config(config)
+        tokens = (_TOKENS,) if isinstance(solver, FlowMatchEuler) else ()
+        solver.set_timesteps(2, *tokens)
     except SchedulerError as error:
         raise SourceError(f"{where}: {error} (--scheduler NAME exports with another)") from error
 

@@ -32,7 +32,7 @@ def crash(job, watch):
     raise ZeroDivisionError("no colours left")
 
 def packages(job, watch):
-    import pleinair.bench.worker, pleinair.runtime.model.bundle
+    import pleinair.bench.worker, pleinair.runtime.errors
     try:
         import fixture  # a file of bench/, which must not be importable by its bare name
     except ImportError:

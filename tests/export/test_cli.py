@@ -65,11 +65,16 @@ def test_without_the_extra_it_is_one_line(
 def test_what_a_converter_makes_of_a_signal_is_still_a_signal() -> None:
     """Python drops some KeyboardInterrupts, and converters wrap others into errors of theirs."""
 
+    def arrives(number: signal.Signals) -> None:
+        handler = signal.getsignal(number)
+        assert callable(handler)
+        handler(number, None)
+
     def export(stops: bool) -> None:
         with stoppable(lambda stage, share: None):
             try:
                 if stops:
-                    signal.raise_signal(signal.SIGTERM)
+                    arrives(signal.SIGTERM)
             finally:
                 raise RuntimeError("conversion failed")
 

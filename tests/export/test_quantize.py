@@ -19,6 +19,7 @@ from pleinair.export import measure_sensitivity, onnx_file, quantize, quantize_m
 from pleinair.export.int8 import distance, layers, onnx_graph, openvino_graph, trajectories
 from pleinair.runtime import StableDiffusionPipeline, families
 from pleinair.runtime.errors import ExportError, to_install
+from pleinair.runtime.families.stable_diffusion import StableDiffusion
 from pleinair.runtime.images.pixels import as_picture
 from pleinair.runtime.model.bundle import Bundle
 
@@ -337,13 +338,14 @@ def test_mistakes_are_one_line(
 
 
 def test_a_model_that_needs_more_than_words_is_refused(
-    exported_openvino: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    exported_openvino: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     folder = tmp_path / "inpainting"
     shutil.copytree(exported_openvino, folder)
-    (folder / "pleinair.json").unlink()
-    config = json.loads((folder / "unet" / "config.json").read_text())
-    (folder / "unet" / "config.json").write_text(json.dumps(config | {"in_channels": 9}))
+    monkeypatch.setattr(StableDiffusion, "task", "inpainting")
     assert "made for inpainting" in refused([str(folder)], capsys)
 
 

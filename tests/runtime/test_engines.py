@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ from pleinair.runtime import StableDiffusionPipeline
 from pleinair.runtime.engines.choice import choose
 from pleinair.runtime.engines.onnxruntime import OnnxRuntimeEngine
 from pleinair.runtime.engines.openvino import OpenVinoEngine
-from pleinair.runtime.errors import EngineError, SettingError
+from pleinair.runtime.errors import EngineError, SettingError, to_install
 from pleinair.runtime.model.bundle import Bundle
 
 
@@ -97,7 +98,7 @@ def test_onnx_runtime_where_it_is_not_installed(
     both: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(EngineError, match=r"pip install 'pleinair\[onnx\]'"):
+    with pytest.raises(EngineError, match=re.escape(to_install("onnx"))):
         choose(Bundle.open(both).graphs, engine="onnxruntime")
 
 

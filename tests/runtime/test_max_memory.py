@@ -115,8 +115,8 @@ def test_what_never_fits_is_refused_at_once(
         StableDiffusionPipeline.from_pretrained(exported_openvino, max_memory="200MB")
     monkeypatch.chdir(tmp_path)
     assert main(["--model", str(exported_openvino), "--max-memory", "10MB"]) == 2
-    (line,) = [line for line in capsys.readouterr().err.splitlines() if "max_memory" in line]
-    assert line.startswith("error: ")
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "error: " in line]
+    assert line.startswith("error: --max-memory is 0.01 GB")
 
 
 def test_too_large_a_picture_is_refused_before_it_is_painted(

@@ -385,7 +385,11 @@ def test_openvino_genai_paints_with_the_folder(plain_folder: Path) -> None:
 def test_a_known_model_is_painted_with_as_its_authors_do(
     plain_folder: Path, tmp_path: Path
 ) -> None:
-    folder = shutil.copytree(plain_folder, tmp_path / "stable-diffusion-3.5-large-turbo")
+    folder = shutil.copytree(plain_folder, tmp_path / "large-turbo")
+    manifest = json.loads((folder / "pleinair.json").read_text(encoding="utf-8"))
+    manifest.pop("recommended", None)
+    manifest["source"] = {"kind": "hub", "name": "stabilityai/stable-diffusion-3.5-large-turbo"}
+    (folder / "pleinair.json").write_text(json.dumps(manifest), encoding="utf-8")
     recommended = open_model(folder).recommended
     assert (recommended.steps, recommended.guidance_scale) == (4, 0.0)
     assert (recommended.size, recommended.scheduler) == (1024, "flow_euler")
@@ -398,7 +402,7 @@ def test_a_known_model_is_painted_with_as_its_authors_do(
         ("transformer", {"joint_attention_dim": 50}, "mismatched parts"),
         ("text_encoder_3", {"d_model": 32}, "mismatched parts"),
         ("transformer", {"in_channels": 4}, "takes 4 channels, the VAE has 16"),
-        ("transformer", {"pos_embed_max_size": ...}, "does not say pos_embed_max_size"),
+        ("transformer", {"pos_embed_max_size": ...}, "missing required field pos_embed_max_size"),
         ("text_encoder_3", None, "the text_encoder_3 graph .* is missing"),
         ("tokenizer_3", None, "tokenizer_3.tokenizer.json: missing; save"),
     ],
