@@ -182,7 +182,8 @@ def _is_zip(file: Path) -> bool:
 
 def _refused_global(error: Exception) -> str:
     found = re.search(r"GLOBAL (\S+)", str(error))
-    return shown(found.group(1) if found else _first_line(error), 200)
+    line: str = shown(found.group(1) if found else _first_line(error), 200)
+    return line
 
 
 def _first_line(error: Exception) -> str:
