@@ -24,6 +24,16 @@ Make = Callable[[Path], object]
 """Writes a folder."""
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(session: pytest.Session, items: list[pytest.Item]) -> None:
+    """Mark the long tests; a line of `long.LONG` that names none is an error in a whole run."""
+    import long
+
+    stale = long.mark(items)
+    if stale and [Path(arg).name for arg in session.config.args] == ["tests"]:
+        raise pytest.UsageError(f"tests/long.py names no test by: {', '.join(sorted(stale))}")
+
+
 def pytest_collection_finish() -> None:
     """What is imported by now stays: no collection of garbage has to look through it again."""
     gc.collect()

@@ -185,7 +185,7 @@ def run(folder: Path, seeds: range, *, painted: int) -> None:
 
 def test_damaged_folders(folder: Path) -> None:
     assert paints(folder, really=False)
-    run(folder, range(80), painted=2)
+    run(folder, range(50), painted=2)
 
 
 def test_nothing_that_the_manifest_lists_changes_in_silence(
@@ -206,4 +206,4 @@ def test_nothing_that_the_manifest_lists_changes_in_silence(
 
 @pytest.mark.slow
 def test_many_damaged_folders(folder: Path) -> None:
-    run(folder, range(80, 3000), painted=200)
+    run(folder, range(50, 3000), painted=200)

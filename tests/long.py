@@ -1,0 +1,82 @@
+"""Tests that take long on two cores and have a shorter one beside them: run by `pytest -m slow`.
+
+What only one test shows is not here. Of a matrix over engines, file layouts or solvers the default
+suite keeps a row of each; ONNX Runtime's pictures are compared there with diffusers' by
+test_parity, test_xl, test_stable_diffusion_3, test_image_to_image and test_controlnet.
+"""
+
+from collections.abc import Iterable, Iterator
+from fnmatch import fnmatchcase
+
+import pytest
+
+# By file: names of tests with their parameters, with the wildcard *.
+LONG = {
+    "bench/test_flops.py": ["test_the_unet_is_what_torch_counts(onnx)"],
+    "bench/test_operations.py": ["test_command"],
+    "bench/test_peers.py": ["test_pleinair_beside_genai"],
+    "bench/test_quality.py": ["test_for_real"],
+    "bench/test_speed.py": ["test_one_configuration_for_real"],
+    "bench/test_start.py": ["test_command"],
+    "export/test_attention_tokens.py": ["test_deep_transformers_as_in_xl", "*-2)"],
+    "export/test_cli.py": ["test_a_single_file_becomes_a_folder_in_models"],
+    "export/test_quantize.py": [
+        "*(onnx*",
+        "test_a_format_is_added_to_the_other",
+        "test_the_manifest_stands_as_it_was_when_renaming_fails",
+        "test_weights_alone",
+    ],
+    "export/test_single_file_pictures.py": ["*"],
+    "export/test_solver.py": ["test_the_folder_says_what_the_catalog_*(heun)", "*(lcm)"],
+    "models/test_pocket.py": [
+        "test_backgrounds_are_the_colour_asked_for(re*",
+        "test_backgrounds_are_the_colour_asked_for(robot)",
+        "test_few_steps_are_those_of_diffusers(onnxruntime)",
+        "test_it_is_the_lora_that_paints_in_few_steps",
+    ],
+    "runtime/graphs/test_graph_edits.py": ["*(onnx*"],
+    "runtime/test_adapter_records.py": ["test_every_line_has_its_own_files_*"],
+    "runtime/test_cache.py": ["test_one_file_opened_in_many_ways"],
+    "runtime/test_controlnet.py": ["test_a_unet_made_for_inpainting"],
+    "runtime/test_cut.py": ["*onnx*"],
+    "runtime/test_enlarging.py": ["test_both_engines_enlarge_alike"],
+    "runtime/test_feature_cache.py": ["test_xl*", "*onnxruntime*"],
+    "runtime/test_few_steps.py": ["test_a_unet_that_is_told_its_guidance_is_asked_once"],
+    "runtime/test_guidance_interval.py": ["test_by_instruction*", "*onnxruntime*"],
+    "runtime/test_inpainting.py": ["*onnxruntime*", "test_every_argument(made_for_it-*"],
+    "runtime/test_instructions.py": ["*onnxruntime*"],
+    "runtime/test_kinds.py": ["*onnxruntime*"],
+    "runtime/test_lora.py": [
+        "*onnxruntime*",
+        "test_dora_and_biases_of_peft(lora_bias)",
+        "test_lycoris_kinds_are_those_of_peft(l*_*",
+        "test_lycoris_kinds_are_those_of_peft(lokr-*",
+        "test_outputs_are_those_of_diffusers_fused(diffusers-*",
+        "test_outputs_are_those_of_diffusers_fused(kohya+peft-*",
+        "test_outputs_are_those_of_diffusers_fused(p*",
+    ],
+    "runtime/test_max_memory.py": ["*onnxruntime*"],
+    "runtime/test_shared_rows.py": ["*onnx*"],
+}
+
+
+def _test(item: pytest.Item) -> str:
+    """Its name, with parentheses around the parameters: brackets are wildcards' own."""
+    return item.name.replace("[", "(", 1).removesuffix("]") + (")" if "[" in item.name else "")
+
+
+def _long(items: Iterable[pytest.Item]) -> Iterator[tuple[pytest.Item, str]]:
+    for item in items:
+        for file, patterns in LONG.items():
+            if item.path.as_posix().endswith(f"tests/{file}"):
+                matching = (p for p in patterns if fnmatchcase(_test(item), p))
+                yield from ((item, f"{file}: {pattern}") for pattern in matching)
+
+
+def mark(items: Iterable[pytest.Item]) -> set[str]:
+    """Mark the long tests; returns which lines of `LONG` name none of these."""
+    found = set()
+    for item, line in _long(items):
+        item.add_marker("slow")
+        found.add(line)
+    return {f"{file}: {pattern}" for file, patterns in LONG.items() for pattern in patterns} - found
