@@ -1,8 +1,8 @@
-"""Tests that take long on two cores and have a shorter one beside them: run by `pytest -m slow`.
+"""Tests that take long on two cores, run by `pytest -m slow`: most have a shorter one beside them.
 
-What only one test shows is not here. Of a matrix over engines, file layouts or solvers the default
-suite keeps a row of each; ONNX Runtime's pictures are compared there with diffusers' by
-test_parity, test_xl, test_stable_diffusion_3, test_image_to_image and test_controlnet.
+Here are also those that measure or learn for real. Of a matrix over engines, file layouts or solvers the default
+suite keeps a row of each; ONNX Runtime's pictures are compared there with diffusers' by test_parity
+and test_stable_diffusion_3, its graphs' edits by graphs/test_graph_edits and test_residuals.
 """
 
 from collections.abc import Iterable, Iterator
@@ -12,40 +12,111 @@ import pytest
 
 # By file: names of tests with their parameters, with the wildcard *.
 LONG = {
-    "bench/test_flops.py": ["test_the_unet_is_what_torch_counts(onnx)"],
-    "bench/test_operations.py": ["test_command"],
-    "bench/test_peers.py": ["test_pleinair_beside_genai"],
-    "bench/test_quality.py": ["test_for_real"],
-    "bench/test_speed.py": ["test_one_configuration_for_real"],
-    "bench/test_start.py": ["test_command"],
-    "export/test_attention_tokens.py": ["test_deep_transformers_as_in_xl", "*-2)"],
-    "export/test_cli.py": ["test_a_single_file_becomes_a_folder_in_models"],
+    "bench/test_flops.py": [
+        "test_the_unet_is_what_torch_counts(onnx)",
+        "test_the_unet_is_what_torch_counts(openvino)",
+    ],
+    "bench/test_operations.py": [
+        "test_command",
+    ],
+    "bench/test_peers.py": [
+        "test_pleinair_beside_genai",
+    ],
+    "bench/test_quality.py": [
+        "test_for_real",
+    ],
+    "bench/test_speed.py": [
+        "test_one_configuration_for_real",
+    ],
+    "bench/test_start.py": [
+        "test_command",
+    ],
+    "export/test_attention_tokens.py": [
+        "*-2)",
+        "test_deep_transformers_as_in_xl",
+    ],
+    "export/test_cli.py": [
+        "test_a_single_file_becomes_a_folder_in_models",
+    ],
+    "export/test_export.py": [
+        "test_a_unet_distilled_with_its_guidance*",
+    ],
     "export/test_quantize.py": [
         "*(onnx*",
         "test_a_format_is_added_to_the_other",
         "test_the_manifest_stands_as_it_was_when_renaming_fails",
+        "test_the_picture_is_near*",
         "test_weights_alone",
     ],
-    "export/test_single_file_pictures.py": ["*"],
-    "export/test_solver.py": ["test_the_folder_says_what_the_catalog_*(heun)", "*(lcm)"],
+    "export/test_single_file_pictures.py": [
+        "*",
+    ],
+    "export/test_solver.py": [
+        "*(lcm)",
+        "test_the_folder_says_what_the_catalog_*(heun)",
+    ],
+    "models/test_distillation.py": [
+        "test_the_few_step_stage_ends_*",
+        "test_the_tiny_stage_learns_*",
+    ],
+    "models/test_judge.py": [
+        "test_the_classifier_is_small_and_learns_a_batch",
+    ],
+    "models/test_phrasings.py": [
+        "test_it_learns",
+    ],
     "models/test_pocket.py": [
         "test_backgrounds_are_the_colour_asked_for(re*",
         "test_backgrounds_are_the_colour_asked_for(robot)",
         "test_few_steps_are_those_of_diffusers(onnxruntime)",
         "test_it_is_the_lora_that_paints_in_few_steps",
     ],
-    "runtime/graphs/test_graph_edits.py": ["*(onnx*"],
-    "runtime/test_adapter_records.py": ["test_every_line_has_its_own_files_*"],
-    "runtime/test_cache.py": ["test_one_file_opened_in_many_ways"],
-    "runtime/test_controlnet.py": ["test_a_unet_made_for_inpainting"],
-    "runtime/test_cut.py": ["*onnx*"],
-    "runtime/test_enlarging.py": ["test_both_engines_enlarge_alike"],
-    "runtime/test_feature_cache.py": ["test_xl*", "*onnxruntime*"],
-    "runtime/test_few_steps.py": ["test_a_unet_that_is_told_its_guidance_is_asked_once"],
-    "runtime/test_guidance_interval.py": ["test_by_instruction*", "*onnxruntime*"],
-    "runtime/test_inpainting.py": ["*onnxruntime*", "test_every_argument(made_for_it-*"],
-    "runtime/test_instructions.py": ["*onnxruntime*"],
-    "runtime/test_kinds.py": ["*onnxruntime*"],
+    "runtime/test_adapter_records.py": [
+        "test_every_line_has_its_own_files_*",
+    ],
+    "runtime/test_cache.py": [
+        "test_one_file_opened_in_many_ways",
+    ],
+    "runtime/test_controlnet.py": [
+        "*onnxruntime*",
+        "test_a_unet_made_for_inpainting",
+    ],
+    "runtime/test_cut.py": [
+        "*onnx*",
+        "test_quantized_for_openvino",
+        "test_steered_by_controlnets*",
+    ],
+    "runtime/test_enlarging.py": [
+        "test_both_engines_enlarge_alike",
+    ],
+    "runtime/test_feature_cache.py": [
+        "*onnxruntime*",
+        "test_xl*",
+    ],
+    "runtime/test_few_steps.py": [
+        "test_a_unet_that_is_told_its_guidance_is_asked_once",
+    ],
+    "runtime/test_guidance_interval.py": [
+        "*onnxruntime*",
+        "test_a_latent_consistency_model",
+        "test_by_instruction*",
+    ],
+    "runtime/test_guides.py": [
+        'test_a_command_of_a_guide(--prompt "a photograph * --plms --ckpt sd-v1-4.ckpt)',
+    ],
+    "runtime/test_image_to_image.py": [
+        "*onnxruntime*",
+    ],
+    "runtime/test_inpainting.py": [
+        "*onnxruntime*",
+        "test_every_argument(made_for_it-*",
+    ],
+    "runtime/test_instructions.py": [
+        "*onnxruntime*",
+    ],
+    "runtime/test_kinds.py": [
+        "*onnxruntime*",
+    ],
     "runtime/test_lora.py": [
         "*onnxruntime*",
         "test_dora_and_biases_of_peft(lora_bias)",
@@ -55,8 +126,20 @@ LONG = {
         "test_outputs_are_those_of_diffusers_fused(kohya+peft-*",
         "test_outputs_are_those_of_diffusers_fused(p*",
     ],
-    "runtime/test_max_memory.py": ["*onnxruntime*"],
-    "runtime/test_shared_rows.py": ["*onnx*"],
+    "runtime/test_max_memory.py": [
+        "*onnxruntime*",
+    ],
+    "runtime/test_shared_rows.py": [
+        "*onnx*",
+        "test_cut(5*",
+    ],
+    "runtime/test_upscaler.py": [
+        "*onnxruntime*",
+    ],
+    "runtime/test_xl.py": [
+        "*onnxruntime*",
+        "test_lora",
+    ],
 }
 
 
