@@ -1,8 +1,9 @@
 """Tests that take long on two cores, run by `pytest -m slow`: most have a shorter one beside them.
 
-Here are also those that measure or learn for real. Of a matrix over engines, file layouts or solvers the default
-suite keeps a row of each; ONNX Runtime's pictures are compared there with diffusers' by test_parity
-and test_stable_diffusion_3, its graphs' edits by graphs/test_graph_edits and test_residuals.
+Here are also those that measure or learn for real. Of a matrix over engines, file layouts or
+solvers the default suite keeps a row of each; ONNX Runtime's pictures are compared there with
+diffusers' by test_parity and test_stable_diffusion_3, its graphs' edits by graphs/test_graph_edits
+and test_residuals.
 """
 
 from collections.abc import Iterable, Iterator

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import PleinairError, SettingError, shown
+from ..errors import PleinairError, SettingError, shown, to_install
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,7 @@ class Command:
             if importlib.util.find_spec(module) is None:
                 raise PleinairError(
                     f"pleinair {name} needs {module}, which is not installed; install it with: "
-                    f"pip install 'pleinair[{self.extra}]', in a checkout: pip install -e "
-                    f"'.[{self.extra}]'"
+                    f"{to_install(self.extra)}"
                 )
 
 

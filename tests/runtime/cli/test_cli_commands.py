@@ -12,7 +12,7 @@ from pleinair.runtime.cli.commands import COMMANDS
 from pleinair.runtime.cli.help import screen
 from pleinair.runtime.cli.picture import how_many, pictures_of
 from pleinair.runtime.cli.typed import options_of
-from pleinair.runtime.errors import SettingError
+from pleinair.runtime.errors import SettingError, to_install
 
 
 @pytest.fixture(autouse=True)
@@ -156,7 +156,7 @@ def test_a_command_whose_extra_is_absent(
     for command, extra in (("convert", "export"), ("quantize", "int8")):
         assert main([command, "x"]) == 2
         (line,) = capsys.readouterr().err.splitlines()
-        assert f"pip install 'pleinair[{extra}]'" in line
+        assert to_install(extra) in line
 
 
 @pytest.mark.parametrize("name", COMMANDS)
