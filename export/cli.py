@@ -32,8 +32,9 @@ def parser() -> Parser:
     made.add_argument(
         "output",
         nargs="?",
-        help="folder to make; a bare NAME is one in your model folder, where --model NAME finds it "
-        "(default: the source's name)",
+        type=lambda path: Path(path).expanduser(),
+        help="folder to make (default: one in your model folder, of the source's name, where "
+        "--model NAME finds it)",
     )
     made.add_argument(
         "--format",
@@ -117,7 +118,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(options: argparse.Namespace) -> None:
     """Export, and print the folder."""
     require_extra()
-    output = target(options.output or default_name(options.source))
+    output = options.output or catalog.user_folder() / default_name(options.source)
     if not options.quiet:
         _tell_on_stderr()
     with progress(options.quiet) as shown, stoppable(shown) as on_progress:
@@ -169,10 +170,3 @@ def default_name(source: str) -> str:
     name = Path(source).expanduser().resolve().name
     stem, suffix = os.path.splitext(name)
     return stem if suffix.lower() in SUFFIXES else name
-
-
-def target(name: str) -> Path:
-    """The folder that `output` means: a path, or a bare name in the user's model folder."""
-    is_bare = not {os.sep, os.altsep, "/"} & set(name) and name not in (".", "..")
-    folder: Path = catalog.user_folder() / name if is_bare else Path(name).expanduser()
-    return folder

@@ -44,11 +44,20 @@ def test_the_default_name(source: str, name: str) -> None:
     assert cli.default_name(source) == name
 
 
-def test_a_bare_name_is_in_the_user_s_model_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("given", "folder"),
+    [([], "/data/models/sd-v1-4"), (["mine"], "mine"), (["models/mine"], "models/mine")],
+)
+def test_without_a_folder_it_is_made_in_the_user_s(
+    given: list[str], folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Path] = []
     monkeypatch.setenv("PLEINAIR_MODELS", "/data/models")
-    assert cli.target("mine") == Path("/data/models/mine")
-    for path in ("models/mine", "./mine", "/elsewhere/mine"):
-        assert cli.target(path) == Path(path)
+    monkeypatch.setattr(
+        "pleinair.export.export_model", lambda source, target, **_: made.append(target)
+    )
+    assert cli.main(["/elsewhere/sd-v1-4.ckpt", *given, "--quiet"]) == 0
+    assert made == [Path(folder)]
 
 
 def test_without_the_extra_it_is_one_line(
