@@ -22,6 +22,7 @@ LONG = {
     ],
     "bench/test_peers.py": [
         "test_pleinair_beside_genai",
+        "test_systems_take_turns_and_the_first_step_does_not_count",
     ],
     "bench/test_quality.py": [
         "test_for_real",
@@ -32,15 +33,26 @@ LONG = {
     "bench/test_start.py": [
         "test_command",
     ],
+    "bench/test_systems.py": [
+        "test_pleinair_and_diffusers_paint_the_same_picture*",
+    ],
+    "bench/test_unet.py": [
+        "test_command_puts_batch_1_twice_*",
+        "test_every_variant_predicts_what_torch_does*",
+    ],
     "export/test_attention_tokens.py": [
         "*-2)",
         "test_deep_transformers_as_in_xl",
+        "test_strided_attention_*(onnx-*",
     ],
     "export/test_cli.py": [
         "test_a_single_file_becomes_a_folder_in_models",
     ],
     "export/test_export.py": [
         "test_a_unet_distilled_with_its_guidance*",
+    ],
+    "export/test_graphs_sd3.py": [
+        "test_a_traced_graph_is_its_module_*-onnx)",
     ],
     "export/test_quantize.py": [
         "*(onnx*",
@@ -69,14 +81,24 @@ LONG = {
     "models/test_pocket.py": [
         "test_backgrounds_are_the_colour_asked_for(re*",
         "test_backgrounds_are_the_colour_asked_for(robot)",
+        "test_counts_to_three(1)",
         "test_few_steps_are_those_of_diffusers(onnxruntime)",
         "test_it_is_the_lora_that_paints_in_few_steps",
+        "test_things_are_their_colour(a red heart*",
+        "test_things_are_their_colour(a star*",
+        "test_things_are_their_colour(a tomato*",
     ],
     "runtime/test_adapter_records.py": [
         "test_every_line_has_its_own_files_*",
     ],
+    "runtime/test_bundle.py": [
+        "test_the_flat_folder_of_stable_diffusion_openvino(2)",
+    ],
     "runtime/test_cache.py": [
         "test_one_file_opened_in_many_ways",
+    ],
+    "runtime/test_command_line.py": [
+        "test_watermark",
     ],
     "runtime/test_controlnet.py": [
         "*onnxruntime*",
@@ -86,12 +108,18 @@ LONG = {
         "*onnx*",
         "test_quantized_for_openvino",
         "test_steered_by_controlnets*",
+        "test_the_parts_are_the_whole(openvino-1)",
+        "test_the_parts_are_the_whole(openvino-3)",
+        "test_the_parts_are_the_whole(openvino-4)",
     ],
     "runtime/test_enlarging.py": [
         "test_both_engines_enlarge_alike",
     ],
     "runtime/test_feature_cache.py": [
         "*onnxruntime*",
+        "test_pictures_are_deep_caches(openvino-deepest)",
+        "test_pictures_are_deep_caches(openvino-frozen)",
+        "test_pictures_are_deep_caches(openvino-multistep)",
         "test_xl*",
     ],
     "runtime/test_few_steps.py": [
@@ -110,13 +138,26 @@ LONG = {
     ],
     "runtime/test_inpainting.py": [
         "*onnxruntime*",
+        "test_a_unet_of_nine_channels(openvino-ddpm*",
+        "test_a_unet_of_nine_channels(openvino-heun*",
+        "test_a_unet_of_nine_channels(openvino-lcm*",
+        "test_a_unet_of_nine_channels(openvino-lms*",
+        "test_a_unet_of_nine_channels(openvino-plms*",
+        "test_a_unet_of_nine_channels(openvino-unipc*",
         "test_every_argument(made_for_it-*",
     ],
     "runtime/test_instructions.py": [
         "*onnxruntime*",
+        "test_every_solver(openvino-ddpm*",
+        "test_every_solver(openvino-heun*",
+        "test_every_solver(openvino-lcm*",
+        "test_every_solver(openvino-lms*",
+        "test_every_solver(openvino-plms*",
+        "test_every_solver(openvino-unipc*",
     ],
     "runtime/test_kinds.py": [
         "*onnxruntime*",
+        "test_turbo(*",
     ],
     "runtime/test_lora.py": [
         "*onnxruntime*",
@@ -134,8 +175,18 @@ LONG = {
         "*onnx*",
         "test_cut(5*",
     ],
+    "runtime/test_stable_diffusion_3.py": [
+        "*(onnxruntime-3 without*",
+        "*(onnxruntime-3.5*",
+    ],
     "runtime/test_upscaler.py": [
         "*onnxruntime*",
+        "test_every_solver(openvino-ddpm*",
+        "test_every_solver(openvino-heun*",
+        "test_every_solver(openvino-lcm*",
+        "test_every_solver(openvino-lms*",
+        "test_every_solver(openvino-plms*",
+        "test_every_solver(openvino-unipc*",
     ],
     "runtime/test_xl.py": [
         "*onnxruntime*",
