@@ -32,7 +32,8 @@ def write(tokenizer: Any, folder: Path) -> None:
         _log.warning(
             "%s: no openvino_tokenizer.xml, because openvino-tokenizers reads %r otherwise than "
             "the checkpoint's tokenizer; openvino-genai cannot paint with this folder",
-            *(folder.name, differs),
+            folder.name,
+            differs,
         )
         return
     openvino.save_model(encoder, folder / "openvino_tokenizer.xml")

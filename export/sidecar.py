@@ -187,7 +187,8 @@ def _noted(content: dict[str, Any], path: Path) -> Training:
     if notes.vae not in (None, "", "None", "Automatic"):
         _log.info(
             "%s asks for the VAE %s; add it with --vae FILE where you have it",
-            *(path, shown(notes.vae)),
+            path,
+            shown(notes.vae),
         )
     prediction = None
     if notes.prediction_type:

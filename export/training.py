@@ -74,7 +74,11 @@ class Training:
             if value not in (None, getattr(self, name)) and getattr(self, name) is not None:
                 _log.info(
                     "%s: %s says %s %s, and is not followed: %s is what it is by other marks",
-                    *(where, what, name, shown(value), shown(getattr(self, name))),
+                    where,
+                    what,
+                    name,
+                    shown(value),
+                    shown(getattr(self, name)),
                 )
         return replace(self, **{k: v for k, v in stated.items() if getattr(self, k) is None})
 
@@ -209,7 +213,8 @@ def _tell_of_layer(said: Mapping[str, Any], architecture: str, where: Path) -> N
     if is_first and layer.isdecimal() and 1 < int(layer) < 12:
         _log.info(
             "%s was trained on an earlier layer of its text encoder: paint with --clip-skip %d",
-            *(where, int(layer) - 1),
+            where,
+            int(layer) - 1,
         )
 
 
@@ -226,7 +231,8 @@ def by_name(stem: str, where: Path) -> Training:
         _log.info(
             "%s: by its name a model of few steps (%s): its steps begin at the noisy end "
             "(trailing); where that is wrong add --timestep-spacing leading",
-            *(where, few.few),
+            where,
+            few.few,
         )
     return few
 

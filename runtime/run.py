@@ -315,7 +315,9 @@ class Run:
         blurs = self.plan.safety == "blur"
         log.warning(
             "the picture of seed %d is %s: the safety checker finds it unsafe: %s",
-            *(job.seed, "blurred" if blurs else "withheld", verdict),
+            job.seed,
+            "blurred" if blurs else "withheld",
+            verdict,
         )
         return blurred(pixels) if blurs else None
 

@@ -18,7 +18,8 @@ def parser() -> Parser:
         description="List the known models and say what is on disk.",
     )
     made.add_argument(
-        *("--check", "--verify"),
+        "--check",
+        "--verify",
         nargs="*",
         metavar="NAME",
         help="read every file of these models, or of all, again, and compare it with its sha256",

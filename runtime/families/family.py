@@ -125,7 +125,8 @@ class Family(ABC):
         if odd := schedulers.unknown(self.bundle.scheduler):
             _log.warning(
                 "%s: no scheduler has the option %s of scheduler_config.json; it changes nothing",
-                *(self.bundle.name, shown(", ".join(odd), 200)),
+                self.bundle.name,
+                shown(", ".join(odd), 200),
             )
         size = self.config.sample_size
         if isinstance(size, list) and size[0] != size[1]:
@@ -133,7 +134,9 @@ class Family(ABC):
             _log.warning(
                 "%s: made for pictures of %dx%d; square ones are painted unless width and height "
                 "are given",
-                *(self.bundle.name, columns, rows),
+                self.bundle.name,
+                columns,
+                rows,
             )
 
     @classmethod
@@ -184,7 +187,9 @@ class Family(ABC):
         if names := latent_space.ignored(self.vae_config, self.latents):
             _log.warning(
                 "%s: %s of the VAE's config not used, as in diffusers' pipelines of %s",
-                *(self.bundle.name, " and ".join(names), self.name),
+                self.bundle.name,
+                " and ".join(names),
+                self.name,
             )
 
     @property

@@ -95,7 +95,8 @@ def _converted(source: Path, format: str, name: str = "", config: Path | None = 
     target = models / f"{stem}{ending}"
     _log.info(
         "%s is a checkpoint; it is converted once, which takes some minutes, to %s",
-        *(name or source, target),
+        name or source,
+        target,
     )
     options = ["--format", format, *(["--config", os.fspath(config)] if config else [])]
     if pull.run_converter(os.fspath(source.resolve()), target, *options):

@@ -138,7 +138,11 @@ class KnownWords:
         more = f" and {len(fresh) - _NAMED} more" if len(fresh) > _NAMED else ""
         log.warning(
             "%s does not know: %s%s; it knows %s, listed by: pleinair models --words %s",
-            *(self.model, told, more, self.summary, self.model),
+            self.model,
+            told,
+            more,
+            self.summary,
+            self.model,
         )
 
     @property
