@@ -101,7 +101,10 @@ class Completed:
         self.record = checkpoint.record | {name: part.name for name, part in parts.items()}
 
     def model_index(self) -> dict[str, Any]:
-        return self._checkpoint.model_index()
+        """Return the checkpoint's, with the class of a VAE that is put in: large or tiny."""
+        classes = {name: part.config.get("_class_name") for name, part in self._parts.items()}
+        named = {name: ["diffusers", kind] for name, kind in classes.items() if kind}
+        return self._checkpoint.model_index() | named
 
     def scheduler(self, name: str = "scheduler") -> dict[str, Any]:
         return self._checkpoint.scheduler(name)

@@ -471,8 +471,8 @@ class StableDiffusionPipeline(metaclass=migration.Named):
             raise SettingError(
                 f"latents are of shape {latents.shape}; give (1, {space.channels}, rows, columns)"
             )
-        if "vae_decoder_tiny" in self.parts.files:
-            return as_picture(self._decoded("vae_decoder_tiny", latents))
+        if self.family.tiny_decoder in self.parts.files:
+            return as_picture(self._decoded(self.family.tiny_decoder, latents))
         if self._colours is None:
             side = self.family.size // space.factor  # larger ones are not to be decoded at once
             rows, columns = (min(side, length) for length in latents.shape[2:])

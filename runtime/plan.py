@@ -34,6 +34,7 @@ class Plan:
     jobs: the images, in order.
     prompts: text -> its tokens, the negative prompts' among them.
     tiles, vae_tiles: what is denoised at once, and what the VAE is given at once.
+    decoder: the part that makes pixels of latents.
     caching: of deep features; None keeps none.
     controls: of ControlNets; None has none.
     original: the picture that the call starts from.
@@ -50,6 +51,7 @@ class Plan:
     prompts: Mapping[str, TokenizedPrompt]
     tiles: Tiles
     vae_tiles: Tiles
+    decoder: str
     caching: Caching | None
     controls: Controls | None
     original: Original | None
@@ -73,11 +75,6 @@ class Plan:
         canvas = family.canvas(original, self.settings.width, self.settings.height)
         settings = replace(self.settings, canvas=canvas)
         return replace(self, original=original, settings=settings, jobs=jobs)
-
-    @property
-    def decoder(self) -> str:
-        """The part that makes pixels of latents."""
-        return "vae_decoder_tiny" if self.request.size.vae == "tiny" else "vae_decoder"
 
     def texts(self, job: Job) -> tuple[str, str | None]:
         """An image's prompt, and its negative prompt as far as a branch sees it; None is none."""

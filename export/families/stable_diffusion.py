@@ -32,12 +32,21 @@ def projected_text_encoder(name: str, tokenizer_folder: str) -> SubModel:
     )
 
 
+# The VAE of models distilled for speed, as SDXS-512; beside another it is `beside.TINY_VAE`.
+_TINY_AUTOENCODER = SubModel(
+    "diffusers.AutoencoderTiny",
+    {
+        "vae_decoder": GraphKind(vae.vae_decoder, cost=4),
+        "vae_encoder": GraphKind(vae.tiny_vae_encoder, cost=4),
+    },
+)
 AUTOENCODER = SubModel(
     "diffusers.AutoencoderKL",
     {
         "vae_decoder": GraphKind(vae.vae_decoder, cost=4),
         "vae_encoder": GraphKind(vae.vae_encoder, cost=4),
     },
+    instead=(_TINY_AUTOENCODER,),
 )
 
 # Conditions that a UNet of another family sees; the pipelines of this one have none to give.

@@ -227,9 +227,15 @@ class Family(ABC):
             return Working("vae", pixels * level_width(self._vae_widths, 0, 128))
         if part.startswith("vae_decoder"):
             pixels = cells(shapes["latent_sample"]) * self.space.factor**2
-            tiny = part == "vae_decoder_tiny"
+            tiny = part == self.tiny_decoder
             return Working("vae", pixels * (64 if tiny else level_width(self._vae_widths, 1, 256)))
         return Working()
+
+    @property
+    def tiny_decoder(self) -> str:
+        """The part that makes pixels of latents fast: beside the VAE, or it where it is tiny."""
+        is_tiny = self.vae_config.get("_class_name") == latent_space.TINY
+        return "vae_decoder" if is_tiny else "vae_decoder_tiny"
 
     @property
     def _vae_widths(self) -> Sequence[int] | None:

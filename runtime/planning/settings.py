@@ -107,8 +107,8 @@ def _check_answer(draft: Draft) -> None:
 
 
 def _check_decoder(draft: Draft) -> None:
-    bundle = draft.family.bundle
-    if draft.request.size.vae == "tiny" and "vae_decoder_tiny" not in bundle.graphs[draft.format]:
+    family, bundle = draft.family, draft.family.bundle
+    if draft.request.size.vae == "tiny" and family.tiny_decoder not in bundle.graphs[draft.format]:
         raise SettingError(
             f"{bundle.name} has no tiny decoder; export it anew with: pleinair-export --tiny-vae"
         )

@@ -15,6 +15,7 @@ _WEBUI = {
     "dpmpp_2m": "DPM++ 2M",
     "dpmpp_2m_sde": "DPM++ 2M SDE",
     "unipc": "UniPC",
+    "deis": "DEIS",
     "lcm": "LCM",
 }
 _SPACINGS = {"_karras": " Karras", "_exponential": " Exponential"}
@@ -38,6 +39,7 @@ _OTHERS = {
     "dpmsolvermultistepscheduler": "dpmpp_2m",
     "dpmsolversinglestepscheduler": "dpmpp_2s",
     "unipcmultistepscheduler": "unipc",
+    "deismultistepscheduler": "deis",
     "flowmatcheulerdiscretescheduler": "flow_euler",
 }
 # How sigmas are spaced where nothing is said; in DDIM's case by its own name.

@@ -11,6 +11,7 @@ from ..errors import Message, SchedulerError, did_you_mean, shown
 from ..files import read_json
 from .ddim import DDIM
 from .ddpm import DDPM
+from .deis import DEIS
 from .dpm_multistep import DPMMultistep
 from .dpm_singlestep import DPMSinglestep
 from .edm import EdmScheduler
@@ -31,6 +32,7 @@ from .unipc import UniPC
 SOLVERS: Mapping[str, type[Scheduler]] = {
     "DDIMScheduler": DDIM,
     "DDPMScheduler": DDPM,
+    "DEISMultistepScheduler": DEIS,
     "DPMSolverMultistepScheduler": DPMMultistep,
     "DPMSolverSinglestepScheduler": DPMSinglestep,
     "EDMDPMSolverMultistepScheduler": EdmDPMMultistep,
@@ -65,6 +67,7 @@ SPACED: Mapping[str, tuple[type[Scheduler], Mapping[str, Any]]] = {
     "dpmpp_2m_sde": (DPMMultistep, {"algorithm_type": "sde-dpmsolver++", "solver_order": 2}),
     "dpmpp_2s": (DPMSinglestep, {"algorithm_type": "dpmsolver++", "solver_order": 2}),
     "unipc": (UniPC, {}),
+    "deis": (DEIS, {}),
 }
 LADDERS = {"": (False, False), "_karras": (True, False), "_exponential": (False, True)}
 NAMED = dict(PLAIN)
