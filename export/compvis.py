@@ -70,6 +70,15 @@ KEY: dict[str, Callable[[str, Config], str]] = {"unet": unet_key, "vae": vae_key
 _CLASSES = {"unet": "diffusers.UNet2DConditionModel", "vae": "diffusers.AutoencoderKL"}
 
 
+def unet_part(part: State) -> State:
+    """Return a UNet's weights with the names that diffusers' script left as they were.
+
+    It knows no attention at the lowest level on the way up, which BK-SDM tiny and SDXS have.
+    """
+    own = re.compile(r"^up_blocks\.0\.attentions\.(\d+)\.")
+    return {own.sub(r"output_blocks.\1.1.", key): value for key, value in part.items()}
+
+
 def infer(submodel: str, part: State, penultimate: bool = False) -> Config:
     """Read a sub-model's config off the shapes of its weights, named without their prefix.
 

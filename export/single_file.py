@@ -151,7 +151,7 @@ class SingleFile:
             raise SourceError(f"{self.path}: no place in {self.original.name} for {some(unplaced)}")
         if loras:
             _log.info("%s: left out an unmerged LoRA, %s", self.path, some(loras))
-        return parts
+        return parts | {"unet": compvis.unet_part(parts["unet"])}
 
     def _infer(self, submodel: str) -> dict[str, Any]:
         try:

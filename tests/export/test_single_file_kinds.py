@@ -203,7 +203,7 @@ _SMALL = {
 def _as_version_1(key: str, config: Any) -> str:
     """diffusers' convert_diffusers_to_original_stable_diffusion.py, of the layers that can move.
 
-    It counts three blocks a level whatever there are.
+    It counts three blocks a level whatever there are, and has no name for attention in up_blocks.0.
     """
     found = re.fullmatch(r"(down|up)_blocks\.(\d)\.(\w+)\.(\d)\.(.+)", key)
     if found is None or found[3] == "downsamplers":
@@ -213,6 +213,8 @@ def _as_version_1(key: str, config: Any) -> str:
     side, level, kind, number, rest = found[1], int(found[2]), found[3], int(found[4]), found[5]
     if kind == "upsamplers":
         return f"output_blocks.{3 * level + 2}.{1 if level == 0 else 2}.{rest}"
+    if (side, level, kind) == ("up", 0, "attentions") and not config.addition_embed_type:
+        return key
     block = 3 * level + number + (side == "down")
     dense = compvis.unet_key(key, config)
     return re.sub(r"^(\w+)\.\d+\.", rf"\1.{block}.", dense)
@@ -230,6 +232,7 @@ def test_small_unets(shape: str, counted: str) -> None:
         model = UNet2DConditionModel.from_config(config)
         original = model.state_dict()
         state = {name(key, model.config): value for key, value in original.items()}
+        state = compvis.unet_part(state)
         found = compvis.unet_config(state)
         renamed = compvis.renamed("unet", state, found, "", shape)
         built = UNet2DConditionModel.from_config(found).state_dict()
