@@ -68,6 +68,13 @@ def parser() -> Parser:
         help="take the text encoder from this file or folder",
     )
     made.add_argument(
+        "--unet",
+        type=Path,
+        metavar="PATH",
+        help="take the UNet from this folder or file in diffusers' layout, as those of LCM-SSD-1B, "
+        "Lightning and Hyper-SD",
+    )
+    made.add_argument(
         "--ema", action="store_true", help="of a single file, take the UNet's running averages"
     )
     made.add_argument(
@@ -134,6 +141,7 @@ def run(options: argparse.Namespace) -> None:
             loras=options.lora,
             vae=options.vae,
             text_encoder=options.text_encoder,
+            unet=options.unet,
             ema=options.ema,
             prediction_type=options.prediction_type,
             config=options.config,

@@ -25,6 +25,7 @@ def export_model(
     loras: Sequence[lora.Named] = (),
     vae: str | Path | None = None,
     text_encoder: str | Path | None = None,
+    unet: str | Path | None = None,
     ema: bool = False,
     prediction_type: str | None = None,
     config: str | Path | None = None,
@@ -50,7 +51,7 @@ def export_model(
         scheduler, timestep_spacing: what the folder names as its solver in place of the
             checkpoint's, as "lcm" for a merged LCM-LoRA (see `solver.Solver`).
         overwrite: replace `output` if it exists; the old folder stays until the new one is whole.
-        vae, text_encoder: take this sub-model from a folder or a file (see `part.open_part`).
+        vae, text_encoder, unet: take this sub-model from a folder or a file (see `part.open_part`).
         ema: of a single file, the running averages of the UNet's weights.
         prediction_type: of a single file, "epsilon", "v_prediction" or "sample" (see
             `single_file.SingleFile` for what is assumed without it).
@@ -72,6 +73,7 @@ def export_model(
         loras=loras,
         vae=vae,
         text_encoder=text_encoder,
+        unet=unet,
         ema=ema,
         prediction_type=prediction_type,
         config=config,
@@ -92,6 +94,7 @@ def _fill(target: Path, request: Request, report: Progress) -> None:
         request.revision,
         vae=request.vae,
         text_encoder=request.text_encoder,
+        unet=request.unet,
         ema=request.ema,
         prediction_type=request.prediction_type,
         config=request.config,

@@ -29,6 +29,7 @@ class Request:
     loras: Sequence[lora.Named]
     vae: str | Path | None
     text_encoder: str | Path | None
+    unet: str | Path | None
     ema: bool
     prediction_type: str | None
     config: str | Path | None

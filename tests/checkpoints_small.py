@@ -48,7 +48,7 @@ def tiny_sdxs_dreamshaper(folder: Path) -> Path:
     return folder
 
 
-def tiny_ssd_1b(folder: Path) -> Path:
+def tiny_ssd_1b(folder: Path, **unet: Any) -> Path:
     """SSD-1B's and Vega's kind: XL with unlike attentions, and one ResNet in the middle."""
     return tiny_stable_diffusion_xl(
         folder,
@@ -56,7 +56,17 @@ def tiny_ssd_1b(folder: Path) -> Path:
         mid_block_type="UNetMidBlock2D",
         transformer_layers_per_block=(0, (1, 2), (2, 1)),
         reverse_transformer_layers_per_block=((1, 2, 3), (2, 1, 1), 1),
+        **unet,
     )
+
+
+def tiny_lcm_ssd_1b(folder: Path) -> Path:
+    """LCM-SSD-1B in its pipeline: a consistency model, its guidance scale an input of the UNet."""
+    tiny_ssd_1b(folder, time_cond_proj_dim=32)
+    lcm = {"_class_name": "LCMScheduler", "original_inference_steps": 50}
+    rewrite(folder / "scheduler" / "scheduler_config.json", **lcm)
+    rewrite(folder / "model_index.json", scheduler=["diffusers", lcm["_class_name"]])
+    return folder
 
 
 def _one_step(folder: Path) -> None:

@@ -255,6 +255,7 @@ def _plan(checkpoint: Path) -> Plan:
         loras=(),
         vae=None,
         text_encoder=None,
+        unet=None,
         ema=False,
         prediction_type=None,
         config=None,

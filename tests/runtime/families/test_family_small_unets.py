@@ -16,7 +16,7 @@ from pleinair.export import export_model, quantize_model
 from pleinair.runtime import StableDiffusionPipeline, families
 from pleinair.runtime.engines.onnxruntime import OnnxRuntimeEngine
 from pleinair.runtime.engines.openvino import OpenVinoEngine
-from pleinair.runtime.errors import SettingError
+from pleinair.runtime.errors import SettingError, SourceError
 from pleinair.runtime.graphs.cut import DEEP_FEATURES, Cut
 from pleinair.runtime.model.latent_space import LatentSpace
 from references import NEGATIVE, PROMPT, differ, paint_reference
@@ -32,6 +32,7 @@ KINDS: dict[str, tuple[Callable[[Path], Path], dict[str, Any]]] = {
     "tiny-sdxs": (small.tiny_sdxs, ONE_STEP),
     "tiny-sdxs-dreamshaper": (small.tiny_sdxs_dreamshaper, ONE_STEP),
     "tiny-ssd-1b": (small.tiny_ssd_1b, GUIDED),
+    "tiny-lcm-ssd-1b": (small.tiny_lcm_ssd_1b, GUIDED),
 }
 
 
@@ -142,6 +143,35 @@ def test_the_large_vae_in_place_of_the_tiny_one(
         made = export_model(source, tmp_path / kind.__name__, precision="fp32", vae=vae)
         ours = opened(made, "openvino")(PROMPT, seed=2, **size)
         assert differ(ours.images, expected) <= 1
+
+
+def test_another_unet(both: Any, tmp_path: Path, traced_once: None) -> None:
+    """As LCM-SSD-1B is published: a UNet alone, for the pipeline of the model it was made from."""
+    from diffusers import LCMScheduler, UNet2DConditionModel
+
+    (checkpoint, _), (lcm, _) = (
+        both(name, KINDS[name][0]) for name in ("tiny-ssd-1b", "tiny-lcm-ssd-1b")
+    )
+    theirs = reference(checkpoint)
+    theirs.register_modules(unet=UNet2DConditionModel.from_pretrained(lcm / "unet"))
+    theirs.scheduler = LCMScheduler.from_config(theirs.scheduler.config)
+    arguments = {**GUIDED, "num_inference_steps": 4, "guidance_scale": 8.0}
+    expected = paint_reference(theirs, [2], **arguments)
+    made = export_model(
+        checkpoint, tmp_path / "model", precision="fp32", unet=lcm / "unet", scheduler="lcm"
+    )
+    pipe = opened(made, "openvino")
+    assert (pipe.family.recommended.steps, pipe.family.recommended.scheduler) == (4, "lcm")
+    assert differ(pipe(PROMPT, seed=2, **arguments).images, expected) <= 1
+
+
+def test_a_unet_of_another_shape_is_named(both: Any, tmp_path: Path) -> None:
+    """Of a lone file the shape is what the checkpoint's config says."""
+    checkpoint, _ = both("tiny-ssd-1b", small.tiny_ssd_1b)
+    other, _ = both("tiny-lcm-ssd-1b", small.tiny_lcm_ssd_1b)
+    file = shutil.copy(other / "unet" / "diffusion_pytorch_model.safetensors", tmp_path)
+    with pytest.raises(SourceError, match=r"time_embedding\.cond_proj\.weight"):
+        export_model(checkpoint, tmp_path / "model", unet=file)
 
 
 def test_lora(both: Any, tmp_path: Path) -> None:
