@@ -40,7 +40,7 @@ class VaeConfig(msgspec.Struct):
     num_decoder_blocks: Annotated[list[_Side], Meta(min_length=1, max_length=8)] = msgspec.field(
         default_factory=lambda: [1] * _LEVELS
     )
-    upsampling_scaling_factor: Annotated[int, Meta(ge=1, le=16)] = 2
+    upsampling_scaling_factor: Annotated[int, Meta(ge=2, le=4)] = 2
     block_out_channels: Annotated[list[_Side], Meta(min_length=1, max_length=8)] = msgspec.field(
         default_factory=lambda: [1] * _LEVELS
     )
