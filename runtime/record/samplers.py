@@ -16,6 +16,7 @@ _WEBUI = {
     "dpmpp_2m_sde": "DPM++ 2M SDE",
     "unipc": "UniPC",
     "lcm": "LCM",
+    "tcd": "TCD",
 }
 _SPACINGS = {"_karras": " Karras", "_exponential": " Exponential"}
 
@@ -35,6 +36,7 @@ _OTHERS = {
     "heundiscretescheduler": "heun",
     "lmsdiscretescheduler": "lms",
     "lcmscheduler": "lcm",
+    "tcdscheduler": "tcd",
     "dpmsolvermultistepscheduler": "dpmpp_2m",
     "dpmsolversinglestepscheduler": "dpmpp_2s",
     "unipcmultistepscheduler": "unipc",

@@ -25,6 +25,7 @@ from .lms import LMS
 from .options import checked, options_of
 from .pndm import PNDM
 from .scheduler import Scheduler
+from .tcd import TCD
 from .trained import TrainedScheduler
 from .unipc import UniPC
 
@@ -42,6 +43,7 @@ SOLVERS: Mapping[str, type[Scheduler]] = {
     "LCMScheduler": LCM,
     "LMSDiscreteScheduler": LMS,
     "PNDMScheduler": PNDM,
+    "TCDScheduler": TCD,
     "UniPCMultistepScheduler": UniPC,
 }
 
@@ -53,6 +55,7 @@ PLAIN: Mapping[str, tuple[type[Scheduler], Mapping[str, Any]]] = {
     "pndm": (PNDM, {}),
     "euler_a": (EulerAncestral, {}),
     "lcm": (LCM, {}),
+    "tcd": (TCD, {}),
     "flow_euler": (FlowMatchEuler, {}),
     "edm_euler": (EdmEuler, {}),
     "edm_dpmpp_2m": (EdmDPMMultistep, {"algorithm_type": "dpmsolver++", "solver_order": 2}),
@@ -115,7 +118,7 @@ def from_config(
     `config` is the content of a diffusers scheduler_config.json or the path of one. The file names
     its solver in `_class_name`; `name`, one of `names()`, asks for another on the same training
     noise, whose kind has to be the one it solves: by betas, by flow matching or EDM. `overrides`
-    are options by diffusers' names (and `eta` for DDIM) and win over both.
+    are options by diffusers' names (and `eta` for DDIM and TCD) and win over both.
 
     As in diffusers, an option in the file that the solver does not have is passed over, so that
     a model's file serves all solvers. An override the solver does not have is an error, and so is
