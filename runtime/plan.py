@@ -31,6 +31,7 @@ class Plan:
     """What a call will compute, checked: `paint()` does it, `str(plan)` says it.
 
     settings: size, steps, guidance and the like, with the model's defaults.
+    decoder: the part that makes pixels of latents.
     jobs: the images, in order.
     prompts: text -> its tokens, the negative prompts' among them.
     tiles, vae_tiles: what is denoised at once, and what the VAE is given at once.
@@ -46,6 +47,7 @@ class Plan:
 
     request: Request
     settings: Settings
+    decoder: str
     jobs: Sequence[Job]
     prompts: Mapping[str, TokenizedPrompt]
     tiles: Tiles
@@ -73,11 +75,6 @@ class Plan:
         canvas = family.canvas(original, self.settings.width, self.settings.height)
         settings = replace(self.settings, canvas=canvas)
         return replace(self, original=original, settings=settings, jobs=jobs)
-
-    @property
-    def decoder(self) -> str:
-        """The part that makes pixels of latents."""
-        return "vae_decoder_tiny" if self.request.size.vae == "tiny" else "vae_decoder"
 
     def texts(self, job: Job) -> tuple[str, str | None]:
         """An image's prompt, and its negative prompt as far as a branch sees it; None is none."""

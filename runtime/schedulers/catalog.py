@@ -180,6 +180,17 @@ def _fits(solver: type[Scheduler], class_name: object) -> bool:
     return class_name is None or issubclass(solver, next(begins, TrainedScheduler))
 
 
+def spaced(config: Mapping[str, Any], timestep_spacing: str | None) -> dict[str, Any]:
+    """A scheduler_config.json with another spacing of the timesteps; None leaves its own."""
+    if timestep_spacing is None:
+        return dict(config)
+    assumed = [name for name in _names_of_defaults(config) if name != "timestep_spacing"]
+    changed = {**config, "timestep_spacing": timestep_spacing}
+    if "_use_default_values" in config:
+        changed["_use_default_values"] = assumed
+    return changed
+
+
 def unknown(config: Mapping[str, Any]) -> list[str]:
     """Options in a configuration that no solver has, here or in diffusers: misspelt, or newer."""
     known = {*_OF_OTHERS, *_EARLY}

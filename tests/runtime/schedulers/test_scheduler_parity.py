@@ -306,7 +306,7 @@ def test_timesteps_as_given_are_diffusers(class_name: str, timesteps: list[int])
 
 @pytest.mark.parametrize("timesteps", [[], [1000], [-1], [9, 9], [1, 2]])
 def test_timesteps_that_are_none_are_refused(timesteps: list[int]) -> None:
-    with pytest.raises(SchedulerError, match="timesteps|inference steps"):
+    with pytest.raises(SchedulerError, match=r"timesteps are|0 inference steps"):
         from_config(NOISE[0], "lcm").take_timesteps(timesteps)
 
 
