@@ -180,7 +180,12 @@ def among(files: Sequence[Lora], config: Mapping[str, Any]) -> Distillation | No
     for file in files:
         if file.weight > 0 and (found := of_file(file)):
             found = found.fitting(config)
-            _log.info("%s: %s, where nothing else is asked for", file.path.name, found)
+            _log.info(
+                "%s is distilled to few steps (%s); so it is painted where nothing else is asked "
+                "for",
+                file.path.name,
+                found,
+            )
             return found
     return None
 
