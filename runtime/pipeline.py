@@ -21,6 +21,7 @@ from .engines.choice import choose
 from .engines.protocol import Engine
 from .engines.shelf import Shelf
 from .errors import Message, SettingError, shown
+from .families import distillation
 from .families.family import Family
 from .images.pixels import as_picture, from_decoder
 from .images.preview import LatentColours
@@ -39,7 +40,7 @@ from .planning.sizes import checked_size
 from .record import made
 from .request import Request
 from .run import Painter, StageCallback
-from .speed.profiles import Profile
+from .speed.profiles import Profile, usual
 from .speed.tuning import Tuning
 from .text.known_words import KnownWords
 from .text.tokenizer import ClipTokenizer
@@ -89,9 +90,11 @@ class StableDiffusionPipeline(metaclass=migration.Named):
         profile: str = "exact",
         max_memory: str | int | None = None,
     ) -> None:
-        self.family, self.engine = family, engine
-        self.profile = Profile.of(profile)
         self.loras, self.embeddings = tuple(loras), tuple(embeddings)
+        few_steps = distillation.among(self.loras, family.bundle.scheduler)
+        self.family = family.distilled(few_steps) if few_steps else family
+        self.engine = engine
+        self.profile = Profile.of(profile)
         self.controlnets = tuple(controlnets)
         words = [item.word for item in self.embeddings]
         self.known_words = KnownWords.of(self.bundle.path, words)
@@ -111,7 +114,7 @@ class StableDiffusionPipeline(metaclass=migration.Named):
         *,
         engine: str = "auto",
         device: str = "auto",
-        profile: str = "exact",
+        profile: str | None = None,
         threads: int | None = None,
         max_memory: str | int | None = None,
         cache_dir: str | Path | None = "auto",
@@ -129,7 +132,8 @@ class StableDiffusionPipeline(metaclass=migration.Named):
         profile: what is given up for speed, where a call does not say otherwise (see
             `speed.profiles`): "exact" nothing; "balanced" takes the graphs in 8 bits that
             pleinair-quantize makes; "fast" also keeps deep features from step to step; "auto" is
-            what `pleinair tune` recommends, else exact, as it is with LoRA files.
+            what `pleinair tune` recommends, else exact, as it is with LoRA files. None is what the
+            folder recommends, else exact.
         threads: CPU threads; None leaves it to the engine. On the CPU engine "auto", and then
             these too, follow `pleinair tune` where it has measured the model on this machine.
         max_memory: "2GB", or bytes that the process may take: parts of the model are then loaded
@@ -152,10 +156,12 @@ class StableDiffusionPipeline(metaclass=migration.Named):
         """
         for name in migration.taken(others, migration.OPENING):
             raise TypeError(f"from_pretrained has no argument {name!r}")
-        Tuning().named(profile)  # before anything is read
+        if profile is not None:
+            Tuning().named(profile)  # before anything is read
         family = families.open_model(model, tokenizer)
-        tuning = Tuning.of(family.bundle)
-        profile = tuning.named(profile, loras=bool(loras))
+        tuning, stated = Tuning.of(family.bundle), family.recommended.profile
+        named = profile or usual(family.bundle, family.denoiser, stated, loras=bool(loras))
+        profile = tuning.named(named, loras=bool(loras))
         tuned = tuning.setups.get(profile)
         return cls(
             family,
@@ -227,7 +233,7 @@ class StableDiffusionPipeline(metaclass=migration.Named):
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
         scheduler: str | None = None,
-        eta: float = 0.0,
+        eta: float | None = None,
         seed: int | None = None,
         latents: Array | None = None,
         num_images_per_prompt: int = 1,
@@ -264,7 +270,8 @@ class StableDiffusionPipeline(metaclass=migration.Named):
         num_inference_steps, guidance_scale, scheduler: 1 or more, 0 or more, and a name out of
             `schedulers.names()`. None is what the folder or the catalog recommends for the model,
             else 20 steps, 7.5, its own scheduler.
-        eta: DDIM's noise (Song et al. 2021, eq. 16), 0 to 1; other schedulers ignore it.
+        eta: DDIM's noise (Song et al. 2021, eq. 16), or TCD's gamma, 0 to 1; other schedulers
+            ignore it. None is what is recommended for the model, else 0, as in diffusers.
         seed: image i is painted from `seed + i`; None and -1 draw one.
         latents: start noise for every image, finite numbers, taken as float32, of shape
             (1, channels, height / f, width / f), f the VAE's scale factor; None draws it from the

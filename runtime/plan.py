@@ -31,6 +31,7 @@ class Plan:
     """What a call will compute, checked: `paint()` does it, `str(plan)` says it.
 
     settings: size, steps, guidance and the like, with the model's defaults.
+    decoder: the part that makes pixels of latents.
     jobs: the images, in order.
     prompts: text -> its tokens, the negative prompts' among them.
     tiles, vae_tiles: what is denoised at once, and what the VAE is given at once.
@@ -47,6 +48,7 @@ class Plan:
 
     request: Request
     settings: Settings
+    decoder: str
     jobs: Sequence[Job]
     prompts: Mapping[str, TokenizedPrompt]
     tiles: Tiles

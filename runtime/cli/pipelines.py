@@ -21,7 +21,7 @@ from ..model import catalog
 from ..model.bundle import Bundle
 from ..model.controlnet import opened
 from ..pipeline import StableDiffusionPipeline
-from ..speed.profiles import AUTO
+from ..speed.profiles import AUTO, usual
 from ..speed.tuning import Tuning
 from .adapters import Weighed
 from .arguments import BETAS, given
@@ -83,7 +83,7 @@ class Pipelines:
     def of(self, picture: Picture) -> StableDiffusionPipeline:
         """The pipeline of its profile, with its LoRA files beside those of the options."""
         loras = bool(self._loras or picture.loras)
-        wanted = picture.loras, self._tuning.named(picture.profile, loras)
+        wanted = picture.loras, self._profile(picture.profile, loras)
         if self._last is None or self._last[0] != wanted:
             self._last = None  # its memory is needed
             named = [lora.read(path, weight) for path, weight in picture.loras]
@@ -99,6 +99,12 @@ class Pipelines:
             self._last = wanted, pipe
         return self._last[1]
 
+    def _profile(self, asked: str | None, loras: bool) -> str:
+        family = self.family
+        recommended = family.recommended.profile
+        named = asked or usual(family.bundle, family.denoiser, recommended, loras=loras)
+        return self._tuning.named(named, loras)
+
     def _engine(self, profile: str) -> Engine:
         """As tuned for the profile; one for all that are tuned alike."""
         tuned = self._tuning.setups.get(profile)
@@ -108,11 +114,11 @@ class Pipelines:
 
     def _tell(self) -> None:
         """What paints, where the prompts say nothing else."""
-        asked = self._options.profile or "exact"
-        profile = self._tuning.named(asked, bool(self._loras))
+        asked = self._options.profile
+        profile = self._profile(asked, bool(self._loras))
         engine = self._engine(profile)
         words = f"model: {self.family.bundle.path}; {engine.name} on {engine.device}"
-        if asked == AUTO:
+        if asked == AUTO or (asked is None and profile != "exact"):
             words += f"; profile {profile}"
         tell(words)
 

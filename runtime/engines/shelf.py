@@ -48,12 +48,14 @@ class Shelf:
 
     most: bytes that the process may take, None for any. With it a graph is compiled when it is
         called, and where all do not fit, those used longest ago make room. Calls from several
-        threads take turns.
+        threads take turns. Without it they do so for graphs of one name alone, so that graphs of
+        several names are compiled at once.
     """
 
     most: int | None = None
     _kept: dict[str, _Kept] = field(default_factory=dict)
     _turn: threading.RLock = field(default_factory=threading.RLock)
+    _turns: dict[str, threading.Lock] = field(default_factory=dict)
 
     def graph(
         self,
@@ -71,7 +73,10 @@ class Shelf:
         Raises SettingError where it, or all those, do not fit by themselves.
         """
         if self.most is None:
-            return self._fetched(name, wanted, compile, needs, Together())
+            with self._turn:
+                turn = self._turns.setdefault(name, threading.Lock())
+            with turn:
+                return self._compiled(name, wanted, compile)
         stay = together or Together()
         stay.add(name, wanted, needs)
         self.check(name, sum(stay.needs.values()))
@@ -101,6 +106,20 @@ class Shelf:
                 )
             )
 
+    def _compiled(self, name: str, wanted: Any, compile: Callable[[], Graph]) -> Graph:
+        """The graph of a name where memory has no limit; one thread at a time for a name."""
+        with self._turn:
+            kept = self._kept.get(name)
+            if kept is not None and kept.wanted == wanted:
+                return kept.graph
+            self._kept.pop(name, None)  # its memory is needed
+            kept = None
+            give_back()
+        made = _Kept(wanted, 0, compile())
+        with self._turn:
+            self._kept[name] = made
+        return made.graph
+
     def _fetched(
         self,
         name: str,
@@ -120,8 +139,7 @@ class Shelf:
             return kept.graph
 
     def _make_room(self, needs: int, stay: Together) -> None:
-        if self.most is None:
-            return
+        assert self.most is not None
         left = self.most - _BESIDE - needs - sum(kept.needs for kept in self._kept.values())
         for name, kept in list(self._kept.items()):
             if left >= 0:

@@ -114,13 +114,18 @@ class Sampling:
         help="the solver (default: the model's)",
         choices=schedulers.names,
     )
-    eta: float = option(
+    timesteps: str | Sequence[int] | None = option(
+        "--timesteps",
+        metavar="T,T",
+        help="the timesteps themselves, falling, as 999,749,499,249; for lcm and tcd (default: "
+        "the model's, or those that the solver makes of --steps)",
+    )
+    eta: float | None = option(
         "--eta",
         "--ddim_eta",
         "--ddim-eta",
-        default=0.0,
         metavar="X",
-        help="DDIM's noise, 0 to 1 (default: 0)",
+        help="DDIM's and TCD's noise, 0 to 1 (default: the model's, or 0)",
     )
     denoising_start: float | None = option(
         help="go on with latents at this share of the way, above 0 and below 1", recorded=False
@@ -261,11 +266,11 @@ class Size:
         help="the last step in tiles (default: auto, above 1024x1024)",
         choices=lambda: VAE_TILINGS,
     )
-    vae: str = option(
+    vae: str | None = option(
         "--vae",
-        default="full",
         metavar="NAME",
-        help="the decoder; tiny is the model's tiny one, where it has one (default: full)",
+        help="the decoder; tiny is the model's tiny one, where it has one (default: the model's, "
+        "mostly full)",
         choices=lambda: DECODERS,
     )
 
@@ -347,7 +352,7 @@ class Opening:
         "--profile",
         metavar="NAME",
         help=f"what is given up for speed: one of {', '.join(PROFILES)}, or auto, what pleinair "
-        "tune recommends (default: exact, which is nothing)",
+        "tune recommends (default: the model's, or exact, which is nothing)",
     )
     beta_start: float | None = option("--beta-start", metavar="X", help="override the model's")
     beta_end: float | None = option("--beta-end", metavar="X", help="override the model's")

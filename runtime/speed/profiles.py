@@ -74,6 +74,20 @@ class Profile:
             )
 
 
+def usual(bundle: Bundle, denoiser: str, recommended: str | None, *, loras: bool) -> str:
+    """The profile where nobody names one: what the model recommends, else exact.
+
+    Exact, too, where a format lacks the graphs of it, or LoRA files are to change the weights.
+    """
+    profile = PROFILES[recommended or "exact"]
+    try:
+        for format in bundle.graphs:
+            profile.files(bundle, format, denoiser)
+    except BundleError:
+        return "exact"
+    return "exact" if loras and profile.eight_bit else profile.name
+
+
 PROFILES: Mapping[str, Profile] = {
     profile.name: profile
     for profile in (
