@@ -53,7 +53,6 @@ class Plan:
     prompts: Mapping[str, TokenizedPrompt]
     tiles: Tiles
     vae_tiles: Tiles
-    decoder: str
     caching: Caching | None
     controls: Controls | None
     original: Original | None

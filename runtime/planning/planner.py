@@ -91,7 +91,6 @@ class Planner:
             prompts=read_prompts(draft, settings, jobs, len(scheduler.timesteps)),
             tiles=tiles,
             vae_tiles=vae_tiles(draft, tiles),
-            decoder=self.family.tiny_decoder if request.size.vae == "tiny" else "vae_decoder",
             caching=draft.caching,
             controls=draft.controls,
             original=original,
