@@ -92,11 +92,8 @@ def _processor() -> Found:
     if (quota := cgroup.cpu_quota()) is not None:
         words.append(f"the container may take {quota:g}")
     yield "cores", "; ".join(words), ""
-    yield (
-        "threads that paint",
-        f"{cores.granted() or physical}, unless --threads says otherwise",
-        "",
-    )
+    threads = cores.granted() or physical
+    yield "threads that paint", f"{threads}, unless --threads says otherwise", ""
 
 
 def _memory() -> Found:

@@ -45,13 +45,13 @@ class OnnxRuntimeEngine:
         self._provider = (provider, {"device_id": number} if number else {})
         self.streams = streams
         # Each caller computes, too, beside the threads that a session has for all of them.
-        self._threads = None if threads is None else max(1, threads - streams + 1)
+        self.session_threads = None if threads is None else max(1, threads - streams + 1)
 
     def compile(self, path: Path, shapes: Shapes, edits: Sequence[Edit] = ()) -> "OnnxRuntimeGraph":
         options = self._runtime.SessionOptions()
         options.log_severity_level = 4  # failures reach the user as one line, below
-        if self._threads is not None:
-            options.intra_op_num_threads = self._threads
+        if self.session_threads is not None:
+            options.intra_op_num_threads = self.session_threads
         if self.device == "CPU" and saturation.in_onnxruntime():
             # Signed weights become unsigned, whose products are added exactly.
             options.add_session_config_entry("session.x64quantprecision", "1")

@@ -2,8 +2,8 @@
 
 x86 processors without VNNI multiply unsigned by signed bytes and add two neighbouring products in
 16 bits (`vpmaddubsw`), where 255 * 127 twice is cut to 32767 without a word. Channels whose weights
-allow that are rounded to coarser steps, just coarse enough that no pair can reach it. NNCF's overflow
-fix is half of the range for all weights, which loses three decibels more (docs/decisions/0035).
+allow that are rounded to coarser steps, just coarse enough that no pair can reach it. NNCF's
+overflow fix, half of the range for all weights, loses three decibels more (docs/decisions/0035).
 """
 
 from collections.abc import Iterator

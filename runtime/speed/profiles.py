@@ -51,7 +51,7 @@ class Profile:
         return PROFILES[name]
 
     def on(self, engine: Engine) -> "Profile":
-        """The same with float graphs, and a line of it, where the engine gains nothing by 8 bits."""
+        """The same with float graphs where the engine gains nothing by 8 bits; a line says so."""
         if not (self.eight_bit and gains_nothing(engine.name, engine.device)):
             return self
         log.info(
