@@ -123,9 +123,9 @@ def test_threads_by_default(
 
 def test_more_streams_than_threads_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cores, "granted", lambda: 3)
-    with pytest.raises(SettingError, match="streams is 4, more than there are threads .* 1 to 3"):
+    with pytest.raises(SettingError, match=r"streams is 4, more than there are threads .* 1 to 3"):
         choose(GRAPHS, "openvino", "cpu", streams=4)
-    with pytest.raises(SettingError, match="streams is 2, .* give 1 to 1"):
+    with pytest.raises(SettingError, match=r"streams is 2, .* give 1 to 1"):
         choose(GRAPHS, "openvino", "cpu", threads=1, streams=2)
     with pytest.raises(SettingError, match="streams is 0; give 1 or more"):
         choose(GRAPHS, streams=0)
