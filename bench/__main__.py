@@ -16,6 +16,7 @@ from . import (
     soak,
     speed,
     start,
+    throughput,
     unet,
 )
 
@@ -26,8 +27,8 @@ def parser() -> Parser:
         "python -m pleinair.bench", description="Measure Pleinair, alone and beside others."
     )
     commands = made.add_subparsers(metavar="COMMAND", required=True)
-    rooms = fixture, single_file, environments, speed, operations, peers, quality, soak, start, unet
-    for command in rooms:
+    rooms = fixture, single_file, environments, speed, operations, peers, quality, soak, start
+    for command in (*rooms, throughput, unet):
         command.add_to(commands)
     return made
 

@@ -6,7 +6,8 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from pleinair.runtime.speed.machine import cpu_name, physical_cores
+from pleinair.runtime.engines.cores import physical_cores
+from pleinair.runtime.speed.machine import cpu_name
 
 _LIBRARIES = (
     "pleinair",

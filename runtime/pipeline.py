@@ -76,8 +76,8 @@ class StableDiffusionPipeline(metaclass=migration.Named):
     multiple in memory, and so the first picture is there early.
 
     One object serves several threads at once. A call keeps its state to itself; compiled graphs are
-    shared, and under max_memory used in turn. Callbacks are called in the thread of their call.
-    Calls at once share the cores of a CPU. `close` and `warm_up` may be called meanwhile.
+    shared, each by as many calls at once as it has `streams`, among which the cores are shared out.
+    Callbacks are called in the thread of their call. `close` and `warm_up` may be called meanwhile.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class StableDiffusionPipeline(metaclass=migration.Named):
         few_steps = distillation.among(self.loras, family.bundle.scheduler)
         self.family = family.distilled(few_steps) if few_steps else family
         self.engine = engine
-        self.profile = Profile.of(profile)
+        self.profile = Profile.of(profile).on(engine)
         self.controlnets = tuple(controlnets)
         words = [item.word for item in self.embeddings]
         self.known_words = KnownWords.of(self.bundle.path, words)
@@ -116,6 +116,7 @@ class StableDiffusionPipeline(metaclass=migration.Named):
         device: str = "auto",
         profile: str | None = None,
         threads: int | None = None,
+        streams: int = 1,
         max_memory: str | int | None = None,
         cache_dir: str | Path | None = "auto",
         inference_precision: str | None = "f32",
@@ -134,8 +135,11 @@ class StableDiffusionPipeline(metaclass=migration.Named):
             pleinair-quantize makes; "fast" also keeps deep features from step to step; "auto" is
             what `pleinair tune` recommends, else exact, as it is with LoRA files. None is what the
             folder recommends, else exact.
-        threads: CPU threads; None leaves it to the engine. On the CPU engine "auto", and then
-            these too, follow `pleinair tune` where it has measured the model on this machine.
+        threads: CPU threads; None leaves it to the engine, and in a container takes as many as its
+            share of the CPUs is worth. On the CPU engine "auto", and then these too, follow
+            `pleinair tune` where it has measured the model on this machine.
+        streams: pictures that threads of a program paint at once, for servers: the threads are
+            shared out among them, the weights are in memory once. 1 paints one fastest.
         max_memory: "2GB", or bytes that the process may take: parts of the model are then loaded
             when they work, and dropped where others need their room. It changes no picture. None
             keeps all of them.
@@ -170,6 +174,7 @@ class StableDiffusionPipeline(metaclass=migration.Named):
                 engine,
                 device,
                 threads=threads,
+                streams=streams,
                 cache_dir=cache_dir,
                 inference_precision=inference_precision,
                 tuned=tuned,

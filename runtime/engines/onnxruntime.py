@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from ..errors import EngineError, to_install
 from ..graphs.edit import Edit
 from ..graphs.onnx_graph import OnnxGraph, reading
+from . import saturation
 from .heap import give_back
 from .protocol import Feeds, Shapes, check_fed, conform, first_line
 
@@ -19,14 +20,17 @@ _PROVIDERS = {"CPU": "CPUExecutionProvider", "CUDA": "CUDAExecutionProvider"}
 class OnnxRuntimeEngine:
     """Opens ONNX graphs on "cpu" or "cuda".
 
-    threads: CPU threads inside one operator; None leaves it to ONNX Runtime (physical cores).
+    threads: CPU threads; None leaves it to ONNX Runtime (physical cores).
+    streams: calls of a graph that are computed at once, and share the threads.
     Raises EngineError where ONNX Runtime, or the provider for the device, is not there.
     """
 
     name = "onnxruntime"
     format = "onnx"
 
-    def __init__(self, device: str = "cpu", threads: int | None = None) -> None:
+    def __init__(
+        self, device: str = "cpu", threads: int | None = None, *, streams: int = 1
+    ) -> None:
         self._runtime = _import()
         self.device = device.upper()
         provider = _PROVIDERS.get(self.device.partition(":")[0])
@@ -39,13 +43,18 @@ class OnnxRuntimeEngine:
             )
         number = self.device.partition(":")[2]
         self._provider = (provider, {"device_id": number} if number else {})
-        self._threads = threads
+        self.streams = streams
+        # Each caller computes, too, beside the threads that a session has for all of them.
+        self.session_threads = None if threads is None else max(1, threads - streams + 1)
 
     def compile(self, path: Path, shapes: Shapes, edits: Sequence[Edit] = ()) -> "OnnxRuntimeGraph":
         options = self._runtime.SessionOptions()
         options.log_severity_level = 4  # failures reach the user as one line, below
-        if self._threads is not None:
-            options.intra_op_num_threads = self._threads
+        if self.session_threads is not None:
+            options.intra_op_num_threads = self.session_threads
+        if self.device == "CPU" and saturation.in_onnxruntime():
+            # Signed weights become unsigned, whose products are added exactly.
+            options.add_session_config_entry("session.x64quantprecision", "1")
         edited = _edited(path, edits)
         if edited:
             edited.hand_to(options)

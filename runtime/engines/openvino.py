@@ -1,7 +1,9 @@
 """OpenVINO: the CPU's own engine here, and Intel's GPUs and NPUs by the same names."""
 
+import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +12,15 @@ from numpy.typing import NDArray
 
 from ..errors import EngineError
 from ..graphs.edit import Edit
-from . import telemetry
+from ..graphs.overflow_fix import OverflowFix
+from . import saturation, telemetry
 from .cache import Cache, identity, key_of
 from .mapped import read_once
 from .protocol import Feeds, Shapes, check_fed, conform, first_line
 
 _importing = threading.Lock()
 _TIMESTEP_NAMES = {"timestep", "t"}
+_EIGHT_BIT = b'element_type="i8"'  # of a constant, in the text of an IR
 
 
 class OpenVinoEngine:
@@ -24,6 +28,7 @@ class OpenVinoEngine:
 
     device: an OpenVINO device name; any case.
     threads: CPU threads; None leaves it to OpenVINO (one a physical core).
+    streams: calls of a graph that are computed at once; they share its weights and the threads.
     cache_dir: compiled models are kept there and found again; None keeps none.
     inference_precision: "f32" computes in full precision; "bf16", "f16" or None (the device's own
         choice) may trade digits for time where the hardware has them.
@@ -38,10 +43,12 @@ class OpenVinoEngine:
         threads: int | None = None,
         cache_dir: str | Path | None = None,
         inference_precision: str | None = "f32",
+        streams: int = 1,
     ) -> None:
         openvino = _import()
         self.device = device.upper()
         self.format = format
+        self.streams = streams
         self._core = openvino.Core()
         self._config: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
         if threads is not None:
@@ -55,7 +62,14 @@ class OpenVinoEngine:
             raise EngineError(
                 f"OpenVINO finds no device {device!r} here; it finds: {', '.join(sorted(present))}"
             )
-        if cache_dir is not None and family != "CPU":
+        self._on_cpu = family == "CPU"
+        if streams > 1:
+            self._config["NUM_STREAMS"] = streams
+        if streams > 1 and self._on_cpu:
+            # Each graph has threads of its own for its streams. Pinned, those of a UNet's and of a
+            # decoder's first stream would share cores while others idle.
+            self._config["ENABLE_CPU_PINNING"] = False
+        if cache_dir is not None and not self._on_cpu:
             self._config["CACHE_DIR"] = str(cache_dir)  # theirs: kernels are in it too
         elif cache_dir is not None and "WEIGHTS_PATH" in self._core.get_property(
             self.device, "SUPPORTED_PROPERTIES"
@@ -65,6 +79,8 @@ class OpenVinoEngine:
     def compile(self, path: Path, shapes: Shapes, edits: Sequence[Edit] = ()) -> "OpenVinoGraph":
         weights = path.with_suffix(".bin")
         try:
+            if self._saturates(path):
+                edits = [*edits, OverflowFix()]
             with read_once(weights):
                 key = self._key([path, weights], shapes, edits) if path.suffix == ".xml" else None
                 if self._cache is None or key is None:
@@ -97,6 +113,13 @@ class OpenVinoEngine:
         config = {**self._config, **(properties or {})}
         return self._core.compile_model(model, self.device, config)
 
+    def _saturates(self, path: Path) -> bool:
+        """Whether a graph has products of 8 bits whose sums the processor would cut."""
+        if not self._on_cpu:
+            return False
+        may = path.suffix != ".xml" or (path.is_file() and _EIGHT_BIT in path.read_bytes())
+        return may and saturation.in_openvino()
+
     def _key(self, files: Sequence[Path], shapes: Shapes, edits: Sequence[Edit]) -> str | None:
         """What a compiled graph is kept under; None where one of the edits allows no keeping."""
         import openvino
@@ -109,7 +132,9 @@ class OpenVinoEngine:
             {
                 "engine": openvino.get_version(),
                 "device": [str(self._core.get_property(self.device, name)) for name in device],
+                "instructions": os.environ.get("ONEDNN_MAX_CPU_ISA"),
                 "precision": self._config.get("INFERENCE_PRECISION_HINT"),
+                "streams": self.streams,
                 "files": [identity(file) for file in files],
                 "shapes": sorted([name, *map(int, shape)] for name, shape in shapes.items()),
                 "edits": keys,
@@ -128,32 +153,48 @@ class OpenVinoEngine:
 
 
 class OpenVinoGraph:
-    """One compiled graph with one request, so that its working memory exists once.
+    """One compiled graph, its weights in memory once, its working memory once a stream.
 
-    Calls from several threads take turns: each uses all cores anyway.
-    request: OpenVINO's, which also tells how long the operations of the last call took.
+    Calls from as many threads as it has streams are computed at once; further ones wait.
+    request: the first of OpenVINO's, made on demand, one for each call under way; it also tells how
+        long the operations of its last call took.
     """
 
     def __init__(self, compiled: Any) -> None:
         self._names = [set(port.names) for port in compiled.inputs]
         self._inputs = {name: port for port in compiled.inputs for name in port.names}
         self._outputs = [min(port.names, default=str(i)) for i, port in enumerate(compiled.outputs)]
+        self._compiled = compiled
         self.request = compiled.create_infer_request()
-        self._turn = threading.Lock()
+        self._idle = [self.request]
+        self._streams = threading.Semaphore(_streams(compiled))
 
     def __call__(self, feeds: Feeds) -> dict[str, NDArray[np.float32]]:
         check_fed(feeds, self._names)
         inputs = {self._inputs[name]: self._fit(name, value) for name, value in feeds.items()}
         batch = max(value.shape[0] for value in feeds.values() if value.ndim)
-        with self._turn:
+        with self._request() as request:
             try:
-                results = self.request.infer(inputs, share_inputs=True, share_outputs=True)
+                # Not by infer(), which computes in the caller's thread: OpenVINO then deals the
+                # callers out among the streams by their order, busy or not.
+                request.start_async(inputs, share_inputs=True)
+                request.wait()
             except (RuntimeError, MemoryError) as error:
                 raise EngineError(f"OpenVINO cannot compute it: {first_line(error)}") from error
             return {
-                name: np.array(results[i][:batch], dtype=np.float32)
+                name: np.array(request.get_output_tensor(i).data[:batch], dtype=np.float32)
                 for i, name in enumerate(self._outputs)
             }
+
+    @contextmanager
+    def _request(self) -> Iterator[Any]:
+        """A request that no other call has, as soon as a stream is free."""
+        with self._streams:
+            request = self._idle.pop() if self._idle else self._compiled.create_infer_request()
+            try:
+                yield request
+            finally:
+                self._idle.append(request)
 
     def _fit(self, name: str, value: NDArray[Any]) -> NDArray[Any]:
         port = self._inputs[name]
@@ -163,6 +204,14 @@ class OpenVinoGraph:
             # A graph fixed at a larger batch is given the same sample again.
             value = np.repeat(value, shape[0].get_length() // len(value), axis=0)
         return value
+
+
+def _streams(compiled: Any) -> int:
+    """How many calls a compiled graph computes at once; one where its device does not say."""
+    try:
+        return max(1, int(compiled.get_property("NUM_STREAMS")))
+    except (RuntimeError, TypeError, ValueError):
+        return 1
 
 
 def _import() -> Any:

@@ -102,6 +102,7 @@ class Parts:
                 path,
                 self.engine.name,
                 self.working(part, shapes),
+                streams=self.engine.streams,
                 share=(cut.branch + 1) / (self.cuts or 1) if cut else 1.0,
                 changed=bool(changes),
             )

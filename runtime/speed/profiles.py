@@ -1,12 +1,17 @@
 """Profiles: what a model gives up for speed, under one name each."""
 
+import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from ..engines.protocol import Engine
 from ..errors import BundleError, Message, SettingError, did_you_mean, shown
 from ..model.bundle import Bundle
 from ..options.groups import Reuse
+from .eight_bits import gains_nothing
+
+log = logging.getLogger("pleinair")
 
 EIGHT_BIT = "{}_int8"
 """The folder of a part's graph in 8 bits, beside the part's own."""
@@ -44,6 +49,17 @@ class Profile:
                 )
             )
         return PROFILES[name]
+
+    def on(self, engine: Engine) -> "Profile":
+        """The same with float graphs where the engine gains nothing by 8 bits; a line says so."""
+        if not (self.eight_bit and gains_nothing(engine.name, engine.device)):
+            return self
+        log.info(
+            "profile %s takes the float graphs here: OpenVINO gains nothing by 8 bits on Arm; "
+            "engine onnxruntime does",
+            self.name,
+        )
+        return replace(self, eight_bit=False)
 
     @property
     def settings(self) -> dict[str, Any]:

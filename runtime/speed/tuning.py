@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct, field
 
+from ..engines import cores
 from ..engines.choice import Setup
 from ..errors import BundleError, SettingError
 from ..files import conform, read_json, replacing, short_digest
@@ -204,8 +205,8 @@ def _same_machine(stated: Mapping[str, Any]) -> bool:
 
 @functools.cache
 def _machine() -> dict[str, Any]:
-    threads = machine.hardware_threads()
-    return {"cpu": machine.cpu_name(), "cores": machine.physical_cores(), "threads": threads}
+    threads = cores.hardware_threads()
+    return {"cpu": machine.cpu_name(), "cores": cores.physical_cores(), "threads": threads}
 
 
 def _model(bundle: Bundle) -> str:

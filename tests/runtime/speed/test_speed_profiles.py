@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from fakes import model_folder
+from pleinair.runtime.engines import cores
 from pleinair.runtime.errors import BundleError, SettingError
 from pleinair.runtime.model.bundle import Bundle
 from pleinair.runtime.speed import machine
@@ -61,4 +62,4 @@ def test_a_spread_in_a_word() -> None:
 
 def test_the_machine_has_a_name_and_cores() -> None:
     assert machine.cpu_name()
-    assert 1 <= machine.physical_cores() <= machine.hardware_threads()
+    assert 1 <= cores.physical_cores() <= cores.hardware_threads()
