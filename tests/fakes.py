@@ -132,7 +132,7 @@ class FakeEngine:
     refuses: what `compile` raises, if anything.
     """
 
-    name, device, format = "openvino", "CPU", "openvino"
+    name, device, format, precision = "openvino", "CPU", "openvino", "f32"
 
     def __init__(self, family: Any, refuses: Exception | None = None) -> None:
         self.family, self.refuses = family, refuses

@@ -8,6 +8,7 @@ from typing import Any
 from ..errors import SettingError, shown
 from ..options.groups import DEFAULT_PROMPT
 from ..request import seeds_of
+from ..speed.profiles import DEFAULT
 from ..text import styles
 from ..text.wildcards import drawn
 from .adapters import Weighed, named_in
@@ -25,14 +26,15 @@ class Picture:
     noise_seed: the seed of its start noise, where another.
     loras: the files that its prompt names.
     line: of a prompt file; 0 is the command line itself.
-    profile: of the pipeline that paints it.
+    profile, precision: of the pipeline that paints it.
     """
 
     settings: Mapping[str, Any]
     noise_seed: int | None = None
     loras: Weighed = ()
     line: int = 0
-    profile: str = "exact"
+    profile: str = DEFAULT
+    precision: str | None = None
 
     @classmethod
     def of(
@@ -53,8 +55,8 @@ class Picture:
             prompt, loras = named_in(prompt, options.lora_dir)
         words = {"prompt": prompt, **({"negative_prompt": negative} if negative else {})}
         call = {**settings, **words}
-        profile = call.pop("profile", "exact")
-        return cls(call, noise_seed, loras, line, profile)
+        profile, precision = call.pop("profile", DEFAULT), call.pop("precision", None)
+        return cls(call, noise_seed, loras, line, profile, precision)
 
     def call(self, options: argparse.Namespace) -> dict[str, Any]:
         """The arguments of the pipeline's call."""

@@ -32,7 +32,7 @@ def choose(
     *,
     threads: int | None = None,
     cache_dir: str | Path | None = "auto",
-    inference_precision: str | None = "f32",
+    precision: str = "auto",
     tuned: Setup | None = None,
 ) -> Engine:
     """The engine for a model folder.
@@ -42,6 +42,7 @@ def choose(
     device: "cpu", "cuda", any name that the engine itself knows, or "auto": CUDA where its
         provider really opens a session, else the CPU.
     cache_dir: "auto" is this user's cache folder, None no cache.
+    precision: "f32", "bf16", "f16", or "auto", what the engine takes by itself on the device.
     tuned: what "auto" is on the CPU; `threads` wins over its own.
     Raises EngineError where what was asked for is not there; "auto" falls back, and logs why.
     """
@@ -59,12 +60,12 @@ def choose(
 
     def openvino(device: str) -> Engine:
         format = "openvino" if "openvino" in graphs else "onnx"
-        return OpenVinoEngine(device, format, threads, cache_dir, inference_precision)
+        return OpenVinoEngine(device, format, threads, cache_dir, precision)
 
     if device == "auto":
         if engine != "openvino" and _has_cuda_provider():
             try:
-                return _cuda(graphs, threads)
+                return _cuda(graphs, threads, precision)
             except EngineError as error:
                 log.info("painting on the CPU: %s", error)
         device = "cpu"
@@ -72,7 +73,7 @@ def choose(
         engine, threads = tuned.engine, tuned.threads if threads is None else threads
     if engine == "onnxruntime" or (engine == "auto" and device.partition(":")[0] == "cuda"):
         _onnx_graphs(graphs, "ONNX Runtime")
-        return OnnxRuntimeEngine(device, threads)
+        return OnnxRuntimeEngine(device, threads, precision)
     return openvino(device)
 
 
@@ -85,10 +86,10 @@ def _has_cuda_provider() -> bool:
     return "CUDAExecutionProvider" in onnxruntime.get_available_providers()
 
 
-def _cuda(graphs: Mapping[str, Mapping[str, Path]], threads: int | None) -> Engine:
+def _cuda(graphs: Mapping[str, Mapping[str, Path]], threads: int | None, precision: str) -> Engine:
     """ONNX Runtime on CUDA, tried on the smallest graph; raises EngineError where it fails."""
     smallest = min(_onnx_graphs(graphs, "CUDA").values(), key=_size)
-    engine = OnnxRuntimeEngine("cuda", threads)
+    engine = OnnxRuntimeEngine("cuda", threads, precision)
     engine.compile(smallest, {})
     return engine
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import EngineError, to_install
+from ..errors import EngineError, Message, shown, to_install
 from ..graphs.edit import Edit
 from ..graphs.onnx_graph import OnnxGraph, reading
 from .heap import give_back
@@ -20,13 +20,16 @@ class OnnxRuntimeEngine:
     """Opens ONNX graphs on "cpu" or "cuda".
 
     threads: CPU threads inside one operator; None leaves it to ONNX Runtime (physical cores).
+    precision: "f32", or "auto", which is that.
     Raises EngineError where ONNX Runtime, or the provider for the device, is not there.
     """
 
     name = "onnxruntime"
     format = "onnx"
 
-    def __init__(self, device: str = "cpu", threads: int | None = None) -> None:
+    def __init__(
+        self, device: str = "cpu", threads: int | None = None, precision: str = "f32"
+    ) -> None:
         self._runtime = _import()
         self.device = device.upper()
         provider = _PROVIDERS.get(self.device.partition(":")[0])
@@ -40,6 +43,7 @@ class OnnxRuntimeEngine:
         number = self.device.partition(":")[2]
         self._provider = (provider, {"device_id": number} if number else {})
         self._threads = threads
+        self.precision = _precision(self.device, precision)
 
     def compile(self, path: Path, shapes: Shapes, edits: Sequence[Edit] = ()) -> "OnnxRuntimeGraph":
         options = self._runtime.SessionOptions()
@@ -111,6 +115,20 @@ def _import() -> Any:
             f"ONNX Runtime is not installed; install it with: {to_install('onnx')}"
         ) from None
     return onnxruntime
+
+
+def _precision(device: str, asked: str) -> str:
+    """What to compute in: as the graphs are exported, float32."""
+    if asked not in ("auto", "f32"):
+        raise EngineError(
+            Message(
+                "{precision} is {0}; ONNX Runtime computes in f32 on {1}: give auto or f32, or "
+                "{engine} openvino",
+                shown(asked),
+                device,
+            )
+        )
+    return "f32"
 
 
 def _edited(path: Path, edits: Sequence[Edit]) -> OnnxGraph | None:

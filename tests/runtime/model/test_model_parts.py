@@ -19,7 +19,7 @@ SHAPES = {"sample": (2, 4, 8, 8), "timestep": ()}
 
 
 class Engine:
-    name, device, format = "openvino", "CPU", "openvino"
+    name, device, format, precision = "openvino", "CPU", "openvino", "f32"
 
     def __init__(self) -> None:
         self.compiled: list[tuple[str, dict[str, Any], list[Any]]] = []
