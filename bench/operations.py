@@ -88,7 +88,7 @@ def _job(options: argparse.Namespace) -> dict[str, Any]:
         "threads": options.threads,
         "engine": "openvino",
         "device": "cpu",
-        "precision": "f32",
+        "precision": None,
         "prompt": "a picture",
         "seed": 42,
         "num_images_per_prompt": 1,

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from .. import families
-from ..engines.choice import ENGINES
+from ..engines.choice import ENGINES, choose
 from ..errors import SettingError
 from ..exits import tell
+from ..families.family import Family
 from ..model.bundle import Bundle
 from ..speed import machine
 from ..speed.profiles import PROFILES
@@ -85,7 +86,7 @@ def parser() -> Parser:
         default=3,
         metavar="N",
         help="whole pictures of each profile, with the model's own steps; 0 leaves them out, and "
-        "profile auto is then exact (default: 3)",
+        "profile auto is then native (default: 3)",
     )
     parser.add_argument(
         "--prompts",
@@ -119,13 +120,14 @@ def _prompts(file: Path | None) -> Sequence[str]:
 def _measured(
     trial: Trial, rounds: int, pictures: int, prompts: Sequence[str]
 ) -> tuple[dict[str, Contest], Cost]:
-    """Profile -> its contest, the same one for profiles of the same graphs; and what they cost."""
-    held = candidates(trial.family)
-    of_graphs: dict[bool, Contest] = {}
-    contests = {
-        name: of_graphs.setdefault(PROFILES[name].eight_bit, Contest(listed, rounds))
-        for name, listed in held.items()
-    }
+    """Profile -> its contest, the same one for profiles that compute alike; and what they cost."""
+    held, native = candidates(trial.family), _native(trial.family)
+    of_graphs: dict[tuple[bool, str], Contest] = {}
+    contests = {}
+    for name, listed in held.items():
+        profile = PROFILES[name]
+        alike = profile.eight_bit, native if profile.precision == "auto" else profile.precision
+        contests[name] = of_graphs.setdefault(alike, Contest(listed, rounds))
     painted = pictures * len(held) if len(held) > 1 else 0  # else there is nothing to compare
     turns = sum(rounds * len(contest.candidates) for contest in of_graphs.values())
     cost = Cost()
@@ -139,6 +141,11 @@ def _measured(
                 cost.add(name, *trial.picture(candidate, prompts[i % len(prompts)], seed=i))
                 bars.picture_done()
     return contests, cost
+
+
+def _native(family: Family) -> str:
+    """What OpenVINO computes in by itself on this CPU."""
+    return choose(family.bundle.graphs, "openvino", "cpu").precision
 
 
 def _tuning(contests: Mapping[str, Contest], cost: Cost, profile: str) -> Tuning:

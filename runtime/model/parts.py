@@ -75,8 +75,8 @@ class Parts:
     changes: Mapping[str, Changes]
     working: Callable[[str, Shapes], Working]
     cuts: int | None
-    exact: Collection[str]
     shelf: Shelf
+    exact: Collection[str] = ()
 
     def graph(
         self,

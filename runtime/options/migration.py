@@ -39,9 +39,7 @@ _FOLDER = "parts of a model come from its folder; exchange them with pleinair-ex
 _SAFETY = 'give the call safety="on", "blur" or "off"'
 _ENGINE = "give from_pretrained engine, device, threads and precision"
 _GRAPH = "parts of a model are graphs in its folder, pipe.bundle.path, and no modules"
-_PRECISION = (
-    'give from_pretrained precision: auto, f32, bf16 or f16; profile="balanced" takes 8 bits'
-)
+_PRECISION = 'give from_pretrained precision: auto, f32, bf16 or f16; profile="balanced" is 8 bits'
 _ATTENTION = "the engine chooses how attention is computed; leave it out"
 _STEPS = "a call is one call; callback_on_step_end sees every step, and ends it by returning False"
 
