@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from .. import families
-from ..engines.choice import ENGINES, choose
+from ..engines.choice import ENGINES
+from ..engines.openvino import native_precision
 from ..errors import SettingError
 from ..exits import tell
-from ..families.family import Family
 from ..model.bundle import Bundle
 from ..speed import machine
 from ..speed.profiles import PROFILES
@@ -121,7 +121,7 @@ def _measured(
     trial: Trial, rounds: int, pictures: int, prompts: Sequence[str]
 ) -> tuple[dict[str, Contest], Cost]:
     """Profile -> its contest, the same one for profiles that compute alike; and what they cost."""
-    held, native = candidates(trial.family), _native(trial.family)
+    held, native = candidates(trial.family), native_precision()
     of_graphs: dict[tuple[bool, str], Contest] = {}
     contests = {}
     for name, listed in held.items():
@@ -141,11 +141,6 @@ def _measured(
                 cost.add(name, *trial.picture(candidate, prompts[i % len(prompts)], seed=i))
                 bars.picture_done()
     return contests, cost
-
-
-def _native(family: Family) -> str:
-    """What OpenVINO computes in by itself on this CPU."""
-    return choose(family.bundle.graphs, "openvino", "cpu").precision
 
 
 def _tuning(contests: Mapping[str, Contest], cost: Cost, profile: str) -> Tuning:

@@ -194,11 +194,12 @@ def _import() -> Any:
     return openvino
 
 
-def native_precision(core: Any, device: str = "CPU") -> str:
-    """What a device computes in by itself; float32 where it does not say.
+def native_precision(core: Any = None, device: str = "CPU") -> str:
+    """What a device computes in by itself: "bf16" or "f16"; "f32" too where it does not say.
 
-    core: an openvino.Core.
+    core: an openvino.Core; None makes one.
     """
+    core = core or _import().Core()
     try:
         own = str(core.get_property(device, "INFERENCE_PRECISION_HINT").to_string())
     except RuntimeError:
