@@ -37,7 +37,11 @@ def add_to(commands: Any) -> None:
     parser = commands.add_parser("throughput", help=about, description=about)
     parser.add_argument("model", type=Path, help="a converted model folder")
     parser.add_argument(
-        "--profiles", nargs="+", default=["exact"], metavar="WAY", help="and settings, as for speed"
+        "--profiles",
+        nargs="+",
+        default=["native"],
+        metavar="WAY",
+        help="and settings, as for speed",
     )
     parser.add_argument("--streams", nargs="+", type=int, default=[1, 2], metavar="N")
     parser.add_argument(

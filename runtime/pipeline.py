@@ -40,7 +40,7 @@ from .planning.sizes import checked_size
 from .record import made
 from .request import Request
 from .run import Painter, StageCallback
-from .speed.profiles import Profile, usual
+from .speed.profiles import DEFAULT, Profile, usual
 from .speed.tuning import Tuning
 from .text.known_words import KnownWords
 from .text.tokenizer import ClipTokenizer
@@ -87,7 +87,7 @@ class StableDiffusionPipeline(metaclass=migration.Named):
         loras: Sequence[Lora] = (),
         embeddings: Sequence[Embedding] = (),
         controlnets: Sequence[ControlNet] = (),
-        profile: str = "exact",
+        profile: str = DEFAULT,
         max_memory: str | int | None = None,
     ) -> None:
         self.loras, self.embeddings = tuple(loras), tuple(embeddings)
@@ -115,11 +115,11 @@ class StableDiffusionPipeline(metaclass=migration.Named):
         engine: str = "auto",
         device: str = "auto",
         profile: str | None = None,
+        precision: str | None = None,
         threads: int | None = None,
         streams: int = 1,
         max_memory: str | int | None = None,
         cache_dir: str | Path | None = "auto",
-        inference_precision: str | None = "f32",
         tokenizer: str | Path | None = None,
         loras: Sequence[lora.Named] = (),
         embeddings: Sequence[inversion.Named] = (),
@@ -131,10 +131,15 @@ class StableDiffusionPipeline(metaclass=migration.Named):
         engine: "auto", "openvino" or "onnxruntime".
         device: "auto", "cpu", "cuda", "gpu", or any name the engine knows.
         profile: what is given up for speed, where a call does not say otherwise (see
-            `speed.profiles`): "exact" nothing; "balanced" takes the graphs in 8 bits that
+            `speed.profiles`): "exact" nothing, it computes in float32; "native" what nobody sees,
+            by the processor's own precision; "balanced" takes the graphs in 8 bits that
             pleinair-quantize makes; "fast" also keeps deep features from step to step; "auto" is
-            what `pleinair tune` recommends, else exact, as it is with LoRA files. None is what the
-            folder recommends, else exact.
+            what `pleinair tune` recommends, else native, as it is with LoRA files. None is what the
+            folder recommends, else native.
+        precision: "f32", "bf16" or "f16", in which floating point is computed, or "auto", the
+            device's own: bfloat16 where a processor has it, float16 on Arm and GPUs, else float32.
+            None is the profile's: float32 in exact, auto in the others. Text encoders, the safety
+            checker and the embedding of timesteps are float32 in any case.
         threads: CPU threads; None leaves it to the engine, and in a container takes as many as its
             share of the CPUs is worth. On the CPU engine "auto", and then these too, follow
             `pleinair tune` where it has measured the model on this machine.
@@ -146,7 +151,6 @@ class StableDiffusionPipeline(metaclass=migration.Named):
         cache_dir: where compiled models are kept for the next start, without their weights (a few
             megabytes each, by OpenVINO on CPUs); "auto" is the user's cache folder, or the
             environment's PLEINAIR_CACHE; None keeps none.
-        inference_precision: OpenVINO's precision hint; "f32" is exact.
         tokenizer: a folder with the tokenizer's files, for models that come without.
         loras: LoRA files of any kind; each a path, (path, weight) or "path:0.8". What of one
             does not fit the model is logged as a warning.
@@ -160,8 +164,8 @@ class StableDiffusionPipeline(metaclass=migration.Named):
         """
         for name in migration.taken(others, migration.OPENING):
             raise TypeError(f"from_pretrained has no argument {name!r}")
-        if profile is not None:
-            Tuning().named(profile)  # before anything is read
+        # Before anything is read.
+        Profile.of(Tuning().named(profile or DEFAULT)).computing(precision)
         family = families.open_model(model, tokenizer)
         tuning, stated = Tuning.of(family.bundle), family.recommended.profile
         named = profile or usual(family.bundle, family.denoiser, stated, loras=bool(loras))
@@ -176,7 +180,7 @@ class StableDiffusionPipeline(metaclass=migration.Named):
                 threads=threads,
                 streams=streams,
                 cache_dir=cache_dir,
-                inference_precision=inference_precision,
+                precision=Profile.of(profile).computing(precision),
                 tuned=tuned,
             ),
             [lora.opened(named) for named in loras],
@@ -220,6 +224,7 @@ class StableDiffusionPipeline(metaclass=migration.Named):
             changes=changes,
             working=family.working,
             cuts=family.cuts,
+            exact=(*family.text_encoders, "safety_checker"),
             shelf=shelf,
         )
 

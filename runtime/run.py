@@ -336,7 +336,7 @@ class Run:
                 raise EngineError(
                     Message(
                         "the model gave values that are no numbers, which would be a black "
-                        "picture; compute in full precision ({inference_precision}), or use "
+                        "picture; compute in full precision ({profile} exact), or use "
                         "another {scheduler}"
                     )
                 )

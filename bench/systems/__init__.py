@@ -47,7 +47,7 @@ class Job:
     threads: int
     seed: int
     output: str
-    way: str = "exact"
+    way: str = "native"
     single_file: str | None = None
 
 

@@ -34,7 +34,7 @@ def choose(
     threads: int | None = None,
     streams: int = 1,
     cache_dir: str | Path | None = "auto",
-    inference_precision: str | None = "f32",
+    precision: str = "auto",
     tuned: Setup | None = None,
 ) -> Engine:
     """The engine for a model folder.
@@ -46,6 +46,7 @@ def choose(
     threads: None is what a container is granted of its CPUs, else the engine's choice.
     streams: calls of a graph that the CPU computes at once.
     cache_dir: "auto" is this user's cache folder, None no cache.
+    precision: "f32", "bf16", "f16", or "auto", what the engine takes by itself on the device.
     tuned: what "auto" is on the CPU; `threads` wins over its own.
     Raises EngineError where what was asked for is not there; "auto" falls back, and logs why.
     """
@@ -71,14 +72,14 @@ def choose(
             format,
             _threads(threads, streams, device),
             cache_dir,
-            inference_precision,
-            streams,
+            precision,
+            streams=streams,
         )
 
     if device == "auto":
         if engine != "openvino" and _has_cuda_provider():
             try:
-                return _cuda(graphs, threads, streams)
+                return _cuda(graphs, threads, precision, streams)
             except EngineError as error:
                 log.info("painting on the CPU: %s", error)
         device = "cpu"
@@ -86,7 +87,8 @@ def choose(
         engine, threads = tuned.engine, tuned.threads if threads is None else threads
     if engine == "onnxruntime" or (engine == "auto" and device.partition(":")[0] == "cuda"):
         _onnx_graphs(graphs, "ONNX Runtime")
-        return OnnxRuntimeEngine(device, _threads(threads, streams, device), streams=streams)
+        shared = _threads(threads, streams, device)
+        return OnnxRuntimeEngine(device, shared, precision, streams=streams)
     return openvino(device)
 
 
@@ -121,10 +123,12 @@ def _has_cuda_provider() -> bool:
     return "CUDAExecutionProvider" in onnxruntime.get_available_providers()
 
 
-def _cuda(graphs: Mapping[str, Mapping[str, Path]], threads: int | None, streams: int) -> Engine:
+def _cuda(
+    graphs: Mapping[str, Mapping[str, Path]], threads: int | None, precision: str, streams: int
+) -> Engine:
     """ONNX Runtime on CUDA, tried on the smallest graph; raises EngineError where it fails."""
     smallest = min(_onnx_graphs(graphs, "CUDA").values(), key=_size)
-    engine = OnnxRuntimeEngine("cuda", threads, streams=streams)
+    engine = OnnxRuntimeEngine("cuda", threads, precision, streams=streams)
     engine.compile(smallest, {})
     return engine
 

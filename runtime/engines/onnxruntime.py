@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import EngineError, to_install
+from ..errors import EngineError, Message, shown, to_install
 from ..graphs.edit import Edit
 from ..graphs.onnx_graph import OnnxGraph, reading
 from . import saturation
@@ -21,6 +21,7 @@ class OnnxRuntimeEngine:
     """Opens ONNX graphs on "cpu" or "cuda".
 
     threads: CPU threads; None leaves it to ONNX Runtime (physical cores).
+    precision: "f32", or "auto", which is that.
     streams: calls of a graph that are computed at once, and share the threads.
     Raises EngineError where ONNX Runtime, or the provider for the device, is not there.
     """
@@ -29,7 +30,12 @@ class OnnxRuntimeEngine:
     format = "onnx"
 
     def __init__(
-        self, device: str = "cpu", threads: int | None = None, *, streams: int = 1
+        self,
+        device: str = "cpu",
+        threads: int | None = None,
+        precision: str = "f32",
+        *,
+        streams: int = 1,
     ) -> None:
         self._runtime = _import()
         self.device = device.upper()
@@ -43,6 +49,7 @@ class OnnxRuntimeEngine:
             )
         number = self.device.partition(":")[2]
         self._provider = (provider, {"device_id": number} if number else {})
+        self.precision = _precision(self.device, precision)
         self.streams = streams
         # Each caller computes, too, beside the threads that a session has for all of them.
         self.session_threads = None if threads is None else max(1, threads - streams + 1)
@@ -120,6 +127,20 @@ def _import() -> Any:
             f"ONNX Runtime is not installed; install it with: {to_install('onnx')}"
         ) from None
     return onnxruntime
+
+
+def _precision(device: str, asked: str) -> str:
+    """What to compute in: as the graphs are exported, float32."""
+    if asked not in ("auto", "f32"):
+        raise EngineError(
+            Message(
+                "{precision} is {0}; ONNX Runtime computes in f32 on {1}: give auto or f32, or "
+                "{engine} openvino",
+                shown(asked),
+                device,
+            )
+        )
+    return "f32"
 
 
 def _edited(path: Path, edits: Sequence[Edit]) -> OnnxGraph | None:

@@ -1,5 +1,6 @@
 """OpenVINO: the CPU's own engine here, and Intel's GPUs and NPUs by the same names."""
 
+import logging
 import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,17 +11,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import EngineError
+from ..errors import EngineError, Message, shown
 from ..graphs.edit import Edit
+from ..graphs.float32 import EXACT, KeptInFloat32
 from ..graphs.overflow_fix import OverflowFix
 from . import saturation, telemetry
 from .cache import Cache, identity, key_of
 from .mapped import read_once
 from .protocol import Feeds, Shapes, check_fed, conform, first_line
 
+log = logging.getLogger("pleinair")
+
 _importing = threading.Lock()
 _TIMESTEP_NAMES = {"timestep", "t"}
 _EIGHT_BIT = b'element_type="i8"'  # of a constant, in the text of an IR
+_ABILITIES = {"f32": "FP32", "bf16": "BF16", "f16": "FP16"}
+"""Precision -> what OpenVINO calls a device's ability to compute in it."""
 
 
 class OpenVinoEngine:
@@ -30,8 +36,9 @@ class OpenVinoEngine:
     threads: CPU threads; None leaves it to OpenVINO (one a physical core).
     streams: calls of a graph that are computed at once; they share its weights and the threads.
     cache_dir: compiled models are kept there and found again; None keeps none.
-    inference_precision: "f32" computes in full precision; "bf16", "f16" or None (the device's own
-        choice) may trade digits for time where the hardware has them.
+    precision: "f32", "bf16" or "f16"; "auto" is what the device takes by itself: bfloat16 where a
+        processor has it, float16 on Arm and on GPUs, else float32.
+    Raises EngineError for a device that is not there, or has no such precision.
     """
 
     name = "openvino"
@@ -42,7 +49,8 @@ class OpenVinoEngine:
         format: str = "openvino",
         threads: int | None = None,
         cache_dir: str | Path | None = None,
-        inference_precision: str | None = "f32",
+        precision: str = "f32",
+        *,
         streams: int = 1,
     ) -> None:
         openvino = _import()
@@ -53,8 +61,6 @@ class OpenVinoEngine:
         self._config: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
         if threads is not None:
             self._config["INFERENCE_NUM_THREADS"] = threads
-        if inference_precision is not None:
-            self._config["INFERENCE_PRECISION_HINT"] = inference_precision
         self._cache: Cache | None = None
         family = self.device.partition(":")[0].partition(".")[0]
         present = {name.partition(".")[0] for name in self._core.available_devices}
@@ -62,6 +68,7 @@ class OpenVinoEngine:
             raise EngineError(
                 f"OpenVINO finds no device {device!r} here; it finds: {', '.join(sorted(present))}"
             )
+        self.precision = _precision(self._core, self.device, precision)
         self._on_cpu = family == "CPU"
         if streams > 1:
             self._config["NUM_STREAMS"] = streams
@@ -78,14 +85,20 @@ class OpenVinoEngine:
 
     def compile(self, path: Path, shapes: Shapes, edits: Sequence[Edit] = ()) -> "OpenVinoGraph":
         weights = path.with_suffix(".bin")
+        precision = "f32" if EXACT in edits else self.precision
+        config: dict[str, Any] = {"INFERENCE_PRECISION_HINT": precision}
+        if precision != "f32":
+            edits = [*edits, KeptInFloat32()]
         try:
             if self._saturates(path):
                 edits = [*edits, OverflowFix()]
             with read_once(weights):
-                key = self._key([path, weights], shapes, edits) if path.suffix == ".xml" else None
+                key = None
+                if path.suffix == ".xml":
+                    key = self._key([path, weights], shapes, edits, precision)
                 if self._cache is None or key is None:
-                    return OpenVinoGraph(self.compiled(self.model(path, shapes, edits)))
-                config = {"CACHE_MODE": "OPTIMIZE_SIZE", "WEIGHTS_PATH": str(weights)}
+                    return OpenVinoGraph(self.compiled(self.model(path, shapes, edits), config))
+                config |= {"CACHE_MODE": "OPTIMIZE_SIZE", "WEIGHTS_PATH": str(weights)}
                 model = self._kept(self._cache, key, config)
                 if model is None:
                     model = self.compiled(self.model(path, shapes, edits), config)
@@ -97,7 +110,7 @@ class OpenVinoEngine:
             ) from error
 
     def model(self, path: Path, shapes: Shapes, edits: Sequence[Edit] = ()) -> Any:
-        """The openvino.Model that `compile` compiles, for those who only look at it."""
+        """The openvino.Model of a graph with its shapes and edits, for those who look at it."""
         model = self._core.read_model(path)
         _take_fractions(model)
         _reshape(model, shapes)
@@ -110,7 +123,8 @@ class OpenVinoEngine:
 
         properties: OpenVINO's, beside those that the engine sets.
         """
-        config = {**self._config, **(properties or {})}
+        hint = {"INFERENCE_PRECISION_HINT": self.precision}
+        config = {**self._config, **hint, **(properties or {})}
         return self._core.compile_model(model, self.device, config)
 
     def _saturates(self, path: Path) -> bool:
@@ -120,7 +134,9 @@ class OpenVinoEngine:
         may = path.suffix != ".xml" or (path.is_file() and _EIGHT_BIT in path.read_bytes())
         return may and saturation.in_openvino()
 
-    def _key(self, files: Sequence[Path], shapes: Shapes, edits: Sequence[Edit]) -> str | None:
+    def _key(
+        self, files: Sequence[Path], shapes: Shapes, edits: Sequence[Edit], precision: str
+    ) -> str | None:
         """What a compiled graph is kept under; None where one of the edits allows no keeping."""
         import openvino
 
@@ -133,7 +149,7 @@ class OpenVinoEngine:
                 "engine": openvino.get_version(),
                 "device": [str(self._core.get_property(self.device, name)) for name in device],
                 "instructions": os.environ.get("ONEDNN_MAX_CPU_ISA"),
-                "precision": self._config.get("INFERENCE_PRECISION_HINT"),
+                "precision": precision,
                 "streams": self.streams,
                 "files": [identity(file) for file in files],
                 "shapes": sorted([name, *map(int, shape)] for name, shape in shapes.items()),
@@ -226,6 +242,47 @@ def _import() -> Any:
 
         openvino.Tensor(np.zeros(1, openvino.Type.f32.to_dtype()))
     return openvino
+
+
+def native_precision(core: Any = None, device: str = "CPU") -> str:
+    """What a device computes in by itself: "bf16" or "f16"; "f32" too where it does not say.
+
+    core: an openvino.Core; None makes one.
+    """
+    core = core or _import().Core()
+    try:
+        own = str(core.get_property(device, "INFERENCE_PRECISION_HINT").to_string())
+    except RuntimeError:
+        return "f32"
+    return own if _is_able(core, device, own) else "f32"
+
+
+def _precision(core: Any, device: str, asked: str) -> str:
+    """What to compute in. Raises EngineError where the device would only imitate what is asked."""
+    own = native_precision(core, device)
+    if asked == "auto":
+        return own
+    if asked not in ("f32", own) and not _is_able(core, device, asked):
+        raise EngineError(
+            Message(
+                "{precision} is {0}, which {1} has not, and OpenVINO would imitate many times "
+                "slower than f32: give auto, which is {2} here",
+                shown(asked),
+                device,
+                own,
+            )
+        )
+    if asked == "f16" != own:
+        log.info("f16 may be slower here than %s, which OpenVINO takes by itself", own)
+    return asked
+
+
+def _is_able(core: Any, device: str, precision: str) -> bool:
+    try:
+        abilities = core.get_property(device, "OPTIMIZATION_CAPABILITIES")
+    except RuntimeError:  # of AUTO and other names for several devices
+        return precision == "f32"
+    return _ABILITIES.get(precision) in abilities
 
 
 def _take_fractions(model: Any) -> None:

@@ -41,7 +41,7 @@ class Recommended:
 
     size: of a picture's sides, in pixels. scheduler: None is the folder's.
     eta, timesteps: of that scheduler, where they are other than its usual.
-    vae, profile: the decoder, and what is given up for speed; None is "full" and "exact".
+    vae, profile: the decoder, and what is given up for speed; None is "full" and "native".
     """
 
     size: int

@@ -57,7 +57,7 @@ class Settings(Struct):
     eta: Annotated[float, Meta(ge=0, le=1)] | None = None
     timesteps: Annotated[tuple[Timestep, ...], Meta(min_length=1, max_length=1000)] | None = None
     vae: Literal["full", "tiny"] | None = None
-    profile: Literal["exact", "balanced", "fast"] | None = None
+    profile: Literal["exact", "native", "balanced", "fast"] | None = None
 
 
 class Manifest(Struct):

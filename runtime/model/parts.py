@@ -1,6 +1,6 @@
 """The parts of an opened model: their graphs, compiled when they are asked for."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from ..errors import EngineError
 from ..graphs.changes import Changes
 from ..graphs.cut import Cut
 from ..graphs.edit import Edit
+from ..graphs.float32 import EXACT
 from ..graphs.numbers import broken
 from ..graphs.weights import ChangedWeights
 from .footprint import Working, footprint, weights
@@ -50,7 +51,7 @@ class PartGraph:
         changed = " with what the LoRA files change" if self.changed else ""
         return EngineError(
             f"{self.path}{changed}: gives values that are no numbers, which would be a black "
-            "picture; compute in full precision (inference_precision f32), or check the files: "
+            "picture; compute in full precision (profile exact), or check the files: "
             "pleinair models --check FOLDER"
         )
 
@@ -64,6 +65,7 @@ class Parts:
     changes: part -> what LoRA and embedding files make of its weights.
     working: what a part holds while it computes, for shapes of its inputs.
     cuts: places that the denoiser can be cut at, for the share of its weights above one.
+    exact: parts that compute in float32, whatever the engine's precision.
     shelf: keeps one size of each: a server that is asked for many holds the weights once.
     """
 
@@ -74,6 +76,7 @@ class Parts:
     working: Callable[[str, Shapes], Working]
     cuts: int | None
     shelf: Shelf
+    exact: Collection[str] = ()
 
     def graph(
         self,
@@ -89,10 +92,11 @@ class Parts:
         path, names = self.files[part], self.input_names.get(part, {})
         changes = self.changes.get(part)
         changed: list[Edit] = [ChangedWeights(changes)] if changes else []
+        exact = [EXACT] if part in self.exact and self.engine.precision != "f32" else []
 
         def compile() -> Graph:
             named = {names.get(name, name): shape for name, shape in shapes.items()}
-            graph = Renamed(self.engine.compile(path, named, [*changed, *edits]), names)
+            graph = Renamed(self.engine.compile(path, named, [*changed, *edits, *exact]), names)
             return PartGraph(graph, path, bool(changes))
 
         cut = next((edit for edit in edits if isinstance(edit, Cut) and edit.shallow), None)

@@ -28,7 +28,10 @@ CACHE_SCHEDULES = ("uniform", "uniform_last")
 CACHE_GUIDANCES = ("anew", "kept")
 SAFETY = ("on", "blur", "off")
 OUTPUT_TYPES = ("pil", "np", "latent")
-PROFILES = ("exact", "balanced", "fast")
+PROFILES = ("exact", "native", "balanced", "fast")
+PRECISIONS = ("auto", "f32", "bf16", "f16")
+COMPVIS_PRECISIONS = {"full": "f32", "autocast": "auto"}
+"""What CompVis's scripts call them, and older pictures of ours."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -352,7 +355,15 @@ class Opening:
         "--profile",
         metavar="NAME",
         help=f"what is given up for speed: one of {', '.join(PROFILES)}, or auto, what pleinair "
-        "tune recommends (default: the model's, or exact, which is nothing)",
+        "tune recommends (default: the model's, or native, the fastest without a visible loss; "
+        "exact gives up nothing)",
+    )
+    precision: str | None = option(
+        "--precision",
+        metavar="NAME",
+        help=f"what is computed in: one of {', '.join(PRECISIONS)}; full is f32, autocast is auto, "
+        "the processor's own (default: the profile's; f32 in exact)",
+        choices=lambda: (*PRECISIONS, *COMPVIS_PRECISIONS),
     )
     beta_start: float | None = option("--beta-start", metavar="X", help="override the model's")
     beta_end: float | None = option("--beta-end", metavar="X", help="override the model's")

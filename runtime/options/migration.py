@@ -12,11 +12,12 @@ class Otherwise:
     """A name of diffusers that is not taken here.
 
     here: what to do instead. same: values, as `str` writes them, that ask for what is done here
-        anyway, and so are taken.
+        anyway, and so are taken. whose: whose name it is, where it is another's.
     """
 
     here: str
     same: tuple[str, ...] = ()
+    whose: str = "diffusers' name"
 
 
 class MigrationError(SettingError, AttributeError):
@@ -36,10 +37,9 @@ _FETCH = "leave it out: models are fetched beforehand, by pleinair pull"
 _MEMORY = 'give from_pretrained max_memory="2GB", which loads parts of the model when they work'
 _FOLDER = "parts of a model come from its folder; exchange them with pleinair-export"
 _SAFETY = 'give the call safety="on", "blur" or "off"'
-_ENGINE = "give from_pretrained engine, device, threads and inference_precision"
+_ENGINE = "give from_pretrained engine, device, threads and precision"
 _GRAPH = "parts of a model are graphs in its folder, pipe.bundle.path, and no modules"
-_PRECISION = 'the folder says how weights are stored; give from_pretrained profile="balanced" to '
-_PRECISION += "compute in 8 bits"
+_PRECISION = 'give from_pretrained precision: auto, f32, bf16 or f16; profile="balanced" is 8 bits'
 _ATTENTION = "the engine chooses how attention is computed; leave it out"
 _STEPS = "a call is one call; callback_on_step_end sees every step, and ends it by returning False"
 
@@ -76,7 +76,8 @@ CALL: Mapping[str, Otherwise] = {
 """Arguments of a call."""
 
 OPENING: Mapping[str, Otherwise] = {
-    **_each("torch_dtype dtype", _PRECISION, "torch.float32", "float32", "auto"),
+    **_each("torch_dtype dtype", _PRECISION, "auto"),
+    "inference_precision": Otherwise("give precision", whose="an earlier version's name"),
     **_each("variant", _PRECISION),
     **_each("quantization_config load_in_8bit", _PRECISION),
     **_each("use_safetensors", "folders here hold graphs, which run no code", "True"),
@@ -237,4 +238,4 @@ def assigned(thing: Any, name: str, value: Any) -> None:
 
 
 def _error(name: str, otherwise: Otherwise) -> MigrationError:
-    return MigrationError(f"{name} is diffusers' name and is not taken here: {otherwise.here}")
+    return MigrationError(f"{name} is {otherwise.whose} and is not taken here: {otherwise.here}")

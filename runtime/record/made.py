@@ -60,6 +60,7 @@ def description(
         "embeddings": [embedding_record(file, lora_folder) for file in pipe.embeddings] or None,
         "engine": pipe.engine.name,
         "device": pipe.engine.device,
+        "precision": pipe.engine.precision,
         "model": bundle.name,
         "model_digest": bundle.digest or None,
         "solver": bundle.scheduler.get("_class_name"),

@@ -8,7 +8,7 @@ from typing import Any
 from ..engines.protocol import Engine
 from ..errors import BundleError, Message, SettingError, did_you_mean, shown
 from ..model.bundle import Bundle
-from ..options.groups import Reuse
+from ..options.groups import COMPVIS_PRECISIONS, PRECISIONS, Reuse
 from .eight_bits import gains_nothing
 
 log = logging.getLogger("pleinair")
@@ -16,7 +16,8 @@ log = logging.getLogger("pleinair")
 EIGHT_BIT = "{}_int8"
 """The folder of a part's graph in 8 bits, beside the part's own."""
 AUTO = "auto"
-"""The profile that `pleinair tune` recommends for a model on this machine, else exact."""
+"""The profile that `pleinair tune` recommends for a model on this machine, else native."""
+DEFAULT = "native"
 
 _NOTHING = Reuse(cache_interval=1, cache_branch=0, cache_schedule="uniform", cache_guidance="anew")
 _FAST = Reuse(
@@ -29,11 +30,13 @@ class Profile:
     """What stands where a call says nothing.
 
     eight_bit: whether denoiser and decoder are taken in 8 bits, as pleinair-quantize makes them.
+    precision: what floating point computes in; "auto" is the engine's own choice on the device.
     reuse: what is kept from step to step; each setting of a call wins over it.
     """
 
     name: str
     eight_bit: bool = False
+    precision: str = "auto"
     reuse: Reuse = _NOTHING
 
     @classmethod
@@ -61,6 +64,24 @@ class Profile:
         )
         return replace(self, eight_bit=False)
 
+    def computing(self, precision: str | None) -> str:
+        """The precision asked for, also in CompVis's words; of None this profile's.
+
+        Raises SettingError for a word that is none.
+        """
+        asked = self.precision if precision is None else precision
+        asked = COMPVIS_PRECISIONS.get(asked, asked)
+        if asked not in PRECISIONS:
+            raise SettingError(
+                Message(
+                    "{precision} {0!r} is unknown; choose from: {1}{2}",
+                    shown(asked),
+                    ", ".join(PRECISIONS),
+                    did_you_mean(asked, PRECISIONS),
+                )
+            )
+        return asked
+
     @property
     def settings(self) -> dict[str, Any]:
         """The options of a call that are other than the exact profile's, by their names."""
@@ -86,28 +107,29 @@ class Profile:
         if self.eight_bit and denoiser in parts:
             raise SettingError(
                 f"profile {self.name} has weights of 8 bits, which LoRA files cannot change; "
-                "merge them by pleinair-export --lora and quantize that, or take profile exact"
+                "merge them by pleinair-export --lora and quantize that, or take profile native"
             )
 
 
 def usual(bundle: Bundle, denoiser: str, recommended: str | None, *, loras: bool) -> str:
-    """The profile where nobody names one: what the model recommends, else exact.
+    """The profile where nobody names one: what the model recommends, else native.
 
-    Exact, too, where a format lacks the graphs of it, or LoRA files are to change the weights.
+    Native, too, where a format lacks the graphs of it, or LoRA files are to change the weights.
     """
-    profile = PROFILES[recommended or "exact"]
+    profile = PROFILES[recommended or DEFAULT]
     try:
         for format in bundle.graphs:
             profile.files(bundle, format, denoiser)
     except BundleError:
-        return "exact"
-    return "exact" if loras and profile.eight_bit else profile.name
+        return DEFAULT
+    return DEFAULT if loras and profile.eight_bit else profile.name
 
 
 PROFILES: Mapping[str, Profile] = {
     profile.name: profile
     for profile in (
-        Profile("exact"),
+        Profile("exact", precision="f32"),
+        Profile("native"),
         Profile("balanced", eight_bit=True),
         Profile("fast", eight_bit=True, reuse=_FAST),
     )

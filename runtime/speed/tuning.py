@@ -24,7 +24,7 @@ from ..errors import BundleError, SettingError
 from ..files import conform, read_json, replacing, short_digest
 from ..model.bundle import Bundle
 from . import machine
-from .profiles import AUTO, Profile
+from .profiles import AUTO, DEFAULT, Profile
 
 log = logging.getLogger("pleinair")
 
@@ -74,7 +74,7 @@ class Tuning:
     figures: profile -> what was measured, for people to read.
     """
 
-    profile: str = "exact"
+    profile: str = DEFAULT
     setups: Mapping[str, Setup] = dataclasses.field(default_factory=dict)
     figures: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
 
@@ -111,12 +111,12 @@ class Tuning:
     def named(self, profile: str, loras: bool = False) -> str:
         """The profile that a name stands for.
 
-        loras: LoRA files are to change the UNet, which "auto" then takes exact: its weights of 8
+        loras: LoRA files are to change the UNet, which "auto" then takes native: its weights of 8
             bits could not be changed.
         Raises SettingError for a name that is not in the table.
         """
         if profile == AUTO:
-            return "exact" if loras else self.profile
+            return DEFAULT if loras else self.profile
         return Profile.of(profile).name
 
     def write(self, bundle: Bundle) -> Path:

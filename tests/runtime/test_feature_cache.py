@@ -208,7 +208,7 @@ def test_from_a_picture(reference: Any, exported_openvino: Path, config: Any, ma
     with DeepCache(peer.unet, {0, 2}):
         generator = torch.Generator("cpu").manual_seed(3)
         theirs = peer(PROMPT, negative_prompt=NEGATIVE, generator=generator, **common, **size)
-    pipe = StableDiffusionPipeline.from_pretrained(exported_openvino)
+    pipe = StableDiffusionPipeline.from_pretrained(exported_openvino, profile="exact")
     ours = pipe(PROMPT, NEGATIVE, seed=3, scheduler="ddim", cache_interval=2, **common)
     assert differ(ours.images, np.stack([np.asarray(image) for image in theirs.images])) <= 1
 
@@ -224,7 +224,9 @@ def test_xl(engine: str, both: Any) -> None:
     size = {"num_inference_steps": 4, "guidance_scale": 5.0, "width": 64, "height": 64}
     with DeepCache(peer.unet, {0, 2}, skips=(32,)):
         theirs = paint_reference(peer, [3], negative_prompt=NEGATIVE, **size)
-    pipe = StableDiffusionPipeline.from_pretrained(folder, engine=engine, device="cpu")
+    pipe = StableDiffusionPipeline.from_pretrained(
+        folder, engine=engine, device="cpu", profile="exact"
+    )
     ours = pipe(PROMPT, NEGATIVE, seed=3, cache_interval=2, **size)
     assert differ(ours.images, theirs) <= 1
 

@@ -21,7 +21,9 @@ BOTH = ("openvino", "onnx")
 
 
 def opened(folder: Path, engine: str = "openvino", **options: Any) -> StableDiffusionPipeline:
-    return StableDiffusionPipeline.from_pretrained(folder, engine=engine, device="cpu", **options)
+    return StableDiffusionPipeline.from_pretrained(
+        folder, engine=engine, device="cpu", profile="exact", **options
+    )
 
 
 @pytest.fixture(scope="module")

@@ -48,7 +48,7 @@ def quick(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list
 
 
 def test_exact_gives_nothing_up() -> None:
-    assert PROFILES["exact"] == Profile("exact")
+    assert PROFILES["exact"] == Profile("exact", precision="f32")
     assert not PROFILES["exact"].settings
 
 
@@ -58,7 +58,7 @@ def test_which_graphs_are_taken(
 ) -> None:
     seen = watched(pipes[name], monkeypatch)
     pipes[name]("boat", **QUICK)
-    eight = name != "exact"
+    eight = PROFILES[name].eight_bit
     assert {one.file.parent.name for one in seen} == {"unet_int8" if eight else "unet"}
     files = {part: file.parent.name for part, file in pipes[name].parts.files.items()}
     assert files["vae_decoder"] == ("vae_decoder_int8" if eight else "vae_decoder")
@@ -167,7 +167,7 @@ def test_profiles_side_by_side(quick: list[str]) -> None:
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
-        (["--profile", "quick"], "choose from: exact, balanced, fast"),
+        (["--profile", "quick"], "choose from: exact, native, balanced, fast"),
         (["--cache-interval", "0"], "--cache-interval is 0; give 1 or more"),
         (["--guidance-stop", "2"], "--guidance-stop 2"),
     ],

@@ -19,7 +19,8 @@ SHAPES = {"sample": (2, 4, 8, 8), "timestep": ()}
 
 
 class Engine:
-    name, device, format, streams = "openvino", "CPU", "openvino", 1
+    name, device, format = "openvino", "CPU", "openvino"
+    precision, streams = "f32", 1
 
     def __init__(self) -> None:
         self.compiled: list[tuple[str, dict[str, Any], list[Any]]] = []

@@ -202,7 +202,9 @@ def test_a_lora_or_embedding_that_is_not_here_stops() -> None:
 
 @pytest.mark.usefixtures("compiled_once")
 def test_a_picture_of_the_library_says_how_it_was_made_and_repeats_itself() -> None:
-    pipe = runtime.StableDiffusionPipeline.from_pretrained(POCKET, engine="openvino")
+    pipe = runtime.StableDiffusionPipeline.from_pretrained(
+        POCKET, engine="openvino", profile="exact"
+    )
     call: dict[str, Any] = {"seed": 7, "num_inference_steps": 1, "width": 64, "height": 64}
     first, second = pipe("a red apple", "blue", num_images_per_prompt=2, **call).images
     assert first.info["parameters"].startswith("a red apple\nNegative prompt: blue\nSteps: 1, ")
@@ -216,7 +218,9 @@ def test_a_picture_of_the_library_says_how_it_was_made_and_repeats_itself() -> N
 
 def test_what_an_image_of_a_call_says() -> None:
     """Without painting: the second pass, variations, a profile's settings, defaults left out."""
-    pipe = runtime.StableDiffusionPipeline.from_pretrained(POCKET, engine="openvino")
+    pipe = runtime.StableDiffusionPipeline.from_pretrained(
+        POCKET, engine="openvino", profile="exact"
+    )
     plan = pipe.plan("boat", seed=7, enlarge=2, enlarge_strength=0.5, num_images_per_prompt=2)
     said = made.description(pipe, plan, 1)
     assert (said["enlarge"], said["enlarge_strength"], said["enlarge_guidance_scale"]) == (

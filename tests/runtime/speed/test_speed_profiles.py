@@ -48,7 +48,9 @@ def test_eight_bits_cannot_be_changed() -> None:
 
 
 def test_an_unknown_profile() -> None:
-    with pytest.raises(SettingError, match="'auto' is unknown; choose from: exact, balanced, fast"):
+    with pytest.raises(
+        SettingError, match="'auto' is unknown; choose from: exact, native, balanced"
+    ):
         Profile.of("auto")
 
 
