@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..errors import EngineError, Message, SettingError, shown
 from .cache import cache_folder
+from .fallback import Fallback
 from .onnxruntime import OnnxRuntimeEngine
 from .openvino import OpenVinoEngine
 from .protocol import Engine
@@ -43,7 +44,8 @@ def choose(
         provider really opens a session, else the CPU.
     cache_dir: "auto" is this user's cache folder, None no cache.
     tuned: what "auto" is on the CPU; `threads` wins over its own.
-    Raises EngineError where what was asked for is not there; "auto" falls back, and logs why.
+    Raises EngineError where what was asked for is not there; "auto" falls back, and logs why, too
+        where the memory of the device is short.
     """
     if engine not in ENGINES:
         raise SettingError(
@@ -64,7 +66,7 @@ def choose(
     if device == "auto":
         if engine != "openvino" and _has_cuda_provider():
             try:
-                return _cuda(graphs, threads)
+                return _cuda(graphs, threads, inference_precision or "auto")
             except EngineError as error:
                 log.info("painting on the CPU: %s", error)
         device = "cpu"
@@ -72,7 +74,7 @@ def choose(
         engine, threads = tuned.engine, tuned.threads if threads is None else threads
     if engine == "onnxruntime" or (engine == "auto" and device.partition(":")[0] == "cuda"):
         _onnx_graphs(graphs, "ONNX Runtime")
-        return OnnxRuntimeEngine(device, threads)
+        return OnnxRuntimeEngine(device, threads, inference_precision or "auto")
     return openvino(device)
 
 
@@ -85,12 +87,15 @@ def _has_cuda_provider() -> bool:
     return "CUDAExecutionProvider" in onnxruntime.get_available_providers()
 
 
-def _cuda(graphs: Mapping[str, Mapping[str, Path]], threads: int | None) -> Engine:
-    """ONNX Runtime on CUDA, tried on the smallest graph; raises EngineError where it fails."""
+def _cuda(graphs: Mapping[str, Mapping[str, Path]], threads: int | None, precision: str) -> Engine:
+    """ONNX Runtime on CUDA, tried on the smallest graph; raises EngineError where it fails.
+
+    What later does not fit into the device's memory is computed on the CPU.
+    """
     smallest = min(_onnx_graphs(graphs, "CUDA").values(), key=_size)
-    engine = OnnxRuntimeEngine("cuda", threads)
+    engine = OnnxRuntimeEngine("cuda", threads, precision)
     engine.compile(smallest, {})
-    return engine
+    return Fallback(engine, OnnxRuntimeEngine("cpu", threads))
 
 
 def _onnx_graphs(graphs: Mapping[str, Mapping[str, Path]], wanted_by: str) -> Mapping[str, Path]:
