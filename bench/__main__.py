@@ -9,6 +9,7 @@ from pleinair.runtime.exits import exit_code
 from . import (
     environments,
     fixture,
+    hybrid,
     operations,
     peers,
     quality,
@@ -26,7 +27,10 @@ def parser() -> Parser:
         "python -m pleinair.bench", description="Measure Pleinair, alone and beside others."
     )
     commands = made.add_subparsers(metavar="COMMAND", required=True)
-    rooms = fixture, single_file, environments, speed, operations, peers, quality, soak, start, unet
+    rooms = (
+        *(fixture, single_file, hybrid, environments),
+        *(speed, operations, peers, quality, soak, start, unet),
+    )
     for command in rooms:
         command.add_to(commands)
     return made
