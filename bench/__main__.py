@@ -19,6 +19,7 @@ from . import (
     start,
     unet,
 )
+from .device import prepare as device
 
 
 def parser() -> Parser:
@@ -29,7 +30,7 @@ def parser() -> Parser:
     commands = made.add_subparsers(metavar="COMMAND", required=True)
     rooms = (
         *(fixture, single_file, hybrid, environments),
-        *(speed, operations, peers, quality, soak, start, unet),
+        *(speed, operations, peers, quality, soak, start, unet, device),
     )
     for command in rooms:
         command.add_to(commands)

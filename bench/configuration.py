@@ -72,14 +72,16 @@ def combined(
 ) -> dict[str, Configuration]:
     """Name -> configuration; a name has the engine, the way, and each axis that varies.
 
-    devices: None is those that each engine finds here. ONNX Runtime computes in the precision
-    that a graph is in: it is combined with the first of `precisions` alone.
+    devices: None is those that each engine finds here. ONNX Runtime has one precision on a CPU: it
+    is combined with the first of `precisions` alone there.
     """
     found = []
     for engine in dict.fromkeys(engines):
-        own = precisions[:1] if engine == "onnxruntime" else precisions
-        axes = (devices or present(engine), own, ways, sizes, steps, guidances, batches)
-        found += [Configuration(engine, *values) for values in itertools.product(*axes)]
+        for device in devices or present(engine):
+            single = engine == "onnxruntime" and device.lower() == "cpu"
+            own = precisions[:1] if single else precisions
+            axes = (own, ways, sizes, steps, guidances, batches)
+            found += [Configuration(engine, device, *values) for values in itertools.product(*axes)]
     return _named(found)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from pleinair.runtime.errors import EngineError, SettingError
 from pleinair.runtime.model.bundle import Bundle
 
-from . import environments, machine, systems
+from . import environments, machine
 from .process import run_fresh
 from .quality import PROMPTS
 from .systems import optimum_intel

@@ -46,7 +46,8 @@ def paint(job: dict[str, Any], watch: Watch) -> dict[str, Any]:
 def opened(job: dict[str, Any]) -> Any:
     """The pipeline of a job."""
     options = {name: job[name] for name in ("engine", "device", "threads")}
-    return Way.read(job["way"]).open(job["model"], inference_precision=job["precision"], **options)
+    hint = None if job["precision"] == "auto" else job["precision"]
+    return Way.read(job["way"]).open(job["model"], inference_precision=hint, **options)
 
 
 def arguments(job: dict[str, Any], family: Family) -> dict[str, Any]:

@@ -39,7 +39,7 @@ def add_to(commands: Any) -> None:
         default=["f32"],
         nargs="+",
         metavar="PRECISION",
-        help="OpenVINO's hints, as f32, bf16, f16 (default: f32)",
+        help="f32, bf16, f16, or auto, the device's own (default: f32)",
     )
     parser.add_argument(
         "--profiles",
