@@ -40,6 +40,7 @@ def names(python: str) -> dict[str, str]:
 def _needed(text: str, python: str) -> Iterator[str]:
     """What a requirement without a version needs in turn, in the same form."""
     from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
 
     one = Requirement(text)
     there = {"python_version": python, "python_full_version": f"{python}.0"}
@@ -52,7 +53,8 @@ def _needed(text: str, python: str) -> Iterator[str]:
         extras = [{"extra": extra} for extra in ("", *one.extras)]
         if need.marker and not any(need.marker.evaluate({**there, **extra}) for extra in extras):
             continue
-        yield f"{need.name}[{','.join(sorted(need.extras))}]" if need.extras else need.name
+        name = canonicalize_name(need.name)
+        yield f"{name}[{','.join(sorted(need.extras))}]" if need.extras else name
 
 
 def download(folder: Path, python: str) -> list[str]:
