@@ -151,7 +151,7 @@ def _speed(session: Session, model: str, size: int) -> dict[str, Any]:
     for name in files.values():
         (session.output / name).unlink(missing_ok=True)
     wanted = ["--engines", "openvino", "onnxruntime", "--profiles", "exact", "--steps", "4"]
-    wanted += ["--precisions", "auto", "f32", "--guidance", "7.5", "--sizes", str(size)]
+    wanted += ["--precisions", "auto", "--guidance", "7.5", "--sizes", str(size)]
     wanted += ["--rounds", "1", "--warm-up", "1"]
     wanted += [word for flag, name in files.items() for word in (flag, str(session.output / name))]
     session.command(["pleinair.bench", "speed", model, *wanted], 150)

@@ -23,16 +23,17 @@ class Bound:
         self._session = session
         self._device = device, number
         self._binding = session.io_binding()
+        self._outputs = [port.name for port in session.get_outputs()]
         self._there: dict[str, tuple[Array, Any]] = {}
         self._turn = threading.Lock()
-        for port in session.get_outputs():
-            self._binding.bind_output(port.name, *self._device)
 
     def __call__(self, inputs: Mapping[str, Array]) -> list[Array]:
         """The outputs, copied to the CPU, in the session's order."""
         with self._turn:
             for name, value in inputs.items():
                 self._feed(name, value)
+            for name in self._outputs:  # anew: those of the last call have its sizes
+                self._binding.bind_output(name, *self._device)
             self._session.run_with_iobinding(self._binding)
             found: list[Array] = self._binding.copy_outputs_to_cpu()
             return found
