@@ -13,9 +13,12 @@ _FULL = "bfc_arena.cc:376 AllocateRawInternal Failed to allocate memory for requ
 
 
 def install() -> None:
-    """Put it in place of ONNX Runtime's own, in this process."""
+    """Put it in place of ONNX Runtime's own, in this process, once."""
     import onnxruntime
     from onnxruntime.capi.onnxruntime_inference_collection import IOBinding, OrtValue
+
+    if onnxruntime.InferenceSession.__module__ == __name__:
+        return
 
     class Session(onnxruntime.InferenceSession):
         """A session that says it runs on CUDA."""
