@@ -20,7 +20,8 @@ from ..process import run_fresh
 from . import report, steps, training
 
 _CLOSING = 15.0  # seconds for what comes after the last step
-_SAVING = 25.0  # of them for the training's start and its checkpoint
+_SAVING = 25.0  # for the training's start and its checkpoint
+_PATIENCE = 10.0  # what the CPU in the GPU's place may take longer
 
 
 @dataclass
@@ -39,6 +40,10 @@ class Session:
     def left(self) -> float:
         return self.ends - time.time() - _CLOSING
 
+    def within(self, seconds: float) -> float:
+        """What a step may take: so many seconds on a GPU, or what is left."""
+        return max(1.0, min(seconds * (_PATIENCE if self.small else 1.0), self.left))
+
     def step(self, name: str, do: Callable[[], Any], *, least: float = 0.0) -> None:
         """Do it, if more than `least` seconds are left; note what it found, or why it failed."""
         begun = time.time()
@@ -56,11 +61,11 @@ class Session:
     def fresh(self, do: Callable[..., Any], most: float, **job: Any) -> dict[str, Any]:
         """A function of `steps` in a process of its own, for `most` seconds or what is left."""
         target = f"{do.__module__}:{do.__name__}"
-        return run_fresh(target, job, limit=max(1.0, min(most, self.left)))
+        return run_fresh(target, job, limit=self.within(most))
 
     def command(self, arguments: Sequence[str], most: float) -> None:
         """One of Pleinair's own commands; what it says stands in this process's log."""
-        run([sys.executable, "-m", *arguments], max(1.0, min(most, self.left)))
+        run([sys.executable, "-m", *arguments], self.within(most))
 
 
 def run(command: Sequence[str], limit: float) -> None:
