@@ -91,15 +91,15 @@ def main() -> int:
     ends = options.begun + 60.0 * options.minutes
     session = Session(options.output, ends, options.stand_in)
     session.results["install"] = {"seconds": round(time.time() - options.begun, 1)}
-    with _data() as data:
+    with _data(0.003 if session.small else 1.0) as data:
         _paint(session, data)
     return 0
 
 
 @contextlib.contextmanager
-def _data() -> Iterator[subprocess.Popen[bytes]]:
+def _data(share: float) -> Iterator[subprocess.Popen[bytes]]:
     """The training's data, made beside the first steps, and ended with them in any case."""
-    child = training.start_data()
+    child = training.start_data(share)
     try:
         yield child
     finally:
@@ -124,9 +124,10 @@ def _paint(session: Session, data: subprocess.Popen[bytes]) -> None:
         formats = ["--format", "onnx", "openvino"]
         export = ["pleinair.export", str(checkpoint), model, *formats, "--quiet"]
         session.command(export, 240)
-        data.wait(max(1.0, session.left))  # its drawing would disturb what is timed below
 
     session.step("shape", make)
+    # Its drawing would disturb what is timed below.
+    session.step("data", lambda: {"code": data.wait(session.within(60))})
     for precision, bound in (("f16", True), ("f16", False), ("f32", True)):
         job = {"precision": precision, "bound": bound, "size": size, "steps": count}
         name = f"{precision}, {'inputs stay on the device' if bound else 'copied every step'}"

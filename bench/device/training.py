@@ -13,13 +13,14 @@ WORK = ROOT / "models" / "pocket" / "training" / "work"
 _PART = 15_000_000  # bytes of a file
 
 
-def start_data() -> subprocess.Popen[bytes]:
-    """Draw and encode the scenes to learn from, beside other work."""
+def start_data(share: float) -> subprocess.Popen[bytes]:
+    """Draw and encode the scenes to learn from, or a share of them, beside other work."""
     WORK.mkdir(parents=True, exist_ok=True)
     for part in ("vae", "text_encoder", "tokenizer"):
         shutil.copytree(SOURCE / part, WORK / part, dirs_exist_ok=True)
     log = (WORK / "latents.log").open("wb")
-    return subprocess.Popen(_stage("latents"), cwd=ROOT, stdout=log, stderr=log)
+    command = [*_stage("latents"), "--share", str(share)]
+    return subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
 
 
 def train(minutes: float, rate: float, limit: float) -> None:
