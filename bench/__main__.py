@@ -9,6 +9,7 @@ from pleinair.runtime.exits import exit_code
 from . import (
     environments,
     fixture,
+    hybrid,
     operations,
     peers,
     quality,
@@ -19,6 +20,7 @@ from . import (
     throughput,
     unet,
 )
+from .device import prepare as device
 
 
 def parser() -> Parser:
@@ -27,8 +29,11 @@ def parser() -> Parser:
         "python -m pleinair.bench", description="Measure Pleinair, alone and beside others."
     )
     commands = made.add_subparsers(metavar="COMMAND", required=True)
-    rooms = fixture, single_file, environments, speed, operations, peers, quality, soak, start
-    for command in (*rooms, throughput, unet):
+    rooms = (
+        *(fixture, single_file, hybrid, environments),
+        *(speed, operations, peers, quality, soak, start, throughput, unet, device),
+    )
+    for command in rooms:
         command.add_to(commands)
     return made
 

@@ -18,7 +18,6 @@ from . import chart, environments, machine, results, systems
 from .process import run_fresh
 from .rounds import Measure, Rounds
 from .turns import Turn, Turns
-from .way import Way
 
 _PROMPT = "a photograph of an astronaut riding a horse"
 
@@ -61,7 +60,8 @@ def add_to(commands: Any) -> None:
         default=systems.names(),
         metavar="SYSTEM",
         help=f"any of {', '.join(systems.names())} (default: all); of ours also with a way to "
-        "paint, as pleinair:balanced or pleinair:fast,vae=tiny",
+        "paint, as pleinair:balanced or pleinair:fast,vae=tiny; others with settings, as "
+        "openvino_genai:precision=f32 or optimum_intel:model=FOLDER",
     )
     parser.add_argument(
         "--baseline",
@@ -70,20 +70,7 @@ def add_to(commands: Any) -> None:
         metavar="SYSTEM",
         help="what the others are compared with (default: openvino_genai)",
     )
-    parser.add_argument(
-        "--environment",
-        nargs="+",
-        default=[],
-        metavar="NAME=PYTHON",
-        help="interpreters of environments that are here already, as optimum=/…/bin/python",
-    )
-    parser.add_argument(
-        "--environments",
-        type=Path,
-        default=environments.FOLDER,
-        metavar="FOLDER",
-        help="where `environments` made the others",
-    )
+    environments.add_arguments(parser)
     add_call(parser)
     parser.add_argument("--rounds", type=int, default=2, help="pictures a system (default: 2)")
     machine.add_threads(parser)
@@ -101,10 +88,10 @@ def add_call(parser: argparse.ArgumentParser) -> None:
 
 
 def system(text: str) -> str:
-    """A file in systems/, and of ours after a colon a way to paint."""
+    """A file in systems/, and after a colon its settings, or of ours a way to paint."""
     name, colon, way = text.partition(":")
     name = name.replace("-", "_")
-    if name not in systems.names() or (colon and not name.startswith("pleinair")):
+    if name not in systems.names():
         raise argparse.ArgumentTypeError(
             f"invalid choice: {text!r} (choose from {', '.join(systems.names())})"
         )
@@ -199,12 +186,13 @@ def _own_scheduler(bundle: Bundle) -> str:
 
 
 def job_of(name: str, job: systems.Job) -> dict[str, Any]:
-    """A system's job: its own way to paint, where its name says one; SettingError for a bad one."""
+    """A system's job, with what its name says behind the colon; SettingError for what it lacks."""
     system, _, way = name.partition(":")
-    if way:
-        Way.read(way)
-        return asdict(job) | {"way": way, "system": system}
-    return asdict(job) | {"system": system}
+    systems.check(system, way)
+    fields = asdict(job) | {"way": way, "system": system}
+    if not systems.ours(system):
+        fields["model"] = systems.settings(way).get("model", job.model)
+    return fields
 
 
 def _markdown(facts: dict[str, Any], job: systems.Job, measured: Turns) -> str:

@@ -99,6 +99,7 @@ def growth(readings: list[dict[str, int]]) -> int | None:
 def _markdown(options: argparse.Namespace, readings: list[dict[str, int]]) -> str:
     rows = [[one["pictures"], f"{one['resident'] / 1e6:.1f}"] for one in readings]
     parts = [
+        machine.sentence(machine.facts()),
         f"{options.workers} painting at once, {options.engine}, {options.profile}, "
         f"{options.steps} steps a picture.",
         table(["pictures", "resident MB"], rows),

@@ -9,6 +9,7 @@ from pathlib import Path
 from ..errors import EngineError, Message, SettingError, shown
 from . import cores
 from .cache import cache_folder
+from .fallback import Fallback
 from .onnxruntime import OnnxRuntimeEngine
 from .openvino import OpenVinoEngine
 from .protocol import Engine
@@ -48,7 +49,8 @@ def choose(
     cache_dir: "auto" is this user's cache folder, None no cache.
     precision: "f32", "bf16", "f16", or "auto", what the engine takes by itself on the device.
     tuned: what "auto" is on the CPU; `threads` wins over its own.
-    Raises EngineError where what was asked for is not there; "auto" falls back, and logs why.
+    Raises EngineError where what was asked for is not there; "auto" falls back, and logs why, too
+        where the memory of the device is short.
     """
     if engine not in ENGINES:
         raise SettingError(
@@ -126,11 +128,14 @@ def _has_cuda_provider() -> bool:
 def _cuda(
     graphs: Mapping[str, Mapping[str, Path]], threads: int | None, precision: str, streams: int
 ) -> Engine:
-    """ONNX Runtime on CUDA, tried on the smallest graph; raises EngineError where it fails."""
+    """ONNX Runtime on CUDA, tried on the smallest graph; raises EngineError where it fails.
+
+    What later does not fit into the device's memory is computed on the CPU.
+    """
     smallest = min(_onnx_graphs(graphs, "CUDA").values(), key=_size)
     engine = OnnxRuntimeEngine("cuda", threads, precision, streams=streams)
     engine.compile(smallest, {})
-    return engine
+    return Fallback(engine, OnnxRuntimeEngine("cpu", threads))
 
 
 def _onnx_graphs(graphs: Mapping[str, Mapping[str, Path]], wanted_by: str) -> Mapping[str, Path]:
