@@ -162,7 +162,7 @@ class StableDiffusionPipeline(metaclass=migration.Named):
         Raises BundleError, EngineError, SettingError or AdapterError; TypeError for an argument
         that there is not.
         """
-        for name in migration.taken(others, migration.OPENING):
+        for name in migration.taken(others, {**migration.OPENING, **migration.EARLIER}):
             raise TypeError(f"from_pretrained has no argument {name!r}")
         # Before anything is read.
         Profile.of(Tuning().named(profile or DEFAULT)).computing(precision)

@@ -77,7 +77,6 @@ CALL: Mapping[str, Otherwise] = {
 
 OPENING: Mapping[str, Otherwise] = {
     **_each("torch_dtype dtype", _PRECISION, "auto"),
-    "inference_precision": Otherwise("give precision", whose="an earlier version's name"),
     **_each("variant", _PRECISION),
     **_each("quantization_config load_in_8bit", _PRECISION),
     **_each("use_safetensors", "folders here hold graphs, which run no code", "True"),
@@ -96,6 +95,11 @@ OPENING: Mapping[str, Otherwise] = {
     **_each("export", "convert a checkpoint once, with pleinair-export", "False"),
 }
 """Arguments of from_pretrained."""
+
+EARLIER: Mapping[str, Otherwise] = {
+    "inference_precision": Otherwise("give precision", whose="an earlier version's name"),
+}
+"""Arguments of from_pretrained that it had itself."""
 
 ATTRIBUTES: Mapping[str, Otherwise] = {
     **_each("scheduler", "give the call scheduler, a name out of schedulers.names()"),
