@@ -196,7 +196,6 @@ class StableDiffusionPipeline(metaclass=migration.Named):
         }
         changes = adapted(adaptable, self.loras, words)
         taken = self.profile.files(bundle, form, family.denoiser)
-        self.profile.check_adapted(changes, family.denoiser)
         files = {part: bundle.graph(taken.get(part, part), form) for part in bundle.graphs[form]}
         for i, net in enumerate(self.controlnets):
             family.check_controlnet(net)
@@ -207,6 +206,7 @@ class StableDiffusionPipeline(metaclass=migration.Named):
             files=files,
             input_names=bundle.input_names,
             changes=changes,
+            exact={part: bundle.graph(part, form) for part in taken},
             working=family.working,
             cuts=family.cuts,
             shelf=shelf,

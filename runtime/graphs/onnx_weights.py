@@ -13,7 +13,6 @@ from ..errors import AdapterError
 from . import protobuf
 from .changes import (
     BIAS,
-    WEIGHT,
     Changes,
     Held,
     Shapes,
@@ -22,6 +21,7 @@ from .changes import (
     changed,
     held,
     layer_path,
+    parameter_of,
 )
 from .onnx_graph import (
     ELEMENT_TYPES,
@@ -77,13 +77,13 @@ def change(graph: OnnxGraph, changes: Changes) -> OnnxGraph:
     weights = dict(graph.weights)
     biases: dict[str, _Bias] = {}
     for name, made in changes.items():
-        parameter = name.removesuffix(BIAS) + WEIGHT if name.endswith(BIAS) else name
+        parameter = parameter_of(name)
         if parameter not in named:
             raise AdapterError(f"{graph.path}: has no weight {parameter}; export the model anew")
         weight = named[parameter]
         if name.endswith(BIAS):
             dtype = np.dtype(ELEMENT_TYPES[weight.computed])
-            vector = added(name, weight.shape[0], made, dtype)
+            vector = added(weight.held, name, weight.shape[0], made, dtype)
             biases |= {
                 reader.outputs[0]: _Bias(f"{reader.outputs[0]}/added", vector, weight)
                 for reader in weight.readers

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import onnx_weights, openvino_weights
-from .changes import Changes, Shapes
+from . import openvino_rounded, onnx_weights, openvino_weights
+from .changes import Changes, Shapes, Values
 from .onnx_graph import OnnxGraph
 
 
@@ -23,18 +23,31 @@ def shapes(path: Path) -> Shapes:
 class ChangedWeights:
     """Weights replaced by what becomes of them; each keeps the number type it is stored in.
 
+    exact: a graph of the same weights in floats. Where it is given, the changed graph has weights
+        of 8 bits, which are changed in floats and rounded anew; else the graph's own are changed.
     Raises AdapterError when it is applied to a graph that lacks one, or has it quantized.
     """
 
     changes: Changes
+    exact: Path | None = None
 
     @property
     def key(self) -> None:
         """The new weights are in no file, so that a kept graph could not find them again."""
 
     def openvino(self, model: Any) -> Any:
-        openvino_weights.change(model, self.changes)
+        if self.exact is None:
+            openvino_weights.change(model, self.changes)
+        else:
+            openvino_rounded.change(model, self.changes, _values(self.exact))
         return model
 
     def onnx(self, graph: OnnxGraph) -> OnnxGraph:
-        return onnx_weights.change(graph, self.changes)
+        if self.exact is None:
+            return onnx_weights.change(graph, self.changes)
+        raise NotImplementedError
+
+
+def _values(path: Path) -> Values:
+    """The numbers of a graph's weights, in a file of either format."""
+    return (onnx_weights if path.suffix == ".onnx" else openvino_weights).values(path)

@@ -62,6 +62,7 @@ class Parts:
     files: part -> its graph, in the engine's format.
     input_names: part -> our input name -> the graph's own, where they differ.
     changes: part -> what LoRA and embedding files make of its weights.
+    exact: part -> the graph in floats that its graph in 8 bits was made of.
     working: what a part holds while it computes, for shapes of its inputs.
     cuts: places that the denoiser can be cut at, for the share of its weights above one.
     shelf: keeps one size of each: a server that is asked for many holds the weights once.
@@ -71,6 +72,7 @@ class Parts:
     files: Mapping[str, Path]
     input_names: Mapping[str, Mapping[str, str]]
     changes: Mapping[str, Changes]
+    exact: Mapping[str, Path]
     working: Callable[[str, Shapes], Working]
     cuts: int | None
     shelf: Shelf
@@ -88,7 +90,7 @@ class Parts:
         """
         path, names = self.files[part], self.input_names.get(part, {})
         changes = self.changes.get(part)
-        changed: list[Edit] = [ChangedWeights(changes)] if changes else []
+        changed: list[Edit] = [ChangedWeights(changes, self.exact.get(part))] if changes else []
 
         def compile() -> Graph:
             named = {names.get(name, name): shape for name, shape in shapes.items()}
