@@ -18,11 +18,9 @@ from .changes import (
     parameter_of,
 )
 from .openvino_weights import Weight, add_bias, read, replace, weights
-from .rounding import rounded
+from .rounding import SMOOTHING, rounded
 from .workers import each
 
-_SMOOTHING = "nncf_smooth_quant"
-"""In the name of what divides activations by the factors that the weights were multiplied with."""
 _PASSED, _LAYERS = ("Convert", "FakeQuantize"), ("MatMul", "Convolution")
 
 
@@ -129,7 +127,7 @@ def _factors(reader: Any) -> Array | None:
     node = reader.input(0).get_source_output().get_node()
     while node.get_type_name() in _PASSED:
         node = node.input(0).get_source_output().get_node()
-    if node.get_type_name() != "Multiply" or _SMOOTHING not in node.friendly_name:
+    if node.get_type_name() != "Multiply" or SMOOTHING not in node.friendly_name:
         return None
     constant = _constant(node, 1)
     return None if constant is None else np.float32(1) / constant.data.astype(np.float32).ravel()

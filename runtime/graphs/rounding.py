@@ -7,6 +7,8 @@ from numpy.typing import NDArray
 
 from .changes import Array
 
+SMOOTHING = "nncf_smooth_quant"
+"""In the name of what divides activations by the factors that the weights were multiplied with."""
 _BLOCK = 1 << 17
 """Values that are rounded at once: they stay in a core's cache from one operation to the next."""
 _FULL, _HALF = 127.0, 63.5
@@ -24,16 +26,16 @@ class Rounded(NamedTuple):
 def rounded(weight: Array, before: NDArray[Any], least: Array | None = None) -> Rounded:
     """A weight in as many steps as the numbers that stood for another weight before it.
 
-    before: int8, symmetric, in 255 steps, or in 127 where no number is above 63: sums of such
-        products do not leave 16 bits, which processors without VNNI add them up in; uint8, from the
-        least to the largest value of a channel, in 256.
+    before: int8, symmetric, to 127 steps on either side of zero, or to 63.5 where none was above
+        64: sums of such products stay within the 16 bits in which processors without VNNI add them
+        up. uint8, from the least to the largest value of a channel, in 255 steps.
     least: the smallest steps that do, for each output channel.
     """
     rows = weight.reshape(len(weight), -1)
     numbers = np.empty(rows.shape, before.dtype)
     steps = np.empty(len(rows), np.float32)
     zeros = np.empty(len(rows), np.uint8) if before.dtype == np.uint8 else None
-    span = _span(before) if zeros is None else 0.0
+    most, span = _ends(before) if zeros is None else (0, 0.0)
     several = max(1, _BLOCK // max(1, rows.shape[1]))
     for begin in range(0, len(rows), several):
         block = slice(begin, begin + several)
@@ -43,7 +45,7 @@ def rounded(weight: Array, before: NDArray[Any], least: Array | None = None) -> 
             if least is not None:
                 step = np.maximum(step, least[block])
             whole = np.rint(one / step[:, None])
-            numbers[block] = np.clip(whole, -int(span), int(span), out=whole)
+            numbers[block] = np.clip(whole, -most, most, out=whole)
         else:
             low, high = one.min(1), one.max(1)
             step = np.maximum((high - low) / np.float32(255), _SMALLEST)
@@ -54,7 +56,7 @@ def rounded(weight: Array, before: NDArray[Any], least: Array | None = None) -> 
     return Rounded(numbers.reshape(weight.shape), steps, zeros)
 
 
-def _span(numbers: NDArray[Any]) -> float:
-    """How many steps the largest value of a channel is away from zero."""
-    within = numbers.size and max(int(numbers.max()), -int(numbers.min())) <= int(_HALF)
-    return _HALF if within and numbers.any() else _FULL
+def _ends(numbers: NDArray[Any]) -> tuple[int, float]:
+    """The largest number, and how many steps the largest value of a channel is away from zero."""
+    most = max(int(numbers.max()), -int(numbers.min())) if numbers.size else 0
+    return (most, _HALF) if 0 < most <= _HALF + 1 else (127, _FULL)

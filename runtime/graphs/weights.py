@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import openvino_rounded, onnx_weights, openvino_weights
+from . import onnx_rounded, onnx_weights, openvino_rounded, openvino_weights
 from .changes import Changes, Shapes, Values
 from .onnx_graph import OnnxGraph
 
@@ -17,6 +17,11 @@ def shapes(path: Path) -> Shapes:
     if path.suffix == ".onnx":
         return onnx_weights.shapes(path)
     return openvino_weights.shapes(path)
+
+
+def shapes_in_8_bits(path: Path) -> Shapes:
+    """As `shapes`, of a graph in which weights of 8 bits, too, can be changed."""
+    return (onnx_rounded if path.suffix == ".onnx" else openvino_rounded).shapes(path)
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,7 @@ class ChangedWeights:
     def onnx(self, graph: OnnxGraph) -> OnnxGraph:
         if self.exact is None:
             return onnx_weights.change(graph, self.changes)
-        raise NotImplementedError
+        return onnx_rounded.change(graph, self.changes, _values(self.exact))
 
 
 def _values(path: Path) -> Values:
