@@ -15,7 +15,7 @@ from .adapters import inversion, lora
 from .adapters.fitting import words as words_of
 from .adapters.inversion import Embedding
 from .adapters.lora import Lora
-from .adapters.model import changes as adapted
+from .adapters.model import changed_weights
 from .denoise.noise import TorchNoise
 from .engines.choice import choose
 from .engines.protocol import Engine
@@ -129,7 +129,7 @@ class StableDiffusionPipeline(metaclass=migration.Named):
         profile: what is given up for speed, where a call does not say otherwise (see
             `speed.profiles`): "exact" nothing; "balanced" takes the graphs in 8 bits that
             pleinair-quantize makes; "fast" also keeps deep features from step to step; "auto" is
-            what `pleinair tune` recommends, else exact, as it is with LoRA files.
+            what `pleinair tune` recommends, else exact. LoRA files go with all of them.
         threads: CPU threads; None leaves it to the engine. On the CPU engine "auto", and then
             these too, follow `pleinair tune` where it has measured the model on this machine.
         max_memory: "2GB", or bytes that the process may take: parts of the model are then loaded
@@ -155,7 +155,7 @@ class StableDiffusionPipeline(metaclass=migration.Named):
         Tuning().named(profile)  # before anything is read
         family = families.open_model(model, tokenizer)
         tuning = Tuning.of(family.bundle)
-        profile = tuning.named(profile, loras=bool(loras))
+        profile = tuning.named(profile)
         tuned = tuning.setups.get(profile)
         return cls(
             family,
@@ -192,11 +192,11 @@ class StableDiffusionPipeline(metaclass=migration.Named):
             raise SettingError(f"LoRA files cannot be used with {family.name}: leave them out")
         words = family.teach(words_of(self.loras, self.embeddings))
         adaptable = {
-            part: bundle.graphs[form][part] for part in (*family.text_encoders, family.denoiser)
+            part: bundle.graph(part, form) for part in (*family.text_encoders, family.denoiser)
         }
-        changes = adapted(adaptable, self.loras, words)
         taken = self.profile.files(bundle, form, family.denoiser)
         files = {part: bundle.graph(taken.get(part, part), form) for part in bundle.graphs[form]}
+        changed = changed_weights(adaptable, files, self.loras, words)
         for i, net in enumerate(self.controlnets):
             family.check_controlnet(net)
             # By the names of the folders in which diffusers saves several.
@@ -205,8 +205,7 @@ class StableDiffusionPipeline(metaclass=migration.Named):
             engine=self.engine,
             files=files,
             input_names=bundle.input_names,
-            changes=changes,
-            exact={part: bundle.graph(part, form) for part in taken},
+            changed=changed,
             working=family.working,
             cuts=family.cuts,
             shelf=shelf,

@@ -82,8 +82,7 @@ class Pipelines:
 
     def of(self, picture: Picture) -> StableDiffusionPipeline:
         """The pipeline of its profile, with its LoRA files beside those of the options."""
-        loras = bool(self._loras or picture.loras)
-        wanted = picture.loras, self._tuning.named(picture.profile, loras)
+        wanted = picture.loras, self._tuning.named(picture.profile)
         if self._last is None or self._last[0] != wanted:
             self._last = None  # its memory is needed
             named = [lora.read(path, weight) for path, weight in picture.loras]
@@ -109,7 +108,7 @@ class Pipelines:
     def _tell(self) -> None:
         """What paints, where the prompts say nothing else."""
         asked = self._options.profile or "exact"
-        profile = self._tuning.named(asked, bool(self._loras))
+        profile = self._tuning.named(asked)
         engine = self._engine(profile)
         words = f"model: {self.family.bundle.path}; {engine.name} on {engine.device}"
         if asked == AUTO:

@@ -21,7 +21,9 @@ from .openvino_weights import Weight, add_bias, read, replace, weights
 from .rounding import SMOOTHING, rounded
 from .workers import each
 
-_PASSED, _LAYERS = ("Convert", "FakeQuantize"), ("MatMul", "Convolution")
+_LAYERS = ("MatMul", "Convolution")
+_WIDENING = ("Convert", "Subtract", "Multiply")
+"""What rounded activations go through before they are multiplied, as ONNX files have it."""
 
 
 @dataclass(frozen=True)
@@ -124,10 +126,16 @@ def _constant(node: Any, index: int) -> Any:
 
 def _factors(reader: Any) -> Array | None:
     """SmoothQuant's, a column of the weight each: activations are divided by them before."""
-    node = reader.input(0).get_source_output().get_node()
-    while node.get_type_name() in _PASSED:
-        node = node.input(0).get_source_output().get_node()
+    node = _source(reader)
+    while node.get_type_name() in _WIDENING and SMOOTHING not in node.friendly_name:
+        node = _source(node)
+    if node.get_type_name() == "FakeQuantize":
+        node = _source(node)
     if node.get_type_name() != "Multiply" or SMOOTHING not in node.friendly_name:
         return None
     constant = _constant(node, 1)
     return None if constant is None else np.float32(1) / constant.data.astype(np.float32).ravel()
+
+
+def _source(node: Any) -> Any:
+    return node.input(0).get_source_output().get_node()

@@ -28,7 +28,7 @@ def rounded(weight: Array, before: NDArray[Any], least: Array | None = None) -> 
 
     before: int8, symmetric, to 127 steps on either side of zero, or to 63.5 where none was above
         64: sums of such products stay within the 16 bits in which processors without VNNI add them
-        up. uint8, from the least to the largest value of a channel, in 255 steps.
+        up. uint8, from the least to the largest value of a channel and zero, in 255 steps.
     least: the smallest steps that do, for each output channel.
     """
     rows = weight.reshape(len(weight), -1)
@@ -47,7 +47,7 @@ def rounded(weight: Array, before: NDArray[Any], least: Array | None = None) -> 
             whole = np.rint(one / step[:, None])
             numbers[block] = np.clip(whole, -most, most, out=whole)
         else:
-            low, high = one.min(1), one.max(1)
+            low, high = np.minimum(one.min(1), 0), np.maximum(one.max(1), 0)
             step = np.maximum((high - low) / np.float32(255), _SMALLEST)
             zero = np.clip(np.rint(-low / step), 0, 255)
             whole = np.rint(one / step[:, None] + zero[:, None])

@@ -30,11 +30,13 @@ class ChangedWeights:
 
     exact: a graph of the same weights in floats. Where it is given, the changed graph has weights
         of 8 bits, which are changed in floats and rounded anew; else the graph's own are changed.
+    asked: of weights of 8 bits: tells these changes from others, as JSON.
     Raises AdapterError when it is applied to a graph that lacks one, or has it quantized.
     """
 
     changes: Changes
     exact: Path | None = None
+    asked: Any = None
 
     @property
     def key(self) -> None:

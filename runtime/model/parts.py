@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from ..engines.protocol import Engine, Feeds, Graph, Renamed, Shapes
 from ..engines.shelf import Shelf, Together
 from ..errors import EngineError
-from ..graphs.changes import Changes
 from ..graphs.cut import Cut
 from ..graphs.edit import Edit
 from ..graphs.numbers import broken
@@ -61,8 +60,7 @@ class Parts:
 
     files: part -> its graph, in the engine's format.
     input_names: part -> our input name -> the graph's own, where they differ.
-    changes: part -> what LoRA and embedding files make of its weights.
-    exact: part -> the graph in floats that its graph in 8 bits was made of.
+    changed: part -> the edit that LoRA and embedding files ask for.
     working: what a part holds while it computes, for shapes of its inputs.
     cuts: places that the denoiser can be cut at, for the share of its weights above one.
     shelf: keeps one size of each: a server that is asked for many holds the weights once.
@@ -71,8 +69,7 @@ class Parts:
     engine: Engine
     files: Mapping[str, Path]
     input_names: Mapping[str, Mapping[str, str]]
-    changes: Mapping[str, Changes]
-    exact: Mapping[str, Path]
+    changed: Mapping[str, ChangedWeights]
     working: Callable[[str, Shapes], Working]
     cuts: int | None
     shelf: Shelf
@@ -89,15 +86,14 @@ class Parts:
         together: the graphs of a call that work in every step, where it is one of them.
         """
         path, names = self.files[part], self.input_names.get(part, {})
-        changes = self.changes.get(part)
-        changed: list[Edit] = [ChangedWeights(changes, self.exact.get(part))] if changes else []
+        changed = self.changed.get(part)
+        cut = next((edit for edit in edits if isinstance(edit, Cut) and edit.shallow), None)
 
         def compile() -> Graph:
             named = {names.get(name, name): shape for name, shape in shapes.items()}
-            graph = Renamed(self.engine.compile(path, named, [*changed, *edits]), names)
-            return PartGraph(graph, path, bool(changes))
+            graph = Renamed(self.engine.compile(path, named, _ordered(changed, cut, edits)), names)
+            return PartGraph(graph, path, changed is not None)
 
-        cut = next((edit for edit in edits if isinstance(edit, Cut) and edit.shallow), None)
         needs = 0
         if self.limited:
             needs = footprint(
@@ -105,7 +101,7 @@ class Parts:
                 self.engine.name,
                 self.working(part, shapes),
                 share=(cut.branch + 1) / (self.cuts or 1) if cut else 1.0,
-                changed=bool(changes),
+                changed=changed is not None,
             )
         name = f"{part}, shallow" if cut else part
         wanted = {name: tuple(shape) for name, shape in shapes.items()}, [e.key for e in edits]
@@ -126,3 +122,13 @@ class Parts:
         if self.limited:
             for part in parts:
                 self.shelf.check(part, weights(self.files[part]))
+
+
+def _ordered(
+    changed: ChangedWeights | None, cut: Cut | None, edits: Sequence[Edit]
+) -> list[Edit]:
+    """Weights are changed first of all; those of 8 bits after a cut, for what it leaves alone."""
+    if changed is None:
+        return list(edits)
+    before = [cut] if cut and changed.exact else []
+    return [*before, changed, *(edit for edit in edits if edit not in before)]

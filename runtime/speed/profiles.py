@@ -65,14 +65,6 @@ class Profile:
                 )
         return {part: EIGHT_BIT.format(part) for part in parts}
 
-    def check_adapted(self, parts: Mapping[str, Any], denoiser: str) -> None:
-        """Raise SettingError where LoRA files are to change weights of 8 bits."""
-        if self.eight_bit and denoiser in parts:
-            raise SettingError(
-                f"profile {self.name} has weights of 8 bits, which LoRA files cannot change; "
-                "merge them by pleinair-export --lora and quantize that, or take profile exact"
-            )
-
 
 PROFILES: Mapping[str, Profile] = {
     profile.name: profile
