@@ -41,7 +41,7 @@ def parts(folder: Path, **changed: Any) -> Parts:
         "engine": Engine(),
         "files": files,
         "input_names": {"unet": {"sample": "latent_model_input", "timestep": "t"}},
-        "changes": {},
+        "changed": {},
         "working": lambda part, shapes: Working("denoiser", 1),
         "cuts": 4,
         "shelf": Shelf(),
@@ -79,13 +79,24 @@ def test_full_and_shallow_are_kept_side_by_side(tmp_path: Path) -> None:
 
 
 def test_changed_weights_are_the_first_edit(tmp_path: Path) -> None:
-    changes = {"conv_in.weight": lambda weight: weight}
-    made = parts(tmp_path, changes={"unet": changes})
+    changed = ChangedWeights({"conv_in.weight": lambda weight: weight})
+    made = parts(tmp_path, changed={"unet": changed})
     made.graph("unet", SHAPES, [Cut(0, shallow=True)])
     made.graph("vae_decoder", {"latent_sample": (1, 4, 8, 8)})
     (_, _, edits), (_, _, none) = made.engine.compiled
-    assert edits == [ChangedWeights(changes), Cut(0, shallow=True)]
+    assert edits == [changed, Cut(0, shallow=True)]
     assert none == []
+
+
+def test_weights_of_8_bits_are_changed_where_a_cut_leaves_them(tmp_path: Path) -> None:
+    changed = ChangedWeights({}, exact=tmp_path / "openvino_model.xml")
+    made = parts(tmp_path, changed={"unet": changed})
+    shared, shallow = SharedRows(("sample",)), Cut(0, shallow=True)
+    made.graph("unet", SHAPES, [shared, shallow])
+    made.graph("unet", SHAPES, [Cut(0, shallow=False)])
+    (_, _, above), (_, _, full) = made.engine.compiled
+    assert above == [shallow, changed, shared]
+    assert full == [changed, Cut(0, shallow=False)]
 
 
 def test_a_limit_counts_a_shallow_graph_s_share(tmp_path: Path) -> None:
