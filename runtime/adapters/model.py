@@ -5,8 +5,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..graphs.changes import Array, Change, Changes, parameter_of
 from ..errors import AdapterError
+from ..graphs.changes import Array, Change, Changes, require_held
 from ..graphs.weights import ChangedWeights, shapes, shapes_in_8_bits
 from . import fitting
 from .inversion import Words
@@ -49,7 +49,10 @@ def changed_weights(
         if files[part] == graphs[part]:
             found[part] = ChangedWeights(made)
         else:
-            _require(files[part], made)
+            try:
+                require_held(made, shapes_in_8_bits(files[part]))
+            except AdapterError as error:
+                raise AdapterError(f"{files[part]}: {error}") from None
             found[part] = ChangedWeights(made, graphs[part], _asked(loras))
     return found
 
@@ -67,18 +70,6 @@ def _asked(loras: Sequence[Lora]) -> Any:
 def _state(file: Path) -> tuple[int, int]:
     facts = file.stat()
     return facts.st_size, facts.st_mtime_ns
-
-
-def _require(file: Path, made: Changes) -> None:
-    """AdapterError where a graph with weights of 8 bits does not hold all that are to be changed."""
-    held = shapes_in_8_bits(file)
-    for name in map(parameter_of, made):
-        if name not in held:
-            raise AdapterError(
-                f"{file}: does not name the weight {name}, so LoRA files cannot change it; make it "
-                f"anew with: pleinair-quantize {file.parent.parent} --overwrite, or take profile "
-                "exact"
-            )
 
 
 def _both(added: Changes, taught: Changes) -> Changes:

@@ -1,7 +1,7 @@
 """What is to become of a model's weights, and under which names graphs hold them."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -54,7 +54,12 @@ class Held(NamedTuple):
         return stored[::-1] if self.transposed else stored
 
     def unpacked(self, stored: NDArray[Any]) -> Array:
-        """What is stored, in PyTorch's layout and float32."""
+        """What is stored, in PyTorch's layout and float32; AdapterError of what are no floats."""
+        if stored.dtype.kind != "f":
+            raise AdapterError(
+                f"{self.name} is stored as {stored.dtype}, which cannot be changed afterwards; "
+                "export the model with --lora"
+            )
         weight = stored.astype(np.float32)
         return weight.reshape(-1) if self.spread else weight.T if self.transposed else weight
 
@@ -103,6 +108,16 @@ def parameter_of(name: str) -> str:
     return name.removesuffix(BIAS) + WEIGHT if name.endswith(BIAS) else name
 
 
+def require_held(changes: Changes, held: Collection[str]) -> None:
+    """AdapterError where a graph in 8 bits does not name all weights that are to be changed."""
+    for name in map(parameter_of, changes):
+        if name not in held:
+            raise AdapterError(
+                f"the graph in 8 bits does not name the weight {name}, so LoRA files cannot change "
+                "it; make it anew, with pleinair-quantize --overwrite, or take profile exact"
+            )
+
+
 def layer_path(node: str) -> str:
     """The layer of a node of torch.onnx, such as mid_block.conv of "/model/mid_block/conv/Conv"."""
     return _WRAPPERS.sub("", ".".join(node.removesuffix("_output_0").split("/")[1:-1]))
@@ -113,11 +128,6 @@ def changed(held: Held, stored: NDArray[Any], change: Change) -> NDArray[Any]:
 
     Raises AdapterError where the weight is not stored as floats, or the result leaves their range.
     """
-    if stored.dtype.kind != "f":
-        raise AdapterError(
-            f"{held.name} is stored as {stored.dtype}, which cannot be changed afterwards; "
-            "export the model with --lora"
-        )
     weight = change(held.unpacked(stored))
     weight = weight.reshape(stored.shape) if held.spread else weight
     with np.errstate(over="ignore"):
@@ -130,9 +140,7 @@ def changed(held: Held, stored: NDArray[Any], change: Change) -> NDArray[Any]:
     return weight
 
 
-def added(
-    held: Held, bias: str, size: int, change: Change, dtype: np.dtype[Any]
-) -> NDArray[Any]:
+def added(held: Held, bias: str, size: int, change: Change, dtype: np.dtype[Any]) -> NDArray[Any]:
     """What is added to the bias beside a weight of so many rows; errors as in `changed`."""
     whole = np.zeros(size if held.half is None else 2 * size, dtype)
     return held.part(changed(Held(bias), whole, change))

@@ -18,9 +18,10 @@ from .changes import (
     changed,
     held_in_8_bits,
     parameter_of,
+    require_held,
 )
 from .onnx_graph import NODE, Node, OnnxGraph, Tensor, reading
-from .onnx_weights import AddedBias, Weight, named, parts, tensors
+from .onnx_weights import Weight, named, parts, tensors
 from .rounding import SMOOTHING, rounded
 from .workers import each
 
@@ -59,7 +60,7 @@ class _Graph:
         node = self.makers.get(reader.inputs[0])
         while node is not None and node.operator in _ROUNDING:
             node = self.makers.get(node.inputs[0])
-        if node is None or node.operator != "Mul" or SMOOTHING not in node.name:
+        if node is None or node.operator != "Mul" or not node.name.endswith(SMOOTHING):
             return None
         stored = next(name for name in node.inputs if name in self.tensors)
         return np.float32(1) / self.values(stored).astype(np.float32).ravel()
@@ -140,11 +141,12 @@ def shapes(path: Path) -> Shapes:
 def change(graph: OnnxGraph, changes: Changes, exact: Values) -> OnnxGraph:
     """The graph with changed weights, in which they have 8 bits.
 
-    exact: the weights that it was quantized from. What a cut has left nothing of is passed over.
+    exact: the weights that it was quantized from. Raises AdapterError where one is not there.
     """
     with reading(graph.path):
         opened = _Graph.of(graph)
         found = _all(opened)
+    require_held(changes, found)
     names = dict.fromkeys(parameter_of(name) for name in changes)
     biases = []
 
@@ -155,11 +157,11 @@ def change(graph: OnnxGraph, changes: Changes, exact: Values) -> OnnxGraph:
         return one.anew(opened, changes[name](value) if name in changes else value, shift)
 
     new: dict[str, NDArray[Any]] = {}
-    for made in each(anew, [name for name in names if name in found]):
+    for made in each(anew, names):
         new |= made
     for name in changes:
-        one = found.get(parameter_of(name))
-        if name.endswith(BIAS) and one is not None and one.bias is None:
+        one = found[parameter_of(name)]
+        if name.endswith(BIAS) and one.bias is None:
             biases += one.weight.added_to(name, changes[name])
     weights = {name: values for name, values in new.items() if values.ndim > 1}
     vectors = {name: values for name, values in new.items() if values.ndim < 2}

@@ -16,6 +16,7 @@ from .changes import (
     changed,
     held_in_8_bits,
     parameter_of,
+    require_held,
 )
 from .openvino_weights import Weight, add_bias, read, replace, weights
 from .rounding import SMOOTHING, rounded
@@ -57,11 +58,11 @@ def shapes(path: Any) -> Shapes:
 def change(model: Any, changes: Changes, exact: Values) -> None:
     """Replace weights, and add to biases, of an openvino.Model with weights of 8 bits.
 
-    exact: the weights that it was quantized from. What a cut has left nothing of is passed over.
+    exact: the weights that it was quantized from. Raises AdapterError where one is not there.
     """
     found = _all(model)
-    names = [name for name in changes if parameter_of(name) in found]
-    merged = [name for name in names if not name.endswith(BIAS)]
+    require_held(changes, found)
+    merged = [name for name in changes if not name.endswith(BIAS)]
 
     def anew(name: str) -> list[tuple[Any, NDArray[Any]]]:
         value = changes[name](exact(name))
@@ -71,7 +72,7 @@ def change(model: Any, changes: Changes, exact: Values) -> None:
         for constant, values in pairs:
             kind = constant.get_element_type().to_dtype()
             replace(constant, values.astype(kind, copy=False).reshape(list(constant.shape)))
-    for name in names:
+    for name in changes:
         for one in found[parameter_of(name)] if name.endswith(BIAS) else ():
             add_bias(one.weight, name, changes[name])
     model.validate_nodes_and_infer_types()
@@ -117,24 +118,26 @@ def _reader(node: Any, kinds: tuple[str, ...], index: int) -> Any:
 
 
 def _constant(node: Any, index: int) -> Any:
-    """The constant that is an input of a node, by way of conversions; None where it is none."""
+    """The constant that is an input of a node, perhaps in another form; None where it is none."""
     source = node.input(index).get_source_output().get_node()
-    while source.get_type_name() == "Convert":
-        source = source.input(0).get_source_output().get_node()
+    while source.get_type_name() in ("Convert", "Reshape"):
+        source = _source(source)
     return source if source.get_type_name() == "Constant" else None
 
 
 def _factors(reader: Any) -> Array | None:
     """SmoothQuant's, a column of the weight each: activations are divided by them before."""
     node = _source(reader)
-    while node.get_type_name() in _WIDENING and SMOOTHING not in node.friendly_name:
+    while node.get_type_name() in _WIDENING and not _smooths(node):
         node = _source(node)
     if node.get_type_name() == "FakeQuantize":
         node = _source(node)
-    if node.get_type_name() != "Multiply" or SMOOTHING not in node.friendly_name:
-        return None
-    constant = _constant(node, 1)
+    constant = _constant(node, 1) if _smooths(node) else None
     return None if constant is None else np.float32(1) / constant.data.astype(np.float32).ravel()
+
+
+def _smooths(node: Any) -> bool:
+    return node.get_type_name() == "Multiply" and bool(node.friendly_name.endswith(SMOOTHING))
 
 
 def _source(node: Any) -> Any:

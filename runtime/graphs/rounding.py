@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from .changes import Array
 
 SMOOTHING = "nncf_smooth_quant"
-"""In the name of what divides activations by the factors that the weights were multiplied with."""
+"""Ends the name of what divides activations by the factors that weights were multiplied with."""
 _BLOCK = 1 << 17
 """Values that are rounded at once: they stay in a core's cache from one operation to the next."""
 _FULL, _HALF = 127.0, 63.5

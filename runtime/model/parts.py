@@ -87,13 +87,14 @@ class Parts:
         """
         path, names = self.files[part], self.input_names.get(part, {})
         changed = self.changed.get(part)
-        cut = next((edit for edit in edits if isinstance(edit, Cut) and edit.shallow), None)
+        first: list[Edit] = [] if changed is None else [changed]
 
         def compile() -> Graph:
             named = {names.get(name, name): shape for name, shape in shapes.items()}
-            graph = Renamed(self.engine.compile(path, named, _ordered(changed, cut, edits)), names)
+            graph = Renamed(self.engine.compile(path, named, [*first, *edits]), names)
             return PartGraph(graph, path, changed is not None)
 
+        cut = next((edit for edit in edits if isinstance(edit, Cut) and edit.shallow), None)
         needs = 0
         if self.limited:
             needs = footprint(
@@ -122,13 +123,3 @@ class Parts:
         if self.limited:
             for part in parts:
                 self.shelf.check(part, weights(self.files[part]))
-
-
-def _ordered(
-    changed: ChangedWeights | None, cut: Cut | None, edits: Sequence[Edit]
-) -> list[Edit]:
-    """Weights are changed first of all; those of 8 bits after a cut, for what it leaves alone."""
-    if changed is None:
-        return list(edits)
-    before = [cut] if cut and changed.exact else []
-    return [*before, changed, *(edit for edit in edits if edit not in before)]

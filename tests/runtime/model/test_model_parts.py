@@ -88,17 +88,6 @@ def test_changed_weights_are_the_first_edit(tmp_path: Path) -> None:
     assert none == []
 
 
-def test_weights_of_8_bits_are_changed_where_a_cut_leaves_them(tmp_path: Path) -> None:
-    changed = ChangedWeights({}, exact=tmp_path / "openvino_model.xml")
-    made = parts(tmp_path, changed={"unet": changed})
-    shared, shallow = SharedRows(("sample",)), Cut(0, shallow=True)
-    made.graph("unet", SHAPES, [shared, shallow])
-    made.graph("unet", SHAPES, [Cut(0, shallow=False)])
-    (_, _, above), (_, _, full) = made.engine.compiled
-    assert above == [shallow, changed, shared]
-    assert full == [changed, Cut(0, shallow=False)]
-
-
 def test_a_limit_counts_a_shallow_graph_s_share(tmp_path: Path) -> None:
     made = parts(tmp_path)
     file = made.files["unet"]
