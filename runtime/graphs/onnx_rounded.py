@@ -63,7 +63,7 @@ class _Graph:
         if node is None or node.operator != "Mul" or not node.name.endswith(SMOOTHING):
             return None
         stored = next(name for name in node.inputs if name in self.tensors)
-        return np.float32(1) / self.values(stored).astype(np.float32).ravel()
+        return np.asarray(1 / self.values(stored).ravel(), np.float32)
 
 
 @dataclass(frozen=True)
@@ -75,8 +75,8 @@ class _Bias:
 
     numbers: str
     steps: str
-    value: Array
-    inputs: Array
+    value: NDArray[np.float64]
+    inputs: NDArray[np.float64]
 
     @classmethod
     def of(cls, graph: _Graph, name: str, steps: Array) -> "_Bias | None":
@@ -86,7 +86,7 @@ class _Bias:
             return None
         products = graph.values(stored[1])
         value = graph.values(stored[0]).astype(np.float64) * products
-        return cls(stored[0], stored[1], value, products / steps)
+        return cls(stored[0], stored[1], value, products.astype(np.float64) / steps)
 
     @property
     def least(self) -> Array:
@@ -123,7 +123,8 @@ class _Held:
             value = value * self.factors.reshape(-1, *[1] * (value.ndim - 2))
         if not self.stored:
             return {tensor.name: changed(held, self.weight.stored(graph.opened), lambda _: value)}
-        made = rounded(value, graph.values(self.stored[0]), self.bias and self.bias.least)
+        least = None if self.bias is None else self.bias.least
+        made = rounded(value, graph.values(self.stored[0]), least)
         turned = made.numbers.T if held.transposed else made.numbers
         found = dict(zip(self.stored, (np.ascontiguousarray(turned), made.steps), strict=False))
         if made.zeros is not None:

@@ -133,7 +133,7 @@ def _factors(reader: Any) -> Array | None:
     if node.get_type_name() == "FakeQuantize":
         node = _source(node)
     constant = _constant(node, 1) if _smooths(node) else None
-    return None if constant is None else np.float32(1) / constant.data.astype(np.float32).ravel()
+    return None if constant is None else np.asarray(1 / constant.data.ravel(), np.float32)
 
 
 def _smooths(node: Any) -> bool:

@@ -105,7 +105,8 @@ def add_bias(weight: Weight, name: str, made: Change) -> None:
 
     given = weight.reader.output(0)
     readers, names = given.get_target_inputs(), given.get_names()
-    vector = added(weight.held, name, made, given.get_element_type().to_dtype())
+    dtype = given.get_element_type().to_dtype()
+    vector = added(weight.held, name, weight.shape[0], made, dtype)
     shape = bias_shape(weight.held, weight.reader.get_type_name(), weight.stored)
     total = opset.add(given, opset.constant(vector.reshape(shape))).output(0)
     for reader in readers:

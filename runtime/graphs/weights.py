@@ -21,7 +21,9 @@ def shapes(path: Path) -> Shapes:
 
 def shapes_in_8_bits(path: Path) -> Shapes:
     """As `shapes`, of a graph in which weights of 8 bits, too, can be changed."""
-    return (onnx_rounded if path.suffix == ".onnx" else openvino_rounded).shapes(path)
+    if path.suffix == ".onnx":
+        return onnx_rounded.shapes(path)
+    return openvino_rounded.shapes(path)
 
 
 @dataclass(frozen=True)
@@ -57,4 +59,6 @@ class ChangedWeights:
 
 def _values(path: Path) -> Values:
     """The numbers of a graph's weights, in a file of either format."""
-    return (onnx_weights if path.suffix == ".onnx" else openvino_weights).values(path)
+    if path.suffix == ".onnx":
+        return onnx_weights.values(path)
+    return openvino_weights.values(path)
