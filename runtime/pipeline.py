@@ -15,7 +15,7 @@ from .adapters import inversion, lora
 from .adapters.fitting import words as words_of
 from .adapters.inversion import Embedding
 from .adapters.lora import Lora
-from .adapters.model import changes as adapted
+from .adapters.model import changed_weights
 from .denoise.noise import TorchNoise
 from .engines.choice import choose
 from .engines.protocol import Engine
@@ -134,8 +134,8 @@ class StableDiffusionPipeline(metaclass=migration.Named):
             `speed.profiles`): "exact" nothing, it computes in float32; "native" what nobody sees,
             by the processor's own precision; "balanced" takes the graphs in 8 bits that
             pleinair-quantize makes; "fast" also keeps deep features from step to step; "auto" is
-            what `pleinair tune` recommends, else native, as it is with LoRA files. None is what the
-            folder recommends, else native.
+            what `pleinair tune` recommends, else native. LoRA files go with all of them. None is
+            what the folder recommends, else native.
         precision: "f32", "bf16" or "f16", in which floating point is computed, or "auto", the
             device's own: bfloat16 where a processor has it, float16 on Arm and GPUs, else float32.
             None is the profile's: float32 in exact, auto in the others. Text encoders, the safety
@@ -168,8 +168,7 @@ class StableDiffusionPipeline(metaclass=migration.Named):
         Profile.of(Tuning().named(profile or DEFAULT)).computing(precision)
         family = families.open_model(model, tokenizer)
         tuning, stated = Tuning.of(family.bundle), family.recommended.profile
-        named = profile or usual(family.bundle, family.denoiser, stated, loras=bool(loras))
-        profile = tuning.named(named, loras=bool(loras))
+        profile = tuning.named(profile or usual(family.bundle, family.denoiser, stated))
         tuned = tuning.setups.get(profile)
         return cls(
             family,
@@ -207,12 +206,11 @@ class StableDiffusionPipeline(metaclass=migration.Named):
             raise SettingError(f"LoRA files cannot be used with {family.name}: leave them out")
         words = family.teach(words_of(self.loras, self.embeddings))
         adaptable = {
-            part: bundle.graphs[form][part] for part in (*family.text_encoders, family.denoiser)
+            part: bundle.graph(part, form) for part in (*family.text_encoders, family.denoiser)
         }
-        changes = adapted(adaptable, self.loras, words)
         taken = self.profile.files(bundle, form, family.denoiser)
-        self.profile.check_adapted(changes, family.denoiser)
         files = {part: bundle.graph(taken.get(part, part), form) for part in bundle.graphs[form]}
+        changed = changed_weights(adaptable, files, self.loras, words)
         for i, net in enumerate(self.controlnets):
             family.check_controlnet(net)
             # By the names of the folders in which diffusers saves several.
@@ -221,7 +219,7 @@ class StableDiffusionPipeline(metaclass=migration.Named):
             engine=self.engine,
             files=files,
             input_names=bundle.input_names,
-            changes=changes,
+            changed=changed,
             working=family.working,
             cuts=family.cuts,
             exact=(*family.text_encoders, "safety_checker"),

@@ -82,7 +82,7 @@ class Pipelines:
 
     def of(self, picture: Picture) -> StableDiffusionPipeline:
         """The pipeline of its profile, with its LoRA files beside those of the options."""
-        profile = self._profile(picture.profile, bool(self._loras or picture.loras))
+        profile = self._profile(picture.profile)
         wanted = picture.loras, profile.name, profile.computing(picture.precision)
         if self._last is None or self._last[0] != wanted:
             self._last = None  # its memory is needed
@@ -99,11 +99,10 @@ class Pipelines:
             self._last = wanted, pipe
         return self._last[1]
 
-    def _profile(self, asked: str | None, loras: bool) -> Profile:
+    def _profile(self, asked: str | None) -> Profile:
         family = self.family
-        recommended = family.recommended.profile
-        named = asked or usual(family.bundle, family.denoiser, recommended, loras=loras)
-        return Profile.of(self._tuning.named(named, loras))
+        named = asked or usual(family.bundle, family.denoiser, family.recommended.profile)
+        return Profile.of(self._tuning.named(named))
 
     def _engine(self, profile: str, precision: str) -> Engine:
         """As tuned for the profile; one for all that are tuned alike."""
@@ -116,7 +115,7 @@ class Pipelines:
     def _tell(self) -> None:
         """What paints, where the prompts say nothing else."""
         asked = self._options.profile
-        profile = self._profile(asked, bool(self._loras))
+        profile = self._profile(asked)
         engine = self._engine(profile.name, profile.computing(self._options.precision))
         words = f"model: {self.family.bundle.path}; {engine.name} on {engine.device}"
         words += f" in {engine.precision}"

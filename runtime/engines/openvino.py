@@ -15,9 +15,12 @@ from ..errors import EngineError, Message, shown
 from ..graphs.edit import Edit
 from ..graphs.float32 import EXACT, KeptInFloat32
 from ..graphs.overflow_fix import OverflowFix
+from ..graphs.weights import ChangedWeights
 from . import saturation, telemetry
 from .cache import Cache, identity, key_of
+from .heap import give_back
 from .mapped import read_once
+from .merged import MergedGraphs
 from .protocol import Feeds, Shapes, check_fed, conform, first_line
 
 log = logging.getLogger("pleinair")
@@ -62,6 +65,7 @@ class OpenVinoEngine:
         if threads is not None:
             self._config["INFERENCE_NUM_THREADS"] = threads
         self._cache: Cache | None = None
+        self._merged: MergedGraphs | None = None
         family = self.device.partition(":")[0].partition(".")[0]
         present = {name.partition(".")[0] for name in self._core.available_devices}
         if family not in present | {"AUTO", "HETERO", "MULTI", "BATCH"}:
@@ -82,14 +86,16 @@ class OpenVinoEngine:
             self.device, "SUPPORTED_PROPERTIES"
         ):
             self._cache = Cache(Path(cache_dir))
+            self._merged = MergedGraphs(Path(cache_dir) / "merged")
 
     def compile(self, path: Path, shapes: Shapes, edits: Sequence[Edit] = ()) -> "OpenVinoGraph":
-        weights = path.with_suffix(".bin")
         precision = "f32" if EXACT in edits else self.precision
         config: dict[str, Any] = {"INFERENCE_PRECISION_HINT": precision}
         if precision != "f32":
             edits = [*edits, KeptInFloat32()]
         try:
+            path, edits = self._with_weights(path, edits)
+            weights = path.with_suffix(".bin")
             if self._saturates(path):
                 edits = [*edits, OverflowFix()]
             with read_once(weights):
@@ -108,6 +114,31 @@ class OpenVinoEngine:
             raise EngineError(
                 f"{path}: OpenVINO cannot compile it for {self.device}: {first_line(error)}"
             ) from error
+
+    def _with_weights(self, path: Path, edits: Sequence[Edit]) -> tuple[Path, Sequence[Edit]]:
+        """The graph whose weights of 8 bits one of the edits changes, kept, and the other edits.
+
+        All as it was where none does, or where such graphs are not kept.
+        """
+        changed = next((edit for edit in edits if isinstance(edit, ChangedWeights)), None)
+        if changed is None or changed.exact is None:
+            return path, edits
+        if self._merged is None or path.suffix != ".xml":
+            return path, edits
+        weights, exact = path.with_suffix(".bin"), changed.exact.with_suffix(".bin")
+        files = [identity(file) for file in (path, weights, changed.exact, exact)]
+        version = _import().get_version()
+        key = key_of({"engine": version, "files": files, "asked": changed.asked})
+
+        def write(file: Path) -> None:
+            with read_once(weights), read_once(exact):
+                _save(changed.openvino(self._core.read_model(path)), file)
+            give_back()
+
+        merged = self._merged.graph(key, weights.stat().st_size, write)
+        if merged is None:
+            return path, edits
+        return merged, [edit for edit in edits if edit is not changed]
 
     def model(self, path: Path, shapes: Shapes, edits: Sequence[Edit] = ()) -> Any:
         """The openvino.Model of a graph with its shapes and edits, for those who look at it."""
@@ -283,6 +314,15 @@ def _is_able(core: Any, device: str, precision: str) -> bool:
     except RuntimeError:  # of AUTO and other names for several devices
         return precision == "f32"
     return _ABILITIES.get(precision) in abilities
+
+
+def _save(model: Any, file: Path) -> None:
+    import openvino
+
+    try:
+        openvino.save_model(model, file, compress_to_fp16=False)
+    except RuntimeError as error:
+        raise OSError(first_line(error)) from error
 
 
 def _take_fractions(model: Any) -> None:

@@ -102,19 +102,11 @@ class Profile:
                 )
         return {part: EIGHT_BIT.format(part) for part in parts}
 
-    def check_adapted(self, parts: Mapping[str, Any], denoiser: str) -> None:
-        """Raise SettingError where LoRA files are to change weights of 8 bits."""
-        if self.eight_bit and denoiser in parts:
-            raise SettingError(
-                f"profile {self.name} has weights of 8 bits, which LoRA files cannot change; "
-                "merge them by pleinair-export --lora and quantize that, or take profile native"
-            )
 
-
-def usual(bundle: Bundle, denoiser: str, recommended: str | None, *, loras: bool) -> str:
+def usual(bundle: Bundle, denoiser: str, recommended: str | None) -> str:
     """The profile where nobody names one: what the model recommends, else native.
 
-    Native, too, where a format lacks the graphs of it, or LoRA files are to change the weights.
+    Native, too, where a format lacks the graphs of it.
     """
     profile = PROFILES[recommended or DEFAULT]
     try:
@@ -122,7 +114,7 @@ def usual(bundle: Bundle, denoiser: str, recommended: str | None, *, loras: bool
             profile.files(bundle, format, denoiser)
     except BundleError:
         return DEFAULT
-    return DEFAULT if loras and profile.eight_bit else profile.name
+    return profile.name
 
 
 PROFILES: Mapping[str, Profile] = {

@@ -108,16 +108,9 @@ class Tuning:
             stated["profiles"],
         )
 
-    def named(self, profile: str, loras: bool = False) -> str:
-        """The profile that a name stands for.
-
-        loras: LoRA files are to change the UNet, which "auto" then takes native: its weights of 8
-            bits could not be changed.
-        Raises SettingError for a name that is not in the table.
-        """
-        if profile == AUTO:
-            return DEFAULT if loras else self.profile
-        return Profile.of(profile).name
+    def named(self, profile: str) -> str:
+        """The profile that a name stands for; SettingError for one that is not in the table."""
+        return self.profile if profile == AUTO else Profile.of(profile).name
 
     def write(self, bundle: Bundle) -> Path:
         """Keep it in place of the one that this machine had; returns the file.

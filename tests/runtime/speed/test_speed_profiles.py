@@ -40,13 +40,6 @@ def test_eight_bits_are_taken_from_folders_beside(tmp_path: Path) -> None:
         balanced.files(bundle, "openvino", "transformer")
 
 
-def test_eight_bits_cannot_be_changed() -> None:
-    Profile.of("exact").check_adapted({"unet": {}}, "unet")
-    Profile.of("fast").check_adapted({"text_encoder": {}}, "unet")
-    with pytest.raises(SettingError, match="profile fast has weights of 8 bits"):
-        Profile.of("fast").check_adapted({"unet": {}}, "unet")
-
-
 def test_an_unknown_profile() -> None:
     with pytest.raises(
         SettingError, match="'auto' is unknown; choose from: exact, native, balanced"
