@@ -26,6 +26,7 @@ from .families.family import Family
 from .families.prompts import conditioned
 from .graphs.edit import Edit
 from .graphs.shared_rows import SharedRows
+from .graphs.upsampling import TransposedUpsamplers
 from .images.pixels import as_picture, from_decoder
 from .model.autoencoder import Coder
 from .model.parts import Parts
@@ -169,7 +170,9 @@ class Run:
         }
         before: list[Edit] = [steering.residuals_of(branches)] if steering else []
         same = self.parts.inputs(family.denoiser, family.sample, family.timestep)
-        after: list[Edit] = [SharedRows(same)] if guidance.shares_sample else []
+        after: list[Edit] = [TransposedUpsamplers()]
+        if guidance.shares_sample:
+            after.append(SharedRows(same))
 
         def denoiser(*cut: Edit) -> Graph:
             return graph(family.denoiser, shapes, [*before, *cut, *after], self.together)
