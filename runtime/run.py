@@ -14,7 +14,7 @@ from PIL import Image
 from .denoise.conditioning import Schedule
 from .denoise.control import Steering
 from .denoise.denoiser import Denoiser, Network
-from .denoise.feature_cache import Evaluation, FeatureCache, Uncached
+from .denoise.feature_cache import Evaluation, FeatureCache, PredictionCache, Uncached
 from .denoise.noise import TorchNoise
 from .denoise.posterior import Posterior
 from .denoise.span import Continued
@@ -177,8 +177,10 @@ class Run:
         def denoiser(*cut: Edit) -> Graph:
             return graph(family.denoiser, shapes, [*before, *cut, *after], self.together)
 
-        cache: FeatureCache | Uncached
-        if plan.caching:
+        cache: FeatureCache | PredictionCache | Uncached
+        if plan.caching and plan.caching.keeps_prediction:
+            cache = PredictionCache(plan.caching, denoiser())
+        elif plan.caching:
             full, shallow = denoiser(plan.caching.full), denoiser(plan.caching.shallow)
             cache = FeatureCache(plan.caching, full, shallow)
         else:
@@ -350,7 +352,8 @@ class Run:
         parts = (
             len(self.family.text_encoders) + 1 + self.encodes_picture + self.decodes + self.checks
         )
-        parts += len(self.controlnets) + (plan.caching is not None)
+        cut = plan.caching is not None and not plan.caching.keeps_prediction
+        parts += len(self.controlnets) + cut
         self.on_stage("load", len(self.loaded), parts)
         with self.output.timings.measure("load"):
             graph = self.parts.graph(part, shapes, edits, together)

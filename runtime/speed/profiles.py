@@ -1,7 +1,7 @@
 """Profiles: what a model gives up for speed, under one name each."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..errors import BundleError, Message, SettingError, did_you_mean, shown
@@ -13,10 +13,14 @@ EIGHT_BIT = "{}_int8"
 AUTO = "auto"
 """The profile that `pleinair tune` recommends for a model on this machine, else exact."""
 
-_NOTHING = Reuse(cache_interval=1, cache_branch=0, cache_schedule="uniform", cache_guidance="anew")
-_FAST = Reuse(
-    cache_interval=4, cache_branch=0, cache_schedule="uniform_last", cache_guidance="kept"
+_NOTHING = Reuse(
+    cache_interval=1,
+    cache_level="features",
+    cache_branch=0,
+    cache_schedule="uniform",
+    cache_guidance="anew",
 )
+_FAST = replace(_NOTHING, cache_interval=4, cache_schedule="growing", cache_guidance="kept")
 
 
 @dataclass(frozen=True)
