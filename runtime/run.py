@@ -15,7 +15,7 @@ from PIL import Image
 from .denoise.conditioning import Schedule
 from .denoise.control import Steering
 from .denoise.denoiser import Denoiser, Network
-from .denoise.feature_cache import Evaluation, FeatureCache, Uncached
+from .denoise.feature_cache import Evaluation, FeatureCache, PredictionCache, Uncached
 from .denoise.guidance import Guidance
 from .denoise.noise import TorchNoise
 from .denoise.posterior import Posterior
@@ -29,6 +29,7 @@ from .families.family import Family
 from .families.prompts import conditioned
 from .graphs.edit import Edit
 from .graphs.shared_rows import SharedRows
+from .graphs.upsampling import TransposedUpsamplers
 from .images.pixels import as_picture, from_decoder
 from .model.autoencoder import Coder
 from .model.parts import Parts
@@ -170,8 +171,14 @@ class Run:
         plan, family, steering = self.plan, self.family, self.steering
         conditioning = schedule.each[0]
         branches = schedule.guidance.batches[0]
-        full, *shallow = self.denoisers(schedule.guidance, conditioning.shapes(branches), graph)
-        cache = FeatureCache(plan.caching, full, *shallow) if plan.caching else Uncached(full)
+        graphs = self.denoisers(schedule.guidance, conditioning.shapes(branches), graph)
+        cache: FeatureCache | PredictionCache | Uncached
+        if plan.caching and plan.caching.keeps_prediction:
+            cache = PredictionCache(plan.caching, *graphs)
+        elif plan.caching:
+            cache = FeatureCache(plan.caching, *graphs)
+        else:
+            cache = Uncached(*graphs)
         if steering:
             inputs, edits = steering.shapes(conditioning, branches), steering.edits(branches)
             steering.graphs = [graph(net, inputs, edits, self.together) for net in self.controlnets]
@@ -192,9 +199,11 @@ class Run:
         }
         before: list[Edit] = [steering.residuals_of(branches)] if steering else []
         same = self.parts.inputs(family.denoiser, family.sample, family.timestep)
-        after: list[Edit] = [SharedRows(same)] if guidance.shares_sample else []
+        after: list[Edit] = [TransposedUpsamplers()]
+        if guidance.shares_sample:
+            after.append(SharedRows(same))
         cuts: list[list[Edit]] = [[]]
-        if plan.caching:
+        if plan.caching and not plan.caching.keeps_prediction:
             cuts = [[plan.caching.full], [plan.caching.shallow]]
         return [
             graph(family.denoiser, shapes, [*before, *cut, *after], self.together) for cut in cuts
@@ -390,7 +399,8 @@ class Run:
         parts = (
             len(self.family.text_encoders) + 1 + self.encodes_picture + self.decodes + self.checks
         )
-        parts += len(self.controlnets) + (plan.caching is not None)
+        cut = plan.caching is not None and not plan.caching.keeps_prediction
+        parts += len(self.controlnets) + cut
         self.on_stage("load", len(self.loaded), parts)
         with self.output.timings.measure("load"):
             graph = self.parts.graph(part, shapes, edits, together)

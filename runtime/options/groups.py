@@ -24,8 +24,9 @@ LONG_PROMPTS = ("chunk", "stop", "truncate")
 RESIZES = ("stretch", "crop", "pad")
 VAE_TILINGS = ("auto", "on", "off")
 DECODERS = ("full", "tiny")
-CACHE_SCHEDULES = ("uniform", "uniform_last")
+CACHE_SCHEDULES = ("uniform", "growing")
 CACHE_GUIDANCES = ("anew", "kept")
+CACHE_LEVELS = ("features", "prediction")
 SAFETY = ("on", "blur", "off")
 OUTPUT_TYPES = ("pil", "np", "latent")
 PROFILES = ("exact", "native", "balanced", "fast")
@@ -285,8 +286,14 @@ class Reuse:
     cache_interval: int | None = option(
         "--cache-interval",
         metavar="N",
-        help="the whole U-Net in every N-th step only, its uppermost part in the others; 1: in all "
-        "(default, as below: the profile's)",
+        help="the whole U-Net in every N-th step only, its uppermost part or nothing in the "
+        "others; 1: in all (default, as below: the profile's)",
+    )
+    cache_level: str | None = option(
+        "--cache-level",
+        metavar="NAME",
+        help="what the others reuse: features, under that uppermost part, or the prediction",
+        choices=lambda: CACHE_LEVELS,
     )
     cache_branch: int | None = option(
         "--cache-branch",

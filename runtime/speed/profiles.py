@@ -19,10 +19,14 @@ AUTO = "auto"
 """The profile that `pleinair tune` recommends for a model on this machine, else native."""
 DEFAULT = "native"
 
-_NOTHING = Reuse(cache_interval=1, cache_branch=0, cache_schedule="uniform", cache_guidance="anew")
-_FAST = Reuse(
-    cache_interval=4, cache_branch=0, cache_schedule="uniform_last", cache_guidance="kept"
+_NOTHING = Reuse(
+    cache_interval=1,
+    cache_level="features",
+    cache_branch=0,
+    cache_schedule="uniform",
+    cache_guidance="anew",
 )
+_FAST = replace(_NOTHING, cache_interval=4, cache_schedule="growing", cache_guidance="kept")
 
 
 @dataclass(frozen=True)

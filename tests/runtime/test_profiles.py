@@ -179,7 +179,7 @@ def test_a_picture_says_and_repeats_its_profile(quick: list[str], folder: Path) 
 
 
 def test_every_flag_is_recorded_and_restored(quick: list[str], folder: Path) -> None:
-    flags = ["--cache-interval", "2", "--cache-branch", "1", "--cache-schedule", "uniform_last"]
+    flags = ["--cache-interval", "2", "--cache-branch", "1", "--cache-schedule", "growing"]
     flags += ["--cache-guidance", "kept", "--guidance-start", "0.2", "--guidance-stop", "0.8"]
     assert main([*quick, *flags, "--output", "a.png"]) == 0
     own = said("a.png")

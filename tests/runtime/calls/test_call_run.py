@@ -15,8 +15,11 @@ from pleinair.runtime.engines.shelf import Shelf
 from pleinair.runtime.errors import EngineError, SettingError
 from pleinair.runtime.graphs.cut import Cut
 from pleinair.runtime.graphs.shared_rows import SharedRows
+from pleinair.runtime.graphs.upsampling import TransposedUpsamplers
 from pleinair.runtime.model.footprint import Working
 
+ALONE = (TransposedUpsamplers(),)
+TOGETHER = (TransposedUpsamplers(), SharedRows(("sample", "timestep")))
 PICTURE = Image.new("RGB", (64, 64), (10, 200, 30))
 QUICK: dict[str, Any] = {"seed": 1, "num_inference_steps": 3}
 
@@ -45,17 +48,17 @@ def test_each_part_is_compiled_once_for_the_size(pipe: Any) -> None:
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ({}, [((2, 4, 8, 8), (SharedRows(("sample", "timestep")),))]),
-        ({"guidance_scale": 1}, [((1, 4, 8, 8), ())]),
-        ({"guidance_stop": 0.5}, [((1, 4, 8, 8), ())]),
+        ({}, [((2, 4, 8, 8), TOGETHER)]),
+        ({"guidance_scale": 1}, [((1, 4, 8, 8), ALONE)]),
+        ({"guidance_stop": 0.5}, [((1, 4, 8, 8), ALONE)]),
         (
             {"cache_interval": 2},
             [
-                ((2, 4, 8, 8), (Cut(0, False), SharedRows(("sample", "timestep")))),
-                ((2, 4, 8, 8), (Cut(0, True), SharedRows(("sample", "timestep")))),
+                ((2, 4, 8, 8), (Cut(0, False), *TOGETHER)),
+                ((2, 4, 8, 8), (Cut(0, True), *TOGETHER)),
             ],
         ),
-        ({"width": 96, "tile": 32, "guidance_scale": 1}, [((1, 4, 4, 4), ())]),
+        ({"width": 96, "tile": 32, "guidance_scale": 1}, [((1, 4, 4, 4), ALONE)]),
     ],
     ids=str,
 )
