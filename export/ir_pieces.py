@@ -1,0 +1,136 @@
+"""A graph run piece by piece, so that no more than a piece's weights are in memory.
+
+Compiled as a whole a graph has all of its weights as float32, in the order that its kernels like,
+beside those in the file.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino
+from openvino import opset13 as opset
+
+# Bytes of weights in a piece, as they are computed with; a UNet of Stable Diffusion has seven times
+# as many.
+LIMIT = 512_000_000
+
+Values = dict[str, np.ndarray]
+
+
+def run(file: Path, cases: Sequence[Values], limit: int = LIMIT) -> Iterator[Values]:
+    """The outputs of an IR on the CPU in float32, by name, for each of the inputs.
+
+    limit: bytes of weights in a piece, except where a single operation has more.
+    """
+    known = [dict(inputs) for inputs in cases]
+    number, last = 0, 0
+    while number <= last:
+        graph = _Graph(file, limit)  # anew: what it had mapped is gone with it, and it is cut up
+        last = graph.last
+        piece, needed = graph.piece(number), graph.needed_after(number)
+        for i, values in enumerate(known):
+            found = values | piece.run(values)
+            known[i] = {name: found[name] for name in found.keys() & needed}
+        number += 1
+    yield from known
+
+
+class _Piece:
+    def __init__(self, model: Any, inputs: list[str], outputs: list[str]) -> None:
+        settings = {"INFERENCE_PRECISION_HINT": "f32"}
+        self.compiled = openvino.Core().compile_model(model, "CPU", settings)
+        self.inputs, self.outputs = inputs, outputs
+
+    def run(self, values: Values) -> Values:
+        results = self.compiled([values[name] for name in self.inputs])
+        ports = zip(self.outputs, self.compiled.outputs, strict=True)
+        return {name: results[port] for name, port in ports}
+
+
+@dataclass(frozen=True)
+class _Op:
+    """An operation with its place in the order of execution, and the number of its piece.
+
+    piece: None where it depends on no input; then it is part of each piece that reads it.
+    """
+
+    node: Any
+    place: int
+    piece: int | None
+
+
+class _Graph:
+    """An IR, and the pieces it is run in. Values are named after the operations they come from."""
+
+    def __init__(self, file: Path, limit: int) -> None:
+        self.ops: dict[str, _Op] = {}
+        self.last = weights = 0
+        for place, node in enumerate(openvino.Core().read_model(file).get_ordered_ops()):
+            sources = [self.ops[source.get_node().get_name()] for source in _sources(node)]
+            fixed = node.get_type_name() != "Parameter"
+            fixed = fixed and all(source.piece is None for source in sources)
+            if fixed and node.get_type_name() != "Result":
+                piece = None
+            else:
+                weights += sum(_size(source) for source in sources if source.piece is None)
+                piece = self.last = weights // limit
+            self.ops[node.get_name()] = _Op(node, place, piece)
+
+    def piece(self, number: int) -> _Piece:
+        """The piece of that number, compiled; this graph is of no use for another then."""
+        taken: dict[str, Any] = {}
+        given: dict[str, Any] = {}
+        for op in self._of(number):
+            for port in op.node.inputs():
+                source = port.get_source_output()
+                maker = self.ops[source.get_node().get_name()]
+                name = self._name(source)
+                if maker.node.get_type_name() == "Parameter":
+                    taken[name] = maker.node
+                elif maker.piece is not None and maker.piece < number:
+                    if name not in taken:
+                        shape, kind = source.get_partial_shape(), source.get_element_type()
+                        taken[name] = opset.parameter(shape, kind)
+                    port.replace_source_output(taken[name].output(0))
+            if op.node.get_type_name() == "Result":
+                given[self._name(op.node.output(0))] = op.node.input(0).get_source_output()
+        for op in self._of(number):
+            for output in op.node.outputs():
+                readers = [self.ops[to.get_node().get_name()] for to in output.get_target_inputs()]
+                if any(reader.piece is not None and reader.piece > number for reader in readers):
+                    given[self._name(output)] = output
+        model = openvino.Model(list(given.values()), list(taken.values()))
+        return _Piece(model, list(taken), list(given))
+
+    def needed_after(self, number: int) -> set[str]:
+        """Names of the values that later pieces read, and of the graph's outputs."""
+        names = set()
+        for op in self.ops.values():
+            if op.node.get_type_name() == "Result":
+                names.add(self._name(op.node.output(0)))
+            if op.piece is not None and op.piece > number:
+                names |= {self._name(source) for source in _sources(op.node)}
+        return names
+
+    def _of(self, number: int) -> Iterator[_Op]:
+        return (op for op in self.ops.values() if op.piece == number)
+
+    def _name(self, output: Any) -> str:
+        """Ends have their own; between them it is where a value is made, the same in each graph."""
+        node = output.get_node()
+        if node.get_type_name() in ("Parameter", "Result"):
+            return str(output.get_any_name())
+        return f"{self.ops[node.get_name()].place}:{output.get_index()}"
+
+
+def _sources(node: Any) -> list[Any]:
+    return [port.get_source_output() for port in node.inputs()]
+
+
+def _size(op: _Op) -> int:
+    """Bytes of a constant operation's result, as float32."""
+    shape = op.node.output(0).get_partial_shape()
+    return 4 * int(np.prod(shape.to_shape(), dtype=np.int64)) if shape.is_static else 0
