@@ -6,13 +6,13 @@ and of users are held against that count. Where a system knows no such call, not
 """
 
 import bisect
-import ctypes
 import mmap
 import sys
 from pathlib import Path
-from typing import Any
 
 import torch
+
+from pleinair.runtime.engines import mapped
 
 _MAPS = Path("/proc/self/maps")
 
@@ -40,7 +40,7 @@ def release(value: torch.Tensor) -> None:
     begin = -(-begin // mmap.PAGESIZE) * mmap.PAGESIZE
     end = end // mmap.PAGESIZE * mmap.PAGESIZE
     if sys.platform == "linux" and end > begin:
-        _libc().madvise(ctypes.c_void_p(begin), ctypes.c_size_t(end - begin), mmap.MADV_DONTNEED)
+        mapped.release(begin, end)
 
 
 def _extent(value: torch.Tensor) -> tuple[int, int]:
@@ -59,7 +59,3 @@ def _file_ranges() -> list[tuple[int, int]]:
             begin, _, end = addresses.partition("-")
             found.append((int(begin, 16), int(end, 16)))
     return found
-
-
-def _libc() -> Any:
-    return ctypes.CDLL(None)

@@ -75,7 +75,7 @@ def test_the_modules_equal_the_folders(
     else:
         save_file(state, file)
     for name, module in _modules(file).items():
-        wanted, found = expected[name].state_dict(), module.state_dict()
+        wanted, found = values_of(expected[name]), values_of(module)
         assert found.keys() == wanted.keys()
         for key, value in wanted.items():
             assert torch.equal(found[key], value.half().float() if form == "half" else value)
