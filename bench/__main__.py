@@ -9,6 +9,7 @@ from pleinair.runtime.exits import exit_code
 from . import (
     environments,
     fixture,
+    making,
     operations,
     peers,
     quality,
@@ -26,8 +27,8 @@ def parser() -> Parser:
         "python -m pleinair.bench", description="Measure Pleinair, alone and beside others."
     )
     commands = made.add_subparsers(metavar="COMMAND", required=True)
-    rooms = fixture, single_file, environments, speed, operations, peers, quality, soak, start, unet
-    for command in rooms:
+    rooms = fixture, single_file, environments, making
+    for command in (*rooms, speed, operations, peers, quality, soak, start, unet):
         command.add_to(commands)
     return made
 

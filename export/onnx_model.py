@@ -18,7 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from . import onnx_weights, tracing
 from .graphs.graph import Graph, Inputs
-from .onnx_file import FILE
+from .onnx_file import DATA, FILE
 from .stored_weight import StoredWeight
 from .weights import HALF_FROM
 
@@ -85,6 +85,10 @@ def run(folder: Path, cases: Iterable[Inputs]) -> Iterator[dict[str, np.ndarray]
     """Run the written graph on the CPU in float32; yield its outputs, by name, for each case."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    if (folder / DATA).exists():
+        # As it is written: else all large weights would be widened beforehand, and stay so.
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        options.enable_cpu_mem_arena = options.enable_mem_pattern = False
     session = onnxruntime.InferenceSession(
         str(folder / FILE), options, providers=["CPUExecutionProvider"]
     )

@@ -56,7 +56,9 @@ def _converted(graph: Graph, traced: tracing.Traced) -> openvino.Model:
 class _Decoder(TorchScriptPythonDecoder):
     """Says the shapes of weights, the last inputs, at once: what follows from them becomes constant."""
 
-    def __init__(self, script: torch.jit.ScriptModule, weights: list[openvino.PartialShape]) -> None:
+    def __init__(
+        self, script: torch.jit.ScriptModule, weights: list[openvino.PartialShape]
+    ) -> None:
         self.weights = weights
         super().__init__(script, example_input=())
 

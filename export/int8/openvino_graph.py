@@ -6,6 +6,7 @@ from typing import Any
 
 import openvino
 
+from pleinair.runtime.engines.mapped import read_once
 from pleinair.runtime.engines.openvino import OpenVinoEngine
 from pleinair.runtime.engines.protocol import conform
 
@@ -61,7 +62,12 @@ def quantized(
         for name in port.get_names()
     }
     inputs = [{name: conform(one[name], *types[name]) for name in one} for one in samples]
-    made = post_training.quantize(model, Calibration(inputs, tell), ignored, quick=quick)
+    free = {port: port.get_partial_shape() for port in model.inputs}
+    with read_once(graph.with_suffix(".bin")):
+        # Of fixed shapes what is computed in between has its memory planned, and shares it.
+        model.reshape({port: inputs[0][port.any_name].shape for port in model.inputs})
+        made = post_training.quantize(model, Calibration(inputs, tell), ignored, quick=quick)
+        made.reshape({made.input(port.any_name): shape for port, shape in free.items()})
     sign_inputs(made)
     norm_by_moments(made)
     return made

@@ -79,14 +79,12 @@ _IDS = torch.tensor([[3, 1, 4], [1, 5, 9]])
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
-def test_a_network_computes_with_what_stays_in_its_file(
-    tmp_path: Path, dtype: torch.dtype
-) -> None:
+def test_a_network_computes_with_what_stays_in_its_file(tmp_path: Path, dtype: torch.dtype) -> None:
     network = _loaded(tmp_path, dtype)
     assert len(stored_weights(network)) == 4
     for _ in range(2):  # what was read is forgotten, and read again
         with torch.no_grad():
-            assert torch.equal(network(_IDS), _reference(dtype)(_IDS))
+            assert torch.allclose(network(_IDS), _reference(dtype)(_IDS), atol=1e-5)
         assert all(weight.is_meta for weight in stored_weights(network).values())
         assert len(stored_weights(network)) == 4
 
@@ -96,8 +94,8 @@ def test_values_that_are_not_mapped_are_not_lost() -> None:
     network = _Network()
     weights.load(network, {key: value.double() for key, value in _state().items()}, "tiny")
     with torch.no_grad():
-        assert torch.equal(network(_IDS), _reference()(_IDS))
-        assert torch.equal(network(_IDS), _reference()(_IDS))
+        for _ in range(2):
+            assert torch.allclose(network(_IDS), _reference()(_IDS), atol=1e-5)
 
 
 @pytest.mark.parametrize("half", [True, False])
@@ -124,12 +122,14 @@ def test_graphs_hold_every_weight(
 
 def test_a_lora_is_merged_when_a_weight_is_read(tmp_path: Path) -> None:
     network = _loaded(tmp_path)
-    lora.merge(network, {"turned.weight": lambda weight: weight * 2, "conv.bias": lambda bias: bias + 1})
+    lora.merge(
+        network, {"turned.weight": lambda weight: weight * 2, "conv.bias": lambda bias: bias + 1}
+    )
     plain = _reference()
     with torch.no_grad():
         plain.turned.weight *= 2
         plain.conv.bias += 1
-        assert torch.equal(network(_IDS), plain(_IDS))
+        assert torch.allclose(network(_IDS), plain(_IDS), atol=1e-5)
 
 
 def test_a_weight_that_is_no_number_is_named(tmp_path: Path) -> None:
