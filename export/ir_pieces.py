@@ -4,9 +4,8 @@ Compiled as a whole a graph has all of its weights as float32, in the order that
 beside those in the file.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,15 +19,17 @@ LIMIT = 512_000_000
 Values = dict[str, np.ndarray]
 
 
-def run(file: Path, cases: Sequence[Values], limit: int = LIMIT) -> Iterator[Values]:
-    """The outputs of an IR on the CPU in float32, by name, for each of the inputs.
+def run(read: Callable[[], Any], cases: Sequence[Values], limit: int = LIMIT) -> Iterator[Values]:
+    """The outputs of a graph on the CPU in float32, by all of their names, for each of the inputs.
 
+    read: gives the openvino.Model, another each time: it is cut up, and what it had mapped goes
+        with it.
     limit: bytes of weights in a piece, except where a single operation has more.
     """
     known = [dict(inputs) for inputs in cases]
     number, last = 0, 0
     while number <= last:
-        graph = _Graph(file, limit)  # anew: what it had mapped is gone with it, and it is cut up
+        graph = _Graph(read(), limit)
         last = graph.last
         piece, needed = graph.piece(number), graph.needed_after(number)
         for i, values in enumerate(known):
@@ -63,12 +64,12 @@ class _Op:
 
 
 class _Graph:
-    """An IR, and the pieces it is run in. Values are named after the operations they come from."""
+    """A graph, and the pieces it is run in. Values are named after what they come from."""
 
-    def __init__(self, file: Path, limit: int) -> None:
+    def __init__(self, model: Any, limit: int) -> None:
         self.ops: dict[str, _Op] = {}
         self.last = weights = 0
-        for place, node in enumerate(openvino.Core().read_model(file).get_ordered_ops()):
+        for place, node in enumerate(model.get_ordered_ops()):
             sources = [self.ops[source.get_node().get_name()] for source in _sources(node)]
             fixed = node.get_type_name() != "Parameter"
             fixed = fixed and all(source.piece is None for source in sources)
@@ -96,7 +97,8 @@ class _Graph:
                         taken[name] = opset.parameter(shape, kind)
                     port.replace_source_output(taken[name].output(0))
             if op.node.get_type_name() == "Result":
-                given[self._name(op.node.output(0))] = op.node.input(0).get_source_output()
+                source = op.node.input(0).get_source_output()
+                given |= dict.fromkeys(op.node.output(0).get_names(), source)
         for op in self._of(number):
             for output in op.node.outputs():
                 readers = [self.ops[to.get_node().get_name()] for to in output.get_target_inputs()]
@@ -110,7 +112,7 @@ class _Graph:
         names = set()
         for op in self.ops.values():
             if op.node.get_type_name() == "Result":
-                names.add(self._name(op.node.output(0)))
+                names |= op.node.output(0).get_names()
             if op.piece is not None and op.piece > number:
                 names |= {self._name(source) for source in _sources(op.node)}
         return names
@@ -119,9 +121,9 @@ class _Graph:
         return (op for op in self.ops.values() if op.piece == number)
 
     def _name(self, output: Any) -> str:
-        """Ends have their own; between them it is where a value is made, the same in each graph."""
+        """An input has its own; others are told by where they are made, the same in each graph."""
         node = output.get_node()
-        if node.get_type_name() in ("Parameter", "Result"):
+        if node.get_type_name() == "Parameter":
             return str(output.get_any_name())
         return f"{self.ops[node.get_name()].place}:{output.get_index()}"
 

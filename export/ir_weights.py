@@ -58,14 +58,16 @@ class _Graph:
     @classmethod
     def of(cls, root: _Element) -> "_Graph":
         layers, edges = root.find("layers"), root.find("edges")
-        assert layers is not None and edges is not None
+        assert layers is not None
+        assert edges is not None
         return cls(layers, edges)
 
     def store(self, layer: _Element, kind: str, offset: int, size: int) -> None:
         """Make a constant of an input, of values at that place in the file of weights."""
         layer.set("type", "Const")
         data, port = layer.find("data"), layer.find("output/port")
-        assert data is not None and port is not None
+        assert data is not None
+        assert port is not None
         shape = data.attrib["shape"].replace(",", ", ")
         data.attrib.clear()
         data.attrib |= {"element_type": kind, "shape": shape}

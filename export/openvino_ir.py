@@ -54,7 +54,7 @@ def _converted(graph: Graph, traced: tracing.Traced) -> openvino.Model:
 
 
 class _Decoder(TorchScriptPythonDecoder):
-    """Says the shapes of weights, the last inputs, at once: what follows from them becomes constant."""
+    """Says the shapes of weights, the last inputs, at once, so that no graph computes them."""
 
     def __init__(
         self, script: torch.jit.ScriptModule, weights: list[openvino.PartialShape]
@@ -99,4 +99,4 @@ def _save_half(model: openvino.Model, folder: Path) -> None:
 def run(folder: Path, cases: Iterable[Inputs]) -> Iterator[dict[str, np.ndarray]]:
     """Run the written graph on the CPU in float32; yield its outputs, by name, for each case."""
     feeds = [{name: value.numpy() for name, value in inputs.items()} for inputs in cases]
-    yield from ir_pieces.run(folder / FILE, feeds)
+    yield from ir_pieces.run(lambda: openvino.Core().read_model(folder / FILE), feeds)

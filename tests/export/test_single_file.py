@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from checkpoints import compvis_state, tiny_stable_diffusion
+from checkpoints import compvis_state, tiny_stable_diffusion, values_of
 from pleinair.export import architecture, weights
 from pleinair.export.checkpoint import open_checkpoint
 from pleinair.export.families.stable_diffusion import FAMILY

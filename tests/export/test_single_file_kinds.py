@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import single_files
-from checkpoints import compvis_state, tiny_stable_diffusion
+from checkpoints import compvis_state, tiny_stable_diffusion, values_of
 from pleinair.export import architecture, compvis, ema, families, weights
 from pleinair.export.checkpoint import open_checkpoint
 from pleinair.export.families import stable_diffusion, upscaler, xl
