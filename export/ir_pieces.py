@@ -12,9 +12,11 @@ import numpy as np
 import openvino
 from openvino import opset13 as opset
 
-# Bytes of weights in a piece, as they are computed with; a UNet of Stable Diffusion has seven times
-# as many.
+# Bytes in a piece of weights, as they are computed with, and of results where shapes are fixed. A
+# UNet of Stable Diffusion has seven times as many weights.
 LIMIT = 512_000_000
+# Of the weights of a layer at least.
+_LAYER = 16_384
 
 Values = dict[str, np.ndarray]
 
@@ -24,7 +26,7 @@ def run(read: Callable[[], Any], cases: Sequence[Values], limit: int = LIMIT) ->
 
     read: gives the openvino.Model, another each time: it is cut up, and what it had mapped goes
         with it.
-    limit: bytes of weights in a piece, except where a single operation has more.
+    limit: bytes in a piece, except where what is computed between two layers has more.
     """
     known = [dict(inputs) for inputs in cases]
     number, last = 0, 0
@@ -36,6 +38,7 @@ def run(read: Callable[[], Any], cases: Sequence[Values], limit: int = LIMIT) ->
             found = values | piece.run(values)
             known[i] = {name: found[name] for name in found.keys() & needed}
         number += 1
+        del graph, piece  # before the next one is compiled
     yield from known
 
 
@@ -68,7 +71,7 @@ class _Graph:
 
     def __init__(self, model: Any, limit: int) -> None:
         self.ops: dict[str, _Op] = {}
-        self.last = weights = 0
+        self.last = held = 0
         for place, node in enumerate(model.get_ordered_ops()):
             sources = [self.ops[source.get_node().get_name()] for source in _sources(node)]
             fixed = node.get_type_name() != "Parameter"
@@ -76,8 +79,12 @@ class _Graph:
             if fixed and node.get_type_name() != "Result":
                 piece = None
             else:
-                weights += sum(_size(source) for source in sources if source.piece is None)
-                piece = self.last = weights // limit
+                weights = sum(_size(source.node) for source in sources if source.piece is None)
+                held += weights + _size(node)
+                # Only before a layer: in an attention much more would go from piece to piece.
+                if held > limit and weights >= _LAYER:
+                    self.last, held = self.last + 1, weights + _size(node)
+                piece = self.last
             self.ops[node.get_name()] = _Op(node, place, piece)
 
     def piece(self, number: int) -> _Piece:
@@ -132,7 +139,7 @@ def _sources(node: Any) -> list[Any]:
     return [port.get_source_output() for port in node.inputs()]
 
 
-def _size(op: _Op) -> int:
-    """Bytes of a constant operation's result, as float32."""
-    shape = op.node.output(0).get_partial_shape()
+def _size(node: Any) -> int:
+    """Bytes of an operation's first result, as float32; none where its shape is free."""
+    shape = node.output(0).get_partial_shape()
     return 4 * int(np.prod(shape.to_shape(), dtype=np.int64)) if shape.is_static else 0

@@ -1,6 +1,6 @@
 """Weights put into an ONNX graph that was traced without them, one by one."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,7 +32,8 @@ def put(
         if half:
             casts.append(helper.make_node("Cast", [name], [one.name], to=TensorProto.FLOAT))
     inputs = [given for given in model.graph.input if given.name not in weights]
-    nodes = [*casts, *(node for node in model.graph.node if node.name not in _turned(placed))]
+    turned = {output for one in placed for output in one.transposes}
+    nodes = [*casts, *(node for node in model.graph.node if node.output[0] not in turned)]
     for repeated, kept in ((model.graph.input, inputs), (model.graph.node, nodes)):
         del repeated[:]
         repeated.extend(kept)
@@ -43,20 +44,16 @@ def put(
 class _Placed:
     """A weight as a graph has it.
 
-    transpose: name of the node that turns a linear layer's matrix, which is done here instead.
+    transposes: outputs of nodes that turn a linear layer's matrix, which is done here instead.
     """
 
     weight: StoredWeight
     name: str
-    transpose: str = ""
+    transposes: Collection[str] = ()
 
     def values(self, kind: str) -> np.ndarray:
         values = self.weight.read().numpy()
-        return np.ascontiguousarray(values.T if self.transpose else values, kind)
-
-
-def _turned(placed: list[_Placed]) -> set[str]:
-    return {one.transpose for one in placed if one.transpose}
+        return np.ascontiguousarray(values.T if self.transposes else values, kind)
 
 
 def _placed(model: onnx.ModelProto, weights: Mapping[str, StoredWeight]) -> Iterator[_Placed]:
@@ -65,19 +62,15 @@ def _placed(model: onnx.ModelProto, weights: Mapping[str, StoredWeight]) -> Iter
     for node in model.graph.node:
         for name in {*node.input} & weights.keys():
             readers[name].append(node)
+    turned: dict[str, str] = {}
     for name, nodes in readers.items():
-        for node in nodes:
-            if node.op_type == "Transpose":
-                # The name that torch gives to what it turns itself, and LoRA files are fitted by.
-                turned = f"onnx::{name}"
-                yield _Placed(weights[name], turned, node.name)
-                _rename(model, node.output[0], turned)
-        if any(node.op_type != "Transpose" for node in nodes):
+        outputs = [node.output[0] for node in nodes if node.op_type == "Transpose"]
+        if outputs:
+            # As torch calls what it turns itself; by that a LoRA's layers are found.
+            yield _Placed(weights[name], f"onnx::{name}", outputs)
+            turned |= dict.fromkeys(outputs, f"onnx::{name}")
+        if len(outputs) < len(nodes):
             yield _Placed(weights[name], name)
-
-
-def _rename(model: onnx.ModelProto, old: str, new: str) -> None:
     for node in model.graph.node:
         for i, name in enumerate(node.input):
-            if name == old:
-                node.input[i] = new
+            node.input[i] = turned.get(name, name)
