@@ -8,7 +8,7 @@ import contextlib
 import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -47,7 +47,7 @@ def opened(graph: Graph, inputs: dict[str, Tensor]) -> Iterator[Traced]:
         def forward(self, *given: Tensor) -> Any:
             values = dict(zip(weights, given[len(inputs) :], strict=True))
             for layer, end, name in readers:
-                layer._parameters[end] = values[name]
+                layer._parameters[end] = cast(nn.Parameter, values[name])
             return super().forward(*given[: len(inputs)])
 
     module = copy.copy(graph.module)

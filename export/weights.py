@@ -177,13 +177,12 @@ def round_to_half(module: torch.nn.Module, origin: str) -> bool:
     for name, tensor in chain(module.named_parameters(), module.named_buffers()):
         if tensor.numel() < HALF_FROM or not tensor.is_floating_point():
             continue
-        is_stored = isinstance(tensor, StoredWeight)
-        values = tensor.read() if is_stored else tensor.data
+        values = tensor.read() if isinstance(tensor, StoredWeight) else tensor.data
         rounded = values.half().float()
         if not rounded.isfinite().all():
             raise SourceError(f"{origin}: {name} exceeds float16's range; use --precision fp32")
         changed = changed or not torch.equal(rounded, values)
-        if is_stored:
+        if isinstance(tensor, StoredWeight):
             tensor.rounded = True
         else:
             tensor.data = rounded
