@@ -10,6 +10,7 @@ from . import (
     environments,
     fixture,
     hybrid,
+    making,
     operations,
     peers,
     quality,
@@ -30,7 +31,7 @@ def parser() -> Parser:
     )
     commands = made.add_subparsers(metavar="COMMAND", required=True)
     rooms = (
-        *(fixture, single_file, hybrid, environments),
+        *(fixture, single_file, hybrid, environments, making),
         *(speed, operations, peers, quality, soak, start, throughput, unet, device),
     )
     for command in rooms:
