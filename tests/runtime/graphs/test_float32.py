@@ -12,6 +12,7 @@ from fakes import POCKET
 from openvino_core import Call
 from pleinair.export.int8.norms import norm_by_moments
 from pleinair.runtime.engines.openvino import OpenVinoEngine, native_precision
+from pleinair.runtime.errors import EngineError
 from pleinair.runtime.graphs import moments
 from pleinair.runtime.graphs.cut import Cut
 from pleinair.runtime.graphs.float32 import EXACT
@@ -46,13 +47,17 @@ def sinusoids(spread: bool) -> Any:
     return openvino.Model([opset.result(product)], [steps])
 
 
-@bfloat16
+@pytest.mark.parametrize("precision", ["bf16", "f16"])
 @pytest.mark.parametrize("spread", [False, True])
-def test_angles_of_timesteps_are_right(tmp_path: Path, spread: bool) -> None:
+def test_angles_of_timesteps_are_right(tmp_path: Path, spread: bool, precision: str) -> None:
     """In bfloat16 all from 998 to 1001 are one timestep, and its sine is any."""
     file = saved(sinusoids(spread), tmp_path)
     shapes = {"timestep": (1,) if spread else STEPS.shape}
-    graph = OpenVinoEngine(precision="bf16").compile(file, shapes)
+    try:
+        engine = OpenVinoEngine(precision=precision)
+    except EngineError as error:
+        pytest.skip(str(error))
+    graph = engine.compile(file, shapes)
     angles = STEPS[:, None].astype(np.float64) * FREQUENCIES
     right = np.concatenate([np.sin(angles), np.cos(angles)], 1)
     if spread:
@@ -134,8 +139,14 @@ def norm(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, np.ndarray, np
     x = (random.normal(size=(2, 24, 12, 20)) + centre).astype(np.float32)
     taken = opset.parameter([-1, 24, -1, -1], np.float32, "x")
     taken.output(0).set_names({"x"})
-    model_norm = opset.group_normalization(taken, gain, bias, 4, 1e-5)
-    model = openvino.Model([opset.result(model_norm)], [taken])
+    # Between convolutions that change nothing: OpenVINO computes what stands behind the last
+    # in float32 by itself.
+    same = np.eye(24, dtype=np.float32)[:, :, None, None]
+    ends = [1, 1], [0, 0], [0, 0], [1, 1]
+    node = opset.convolution(taken, same, *ends)
+    node = opset.group_normalization(node, gain, bias, 4, 1e-5)
+    node = opset.convolution(node, same, *ends)
+    model = openvino.Model([opset.result(node)], [taken])
     assert norm_by_moments(model) == 1
     return saved(model, tmp_path_factory.mktemp("norm")), x, normed(x, 4, gain, bias)
 
@@ -157,8 +168,8 @@ def test_moments_far_from_zero_are_right_in_bfloat16(norm: Any) -> None:
     graph = OpenVinoEngine(precision="bf16").compile(file, {"x": x.shape})
     (found,) = graph({"x": x}).values()
     # An input of 20 is rounded by up to 1/16 of a deviation, and so is each of both terms.
-    assert np.abs(found - right).max() < 0.5
-    assert np.abs(found - right).mean() < 0.06
+    assert np.abs(found - right).max() < 0.3
+    assert np.abs(found - right).mean() < 0.04
 
 
 def test_other_graphs_have_no_such_norms() -> None:
