@@ -88,8 +88,8 @@ def run(options: argparse.Namespace) -> int:
     about = (
         f"{options.model}: {options.engine}, {options.size}x{options.size}, {options.steps} steps "
         f"of {options.scheduler or 'its own scheduler'}, guidance {options.guidance}. Each setup "
-        f"in fresh processes, in turn; after a warm-up {options.pictures} pictures a caller; "
-        "median (range over the rounds)."
+        f"in fresh processes, in turn; after a warm-up {options.pictures} pictures a caller, of "
+        "--processes the first picture of each; median (range over the rounds)."
     )
     hourly = Rounds("", {"pictures an hour": _hourly}, measured.rounds.records)
     results.publish(
@@ -172,7 +172,7 @@ def paint(job: dict[str, Any], watch: Watch) -> dict[str, Any]:
 def side_by_side(job: dict[str, Any], watch: Watch) -> dict[str, Any]:
     """The worker's way in: the same of processes at once, each with a share of the threads.
 
-    Each paints one picture; its time is counted from when it is ready.
+    Each paints one picture, its first; its time is counted from when it is ready.
     """
     processes = job.pop("processes")
 

@@ -20,6 +20,7 @@ from pleinair.runtime.cli.candidates import Candidate
 from pleinair.runtime.cli.contest import Contest
 from pleinair.runtime.cli.cost import Cost
 from pleinair.runtime.cli.trial import Trial
+from pleinair.runtime.engines import cores
 from pleinair.runtime.engines.choice import Setup, choose
 from pleinair.runtime.errors import EngineError, SettingError
 from pleinair.runtime.model.bundle import Bundle
@@ -288,8 +289,8 @@ def test_the_fastest_profile_that_is_like_enough(figures: Any, profile: str) -> 
 def test_only_what_the_folder_holds(
     bundle: Bundle, exported_openvino: Path, exported_onnx: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(candidates, "physical_cores", lambda: 6)
-    monkeypatch.setattr(candidates, "hardware_threads", lambda: 12)
+    monkeypatch.setattr(cores, "physical_cores", lambda: 6)
+    monkeypatch.setattr(cores, "hardware_threads", lambda: 12)
     found = candidates.candidates(families.of(bundle))
     assert list(found) == ["exact", "native", "balanced", "fast"]
     assert [one.setup.threads for one in found["fast"]] == [None, 12, 6, 3, 1]
@@ -301,10 +302,24 @@ def test_only_what_the_folder_holds(
     assert onnx[0].setup == Setup("openvino")
 
 
+def test_cores_for_performance_are_tried_alone(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A laptop of 4 cores with two threads each, and 8 small ones."""
+    for name, count in {
+        "physical_cores": 12,
+        "hardware_threads": 16,
+        "performance_cores": 4,
+    }.items():
+        monkeypatch.setattr(cores, name, lambda count=count: count)
+    found = candidates.candidates(families.of(bundle))["exact"]
+    assert [one.setup.threads for one in found] == [None, 16, 12, 6, 4, 3, 1]
+
+
 def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine on which few setups are to be tried: the engine's own choice, and one thread."""
-    monkeypatch.setattr(candidates, "physical_cores", lambda: 1)
-    monkeypatch.setattr(candidates, "hardware_threads", lambda: 1)
+    monkeypatch.setattr(cores, "physical_cores", lambda: 1)
+    monkeypatch.setattr(cores, "hardware_threads", lambda: 1)
 
 
 @pytest.fixture
