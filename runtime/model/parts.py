@@ -107,7 +107,7 @@ class Parts:
                 self.working(part, shapes),
                 streams=self.engine.streams,
                 share=(cut.branch + 1) / (self.cuts or 1) if cut else 1.0,
-                changed=changed is not None,
+                changed=0.0 if changed is None else 0.5 if changed.exact is None else 1.0,
             )
         name = f"{part}, shallow" if cut else part
         wanted = {name: tuple(shape) for name, shape in shapes.items()}, [e.key for e in edits]

@@ -557,7 +557,7 @@ def test_weights_that_nothing_changes_are_rounded_as_nncf_did(quantized: tuple[P
             assert difference.max() <= 1
             assert (difference > 0).mean() < 0.02
         elif old.dtype.kind == "f":
-            np.testing.assert_allclose(new, old, rtol=1e-4, atol=1e-6)
+            np.testing.assert_allclose(new, old, rtol=1e-3, atol=1e-6)
 
 
 def test_weights_of_8_bits_follow_what_files_change(quantized: tuple[Path, str]) -> None:
