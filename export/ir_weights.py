@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import BinaryIO
 from xml.etree import ElementTree
 
+from pleinair.runtime.engines import heap
+
 from .stored_weight import StoredWeight
 
 _ALIGNMENT = 64
@@ -35,6 +37,8 @@ def put(file: Path, weights: Mapping[str, StoredWeight], half: bool) -> None:
                 graph.store(layer, "f16" if half else "f32", offset, size)
                 if half:
                     graph.widen(layer)
+                del values
+                heap.give_back()  # what is small was put into the gaps of what is large
     ElementTree.indent(tree, "\t")
     tree.write(file, encoding="utf-8", xml_declaration=True)
 

@@ -1,7 +1,5 @@
 """Weights stay in their file: a network, its trace and its graphs hold none of them."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -151,48 +149,3 @@ def test_a_graph_in_pieces_gives_what_it_gives_as_a_whole(tmp_path: Path, limit:
     for right, got in zip(parity.reference(graph).outputs, found, strict=True):
         assert got.keys() == right.keys()
         assert np.allclose(got["out"], right["out"], atol=1e-5)
-
-
-_MEASURED = """
-import sys
-from pathlib import Path
-import torch
-from torch import nn
-from pleinair.bench import memory
-from pleinair.export import weights
-from pleinair.export.formats import backend
-from pleinair.export.graphs.graph import Graph, normal
-
-folder, form = Path(sys.argv[1]), sys.argv[2]
-with torch.device("meta"):
-    network = nn.Sequential(*[nn.Linear(2048, 2048, bias=False) for _ in range(24)])
-def graph(network, width):
-    ends = {"x": {0: "batch"}}, {"y": {0: "batch"}}
-    return Graph("wide", network, *ends, [lambda: {"x": normal(2, width)}])
-backend(form).write(graph(nn.Sequential(nn.Linear(8, 8)), 8), folder / "warm", half=True)
-before = memory.peak()
-weights.load(network, weights.read_weights([folder / "model.safetensors"]), "wide")
-with torch.no_grad():
-    network(normal(2, 2048))
-weights.round_to_half(network, "wide")
-backend(form).write(graph(network, 2048), folder / form, half=True)
-print(memory.peak() - before)
-"""
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the system keeps pages it has read")
-@pytest.mark.parametrize("form", ["openvino", "onnx"])
-def test_an_export_holds_a_fraction_of_the_weights(
-    tmp_path: Path, form: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """400 MB of float32 weights, of which the largest has 17 MB."""
-    values = {f"{i}.weight": normal(2048, 2048) / 45 for i in range(24)}
-    save_file(values, tmp_path / "model.safetensors")
-    script = "from pleinair.export import onnx_file; onnx_file.INLINE_LIMIT = 0\n" + _MEASURED
-    done = subprocess.run(
-        [sys.executable, "-c", script, str(tmp_path), form],
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    assert int(done.stdout) < 200_000_000
