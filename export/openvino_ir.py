@@ -4,6 +4,7 @@ import tempfile
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import openvino
@@ -48,7 +49,8 @@ def _converted(graph: Graph, traced: tracing.Traced) -> openvino.Model:
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch.jit.trace warns of every assert in diffusers
         # The second forward of torch's own trace check is left out: parity.py does that better.
-        script = torch.jit.trace(traced.module, example, strict=False, check_trace=False)
+        trace: Any = torch.jit.trace
+        script = trace(traced.module, example, strict=False, check_trace=False)
         decoder = _Decoder(script, shapes[len(traced.inputs) :])
         return openvino.convert_model(decoder, example_input=example, input=shapes)
 

@@ -24,7 +24,7 @@ def statistics_in_pieces(samples: Sequence[Inputs]) -> Iterator[None]:
 
     names = samples[0].keys()
 
-    class InPieces(engine.OVNativeEngine):  # type: ignore[misc]
+    class InPieces(engine.OVNativeEngine):
         def __init__(self, model: Any, *arguments: Any, **settings: Any) -> None:
             self.outputs: Iterator[Inputs] | None = None
             if {port.get_any_name() for port in model.inputs} == names:
