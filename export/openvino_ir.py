@@ -4,7 +4,6 @@ import tempfile
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import openvino
@@ -49,7 +48,7 @@ def _converted(graph: Graph, traced: tracing.Traced) -> openvino.Model:
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch.jit.trace warns of every assert in diffusers
         # The second forward of torch's own trace check is left out: parity.py does that better.
-        trace: Any = torch.jit.trace
+        trace: Any = torch.jit.trace  # without types in some versions
         script = trace(traced.module, example, strict=False, check_trace=False)
         decoder = _Decoder(script, shapes[len(traced.inputs) :])
         return openvino.convert_model(decoder, example_input=example, input=shapes)

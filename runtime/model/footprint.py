@@ -62,17 +62,24 @@ class Working:
 
 
 def footprint(
-    path: Path, engine: str, working: Working, *, share: float = 1.0, changed: bool = False
+    path: Path,
+    engine: str,
+    working: Working,
+    *,
+    streams: int = 1,
+    share: float = 1.0,
+    changed: bool = False,
 ) -> int:
     """Bytes that the graph in the file at `path` takes at most.
 
+    streams: calls computed at once, each with working memory of its own.
     share: of its weights, where a cut leaves only some. changed: by LoRA files: the new ones are
     held as they would be stored, and as they are packed.
     """
     packed = int(weights(path) * share)
     if changed:
         packed += packed // 2
-    compiled = _COMPILED * packed + working.bytes(engine)
+    compiled = _COMPILED * packed + streams * working.bytes(engine)
     return _GRAPH + int(max(_COMPILING[engine] * packed, compiled))
 
 

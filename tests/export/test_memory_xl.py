@@ -32,7 +32,7 @@ tell()
 """
 _STEP = """
 from pleinair.runtime import StableDiffusionPipeline
-pipe = StableDiffusionPipeline.from_pretrained(sys.argv[1], engine="openvino", device="cpu")
+pipe = StableDiffusionPipeline.from_pretrained(sys.argv[1], engine="openvino", profile="exact")
 out = pipe("a cat", "a dog", seed=1, num_inference_steps=1, guidance_scale=5)
 tell(size=out.images[0].size, step=out.timings.steps[0])
 """
