@@ -55,9 +55,8 @@ class VaeConfig(msgspec.Struct):
     def factor(self) -> int:
         """Pixels that a cell of the latents spans along one side."""
         if self.class_name == TINY:
-            factor: int = self.upsampling_scaling_factor ** (len(self.num_decoder_blocks) - 1)
-            return factor
-        return 2 ** (len(self.block_out_channels) - 1)
+            return int(self.upsampling_scaling_factor ** (len(self.num_decoder_blocks) - 1))
+        return int(2 ** (len(self.block_out_channels) - 1))
 
     @property
     def scale(self) -> float:

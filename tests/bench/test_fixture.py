@@ -41,8 +41,14 @@ def test_the_shapes_have_the_published_numbers_of_parameters(
 
 # Millions of weights in the UNets, as their authors round them or their files' sizes tell.
 SMALL = {
-    **{"bk-sdm-base": 579, "bk-sdm-small": 482, "bk-sdm-tiny": 323, "sd-turbo": 866},
-    **{"sdxs": 328, "sdxs-dreamshaper": 316, "ssd-1b": 1331, "vega": 745},
+    "bk-sdm-base": 579,
+    "bk-sdm-small": 482,
+    "bk-sdm-tiny": 323,
+    "sd-turbo": 866,
+    "sdxs": 328,
+    "sdxs-dreamshaper": 316,
+    "ssd-1b": 1331,
+    "vega": 745,
 }
 
 
