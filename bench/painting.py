@@ -46,7 +46,7 @@ def paint(job: dict[str, Any], watch: Watch) -> dict[str, Any]:
 def opened(job: dict[str, Any]) -> Any:
     """The pipeline of a job."""
     options = {name: job[name] for name in ("engine", "device", "threads")}
-    return Way.read(job["way"]).open(job["model"], inference_precision=job["precision"], **options)
+    return Way.read(job["way"]).open(job["model"], precision=job["precision"], **options)
 
 
 def arguments(job: dict[str, Any], family: Family) -> dict[str, Any]:

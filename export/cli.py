@@ -10,6 +10,7 @@ from pathlib import Path
 from pleinair.runtime.cli.parser import Parser
 from pleinair.runtime.errors import SourceError, to_install
 from pleinair.runtime.exits import exit_code
+from pleinair.runtime.families.distillation import AUTO, KINDS
 from pleinair.runtime.model import catalog
 
 from .terminal import progress, stoppable
@@ -101,14 +102,22 @@ def parser() -> Parser:
     made.add_argument(
         "--scheduler",
         metavar="NAME",
-        help="the solver that the folder names as its own, as lcm for an LCM-LoRA merged by --lora "
-        "(default: the checkpoint's)",
+        help="the solver that the folder names as its own (default: the checkpoint's, or that of a "
+        "LoRA of few steps merged by --lora)",
     )
     made.add_argument(
         "--timestep-spacing",
         metavar="KIND",
         help="and how it spaces its steps: leading, linspace or trailing, as Lightning and Turbo "
         "models take them",
+    )
+    made.add_argument(
+        "--few-steps",
+        choices=(AUTO, *KINDS),
+        metavar="KIND",
+        help="make a folder that paints in few steps: settings of the LoRA's authors, tiny "
+        "decoder, 8-bit graphs calibrated on just these steps; auto tells the kind by the name of "
+        f"the --lora file, or say it: {', '.join(KINDS)}",
     )
     made.add_argument("--overwrite", action="store_true", help="replace the folder if it exists")
     made.add_argument("--quiet", action="store_true", help="print only the folder, and errors")
@@ -149,6 +158,7 @@ def run(options: argparse.Namespace) -> None:
             tiny_vae=options.tiny_vae,
             scheduler=options.scheduler,
             timestep_spacing=options.timestep_spacing,
+            few_steps=options.few_steps,
             on_progress=on_progress,
         )
     print(folder)

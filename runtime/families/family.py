@@ -1,5 +1,7 @@
 """What a kind of model has to say for itself; everything else in the house asks here."""
 
+import copy
+import dataclasses
 import functools
 import logging
 import re
@@ -33,6 +35,7 @@ from ..schedulers import Scheduler
 from ..text.encoder import Encoder
 from ..text.t5 import T5Tokenizer
 from ..text.tokenizer import ClipTokenizer
+from .distillation import Distillation
 from .settings import Settings
 
 _log = logging.getLogger("pleinair")
@@ -211,6 +214,14 @@ class Family(ABC):
         usual = Recommended(self.size, **self.usual)
         return catalog.recommended(self.bundle, usual)
 
+    def distilled(self, distillation: Distillation) -> "Family":
+        """The same model with a LoRA of few steps on it: what it is painted with is another."""
+        other = copy.copy(self)
+        scheduler = distillation.config(self.bundle.scheduler)
+        other.bundle = dataclasses.replace(self.bundle, scheduler=scheduler)
+        vars(other)["recommended"] = distillation.recommended(self.recommended)
+        return other
+
     @property
     def usual(self) -> dict[str, Any]:
         """Steps, guidance scale and scheduler of a model that nobody has described."""
@@ -278,7 +289,10 @@ class Family(ABC):
 
     def set_timesteps(self, scheduler: Scheduler, settings: Settings) -> None:
         """Begin a run of the scheduler, with what it has to know of the picture."""
-        scheduler.set_timesteps(settings.steps)
+        if settings.timesteps is None:
+            scheduler.set_timesteps(settings.steps)
+        else:
+            scheduler.take_timesteps(settings.timesteps)
 
     def draws_all_steps(self, scheduler: str | None, picture: Picture) -> bool:
         """Whether from a picture it takes all steps, near the end, instead of the last ones."""

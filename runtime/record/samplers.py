@@ -17,6 +17,7 @@ _WEBUI = {
     "unipc": "UniPC",
     "deis": "DEIS",
     "lcm": "LCM",
+    "tcd": "TCD",
 }
 _SPACINGS = {"_karras": " Karras", "_exponential": " Exponential"}
 
@@ -36,6 +37,7 @@ _OTHERS = {
     "heundiscretescheduler": "heun",
     "lmsdiscretescheduler": "lms",
     "lcmscheduler": "lcm",
+    "tcdscheduler": "tcd",
     "dpmsolvermultistepscheduler": "dpmpp_2m",
     "dpmsolversinglestepscheduler": "dpmpp_2s",
     "unipcmultistepscheduler": "unipc",

@@ -262,6 +262,7 @@ def _plan(checkpoint: Path) -> Plan:
         safety_checker=True,
         tiny_vae=None,
         solver=Solver(),
+        few_steps=None,
     )
     return Plan(open_checkpoint(checkpoint), request)
 
