@@ -35,7 +35,6 @@ class Plan:
     jobs: the images, in order.
     prompts: text -> its tokens, the negative prompts' among them.
     tiles, vae_tiles: what is denoised at once, and what the VAE is given at once.
-    decoder: the part that makes pixels of latents.
     caching: of deep features or predictions; None keeps none.
     controls: of ControlNets; None has none.
     original: the picture that the call starts from.
