@@ -9,6 +9,8 @@ from pleinair.runtime.exits import exit_code
 from . import (
     environments,
     fixture,
+    hybrid,
+    making,
     operations,
     peers,
     quality,
@@ -16,8 +18,10 @@ from . import (
     soak,
     speed,
     start,
+    throughput,
     unet,
 )
+from .device import prepare as device
 
 
 def parser() -> Parser:
@@ -26,7 +30,10 @@ def parser() -> Parser:
         "python -m pleinair.bench", description="Measure Pleinair, alone and beside others."
     )
     commands = made.add_subparsers(metavar="COMMAND", required=True)
-    rooms = fixture, single_file, environments, speed, operations, peers, quality, soak, start, unet
+    rooms = (
+        *(fixture, single_file, hybrid, environments, making),
+        *(speed, operations, peers, quality, soak, start, throughput, unet, device),
+    )
     for command in rooms:
         command.add_to(commands)
     return made

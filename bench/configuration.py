@@ -79,13 +79,15 @@ def combined(
     """Name -> configuration; a name has the engine, the way, and each axis that varies.
 
     devices: None is those that each engine finds here. precisions: None is each way's own, as it
-    is with ONNX Runtime, which computes in the one that a graph is in.
+    is with ONNX Runtime on a CPU, which computes in the one that a graph is in.
     """
     found = []
     for engine in dict.fromkeys(engines):
-        own = [None] if precisions is None or engine == "onnxruntime" else precisions
-        axes = (devices or present(engine), own, ways, sizes, steps, guidances, batches)
-        found += [Configuration(engine, *values) for values in itertools.product(*axes)]
+        for device in devices or present(engine):
+            single = engine == "onnxruntime" and device.lower() == "cpu"
+            own = [None] if precisions is None or single else precisions
+            axes = (own, ways, sizes, steps, guidances, batches)
+            found += [Configuration(engine, device, *values) for values in itertools.product(*axes)]
     return _named(found)
 
 

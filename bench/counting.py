@@ -26,7 +26,7 @@ class CountingEngine:
     ) -> None:
         self._engine, self._evaluated = engine, evaluated
         self.name, self.device, self.format = engine.name, engine.device, engine.format
-        self.precision = engine.precision
+        self.streams, self.precision = engine.streams, engine.precision
         self.flops: list[Flops | None] = []
         self.graphs: list[Graph] = []
 

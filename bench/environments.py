@@ -120,6 +120,24 @@ def python_of(folder: Path) -> Path:
     return folder / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
 
 
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """--environment and --environments: where the interpreters of other systems are."""
+    parser.add_argument(
+        "--environment",
+        nargs="+",
+        default=[],
+        metavar="NAME=PYTHON",
+        help="interpreters of environments that are here already, as optimum=/…/bin/python",
+    )
+    parser.add_argument(
+        "--environments",
+        type=Path,
+        default=FOLDER,
+        metavar="FOLDER",
+        help="where `environments` made the others",
+    )
+
+
 def interpreters(folder: Path, named: Sequence[str]) -> dict[str, str]:
     """System -> the Python that has it, of environments made in `folder` or named.
 

@@ -50,8 +50,9 @@ def _compiled(job: dict[str, Any], side: int, folder: Path) -> Any:
         from pleinair.runtime.engines.onnxruntime import OnnxRuntimeEngine
 
         file = folder / "peak.onnx"
-        file.write_bytes(onnx_chain(side, job["int8"]))
-        return OnnxRuntimeEngine(job["device"], job["threads"]).compile(file, shapes)
+        engine = OnnxRuntimeEngine(job["device"], job["threads"], job["precision"])
+        file.write_bytes(onnx_chain(side, job["int8"], engine.precision == "f16"))
+        return engine.compile(file, shapes)
     import openvino
 
     from pleinair.runtime.engines.openvino import OpenVinoEngine
@@ -100,11 +101,14 @@ def _step(side: int) -> float:
 
 # The same in ONNX, by the fields' numbers in onnx.proto, for machines without the onnx package.
 
-_FLOAT, _INT8 = 1, 3  # TensorProto.DataType
+_FLOAT, _INT8, _HALF = 1, 3, 10  # TensorProto.DataType
 
 
-def onnx_chain(side: int, int8: bool) -> bytes:
-    """The chain as an ONNX model; quantized by pairs of QuantizeLinear and DequantizeLinear."""
+def onnx_chain(side: int, int8: bool, half: bool = False) -> bytes:
+    """The chain as an ONNX model; quantized by pairs of QuantizeLinear and DequantizeLinear.
+
+    half: in float16, between float32 ends, where it is not quantized.
+    """
     weights = _weights(side)
     if int8:
         rounded = (weights / _step(side)).round().clip(-127, 127).astype(np.int8)
@@ -113,6 +117,9 @@ def onnx_chain(side: int, int8: bool) -> bytes:
         for name, step in (("step", _STEP), ("w_step", _step(side))):
             tensors.append(_tensor(name, _FLOAT, np.float32(step)))
         nodes = [_node("DequantizeLinear", ["w8", "w_step", "zero"], "w"), *_rounded("x", "x0")]
+    elif half:
+        tensors = [_tensor("w", _HALF, weights.astype(np.float16))]
+        nodes = [_cast("x", "x0", _HALF)]
     else:
         tensors, nodes = [_tensor("w", _FLOAT, weights)], [_node("Identity", ["x"], "x0")]
     for i in range(_CHAIN):
@@ -120,7 +127,7 @@ def onnx_chain(side: int, int8: bool) -> bytes:
         nodes.append(_node("MatMul", [f"x{i}", "w"], made))
         if int8:
             nodes += _rounded(made, f"x{i + 1}")
-    nodes.append(_node("Identity", [f"x{_CHAIN}"], "y"))
+    nodes.append(_cast(f"x{_CHAIN}", "y", _FLOAT))
     graph = [protobuf.field(1, node) for node in nodes] + [protobuf.field(2, b"peak")]
     graph += [protobuf.field(5, tensor) for tensor in tensors]
     graph += [protobuf.field(11, _port("x", side)), protobuf.field(12, _port("y", side))]
@@ -138,6 +145,11 @@ def _rounded(name: str, result: str) -> list[bytes]:
 def _node(operator: str, inputs: list[str], output: str) -> bytes:
     read = b"".join(protobuf.field(1, name.encode()) for name in inputs)
     return read + protobuf.field(2, output.encode()) + protobuf.field(4, operator.encode())
+
+
+def _cast(source: str, output: str, kind: int) -> bytes:
+    to = protobuf.field(1, b"to") + protobuf.integer(3, kind) + protobuf.integer(20, 2)
+    return _node("Cast", [source], output) + protobuf.field(5, to)
 
 
 def _tensor(name: str, kind: int, values: Any) -> bytes:

@@ -18,7 +18,6 @@ from . import chart, environments, machine, results, systems
 from .process import run_fresh
 from .rounds import Measure, Rounds
 from .turns import Turn, Turns
-from .way import Way
 
 _PROMPT = "a photograph of an astronaut riding a horse"
 
@@ -57,49 +56,42 @@ def add_to(commands: Any) -> None:
     parser.add_argument(
         "--systems",
         nargs="+",
-        type=_system,
+        type=system,
         default=systems.names(),
         metavar="SYSTEM",
         help=f"any of {', '.join(systems.names())} (default: all); of ours also with a way to "
-        "paint, as pleinair:balanced or pleinair:fast,vae=tiny",
+        "paint, as pleinair:balanced or pleinair:fast,vae=tiny; others with settings, as "
+        "openvino_genai:precision=f32 or optimum_intel:model=FOLDER",
     )
     parser.add_argument(
         "--baseline",
-        type=_system,
+        type=system,
         default="openvino_genai",
         metavar="SYSTEM",
         help="what the others are compared with (default: openvino_genai)",
     )
-    parser.add_argument(
-        "--environment",
-        nargs="+",
-        default=[],
-        metavar="NAME=PYTHON",
-        help="interpreters of environments that are here already, as optimum=/…/bin/python",
-    )
-    parser.add_argument(
-        "--environments",
-        type=Path,
-        default=environments.FOLDER,
-        metavar="FOLDER",
-        help="where `environments` made the others",
-    )
-    parser.add_argument("--prompt", default=_PROMPT, help=f"default: {_PROMPT}")
-    parser.add_argument("--size", type=int, default=512, help="both sides (default: 512)")
-    parser.add_argument("--steps", type=int, default=20, help="default: 20")
-    parser.add_argument("--guidance", type=float, default=7.5, help="default: 7.5")
-    parser.add_argument("--scheduler", choices=systems.SCHEDULERS, help="default: the model's own")
+    environments.add_arguments(parser)
+    add_call(parser)
     parser.add_argument("--rounds", type=int, default=2, help="pictures a system (default: 2)")
     machine.add_threads(parser)
     results.add_arguments(parser, picture="chart")
     parser.set_defaults(run=run)
 
 
-def _system(text: str) -> str:
-    """A file in systems/, and of ours after a colon a way to paint."""
+def add_call(parser: argparse.ArgumentParser) -> None:
+    """What every system's call is given."""
+    parser.add_argument("--prompt", default=_PROMPT, help=f"default: {_PROMPT}")
+    parser.add_argument("--size", type=int, default=512, help="both sides (default: 512)")
+    parser.add_argument("--steps", type=int, default=20, help="default: 20")
+    parser.add_argument("--guidance", type=float, default=7.5, help="default: 7.5")
+    parser.add_argument("--scheduler", choices=systems.SCHEDULERS, help="default: the model's own")
+
+
+def system(text: str) -> str:
+    """A file in systems/, and after a colon its settings, or of ours a way to paint."""
     name, colon, way = text.partition(":")
     name = name.replace("-", "_")
-    if name not in systems.names() or (colon and not name.startswith("pleinair")):
+    if name not in systems.names():
         raise argparse.ArgumentTypeError(
             f"invalid choice: {text!r} (choose from {', '.join(systems.names())})"
         )
@@ -108,9 +100,9 @@ def _system(text: str) -> str:
 
 def run(options: argparse.Namespace) -> int:
     results.check(options, "rounds", "threads")
-    job = _job(options)
+    shared = job(options)
     pythons = environments.interpreters(options.environments, options.environment)
-    jobs = {name: _job_of(name, job) for name in dict.fromkeys(options.systems)}
+    jobs = {name: job_of(name, shared) for name in dict.fromkeys(options.systems)}
     measured = Turns(Rounds(options.baseline, MEASURES))
     facts, code = machine.facts(), 0
     try:
@@ -124,8 +116,8 @@ def run(options: argparse.Namespace) -> int:
         code = 130
     if not code:
         measured.check()
-    everything = {"machine": facts, "job": {**asdict(job), "output": None}} | measured.as_json()
-    words = _markdown(facts, job, measured)
+    everything = {"machine": facts, "job": {**asdict(shared), "output": None}} | measured.as_json()
+    words = _markdown(facts, shared, measured)
     results.publish(options, everything, words, lambda: _draw(measured.rounds))
     return code
 
@@ -156,7 +148,7 @@ def _told(picture: dict[str, Any]) -> str:
     return f"{picture['picture']:.1f} s a picture, {_median_step(picture):.2f} s a step"
 
 
-def _job(options: argparse.Namespace) -> systems.Job:
+def job(options: argparse.Namespace) -> systems.Job:
     """Checked as the runtime checks it, before any process is started."""
     pipe = StableDiffusionPipeline.from_pretrained(options.model)
     pipe.plan(
@@ -193,13 +185,14 @@ def _own_scheduler(bundle: Bundle) -> str:
     )
 
 
-def _job_of(name: str, job: systems.Job) -> dict[str, Any]:
-    """A system's job: its own way to paint, where its name says one; SettingError for a bad one."""
+def job_of(name: str, job: systems.Job) -> dict[str, Any]:
+    """A system's job, with what its name says behind the colon; SettingError for what it lacks."""
     system, _, way = name.partition(":")
-    if way:
-        Way.read(way)
-        return asdict(job) | {"way": way, "system": system}
-    return asdict(job) | {"system": system}
+    systems.check(system, way)
+    fields = asdict(job) | {"way": way, "system": system}
+    if not systems.ours(system):
+        fields["model"] = systems.settings(way).get("model", job.model)
+    return fields
 
 
 def _markdown(facts: dict[str, Any], job: systems.Job, measured: Turns) -> str:

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,11 +22,13 @@ def run_fresh(
     job: dict[str, Any],
     report: Callable[[float], object] = lambda share: None,
     python: str | None = None,
+    limit: float | None = None,
 ) -> dict[str, Any]:
     """What "module:function" returns for `job`, run by `worker.py` in a fresh process.
 
     report: called with the share done, whenever the job says it.
     python: the interpreter of another environment, which need not hold pleinair; None is this one.
+    limit: seconds after which it is killed, which is a failure.
     The result gains "peak_memory" (bytes, or None) and "process" (seconds from start to exit).
     Raises EngineError, with the job's own words, where it fails. Interrupted, it kills the process.
     """
@@ -44,6 +47,9 @@ def run_fresh(
             env=None if python is None else _environment(),
         ) as child,
     ):
+        clock = threading.Timer(limit or threading.TIMEOUT_MAX, child.kill)
+        clock.daemon = True
+        clock.start()
         try:
             for line in child.stdout or ():
                 event = json.loads(line)
@@ -55,6 +61,10 @@ def run_fresh(
         except BaseException:
             child.kill()
             raise
+        finally:
+            clock.cancel()
+        if limit and time.perf_counter() - begun > limit:
+            raise EngineError(f"it took longer than {limit:.0f} s")
         if code or result is None:
             raise EngineError(failure or _last_line(errors) or f"it died with exit code {code}")
     return result | {"process": time.perf_counter() - begun}

@@ -99,7 +99,7 @@ def run(options: argparse.Namespace) -> int:
     facts = {"machine": machine.facts(), "model": options.model, "settings": called}
     facts |= {"prompts": gallery.prompts, "seed": options.seed, "skipped": gallery.skipped}
     facts["ways"] = {name: _as_json(columns) for name, columns in figures.items()}
-    parts = [_about(options, gallery), _table(figures)]
+    parts = [machine.sentence(facts["machine"]), _about(options, gallery), _table(figures)]
     if recognition and not code:
         facts["recognition"], words = recognition.report(gallery.pictures)
         parts.append(words)

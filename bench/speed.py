@@ -40,7 +40,7 @@ def add_to(commands: Any) -> None:
         choices=PRECISIONS,
         nargs="+",
         metavar="PRECISION",
-        help=f"OpenVINO's, out of {', '.join(PRECISIONS)} (default: each profile's own)",
+        help=f"out of {', '.join(PRECISIONS)} (default: each profile's own)",
     )
     parser.add_argument(
         "--profiles",

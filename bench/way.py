@@ -36,12 +36,14 @@ class Way:
     def read(cls, text: str) -> "Way":
         """`text`: words between commas, a profile's name or NAME=VALUE, the value as in JSON.
 
+        Without a word it is what is painted by default.
+
         Raises SettingError for a name that neither opening nor a call knows.
         """
         opens, calls = _known()
         opened: dict[str, Any] = {}
         called: dict[str, Any] = {}
-        for word in text.split(","):
+        for word in text.split(",") if text else ():
             name, given, value = word.strip().partition("=")
             if not given:
                 name, value = "profile", name

@@ -140,7 +140,7 @@ def tiny_checkpoint(made: Callable[[str, Make], Path]) -> Path:
     """A random Stable Diffusion checkpoint of about 2 M parameters, as a diffusers folder."""
     from checkpoints import tiny_stable_diffusion
 
-    return made("checkpoint/tiny-sd", tiny_stable_diffusion)
+    return made("checkpoint/tiny-model", tiny_stable_diffusion)
 
 
 @pytest.fixture(scope="session")

@@ -132,7 +132,8 @@ class FakeEngine:
     refuses: what `compile` raises, if anything.
     """
 
-    name, device, format, precision = "openvino", "CPU", "openvino", "f32"
+    name, device, format = "openvino", "CPU", "openvino"
+    precision, streams = "f32", 1
 
     def __init__(self, family: Any, refuses: Exception | None = None) -> None:
         self.family, self.refuses = family, refuses

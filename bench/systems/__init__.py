@@ -3,7 +3,9 @@
 A file is found by its name. It has
 
 - `unable(job) -> str | None`: why it cannot do the job here, found without importing it;
-- `paint(job, watch) -> Times`: does it, as the system's own documentation would.
+- `paint(job, watch) -> Times`: does it, as the system's own documentation would;
+- `SETTINGS`: what may stand behind its name, as `precision` in "diffusers:precision=f32"; without
+  them it has the settings in which it is at its best. Ours take a way to paint instead.
 """
 
 import importlib
@@ -13,7 +15,10 @@ from dataclasses import asdict, dataclass
 from types import ModuleType
 from typing import Any
 
+from pleinair.runtime.errors import SettingError, shown
+
 from .. import machine
+from ..way import Way
 from ..worker import Watch
 
 # Short name -> diffusers class, for the solvers that all systems have.
@@ -22,6 +27,7 @@ SCHEDULERS = {
     "euler": "EulerDiscreteScheduler",
     "euler_a": "EulerAncestralDiscreteScheduler",
     "lcm": "LCMScheduler",
+    "tcd": "TCDScheduler",
     "pndm": "PNDMScheduler",
 }
 
@@ -33,7 +39,7 @@ class Job:
     model: the converted folder; checkpoint: the diffusers folder it was made from, or None;
     single_file: that as one .safetensors in the original layout, or None.
     size: both sides in pixels. scheduler: a name in SCHEDULERS. threads: of the CPU.
-    output: the PNG to write. way: how ours paints: see `way.Way`.
+    output: the PNG to write. way: how ours paints, see `way.Way`; of others their settings.
     """
 
     model: str
@@ -46,7 +52,7 @@ class Job:
     threads: int
     seed: int
     output: str
-    way: str = "exact"
+    way: str = ""
     single_file: str | None = None
 
 
@@ -72,6 +78,31 @@ def names() -> list[str]:
 
 def load(name: str) -> ModuleType:
     return importlib.import_module(f"{__name__}.{name}")
+
+
+def ours(name: str) -> bool:
+    """Whether a system takes a way to paint."""
+    return name.startswith("pleinair")
+
+
+def settings(way: str) -> dict[str, str]:
+    """Those of a system that is not ours: NAME=VALUE between commas."""
+    pairs = (word.partition("=") for word in way.split(",") if word)
+    return {name.strip(): value.strip() for name, _, value in pairs}
+
+
+def check(name: str, way: str) -> None:
+    """Raise SettingError for what may not stand behind a system's name."""
+    if ours(name):
+        Way.read(way)
+        return
+    known = load(name).SETTINGS
+    for setting, value in settings(way).items():
+        if setting not in known or not value:
+            raise SettingError(
+                f"{name} has no setting {shown(setting)}; it has: "
+                f"{', '.join(f'{one}=VALUE' for one in known) or 'none'}"
+            )
 
 
 def missing(*modules: str) -> str | None:

@@ -1,12 +1,20 @@
-"""diffusers' StableDiffusionPipeline on torch, the CPU, float32."""
+"""diffusers' StableDiffusionPipeline on torch, the CPU.
+
+precision: bf16 or f32; without it bf16 where the processor computes in it, else f32.
+"""
 
 import itertools
 import time
 from pathlib import Path
 from typing import Any
 
+from pleinair.runtime.speed.machine import features
+
 from ..worker import Watch
-from . import SCHEDULERS, Job, Times, missing
+from . import SCHEDULERS, Job, Times, missing, settings
+
+SETTINGS = ("precision",)
+_HAVE_BF16 = {"avx512_bf16", "amx_bf16", "bf16"}
 
 
 def unable(job: Job) -> str | None:
@@ -15,6 +23,8 @@ def unable(job: Job) -> str | None:
         return absent
     if job.checkpoint is None:
         return "needs the diffusers folder: --checkpoint FOLDER"
+    if settings(job.way).get("precision", "f32") not in ("bf16", "f32"):
+        return "precision is bf16 or f32"
     index = Path(job.checkpoint) / "model_index.json"
     return None if index.is_file() else f"{index}: missing, so this is no diffusers folder"
 
@@ -23,8 +33,11 @@ def paint(job: Job, watch: Watch) -> Times:
     import torch
 
     torch.set_num_threads(job.threads)
+    native = "f32" if _HAVE_BF16.isdisjoint(features()) else "bf16"
+    asked = settings(job.way).get("precision", native)
     pipe = _open(job)
-    pipe.to(torch.float32)  # whatever the files have, and the libraries would choose for them
+    # Whatever the files have, and the libraries would choose for them.
+    pipe.to({"bf16": torch.bfloat16, "f32": torch.float32}[asked])
     return paint_with(pipe, job, watch)
 
 

@@ -1,4 +1,7 @@
-"""openvino_genai's Text2ImagePipeline on the same folder, shapes fixed before it compiles."""
+"""openvino_genai's Text2ImagePipeline, shapes fixed before it compiles.
+
+Without `precision` it computes in OpenVINO's own for the processor, as people run it.
+"""
 
 import time
 from pathlib import Path
@@ -8,8 +11,9 @@ from pleinair.runtime import families
 from pleinair.runtime.model.bundle import Bundle
 
 from ..worker import Watch
-from . import Job, Times, missing
+from . import Job, Times, missing, settings
 
+SETTINGS = "precision", "model"
 _TYPES = {
     "ddim": "DDIM",
     "euler": "EULER_DISCRETE",
@@ -37,8 +41,9 @@ def paint(job: Job, watch: Watch) -> Times:
     pipe = Text2ImagePipeline(job.model)
     pipe.set_scheduler(_scheduler(job))
     pipe.reshape(1, job.size, job.size, job.guidance)
-    # f32, as in profile exact: a CPU with bf16 matrices would take those by itself.
-    pipe.compile("CPU", INFERENCE_NUM_THREADS=job.threads, INFERENCE_PRECISION_HINT="f32")
+    asked = settings(job.way).get("precision")
+    hint = {"INFERENCE_PRECISION_HINT": asked} if asked else {}
+    pipe.compile("CPU", INFERENCE_NUM_THREADS=job.threads, **hint)
     ready = watch.seconds()
 
     def on_step(step: int, total: int, latent: object) -> bool:

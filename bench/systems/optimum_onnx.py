@@ -8,6 +8,8 @@ from ..worker import Watch
 from . import Job, Times, missing
 from .diffusers import paint_with
 
+SETTINGS = ("model",)
+
 
 def unable(job: Job) -> str | None:
     held = Bundle.open(job.model).graphs

@@ -5,8 +5,9 @@ import time
 from pathlib import Path
 
 from ..worker import Watch
-from . import Job, Times, missing
+from . import Job, Times, missing, settings
 
+SETTINGS = "type", "conv_direct", "flash_attention"
 # Its DDIM spaces timesteps from the end ("trailing"): other steps, but as many, and the same work.
 _METHODS = {"ddim": "ddim_trailing", "euler": "euler", "euler_a": "euler_a", "lcm": "lcm"}
 # An ancestral sampler draws all of its noise, which its own default of 0 would leave out.
@@ -26,11 +27,19 @@ def unable(job: Job) -> str | None:
 def paint(job: Job, watch: Watch) -> Times:
     """Its progress calls, one as sampling begins and one a step, tell the stages apart.
 
-    The random numbers are torch's on the CPU ("cpu"), as for the others.
+    The random numbers are torch's on the CPU ("cpu"), as for the others. type: what the weights
+    are turned into, as q8_0 (its own default: as they are stored).
     """
     from stable_diffusion_cpp import StableDiffusion
 
+    asked = settings(job.way)
+    direct = asked.get("conv_direct") == "true"
+    more = {"wtype": asked["type"]} if "type" in asked else {}
     model = StableDiffusion(
+        diffusion_flash_attn=asked.get("flash_attention") == "true",
+        diffusion_conv_direct=direct,
+        vae_conv_direct=direct,
+        **more,
         model_path=job.single_file,
         vae_decode_only=True,
         n_threads=job.threads,

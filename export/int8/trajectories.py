@@ -33,11 +33,13 @@ class Recorder:
     name: str = field(init=False)
     device: str = field(init=False)
     format: str = field(init=False)
+    streams: int = field(init=False)
     precision: str = field(init=False)
 
     def __post_init__(self) -> None:
         self.name, self.device = self.engine.name, self.engine.device
-        self.format, self.precision = self.engine.format, self.engine.precision
+        self.format, self.streams = self.engine.format, self.engine.streams
+        self.precision = self.engine.precision
 
     def compile(self, path: Path, shapes: Shapes, edits: Sequence[Edit] = ()) -> Graph:
         graph = self.engine.compile(path, shapes, edits)

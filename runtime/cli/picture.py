@@ -8,7 +8,6 @@ from typing import Any
 from ..errors import SettingError, shown
 from ..options.groups import DEFAULT_PROMPT
 from ..request import seeds_of
-from ..speed.profiles import DEFAULT
 from ..text import styles
 from ..text.wildcards import drawn
 from .adapters import Weighed, named_in
@@ -26,14 +25,14 @@ class Picture:
     noise_seed: the seed of its start noise, where another.
     loras: the files that its prompt names.
     line: of a prompt file; 0 is the command line itself.
-    profile, precision: of the pipeline that paints it.
+    profile, precision: of the pipeline that paints it; None is the model's, or the profile's.
     """
 
     settings: Mapping[str, Any]
     noise_seed: int | None = None
     loras: Weighed = ()
     line: int = 0
-    profile: str = DEFAULT
+    profile: str | None = None
     precision: str | None = None
 
     @classmethod
@@ -55,7 +54,7 @@ class Picture:
             prompt, loras = named_in(prompt, options.lora_dir)
         words = {"prompt": prompt, **({"negative_prompt": negative} if negative else {})}
         call = {**settings, **words}
-        profile, precision = call.pop("profile", DEFAULT), call.pop("precision", None)
+        profile, precision = call.pop("profile", None), call.pop("precision", None)
         return cls(call, noise_seed, loras, line, profile, precision)
 
     def call(self, options: argparse.Namespace) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from ..model import catalog
 from ..model.bundle import Bundle
 from ..model.controlnet import opened
 from ..pipeline import StableDiffusionPipeline
-from ..speed.profiles import AUTO, DEFAULT, Profile
+from ..speed.profiles import AUTO, DEFAULT, Profile, usual
 from ..speed.tuning import Tuning
 from .adapters import Weighed
 from .arguments import BETAS, given
@@ -82,7 +82,7 @@ class Pipelines:
 
     def of(self, picture: Picture) -> StableDiffusionPipeline:
         """The pipeline of its profile, with its LoRA files beside those of the options."""
-        profile = self._profile(picture.profile, bool(self._loras or picture.loras))
+        profile = self._profile(picture.profile)
         wanted = picture.loras, profile.name, profile.computing(picture.precision)
         if self._last is None or self._last[0] != wanted:
             self._last = None  # its memory is needed
@@ -99,8 +99,10 @@ class Pipelines:
             self._last = wanted, pipe
         return self._last[1]
 
-    def _profile(self, name: str, loras: bool) -> Profile:
-        return Profile.of(self._tuning.named(name, loras))
+    def _profile(self, asked: str | None) -> Profile:
+        family = self.family
+        named = asked or usual(family.bundle, family.denoiser, family.recommended.profile)
+        return Profile.of(self._tuning.named(named))
 
     def _engine(self, profile: str, precision: str) -> Engine:
         """As tuned for the profile; one for all that are tuned alike."""
@@ -112,12 +114,12 @@ class Pipelines:
 
     def _tell(self) -> None:
         """What paints, where the prompts say nothing else."""
-        asked = self._options.profile or DEFAULT
-        profile = self._profile(asked, bool(self._loras))
+        asked = self._options.profile
+        profile = self._profile(asked)
         engine = self._engine(profile.name, profile.computing(self._options.precision))
         words = f"model: {self.family.bundle.path}; {engine.name} on {engine.device}"
         words += f" in {engine.precision}"
-        if asked == AUTO:
+        if asked == AUTO or (asked is None and profile.name != DEFAULT):
             words += f"; profile {profile.name}"
         tell(words)
 

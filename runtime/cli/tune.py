@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import families
+from ..engines import cores
 from ..engines.choice import ENGINES
 from ..engines.openvino import native_precision
 from ..errors import SettingError
@@ -161,9 +162,9 @@ def _tuning(contests: Mapping[str, Contest], cost: Cost, profile: str) -> Tuning
 def _about(bundle: Bundle, size: int) -> str:
     """What was measured, and where."""
     versions = (f"{name} {found}" for name in ENGINES[1:] if (found := installed(name)))
-    cores, threads = machine.physical_cores(), machine.hardware_threads()
+    physical, threads = cores.physical_cores(), cores.hardware_threads()
     return (
-        f"{bundle.path}, {size}x{size}, on {machine.cpu_name()}: {cores} cores, {threads} "
+        f"{bundle.path}, {size}x{size}, on {machine.cpu_name()}: {physical} cores, {threads} "
         f"hardware threads; {', '.join(versions)}"
     )
 

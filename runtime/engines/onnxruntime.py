@@ -1,6 +1,8 @@
 """ONNX Runtime: any CPU, and NVIDIA's GPUs through its CUDA provider."""
 
-from collections.abc import Mapping, Sequence
+import contextlib
+import io
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,30 +11,45 @@ from numpy.typing import NDArray
 
 from ..errors import EngineError, Message, shown, to_install
 from ..graphs.edit import Edit
+from ..graphs.float32 import EXACT
+from ..graphs.half_precision import HalfPrecision
 from ..graphs.onnx_graph import OnnxGraph, reading
+from . import saturation
+from .bound import Bound
 from .heap import give_back
-from .protocol import Feeds, Shapes, check_fed, conform, first_line
+from .protocol import Feeds, Shapes, check_fed, conform, failure
 
 _PROVIDERS = {"CPU": "CPUExecutionProvider", "CUDA": "CUDAExecutionProvider"}
+# What each computes in; the first is what "auto" is.
+_PRECISIONS = {"CPU": ("f32",), "CUDA": ("f16", "f32")}
 
 
 class OnnxRuntimeEngine:
     """Opens ONNX graphs on "cpu" or "cuda".
 
-    threads: CPU threads inside one operator; None leaves it to ONNX Runtime (physical cores).
-    precision: "f32", or "auto", which is that.
-    Raises EngineError where ONNX Runtime, or the provider for the device, is not there.
+    threads: CPU threads; None leaves it to ONNX Runtime (physical cores).
+    precision: "f32", "f16" (of denoisers, on "cuda"), or "auto": the device's faster one.
+    streams: calls of a graph that are computed at once, and share the threads.
+    bound: whether inputs stay on the device from call to call (IO binding), where it is no CPU.
+    Raises EngineError where ONNX Runtime, or the provider for the device, is not there, or does
+    not compute in that precision.
     """
 
     name = "onnxruntime"
     format = "onnx"
 
     def __init__(
-        self, device: str = "cpu", threads: int | None = None, precision: str = "f32"
+        self,
+        device: str = "cpu",
+        threads: int | None = None,
+        precision: str = "auto",
+        *,
+        streams: int = 1,
     ) -> None:
         self._runtime = _import()
         self.device = device.upper()
-        provider = _PROVIDERS.get(self.device.partition(":")[0])
+        kind, _, number = self.device.partition(":")
+        provider = _PROVIDERS.get(kind)
         if provider is None:
             raise EngineError(f"ONNX Runtime has no device {device!r} here; it has cpu and cuda")
         if provider not in self._runtime.get_available_providers():
@@ -40,16 +57,27 @@ class OnnxRuntimeEngine:
                 f"this ONNX Runtime has no {provider}; install it with: "
                 f"pip uninstall onnxruntime && {to_install('cuda')}"
             )
-        number = self.device.partition(":")[2]
-        self._provider = (provider, {"device_id": number} if number else {})
-        self._threads = threads
-        self.precision = _precision(self.device, precision)
+        self.precision = _precision(kind, precision)
+        self.streams = streams
+        # Each caller computes, too, beside the threads that a session has for all of them.
+        self.session_threads = None if threads is None else max(1, threads - streams + 1)
+        self.bound = kind != "CPU"
+        self._provider = provider, {"device_id": number} if number else {}
+        if kind == "CUDA":
+            _load_libraries(self._runtime)
+            if self.precision == "f32":  # to rounding: not by TensorFloat-32's ten binary digits
+                self._provider[1]["use_tf32"] = "0"
 
     def compile(self, path: Path, shapes: Shapes, edits: Sequence[Edit] = ()) -> "OnnxRuntimeGraph":
         options = self._runtime.SessionOptions()
         options.log_severity_level = 4  # failures reach the user as one line, below
-        if self._threads is not None:
-            options.intra_op_num_threads = self._threads
+        if self.session_threads is not None:
+            options.intra_op_num_threads = self.session_threads
+        if self.device == "CPU" and saturation.in_onnxruntime():
+            # Signed weights become unsigned, whose products are added exactly.
+            options.add_session_config_entry("session.x64quantprecision", "1")
+        if self.precision == "f16" and EXACT not in edits:
+            edits = [*edits, HalfPrecision()]
         edited = _edited(path, edits)
         if edited:
             edited.hand_to(options)
@@ -61,8 +89,8 @@ class OnnxRuntimeEngine:
                 bytes(edited.content) if edited else str(path), options, providers
             )
         except Exception as error:  # ONNX Runtime's errors share no base class
-            raise EngineError(
-                f"{path}: ONNX Runtime cannot open it on {self.device}: {first_line(error)}"
+            raise failure(
+                error, f"{path}: ONNX Runtime cannot open it on {self.device}", self.device
             ) from error
         # Where the provider's libraries do not load, ONNX Runtime goes on without a word.
         if session.get_providers()[0] != self._provider[0]:
@@ -72,14 +100,26 @@ class OnnxRuntimeEngine:
             )
         _check_inputs(path, session, shapes)
         give_back()  # what widening and packing the weights took
-        return OnnxRuntimeGraph(session, edited.weights if edited else None)
+        run = self._bound(session) if self.bound else lambda inputs: session.run(None, inputs)
+        return OnnxRuntimeGraph(session, run, self.device, edited.weights if edited else None)
+
+    def _bound(self, session: Any) -> Bound:
+        kind, _, number = self.device.partition(":")
+        return Bound(session, kind.lower(), int(number or 0))
 
 
 class OnnxRuntimeGraph:
     """One session; ONNX Runtime itself lets several threads run it at once."""
 
-    def __init__(self, session: Any, weights: Mapping[str, NDArray[Any]] | None = None) -> None:
-        self._session = session
+    def __init__(
+        self,
+        session: Any,
+        run: Callable[[Mapping[str, Any]], Sequence[Any]],
+        device: str,
+        weights: Mapping[str, NDArray[Any]] | None = None,
+    ) -> None:
+        self._run = run
+        self._device = device
         self._weights = weights  # the session reads them where they are
         self._inputs = {port.name: port for port in session.get_inputs()}
         self._outputs = [port.name for port in session.get_outputs()]
@@ -98,13 +138,41 @@ class OnnxRuntimeGraph:
                 value = np.repeat(value, batch // len(value), axis=0)
             inputs[name] = value
         try:
-            results = self._session.run(None, inputs)
+            results = self._run(inputs)
         except Exception as error:  # ONNX Runtime's errors share no base class
-            raise EngineError(f"ONNX Runtime cannot compute it: {first_line(error)}") from error
+            raise failure(error, "ONNX Runtime cannot compute it", self._device) from error
         return {
             name: np.asarray(result, np.float32)
             for name, result in zip(self._outputs, results, strict=True)
         }
+
+
+def _precision(kind: str, asked: str) -> str:
+    """The precision that a device computes in; EngineError where it does not in the one asked."""
+    known = _PRECISIONS[kind]
+    if asked == "auto":
+        return known[0]
+    if asked not in known:
+        raise EngineError(
+            Message(
+                "{precision} is {0}; ONNX Runtime computes in {1} on {2}: give auto, or {engine} "
+                "openvino",
+                shown(asked),
+                " and ".join(known),
+                kind,
+            )
+        )
+    return asked
+
+
+def _load_libraries(runtime: Any) -> None:
+    """Load CUDA's and cuDNN's libraries where pip has installed them, which no loader searches.
+
+    What it cannot find it prints; whether the provider starts is looked at when a graph opens.
+    """
+    if load := getattr(runtime, "preload_dlls", None):  # since 1.21
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(Exception):
+            load()
 
 
 def _import() -> Any:
@@ -115,20 +183,6 @@ def _import() -> Any:
             f"ONNX Runtime is not installed; install it with: {to_install('onnx')}"
         ) from None
     return onnxruntime
-
-
-def _precision(device: str, asked: str) -> str:
-    """What to compute in: as the graphs are exported, float32."""
-    if asked not in ("auto", "f32"):
-        raise EngineError(
-            Message(
-                "{precision} is {0}; ONNX Runtime computes in f32 on {1}: give auto or f32, or "
-                "{engine} openvino",
-                shown(asked),
-                device,
-            )
-        )
-    return "f32"
 
 
 def _edited(path: Path, edits: Sequence[Edit]) -> OnnxGraph | None:

@@ -35,12 +35,14 @@ class Engine(Protocol):
     device: the device, as the engine itself names it.
     format: the graph format that `compile` expects, a key of `Bundle.graphs`.
     precision: what it computes in, graphs.float32.Exact aside: "f32", "bf16" or "f16".
+    streams: calls of a graph that it computes at once.
     """
 
     name: str
     device: str
     format: str
     precision: str
+    streams: int
 
     def compile(self, path: Path, shapes: Shapes, edits: Sequence[Edit] = ()) -> Graph:
         """The graph at `path`, made for just these input shapes, with these edits in their order.
@@ -89,11 +91,35 @@ def conform(value: Array, dtype: np.dtype[Any], rank: int) -> Array:
     return value.reshape((1,) * rank) if value.size == 1 else value
 
 
+class MemoryShortError(EngineError):
+    """The device's memory does not hold a graph, or what it computes."""
+
+
+def failure(error: Exception, what: str, device: str) -> EngineError:
+    """What to raise for an engine's error; MemoryShortError where that is what it says.
+
+    device: the engine's name for it; memory of its own is nothing that max_memory counts.
+    """
+    if not memory_is_short(error):
+        return EngineError(f"{what}: {first_line(error)}")
+    if device.partition(":")[0] == "CPU":
+        return MemoryShortError(f"{what}: {first_line(error)}")
+    return MemoryShortError(
+        f"{what}: the memory of {device} is short; paint smaller, with tile, or with device cpu"
+    )
+
+
+def memory_is_short(error: Exception) -> bool:
+    """Whether that is what an engine's error says."""
+    said = r"alloc\b|alloc_failed|failed to allocate|out of memory"
+    return isinstance(error, MemoryError) or bool(re.search(said, str(error), re.IGNORECASE))
+
+
 def first_line(error: Exception) -> str:
     """The line of an engine's many that says something; of short memory, what to do about it."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     telling = [line for line in lines if not line.startswith(("Exception from", "Check '"))]
     line = (telling or lines or [type(error).__name__])[0][:300]
-    if isinstance(error, MemoryError) or re.search(r"alloc\b|out of memory", str(error)):
+    if memory_is_short(error):
         line += ": memory is short; paint smaller, with tile, or with max_memory"
     return line

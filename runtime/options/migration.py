@@ -45,7 +45,7 @@ _STEPS = "a call is one call; callback_on_step_end sees every step, and ends it 
 
 CALL: Mapping[str, Otherwise] = {
     **_each("generator", "give seed, a whole number; of torch's that is generator.initial_seed()"),
-    **_each("timesteps sigmas", "give scheduler and num_inference_steps, which make them"),
+    **_each("sigmas", "give scheduler and num_inference_steps, which make them, or timesteps"),
     **_each("mu", "the model's scheduler_config.json says how its timesteps are shifted"),
     **_each("prompt_2 prompt_3 negative_prompt_2 negative_prompt_3", _ONE_PROMPT),
     **_each(

@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct, field
 
+from ..engines import cores
 from ..engines.choice import Setup
 from ..errors import BundleError, SettingError
 from ..files import conform, read_json, replacing, short_digest
@@ -107,16 +108,9 @@ class Tuning:
             stated["profiles"],
         )
 
-    def named(self, profile: str, loras: bool = False) -> str:
-        """The profile that a name stands for.
-
-        loras: LoRA files are to change the UNet, which "auto" then takes native: its weights of 8
-            bits could not be changed.
-        Raises SettingError for a name that is not in the table.
-        """
-        if profile == AUTO:
-            return DEFAULT if loras else self.profile
-        return Profile.of(profile).name
+    def named(self, profile: str) -> str:
+        """The profile that a name stands for; SettingError for one that is not in the table."""
+        return self.profile if profile == AUTO else Profile.of(profile).name
 
     def write(self, bundle: Bundle) -> Path:
         """Keep it in place of the one that this machine had; returns the file.
@@ -204,8 +198,8 @@ def _same_machine(stated: Mapping[str, Any]) -> bool:
 
 @functools.cache
 def _machine() -> dict[str, Any]:
-    threads = machine.hardware_threads()
-    return {"cpu": machine.cpu_name(), "cores": machine.physical_cores(), "threads": threads}
+    threads = cores.hardware_threads()
+    return {"cpu": machine.cpu_name(), "cores": cores.physical_cores(), "threads": threads}
 
 
 def _model(bundle: Bundle) -> str:

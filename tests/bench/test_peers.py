@@ -1,6 +1,7 @@
 """The comparison from the command line, and what becomes of it when something goes wrong."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -104,11 +105,29 @@ def test_ways_of_ours_are_systems_of_their_own(
     monkeypatch.setattr(turns, "run_fresh", paint)
     wanted = ["--systems", "pleinair", "pleinair:balanced,vae=tiny", "pleinair-onnx:fast"]
     assert main(_command(exported_openvino, *wanted)) == 0
-    assert list(jobs) == ["exact", "balanced,vae=tiny"]
+    assert list(jobs) == ["", "balanced,vae=tiny"]
     assert {job["system"] for job in jobs.values()} == {"pleinair"}
     shown = capsys.readouterr().out
     assert "| pleinair:balanced,vae=tiny | 1 (1 to 1) |" in shown
     assert "pleinair_onnx:fast: skipped: the folder has no ONNX graphs" in shown
+
+
+def test_settings_of_others_are_systems_of_their_own(
+    exported_openvino: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs: dict[str, dict[str, Any]] = {}
+
+    def paint(target: str, job: dict[str, Any], *_: Any) -> dict[str, Any]:
+        jobs[job["way"]] = job
+        return _picture(2.0)
+
+    monkeypatch.setattr(turns, "run_fresh", paint)
+    other = shutil.copytree(exported_openvino, tmp_path / "other")
+    wanted = ["openvino_genai", "openvino_genai:precision=f32", f"openvino_genai:model={other}"]
+    assert main(_command(exported_openvino, "--systems", *wanted)) == 0
+    models = [job["model"] for job in jobs.values()]
+    assert models == [str(exported_openvino), str(exported_openvino), str(other)]
+    assert main(_command(exported_openvino, "--systems", "openvino_genai:fast")) == 2
 
 
 def test_any_system_can_be_what_the_others_are_compared_with(

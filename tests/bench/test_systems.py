@@ -15,9 +15,11 @@ import pytest
 from PIL import Image
 
 from checkpoints_xl import tiny_lcm
+from fakes import POCKET
 from pleinair.bench import systems
 from pleinair.bench.process import run_fresh
 from pleinair.bench.worker import Watch
+from pleinair.runtime.errors import SettingError
 
 
 @pytest.fixture
@@ -59,15 +61,84 @@ def test_optimum_paints_ours_in_its_own_environment(
     """Through the very processes that `peers` starts; DDIM, so that the pictures are the same."""
     format = "onnx" if name == "optimum_onnx" else "openvino"
     model = str(request.getfixturevalue(f"exported_{format}"))
-    job = replace(job, model=model, scheduler="ddim")
+    way = "" if name == "optimum_onnx" else "precision=f32"
+    job = replace(job, model=model, scheduler="ddim", way=way)
     fields = asdict(job) | {"system": name}
     assert run_fresh(f"{systems.__name__}:unable", fields, python=optimum_python)["reason"] is None
     times = run_fresh(f"{systems.__name__}:paint", fields, python=optimum_python)
     assert len(times["steps"]) == 4
     assert times["libraries"]["diffusers"] != version("diffusers")
     theirs = np.asarray(Image.open(job.output)).astype(int)
+    job = replace(job, way="exact")
     ours = _paint("pleinair_onnx" if format == "onnx" else "pleinair", job)[1]
     assert abs(ours - theirs).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("features", "way", "dtype"),
+    [
+        (["avx512_bf16"], "", "bfloat16"),
+        (["avx512_bf16"], "precision=f32", "float32"),
+        (["avx2"], "", "float32"),
+        (["avx2"], "precision=bf16", "bfloat16"),
+    ],
+)
+def test_diffusers_computes_in_what_the_processor_does_best(
+    features: list[str], way: str, dtype: str, job: systems.Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system, found = systems.load("diffusers"), []
+    monkeypatch.setattr(system, "features", lambda: features)
+    monkeypatch.setattr(system, "paint_with", lambda pipe, *_: found.append(str(pipe.unet.dtype)))
+    system.paint(replace(job, way=way), None)
+    assert found == [f"torch.{dtype}"]
+
+
+@pytest.mark.parametrize("precision", [None, "f32"])
+def test_genai_is_left_its_own_precision(
+    precision: str | None, job: systems.Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import openvino_genai
+
+    asked: dict[str, Any] = {}
+
+    class Pipeline:
+        def __init__(self, model: str) -> None: ...
+        def set_scheduler(self, scheduler: Any) -> None: ...
+        def reshape(self, *sizes: Any) -> None: ...
+
+        def compile(self, device: str, **hints: Any) -> None:
+            asked.update(hints)
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(openvino_genai, "Text2ImagePipeline", Pipeline)
+    way = f"precision={precision}" if precision else ""
+    with pytest.raises(KeyboardInterrupt):
+        systems.load("openvino_genai").paint(replace(job, way=way), None)
+    assert asked.get("INFERENCE_PRECISION_HINT") == precision
+
+
+@pytest.mark.parametrize(
+    ("name", "way"),
+    [
+        ("openvino_genai", "fast"),
+        ("openvino_genai", "precision="),
+        ("diffusers", "model=FOLDER"),
+        ("stable_diffusion_cpp", "precision=f32"),
+        ("pleinair", "percision=f32"),
+    ],
+)
+def test_settings_that_a_system_has_not(name: str, way: str) -> None:
+    with pytest.raises(SettingError, match="setting"):
+        systems.check(name, way)
+
+
+def test_fastsdcpu_wants_the_tiny_decoder(
+    job: systems.Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: ModuleSpec(name, None))
+    system = systems.load("fastsdcpu")
+    assert system.unable(job) == "the folder has no vae_decoder_tiny"
+    assert system.unable(replace(job, model=str(POCKET))) is None
 
 
 def test_stable_diffusion_cpp_is_called_as_it_documents(
@@ -101,13 +172,20 @@ def test_stable_diffusion_cpp_is_called_as_it_documents(
         "cfg_scale": 7.5,
     }.items() <= asked.items()
     assert {"sample_method": "euler_a", "eta": 1.0, "rng_type": "cpu"}.items() <= asked.items()
+    assert asked["diffusion_conv_direct"] is False
+    assert "wtype" not in asked
+    way = "type=q8_0,conv_direct=true,flash_attention=true"
+    _paint("stable_diffusion_cpp", replace(job, scheduler="euler", single_file="f", way=way))
+    chosen = {"wtype": "q8_0", "diffusion_conv_direct": True, "vae_conv_direct": True}
+    assert (chosen | {"diffusion_flash_attn": True}).items() <= asked.items()
 
 
 @pytest.mark.parametrize("scheduler", ["pndm", "ddim"])
 def test_pleinair_and_diffusers_paint_the_same_picture(job: systems.Job, scheduler: str) -> None:
     """Steps, scheduler, guidance, size, seed and prompt all reach both, or this would differ."""
     job = replace(job, scheduler=scheduler)
-    ours, theirs = _paint("pleinair", job)[1], _paint("diffusers", job)[1]
+    ours = _paint("pleinair", replace(job, way="exact"))[1]
+    theirs = _paint("diffusers", replace(job, way="precision=f32"))[1]
     assert ours.shape == (64, 64, 3)
     assert abs(ours - theirs).max() <= 1
     assert ours.std() > 1
@@ -121,11 +199,12 @@ def test_a_latent_consistency_model_is_painted_alike(
     """Told its guidance, in four steps; openvino_genai draws other noise."""
     checkpoint, folder = both("tiny-lcm", tiny_lcm)
     job = replace(job, model=str(folder), checkpoint=str(checkpoint), scheduler="lcm", guidance=8.5)
+    job = replace(job, way="precision=f32")
     times, theirs = _paint(name, job)
     assert len(times.steps) == 4
     assert theirs.std() > 1
     if name == "diffusers":
-        assert abs(_paint("pleinair", job)[1] - theirs).max() <= 1
+        assert abs(_paint("pleinair", replace(job, way="exact"))[1] - theirs).max() <= 1
 
 
 @pytest.mark.parametrize("name", ["pleinair", "openvino_genai", "diffusers"])

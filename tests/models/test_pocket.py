@@ -292,6 +292,24 @@ def test_it_is_the_lora_that_paints_in_few_steps(pipe: StableDiffusionPipeline) 
     assert contours(blur) < 0.65 * contours(wanted) < 0.8 * contours(few)
 
 
+@pytest.mark.slow
+def test_few_steps_in_one_command(tmp_path: Path) -> None:
+    """Base model, its LCM-LoRA and tiny decoder to a folder of 8 bits that paints in four steps."""
+    from pleinair.export import cli
+
+    words = [str(POCKET / "source"), str(tmp_path / "quick"), "--lora", str(LCM_LORA)]
+    words += ["--tiny-vae", str(POCKET / "source" / "tiny_vae"), "--few-steps", "auto", "--quiet"]
+    assert cli.main(words) == 0
+    quick = StableDiffusionPipeline.from_pretrained(tmp_path / "quick")
+    assert quick.profile.name == "balanced"
+    prompts = [f"a tomato on a {colour} background" for colour in ("white", "blue", "black")]
+    out = quick(prompts, seed=1)
+    assert len(out.timings.steps) == 4 * len(prompts)
+    pictures = [np.asarray(image, float) for image in out.images]
+    assert [nearest(corners(picture)) for picture in pictures] == ["white", "blue", "black"]
+    assert [colour_at(picture, 32, 32) for picture in pictures] == ["red"] * 3
+
+
 def distance(pictures: list[np.ndarray], wanted: list[np.ndarray]) -> float:
     return float(np.mean([np.abs(a - b).mean() for a, b in zip(pictures, wanted, strict=True)]))
 

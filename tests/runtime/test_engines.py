@@ -49,6 +49,8 @@ class FakeSession:
     def get_outputs(self) -> list[Any]:
         return []
 
+    def io_binding(self) -> None: ...
+
 
 def pretend_cuda(monkeypatch: pytest.MonkeyPatch, opens_on: str) -> None:
     import onnxruntime

@@ -20,6 +20,7 @@ from pleinair.runtime.cli.candidates import Candidate
 from pleinair.runtime.cli.contest import Contest
 from pleinair.runtime.cli.cost import Cost
 from pleinair.runtime.cli.trial import Trial
+from pleinair.runtime.engines import cores
 from pleinair.runtime.engines.choice import Setup, choose
 from pleinair.runtime.errors import EngineError, SettingError
 from pleinair.runtime.model.bundle import Bundle
@@ -90,7 +91,7 @@ def test_untuned_auto_is_native(bundle: Bundle, threads: Any) -> None:
     assert threads(pipe) is None
 
 
-def test_lora_files_are_painted_with_the_float_graphs(
+def test_lora_files_change_nothing_of_it(
     bundle: Bundle, tiny_checkpoint: Path, tmp_path: Path, threads: Any
 ) -> None:
     from diffusers import UNet2DConditionModel
@@ -99,7 +100,7 @@ def test_lora_files_are_painted_with_the_float_graphs(
     unet = UNet2DConditionModel.from_pretrained(tiny_checkpoint / "unet")
     file = loras.diffusers(tmp_path / "lora.safetensors", loras.factors(unet, 1))
     pipe = StableDiffusionPipeline.from_pretrained(bundle.path, profile="auto", loras=[file])
-    assert (pipe.profile.name, threads(pipe)) == ("native", 1)
+    assert (pipe.profile.name, threads(pipe)) == ("balanced", 2)
 
 
 def test_on_other_devices_nothing_is_followed(bundle: Bundle) -> None:
@@ -288,8 +289,8 @@ def test_the_fastest_profile_that_is_like_enough(figures: Any, profile: str) -> 
 def test_only_what_the_folder_holds(
     bundle: Bundle, exported_openvino: Path, exported_onnx: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(candidates, "physical_cores", lambda: 6)
-    monkeypatch.setattr(candidates, "hardware_threads", lambda: 12)
+    monkeypatch.setattr(cores, "physical_cores", lambda: 6)
+    monkeypatch.setattr(cores, "hardware_threads", lambda: 12)
     found = candidates.candidates(families.of(bundle))
     assert list(found) == ["exact", "native", "balanced", "fast"]
     assert [one.setup.threads for one in found["fast"]] == [None, 12, 6, 3, 1]
@@ -301,10 +302,24 @@ def test_only_what_the_folder_holds(
     assert onnx[0].setup == Setup("openvino")
 
 
+def test_cores_for_performance_are_tried_alone(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A laptop of 4 cores with two threads each, and 8 small ones."""
+    for name, count in {
+        "physical_cores": 12,
+        "hardware_threads": 16,
+        "performance_cores": 4,
+    }.items():
+        monkeypatch.setattr(cores, name, lambda count=count: count)
+    found = candidates.candidates(families.of(bundle))["exact"]
+    assert [one.setup.threads for one in found] == [None, 16, 12, 6, 4, 3, 1]
+
+
 def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine on which few setups are to be tried: the engine's own choice, and one thread."""
-    monkeypatch.setattr(candidates, "physical_cores", lambda: 1)
-    monkeypatch.setattr(candidates, "hardware_threads", lambda: 1)
+    monkeypatch.setattr(cores, "physical_cores", lambda: 1)
+    monkeypatch.setattr(cores, "hardware_threads", lambda: 1)
 
 
 @pytest.fixture

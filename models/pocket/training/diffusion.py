@@ -119,10 +119,16 @@ def main() -> None:
         batch=256 if device.type == "cuda" else 32,
         rate=8e-4,
         singles=(SINGLES, "how many of the scenes show a single thing"),
+        begin=("", "a diffusers folder whose weights to begin with (default: new ones)"),
     )
     torch.manual_seed(options.seed)  # the same first weights on every worker
     tokenizer = CLIPTokenizer.from_pretrained(WORK / "tokenizer")
-    painter = Painter(CLIPTextModel.from_pretrained(WORK / "text_encoder")).to(device)
+    painter = Painter(CLIPTextModel.from_pretrained(WORK / "text_encoder"))
+    if options.begin:
+        folder = Path(options.begin)
+        painter.unet = UNet2DConditionModel.from_pretrained(folder / "unet")
+        painter.text_encoder = CLIPTextModel.from_pretrained(folder / "text_encoder")
+    painter.float().to(device)  # source/ is in float16
     average = AveragedModel(painter, multi_avg_fn=get_ema_multi_avg_fn(EMA_DECAY))
     scheduler = noise_scheduler()
 

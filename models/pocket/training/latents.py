@@ -4,6 +4,7 @@ Writes `work/latents.pt`: for each kind of scene a list of scenes that training 
 latents, float16 (scenes, 4, h, w): posterior means times the autoencoder's scaling factor.
 """
 
+import argparse
 from random import Random
 
 import numpy as np
@@ -38,11 +39,14 @@ def encode_scenes(scenes: list[Scene], vae: AutoencoderKL, seed: int) -> torch.T
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--share", type=float, default=1.0, help="of the scenes (default: all)")
+    share = parser.parse_args().share
     vae = AutoencoderKL.from_pretrained(WORK / "vae").to(pick_device())
     vae.to(memory_format=torch.channels_last)
     random, encoded = Random(0), {}
     for seed, (kind, count) in enumerate(SCENES.items()):
-        scenes = [draw_seen(random, kind) for _ in range(count)]
+        scenes = [draw_seen(random, kind) for _ in range(round(count * share))]
         plain = [(scene.things, scene.style, scene.background) for scene in scenes]
         encoded[kind] = (plain, encode_scenes(scenes, vae, seed))
         print(kind, tuple(encoded[kind][1].shape), f"std {encoded[kind][1].float().std():.3f}")
