@@ -62,8 +62,9 @@ class Configuration:
     @property
     def computing(self) -> str:
         """What floating point computes in; "auto" is the engine's own choice."""
-        own = self.way.computing
-        return "f32" if self.engine == "onnxruntime" else self.precision or own
+        if (self.engine, self.device.lower()) == ("onnxruntime", "cpu"):
+            return "f32"
+        return self.precision or self.way.computing
 
 
 def combined(
