@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from checkpoints import values_of
+
 # Of a network's config what its graph does not depend on.
 _BESIDE = {
     "scaling_factor",
@@ -50,7 +52,7 @@ def _digest(graph: Any, half: bool) -> str:
         config = config.to_dict() if hasattr(config, "to_dict") else dict(config)
         told = {k: v for k, v in config.items() if k not in _BESIDE and not k.startswith("_")}
         digest.update(repr([type(graph.module), sorted(told.items())]).encode())
-        for name, value in sorted(network.state_dict().items()):
+        for name, value in sorted(values_of(network).items()):
             digest.update(name.encode())
             digest.update(value.contiguous().numpy().tobytes())
     return digest.hexdigest()[:24]
