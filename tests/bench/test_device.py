@@ -1,6 +1,7 @@
 """The script for a GPU at hand for minutes: packed whole, unpacked as packed, within its time."""
 
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -132,9 +133,13 @@ def test_a_command_is_ended_with_what_it_started(tmp_path: Path) -> None:
         session.run([sys.executable, "-c", "raise SystemExit(3)"], 20)
 
 
-def test_a_fresh_process_may_have_a_limit() -> None:
+def test_a_fresh_process_may_have_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = "import time\ndef wait(job, watch): time.sleep(job['seconds']); return {}\n"
+    (tmp_path / "slow.py").write_text(lines)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    assert run_fresh("slow:wait", {"seconds": 0}, limit=300)["process"] > 0
     with pytest.raises(EngineError, match="it took longer than 1 s"):
-        run_fresh("time:sleep", 30, limit=1.0)
+        run_fresh("slow:wait", {"seconds": 300}, limit=1.0)
 
 
 def test_the_section_says_what_was_found() -> None:
