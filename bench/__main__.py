@@ -10,6 +10,7 @@ from . import (
     environments,
     fixture,
     hybrid,
+    making,
     operations,
     peers,
     quality,
@@ -17,6 +18,7 @@ from . import (
     soak,
     speed,
     start,
+    throughput,
     unet,
 )
 from .device import prepare as device
@@ -29,8 +31,8 @@ def parser() -> Parser:
     )
     commands = made.add_subparsers(metavar="COMMAND", required=True)
     rooms = (
-        *(fixture, single_file, hybrid, environments),
-        *(speed, operations, peers, quality, soak, start, unet, device),
+        *(fixture, single_file, hybrid, environments, making),
+        *(speed, operations, peers, quality, soak, start, throughput, unet, device),
     )
     for command in rooms:
         command.add_to(commands)

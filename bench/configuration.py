@@ -11,11 +11,11 @@ from .way import Way
 
 @dataclass(frozen=True)
 class Configuration:
-    """One combination; batch: pictures a call."""
+    """One combination; batch: pictures a call; precision: None is the way's own."""
 
     engine: str
     device: str
-    precision: str
+    precision: str | None
     way: Way
     size: tuple[int, int]
     steps: int
@@ -27,7 +27,7 @@ class Configuration:
         return {
             "engine": self.engine,
             "device": self.device,
-            "precision": self.precision,
+            "precision": self.precision or "",
             "way": self.way.name,
             "size": "x".join(map(str, self.size)),
             "steps": f"{self.steps} steps",
@@ -57,13 +57,19 @@ class Configuration:
 
     def peak(self, int8: bool) -> str:
         """The name of the peak that its graphs are held against."""
-        return f"{self.engine}, {self.device}, {'int8' if int8 else self.precision}"
+        return f"{self.engine}, {self.device}, {'int8' if int8 else self.computing}"
+
+    @property
+    def computing(self) -> str:
+        """What floating point computes in; "auto" is the engine's own choice."""
+        own = self.way.computing
+        return "f32" if self.engine == "onnxruntime" else self.precision or own
 
 
 def combined(
     engines: Sequence[str],
     devices: Sequence[str] | None,
-    precisions: Sequence[str],
+    precisions: Sequence[str] | None,
     ways: Sequence[Way],
     sizes: Sequence[tuple[int, int]],
     steps: Sequence[int],
@@ -72,14 +78,14 @@ def combined(
 ) -> dict[str, Configuration]:
     """Name -> configuration; a name has the engine, the way, and each axis that varies.
 
-    devices: None is those that each engine finds here. ONNX Runtime has one precision on a CPU: it
-    is combined with the first of `precisions` alone there.
+    devices: None is those that each engine finds here. precisions: None is each way's own, as it
+    is with ONNX Runtime on a CPU, which computes in the one that a graph is in.
     """
     found = []
     for engine in dict.fromkeys(engines):
         for device in devices or present(engine):
             single = engine == "onnxruntime" and device.lower() == "cpu"
-            own = precisions[:1] if single else precisions
+            own = [None] if precisions is None or single else precisions
             axes = (own, ways, sizes, steps, guidances, batches)
             found += [Configuration(engine, device, *values) for values in itertools.product(*axes)]
     return _named(found)
@@ -89,7 +95,7 @@ def _named(configurations: Sequence[Configuration]) -> dict[str, Configuration]:
     words = [configuration.words() for configuration in configurations]
     varied = {axis for axis in words[0] if len({one[axis] for one in words}) > 1}
     shown = varied | {"engine", "way"}
-    names = (", ".join(one[axis] for axis in one if axis in shown) for one in words)
+    names = (", ".join(one[axis] for axis in one if axis in shown and one[axis]) for one in words)
     return dict(zip(names, configurations, strict=True))
 
 

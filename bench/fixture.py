@@ -168,14 +168,6 @@ _TINY_XL = replace(
     vae=_TINY.vae | {"scaling_factor": 0.13025, "force_upcast": True},
 )
 _TINY_LCM = replace(_TINY, unet=_TINY.unet | {"time_cond_proj_dim": 32}, scheduler=_LCM.scheduler)
-SHAPES = {
-    "sd-v1.4": _SD_V1_4,
-    "lcm": _LCM,
-    "sdxl": _SDXL,
-    "tiny": _TINY,
-    "tiny-lcm": _TINY_LCM,
-    "tiny-xl": _TINY_XL,
-}
 # madebyollin/taesd, the tiny autoencoder for Stable Diffusion 1's latents, as its config says.
 _TAESD: Config = {
     "_class_name": "AutoencoderTiny",
@@ -193,6 +185,87 @@ _TAESD: Config = {
     "out_channels": 3,
     "scaling_factor": 1.0,
     "upsampling_scaling_factor": 2,
+}
+# Stable Diffusion 2.1 (Rombach et al. 2022) as SD-Turbo (Sauer et al. 2023) has it: OpenCLIP's text
+# encoder, heads of 64, one step from the very end of the noise.
+_SD_TURBO = replace(
+    _SD_V1_4,
+    text_encoder=_SD_V1_4.text_encoder
+    | {"hidden_act": "gelu", "hidden_size": 1024, "intermediate_size": 4096}
+    | {"num_attention_heads": 16, "num_hidden_layers": 23, "projection_dim": 512},
+    unet=_SD_V1_4.unet
+    | {"attention_head_dim": [5, 10, 20, 20], "cross_attention_dim": 1024}
+    | {"use_linear_projection": True},
+    scheduler=_SD_V1_4.scheduler
+    | {"_class_name": "EulerDiscreteScheduler", "interpolation_type": "linear"}
+    | {"prediction_type": "epsilon", "timestep_spacing": "trailing"},
+)
+# Block-removed Stable Diffusion v1.4 (Kim et al. 2023): one ResNet a block less everywhere; small
+# has no middle block, tiny no lowest level either. segmind's small-sd and tiny-sd have the shapes
+# of base and tiny.
+_BK_SDM_BASE = replace(_SD_V1_4, unet=_SD_V1_4.unet | {"layers_per_block": 1})
+_BK_SDM_SMALL = replace(_BK_SDM_BASE, unet=_BK_SDM_BASE.unet | {"mid_block_type": None})
+_BK_SDM_TINY = replace(
+    _BK_SDM_SMALL,
+    unet=_BK_SDM_SMALL.unet
+    | {"block_out_channels": [320, 640, 1280]}
+    | {"down_block_types": ["CrossAttnDownBlock2D"] * 3}
+    | {"up_block_types": ["CrossAttnUpBlock2D"] * 3},
+)
+_DEIS = _SD_V1_4.scheduler | {
+    "_class_name": "DEISMultistepScheduler",
+    "algorithm_type": "deis",
+    "prediction_type": "epsilon",
+    "solver_order": 2,
+    "solver_type": "logrho",
+}
+# SDXS-512 (Song et al. 2024), which paints in one step: the tiny UNet without self-attention where
+# it is highest. 0.9 has Stable Diffusion 2's text encoder, and looks at the text twice there.
+_SDXS = replace(
+    _SD_TURBO,
+    unet=_BK_SDM_TINY.unet
+    | {"attention_head_dim": [5, 10, 20], "cross_attention_dim": 1024}
+    | {"only_cross_attention": [True, False, False], "use_linear_projection": True},
+    vae=_TAESD,
+    scheduler=_DEIS,
+)
+_SDXS_DREAMSHAPER = replace(
+    _BK_SDM_TINY,
+    unet=_BK_SDM_TINY.unet
+    | {"down_block_types": ["DownBlock2D", *["CrossAttnDownBlock2D"] * 2]}
+    | {"up_block_types": [*["CrossAttnUpBlock2D"] * 2, "UpBlock2D"]},
+    vae=_TAESD,
+    scheduler=_DEIS,
+)
+# segmind's SSD-1B and Vega (Gupta et al. 2024): XL with fewer transformers, and one ResNet in the
+# middle. Levels are named from the picture down, and in reverse from the middle up.
+_SSD_1B = replace(
+    _SDXL,
+    unet=_SDXL.unet
+    | {"mid_block_type": "UNetMidBlock2D", "transformer_layers_per_block": [0, [2, 2], [4, 4]]}
+    | {"reverse_transformer_layers_per_block": [[4, 4, 10], [2, 1, 1], 1]},
+)
+_VEGA = replace(
+    _SSD_1B,
+    unet=_SSD_1B.unet
+    | {"transformer_layers_per_block": [0, [1, 1], [2, 2]]}
+    | {"reverse_transformer_layers_per_block": [[2, 2, 2], [1, 1, 1], 1]},
+)
+SHAPES = {
+    "sd-v1.4": _SD_V1_4,
+    "lcm": _LCM,
+    "sd-turbo": _SD_TURBO,
+    "sdxl": _SDXL,
+    "bk-sdm-base": _BK_SDM_BASE,
+    "bk-sdm-small": _BK_SDM_SMALL,
+    "bk-sdm-tiny": _BK_SDM_TINY,
+    "sdxs": _SDXS,
+    "sdxs-dreamshaper": _SDXS_DREAMSHAPER,
+    "ssd-1b": _SSD_1B,
+    "vega": _VEGA,
+    "tiny": _TINY,
+    "tiny-lcm": _TINY_LCM,
+    "tiny-xl": _TINY_XL,
 }
 TINY_VAES = {"taesd": _TAESD}
 
@@ -266,7 +339,8 @@ def skeletons(shape: Shape) -> dict[str, Any]:
     """Its networks by name, without weights: shapes on torch's meta device."""
     from pleinair.export import architecture, families
 
-    submodels = families.of(_index(shape), "the fixture").submodels
+    index = _index(shape)
+    submodels = families.of(index, "the fixture").present(index)
     return {name: architecture.build(submodels[name].cls, c, name) for name, c in shape.networks()}
 
 
@@ -349,5 +423,5 @@ def _index(shape: Shape) -> Config:
         "text_encoder": ["transformers", "CLIPTextModel"],
         "tokenizer": ["transformers", "CLIPTokenizer"],
         "unet": ["diffusers", "UNet2DConditionModel"],
-        "vae": ["diffusers", "AutoencoderKL"],
+        "vae": ["diffusers", shape.vae["_class_name"]],
     }

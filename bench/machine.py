@@ -7,7 +7,8 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from pleinair.runtime.speed.machine import cpu_name, features, physical_cores
+from pleinair.runtime.engines.cores import physical_cores
+from pleinair.runtime.speed.machine import cpu_name, features
 
 _LIBRARIES = (
     "pleinair",

@@ -44,7 +44,7 @@ def add_to(commands: Any) -> None:
     parser = commands.add_parser("operations", help=about, description=about)
     parser.add_argument("model", help="a converted model: a folder or a known name")
     parser.add_argument(
-        "--profile", default="exact", help="or a profile and settings, as balanced,vae=tiny"
+        "--profile", default="native", help="or a profile and settings, as balanced,vae=tiny"
     )
     parser.add_argument("--size", type=int, help="both sides (default: the model's own)")
     parser.add_argument("--steps", type=int, default=4, help="of the picture (default: 4)")
@@ -88,7 +88,7 @@ def _job(options: argparse.Namespace) -> dict[str, Any]:
         "threads": options.threads,
         "engine": "openvino",
         "device": "cpu",
-        "precision": "f32",
+        "precision": None,
         "prompt": "a picture",
         "seed": 42,
         "num_images_per_prompt": 1,

@@ -46,8 +46,7 @@ def paint(job: dict[str, Any], watch: Watch) -> dict[str, Any]:
 def opened(job: dict[str, Any]) -> Any:
     """The pipeline of a job."""
     options = {name: job[name] for name in ("engine", "device", "threads")}
-    hint = None if job["precision"] == "auto" else job["precision"]
-    return Way.read(job["way"]).open(job["model"], inference_precision=hint, **options)
+    return Way.read(job["way"]).open(job["model"], precision=job["precision"], **options)
 
 
 def arguments(job: dict[str, Any], family: Family) -> dict[str, Any]:

@@ -59,8 +59,7 @@ def _compiled(job: dict[str, Any], side: int, folder: Path) -> Any:
 
     file = folder / "peak.xml"
     openvino.save_model(openvino_chain(side, job["int8"]), file, compress_to_fp16=False)
-    hint = None if job["precision"] == "auto" else job["precision"]
-    engine = OpenVinoEngine(job["device"], threads=job["threads"], inference_precision=hint)
+    engine = OpenVinoEngine(job["device"], threads=job["threads"], precision=job["precision"])
     return engine.compile(file, shapes)
 
 

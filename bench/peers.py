@@ -56,7 +56,7 @@ def add_to(commands: Any) -> None:
     parser.add_argument(
         "--systems",
         nargs="+",
-        type=_system,
+        type=system,
         default=systems.names(),
         metavar="SYSTEM",
         help=f"any of {', '.join(systems.names())} (default: all); of ours also with a way to "
@@ -65,24 +65,29 @@ def add_to(commands: Any) -> None:
     )
     parser.add_argument(
         "--baseline",
-        type=_system,
+        type=system,
         default="openvino_genai",
         metavar="SYSTEM",
         help="what the others are compared with (default: openvino_genai)",
     )
     environments.add_arguments(parser)
-    parser.add_argument("--prompt", default=_PROMPT, help=f"default: {_PROMPT}")
-    parser.add_argument("--size", type=int, default=512, help="both sides (default: 512)")
-    parser.add_argument("--steps", type=int, default=20, help="default: 20")
-    parser.add_argument("--guidance", type=float, default=7.5, help="default: 7.5")
-    parser.add_argument("--scheduler", choices=systems.SCHEDULERS, help="default: the model's own")
+    add_call(parser)
     parser.add_argument("--rounds", type=int, default=2, help="pictures a system (default: 2)")
     machine.add_threads(parser)
     results.add_arguments(parser, picture="chart")
     parser.set_defaults(run=run)
 
 
-def _system(text: str) -> str:
+def add_call(parser: argparse.ArgumentParser) -> None:
+    """What every system's call is given."""
+    parser.add_argument("--prompt", default=_PROMPT, help=f"default: {_PROMPT}")
+    parser.add_argument("--size", type=int, default=512, help="both sides (default: 512)")
+    parser.add_argument("--steps", type=int, default=20, help="default: 20")
+    parser.add_argument("--guidance", type=float, default=7.5, help="default: 7.5")
+    parser.add_argument("--scheduler", choices=systems.SCHEDULERS, help="default: the model's own")
+
+
+def system(text: str) -> str:
     """A file in systems/, and after a colon its settings, or of ours a way to paint."""
     name, colon, way = text.partition(":")
     name = name.replace("-", "_")
@@ -95,9 +100,9 @@ def _system(text: str) -> str:
 
 def run(options: argparse.Namespace) -> int:
     results.check(options, "rounds", "threads")
-    job = _job(options)
+    shared = job(options)
     pythons = environments.interpreters(options.environments, options.environment)
-    jobs = {name: _job_of(name, job) for name in dict.fromkeys(options.systems)}
+    jobs = {name: job_of(name, shared) for name in dict.fromkeys(options.systems)}
     measured = Turns(Rounds(options.baseline, MEASURES))
     facts, code = machine.facts(), 0
     try:
@@ -111,8 +116,8 @@ def run(options: argparse.Namespace) -> int:
         code = 130
     if not code:
         measured.check()
-    everything = {"machine": facts, "job": {**asdict(job), "output": None}} | measured.as_json()
-    words = _markdown(facts, job, measured)
+    everything = {"machine": facts, "job": {**asdict(shared), "output": None}} | measured.as_json()
+    words = _markdown(facts, shared, measured)
     results.publish(options, everything, words, lambda: _draw(measured.rounds))
     return code
 
@@ -143,7 +148,7 @@ def _told(picture: dict[str, Any]) -> str:
     return f"{picture['picture']:.1f} s a picture, {_median_step(picture):.2f} s a step"
 
 
-def _job(options: argparse.Namespace) -> systems.Job:
+def job(options: argparse.Namespace) -> systems.Job:
     """Checked as the runtime checks it, before any process is started."""
     pipe = StableDiffusionPipeline.from_pretrained(options.model)
     pipe.plan(
@@ -180,7 +185,7 @@ def _own_scheduler(bundle: Bundle) -> str:
     )
 
 
-def _job_of(name: str, job: systems.Job) -> dict[str, Any]:
+def job_of(name: str, job: systems.Job) -> dict[str, Any]:
     """A system's job, with what its name says behind the colon; SettingError for what it lacks."""
     system, _, way = name.partition(":")
     systems.check(system, way)

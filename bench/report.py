@@ -88,7 +88,7 @@ class Report:
             one.peak(int8): {
                 "engine": one.engine,
                 "device": one.device,
-                "precision": one.precision,
+                "precision": one.computing,
                 "int8": int8,
             }
             for one in self.configurations.values()

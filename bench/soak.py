@@ -25,7 +25,7 @@ def add_to(commands: Any) -> None:
     parser.add_argument("--size", type=int, help="both sides (default: the model's own)")
     parser.add_argument("--steps", type=int, default=4, help="default: 4")
     parser.add_argument(
-        "--profile", default="exact", help="or a profile and settings, as fast,vae=tiny"
+        "--profile", default="native", help="or a profile and settings, as fast,vae=tiny"
     )
     parser.add_argument("--engine", choices=("openvino", "onnxruntime"), default="openvino")
     results.add_arguments(parser)

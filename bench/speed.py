@@ -7,6 +7,7 @@ from pleinair.runtime import StableDiffusionPipeline
 from pleinair.runtime.engines.choice import ENGINES
 from pleinair.runtime.errors import SettingError
 from pleinair.runtime.model import catalog
+from pleinair.runtime.options.groups import PRECISIONS
 from pleinair.runtime.speed.profiles import PROFILES
 
 from . import configuration, machine, results
@@ -36,10 +37,10 @@ def add_to(commands: Any) -> None:
     )
     parser.add_argument(
         "--precisions",
-        default=["f32"],
+        choices=PRECISIONS,
         nargs="+",
         metavar="PRECISION",
-        help="f32, bf16, f16, or auto, the device's own (default: f32)",
+        help=f"out of {', '.join(PRECISIONS)} (default: each profile's own)",
     )
     parser.add_argument(
         "--profiles",

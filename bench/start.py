@@ -32,7 +32,7 @@ def add_to(commands: Any) -> None:
     parser.add_argument("--size", type=int, help="both sides (default: the model's own)")
     parser.add_argument("--rounds", type=int, default=5, help="processes each (default: 5)")
     parser.add_argument(
-        "--profile", default="exact", help="or a profile and settings, as balanced,max_memory=2GB"
+        "--profile", default="native", help="or a profile and settings, as balanced,max_memory=2GB"
     )
     parser.add_argument("--engine", choices=("openvino", "onnxruntime"), default="openvino")
     results.add_arguments(parser)

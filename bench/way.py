@@ -2,6 +2,7 @@
 
 exact
 balanced,vae=tiny
+fast,precision=f32
 model=FOLDER,scheduler=lcm,num_inference_steps=4,guidance_scale=1
 """
 
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pleinair.runtime.errors import SettingError
+from pleinair.runtime.speed.profiles import DEFAULT, Profile
 
 # What a measurement itself decides for all ways alike.
 _FIXED = {"prompt", "seed", "num_images_per_prompt", "output_type"}
@@ -54,6 +56,12 @@ class Way:
                 hint = f"; meant: {', '.join(near)}" if near else ""
                 raise SettingError(f"{text!r}: {name!r} is no setting of a model or a call{hint}")
         return cls(text, opened, called)
+
+    @property
+    def computing(self) -> str:
+        """What floating point computes in, as its profile or its own setting says."""
+        profile = Profile.of(self.opened.get("profile", DEFAULT))
+        return profile.computing(self.opened.get("precision"))
 
     def open(self, model: str, **options: Any) -> Any:
         """The pipeline of `model`, or of the way's own; its other settings win over `options`."""

@@ -19,6 +19,7 @@ def open_checkpoint(
     *,
     vae: str | Path | None = None,
     text_encoder: str | Path | None = None,
+    unet: str | Path | None = None,
     ema: bool = False,
     prediction_type: str | None = None,
     config: str | Path | None = None,
@@ -43,14 +44,13 @@ def open_checkpoint(
         )
     else:
         checkpoint = _diffusers_folder(path, str(source), revision, safety_checker)
-    given = {"vae": vae, "text_encoder": text_encoder}
+    given = {"vae": vae, "text_encoder": text_encoder, "unet": unet}
     chosen = {name: Path(value).expanduser() for name, value in given.items() if value is not None}
     if not chosen:
         return checkpoint
     if isinstance(checkpoint, ControlNetFolder):
         raise SourceError(f"{source} is a ControlNet, with no parts to replace; leave them out")
-    latents = checkpoint.latents() if vae is not None else {}
-    parts = {name: open_part(name, at, latents) for name, at in chosen.items()}
+    parts = {name: open_part(name, at, checkpoint) for name, at in chosen.items()}
     return Completed(checkpoint, parts)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from pleinair.runtime.cli.parser import Parser
 from pleinair.runtime.errors import SourceError, to_install
 from pleinair.runtime.exits import exit_code
+from pleinair.runtime.families.distillation import AUTO, KINDS
 from pleinair.runtime.model import catalog
 
 from .terminal import progress, stoppable
@@ -68,6 +69,13 @@ def parser() -> Parser:
         help="take the text encoder from this file or folder",
     )
     made.add_argument(
+        "--unet",
+        type=Path,
+        metavar="PATH",
+        help="take the UNet from this folder or file in diffusers' layout, as those of LCM-SSD-1B, "
+        "Lightning and Hyper-SD",
+    )
+    made.add_argument(
         "--ema", action="store_true", help="of a single file, take the UNet's running averages"
     )
     made.add_argument(
@@ -94,14 +102,22 @@ def parser() -> Parser:
     made.add_argument(
         "--scheduler",
         metavar="NAME",
-        help="the solver that the folder names as its own, as lcm for an LCM-LoRA merged by --lora "
-        "(default: the checkpoint's)",
+        help="the solver that the folder names as its own (default: the checkpoint's, or that of a "
+        "LoRA of few steps merged by --lora)",
     )
     made.add_argument(
         "--timestep-spacing",
         metavar="KIND",
         help="and how it spaces its steps: leading, linspace or trailing, as Lightning and Turbo "
         "models take them",
+    )
+    made.add_argument(
+        "--few-steps",
+        choices=(AUTO, *KINDS),
+        metavar="KIND",
+        help="make a folder that paints in few steps: settings of the LoRA's authors, tiny "
+        "decoder, 8-bit graphs calibrated on just these steps; auto tells the kind by the name of "
+        f"the --lora file, or say it: {', '.join(KINDS)}",
     )
     made.add_argument("--overwrite", action="store_true", help="replace the folder if it exists")
     made.add_argument("--quiet", action="store_true", help="print only the folder, and errors")
@@ -134,6 +150,7 @@ def run(options: argparse.Namespace) -> None:
             loras=options.lora,
             vae=options.vae,
             text_encoder=options.text_encoder,
+            unet=options.unet,
             ema=options.ema,
             prediction_type=options.prediction_type,
             config=options.config,
@@ -141,6 +158,7 @@ def run(options: argparse.Namespace) -> None:
             tiny_vae=options.tiny_vae,
             scheduler=options.scheduler,
             timestep_spacing=options.timestep_spacing,
+            few_steps=options.few_steps,
             on_progress=on_progress,
         )
     print(folder)

@@ -39,14 +39,19 @@ _VAE_NAMES = {
 _GUIDANCE = "time_embed.cond_proj.weight"
 
 
-def unet_key(key: str, config: Config) -> str:
-    """Return CompVis's name of diffusers' UNet weight `key`, without `model.diffusion_model.`."""
+def unet_key(key: str, config: Config, depth: int | None = None) -> str:
+    """Return CompVis's name of diffusers' UNet weight `key`, without `model.diffusion_model.`.
+
+    depth: blocks that a level is counted as having; None is as many as it has. Converters of
+    BK-SDM and SDXS count on as in the models that blocks were taken from, and leave gaps.
+    """
     if key == "time_embedding.cond_proj.weight":
         return _GUIDANCE
     up = enumerate(config["up_block_types"])
     attending = frozenset(level for level, kind in up if kind != "UpBlock2D")
     layer, _, end = key.rpartition(".")
-    return f"{Nesting(config['layers_per_block'] + 1, attending).compvis_layer(layer)}.{end}"
+    nesting = Nesting(depth or config["layers_per_block"] + 1, attending)
+    return f"{nesting.compvis_layer(layer)}.{end}"
 
 
 def vae_key(key: str, config: Config) -> str:
@@ -63,6 +68,15 @@ def vae_key(key: str, config: Config) -> str:
 KEY: dict[str, Callable[[str, Config], str]] = {"unet": unet_key, "vae": vae_key}
 
 _CLASSES = {"unet": "diffusers.UNet2DConditionModel", "vae": "diffusers.AutoencoderKL"}
+
+
+def unet_part(part: State) -> State:
+    """Return a UNet's weights with the names that diffusers' script left as they were.
+
+    It knows no attention at the lowest level on the way up, which BK-SDM tiny and SDXS have.
+    """
+    own = re.compile(r"^up_blocks\.0\.attentions\.(\d+)\.")
+    return {own.sub(r"output_blocks.\1.1.", key): value for key, value in part.items()}
 
 
 def infer(submodel: str, part: State, penultimate: bool = False) -> Config:
@@ -87,9 +101,24 @@ def renamed(submodel: str, part: State, config: Config, prefix: str, origin: str
         return _from_open_clip(part, config, prefix, origin) if open_clip.has(part) else part
     module = architecture.build(_CLASSES[submodel], config, origin)
     targets = module.state_dict()
-    theirs = {key: KEY[submodel](key, config) for key in targets}
+    theirs = _names(submodel, list(targets), config, part)
     _require_match(part, theirs.values(), prefix, f"{origin}: no place in its {submodel}", origin)
     return {key: _without_kernel(part[name], targets[key]) for key, name in theirs.items()}
+
+
+def _names(submodel: str, keys: list[str], config: Config, part: State) -> dict[str, str]:
+    """diffusers' name -> that in the file: where blocks are left out, tools count in two ways."""
+    if submodel != "unet":
+        return {key: KEY[submodel](key, config) for key in keys}
+    names = {key: unet_key(key, config, _depth(part)) for key in keys}
+    return {key: name if name in part else _other_place(name, part) for key, name in names.items()}
+
+
+def _other_place(name: str, part: State) -> str:
+    """An upsampler stands after its block's attention, or where that of version 1 has it."""
+    found = re.fullmatch(r"(output_blocks\.\d+)\.([12])\.(conv\.\w+)", name)
+    other = f"{found[1]}.{3 - int(found[2])}.{found[3]}" if found else name
+    return other if other in part else name
 
 
 def _from_open_clip(part: State, config: Config, prefix: str, origin: str) -> State:
@@ -155,11 +184,9 @@ def text_config(weights: State) -> Config:
 
 def unet_config(weights: State) -> Config:
     blocks = _count(weights, r"input_blocks\.(\d+)\.")
-    downs = [i for i in range(blocks) if f"input_blocks.{i}.0.op.weight" in weights]
-    if not downs:
-        raise KeyError("input_blocks.*.0.op.weight")
-    stride = downs[0]
+    stride = _depth(weights)
     firsts = range(1, blocks, stride)  # the first ResNet of each level
+    layers = sum(f"input_blocks.{i}.0.out_layers.3.weight" in weights for i in range(1, stride))
     attends = [f"input_blocks.{i}.1.norm.weight" in weights for i in firsts]
     first_attention = _CROSS.format(firsts[attends.index(True)] if any(attends) else 1)
     context = weights[first_attention].shape[1]
@@ -171,16 +198,17 @@ def unet_config(weights: State) -> Config:
         "sample_size": 64,
         "in_channels": weights["input_blocks.0.0.weight"].shape[1],
         "out_channels": weights["out.2.weight"].shape[0],
-        "layers_per_block": stride - 1,
+        "layers_per_block": layers,
         "block_out_channels": widths,
         "down_block_types": ["CrossAttnDownBlock2D" if a else "DownBlock2D" for a in attends],
+        "mid_block_type": _middle(weights),
         "up_block_types": ["CrossAttnUpBlock2D" if a else "UpBlock2D" for a in attends[::-1]],
         "cross_attention_dim": context,
         # diffusers' name; its value is the number of heads.
         "attention_head_dim": [max(1, width // 64) for width in widths] if linear else 8,
         "norm_num_groups": 32,
         "use_linear_projection": linear,
-        "transformer_layers_per_block": _transformer_depths(weights, firsts, attends),
+        **_transformers(weights, firsts, layers),
     }
     if _GUIDANCE in weights:  # distilled with its guidance scale as an input
         config["time_cond_proj_dim"] = weights[_GUIDANCE].shape[1]
@@ -188,17 +216,63 @@ def unet_config(weights: State) -> Config:
 
 
 _CROSS = "input_blocks.{}.1.transformer_blocks.0.attn2.to_k.weight"
+_WHOLE_MIDDLE = "UNetMidBlock2DCrossAttn"
 
 
-def _transformer_depths(weights: State, firsts: range, attends: list[bool]) -> int | list[int]:
-    """Transformers in an attention, level by level; the last also says how many the middle has."""
-    depths = [
-        _count(weights, rf"input_blocks\.{i}\.1\.transformer_blocks\.(\d+)\.") if attending else 1
-        for i, attending in zip(firsts, attends, strict=True)
+def _depth(weights: State) -> int:
+    """Blocks that a level is counted as having, its downsampler among them."""
+    blocks = _count(weights, r"input_blocks\.(\d+)\.")
+    downs = (i for i in range(blocks) if f"input_blocks.{i}.0.op.weight" in weights)
+    if (first := next(downs, None)) is None:
+        raise KeyError("input_blocks.*.0.op.weight")
+    return first
+
+
+def _middle(weights: State) -> str | None:
+    """Of SSD-1B one ResNet is left of the middle block, of BK-SDM's small ones nothing."""
+    if any(key.startswith("middle_block.1.") for key in weights):
+        return _WHOLE_MIDDLE
+    is_there = any(key.startswith("middle_block.") for key in weights)
+    return "UNetMidBlock2D" if is_there else None
+
+
+def _transformers(weights: State, firsts: range, layers: int) -> Config:
+    """How many transformers an attention has: level by level, or attention by attention.
+
+    The last number also is the middle block's.
+    """
+    down = [
+        [_transformers_in(weights, f"input_blocks.{first + i}") for i in range(layers)]
+        for first in firsts
     ]
-    if not attends[-1]:
-        depths[-1] = _count(weights, r"middle_block\.1\.transformer_blocks\.(\d+)\.")
-    return depths if len(set(depths)) > 1 else depths[0]
+    ups = range(0, len(firsts) * firsts.step, firsts.step)
+    up = [
+        [_transformers_in(weights, f"output_blocks.{first + i}") for i in range(layers + 1)]
+        for first in ups
+    ]
+    levels = [_level(depths) for depths in down]
+    if not any(down[-1]):
+        levels[-1] = _transformers_in(weights, "middle_block") or 1
+    if all(_level(o) == _level(d) for o, d in zip(up[::-1], down, strict=True)) and not any(
+        isinstance(level, list) for level in levels
+    ):
+        same = len(set(levels)) == 1
+        return {"transformer_layers_per_block": levels[0] if same else levels}
+    # diffusers asks for lists as soon as the way up is other than the way down.
+    return {
+        "transformer_layers_per_block": [one if any(one) else 1 for one in down],
+        "reverse_transformer_layers_per_block": [one if any(one) else 1 for one in up],
+    }
+
+
+def _level(depths: list[int]) -> int | list[int]:
+    """A number where all attentions of a level have as many; 1 for a level without."""
+    return (depths[0] or 1) if len(set(depths)) == 1 else depths
+
+
+def _transformers_in(weights: State, block: str) -> int:
+    pattern = re.compile(rf"{re.escape(block)}\.1\.transformer_blocks\.(\d+)\.")
+    return max((int(found[1]) + 1 for key in weights if (found := pattern.match(key))), default=0)
 
 
 def _class_conditions(weights: State) -> Config:

@@ -26,6 +26,9 @@ _Size: TypeAlias = _Side | Annotated[list[_Side], Meta(min_length=1, max_length=
 _Names: TypeAlias = Annotated[list[str], Meta(min_length=1, max_length=8)]
 _Widths: TypeAlias = Annotated[list[_Width], Meta(min_length=1, max_length=8)]
 _Depths: TypeAlias = _Count | list[_Count | list[_Count]]
+# None where attention was taken out, as in the levels of SSD-1B.
+_Transformers: TypeAlias = Annotated[int, Meta(ge=0, le=512)]
+_Attentions: TypeAlias = _Transformers | list[_Transformers | list[_Transformers]]
 _Fraction: TypeAlias = Annotated[float, Meta(ge=0, le=1)]
 
 
@@ -42,7 +45,9 @@ class _UNet(msgspec.Struct):
     num_attention_heads: _Width | list[_Width] | None = None
     norm_num_groups: _Width | None = 32
     norm_eps: _Fraction = 1e-5
-    transformer_layers_per_block: _Depths = 1
+    transformer_layers_per_block: _Attentions = 1
+    reverse_transformer_layers_per_block: _Attentions | None = None
+    mid_block_type: str | None = None
     time_cond_proj_dim: _Width | None = None
     time_embedding_dim: _Width | None = None
     addition_time_embed_dim: _Width | None = None

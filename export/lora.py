@@ -10,6 +10,7 @@ from pleinair.runtime.errors import shown
 from pleinair.runtime.graphs.changes import Changes, Shapes
 
 from .manifest import sha256
+from .stored_weight import StoredWeight
 
 log = logging.getLogger("pleinair.export")
 
@@ -39,7 +40,7 @@ def planned(
 
 
 def merge(module: torch.nn.Module, changes: Changes) -> None:
-    """Put the changed weights into a loaded module, in place."""
+    """Put the changed weights into a loaded module, in place; what is stored, when it is read."""
     for name, layer in module.named_modules():
         for end in ("weight", "bias"):
             change = changes.get(f"{name}.{end}".removeprefix(_WRAPPER))
@@ -49,6 +50,9 @@ def merge(module: torch.nn.Module, changes: Changes) -> None:
                 zeros = torch.zeros(len(layer.weight), dtype=layer.weight.dtype)
                 layer.bias = torch.nn.Parameter(zeros)
             parameter = getattr(layer, end)
+            if isinstance(parameter, StoredWeight):
+                parameter.change = change
+                continue
             merged = change(parameter.data.float().numpy())
             parameter.data = torch.from_numpy(merged).to(parameter.dtype)
 

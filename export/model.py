@@ -1,5 +1,6 @@
 """The export as a story: open the checkpoint, check the disk, then one sub-model after another."""
 
+import gc
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -9,10 +10,14 @@ from pleinair.runtime.errors import ExportError
 from . import architecture, controlnet, folder, manifest
 from .checkpoint import open_checkpoint
 from .conversion import Conversion, Progress
+from .int8.model import quantize_model
 from .plan import Plan
 from .request import Request, chosen_formats
 from .solver import Solver
 from .source import ControlNetFolder
+
+# Of the time that a folder of few steps takes, the part that is not for its graphs in 8 bits.
+_CONVERTING = 0.3
 
 
 def export_model(
@@ -25,6 +30,7 @@ def export_model(
     loras: Sequence[lora.Named] = (),
     vae: str | Path | None = None,
     text_encoder: str | Path | None = None,
+    unet: str | Path | None = None,
     ema: bool = False,
     prediction_type: str | None = None,
     config: str | Path | None = None,
@@ -32,6 +38,7 @@ def export_model(
     tiny_vae: str | Path | None = None,
     scheduler: str | None = None,
     timestep_spacing: str | None = None,
+    few_steps: str | None = None,
     on_progress: Progress | None = None,
 ) -> Path:
     """Export a Stable Diffusion checkpoint, or a ControlNet, to a folder that needs no torch.
@@ -48,9 +55,14 @@ def export_model(
         safety_checker: export the checkpoint's own, where it has one.
         tiny_vae: a folder or hub id of an AutoencoderTiny for the same latents, to decode fast.
         scheduler, timestep_spacing: what the folder names as its solver in place of the
-            checkpoint's, as "lcm" for a merged LCM-LoRA (see `solver.Solver`).
+            checkpoint's (see `solver.Solver`). None is that of a merged LoRA which is known to be
+            distilled to few steps, by its name or title.
+        few_steps: make a folder that paints in few steps on a CPU: with the settings of the LoRA's
+            authors, with the tiny decoder where there is one, and in profile "balanced", by graphs
+            in 8 bits that are calibrated on just these steps. "auto" tells the kind by the LoRA
+            file, else by the checkpoint; a key of `runtime.families.distillation.KINDS` says it.
         overwrite: replace `output` if it exists; the old folder stays until the new one is whole.
-        vae, text_encoder: take this sub-model from a folder or a file (see `part.open_part`).
+        vae, text_encoder, unet: take this sub-model from a folder or a file (see `part.open_part`).
         ema: of a single file, the running averages of the UNet's weights.
         prediction_type: of a single file, "epsilon", "v_prediction" or "sample" (see
             `single_file.SingleFile` for what is assumed without it).
@@ -72,17 +84,27 @@ def export_model(
         loras=loras,
         vae=vae,
         text_encoder=text_encoder,
+        unet=unet,
         ema=ema,
         prediction_type=prediction_type,
         config=config,
         safety_checker=safety_checker,
         tiny_vae=tiny_vae,
         solver=Solver(scheduler, timestep_spacing),
+        few_steps=few_steps,
     )
     report = on_progress or (lambda stage, share: None)
     with folder.publishing(request.output, overwrite) as target, architecture.quiet():
         _fill(target, request, report)
     return request.output
+
+
+def shares(report: Progress, first: float) -> tuple[Progress, Progress]:
+    """The progress of two works as that of one; first: the first one's share of it."""
+    return (
+        lambda stage, share: report(stage, first * share),
+        lambda stage, share: report(stage, first + (1 - first) * share),
+    )
 
 
 def _fill(target: Path, request: Request, report: Progress) -> None:
@@ -92,6 +114,7 @@ def _fill(target: Path, request: Request, report: Progress) -> None:
         request.revision,
         vae=request.vae,
         text_encoder=request.text_encoder,
+        unet=request.unet,
         ema=request.ema,
         prediction_type=request.prediction_type,
         config=request.config,
@@ -99,7 +122,7 @@ def _fill(target: Path, request: Request, report: Progress) -> None:
     )
     report("reading the configs", 0.0)
     if isinstance(checkpoint, ControlNetFolder):
-        if request.loras or request.solver != Solver():
+        if request.loras or request.solver != Solver() or request.few_steps:
             raise ExportError(
                 f"{request.source} is a ControlNet, which takes no LoRA and has no scheduler; "
                 "leave them out"
@@ -109,8 +132,9 @@ def _fill(target: Path, request: Request, report: Progress) -> None:
     plan = Plan(checkpoint, request)
     folder.require_space(request.output, plan.bytes_needed())
     plan.write_configs(target)
-    measured = Conversion(plan, target, report).run()
-    report("writing the manifest", 1.0)
+    converting, quantizing = shares(report, _CONVERTING if request.few_steps else 1.0)
+    measured = Conversion(plan, target, converting).run()
+    converting("writing the manifest", 1.0)
     manifest.write(
         target,
         source=plan.record(),
@@ -119,3 +143,6 @@ def _fill(target: Path, request: Request, report: Progress) -> None:
         parity=measured,
         recommended=plan.recommended(),
     )
+    if request.few_steps:
+        quantize_model(target, request.formats, on_progress=quantizing)
+        gc.collect()  # Windows renames no folder of which a file is mapped

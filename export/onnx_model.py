@@ -16,9 +16,10 @@ import onnxruntime
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from . import onnx_file
+from . import onnx_weights, tracing
 from .graphs.graph import Graph, Inputs
-from .onnx_file import FILE
+from .onnx_file import DATA, FILE
+from .stored_weight import StoredWeight
 from .weights import HALF_FROM
 
 OPSET = 18
@@ -29,28 +30,34 @@ def write(graph: Graph, folder: Path, half: bool) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     # Above 2 GB torch writes one file per weight: let it, aside, and gather them afterwards.
     with tempfile.TemporaryDirectory(prefix=".trace-", dir=folder) as aside:
-        _trace(graph, Path(aside) / FILE)
+        weights = _trace(graph, Path(aside) / FILE)
         model = onnx.load(Path(aside) / FILE)
     if half:
         _store_as_half(model)
-    onnx_file.save(model, folder)
+    onnx_weights.put(model, weights, half, folder)
 
 
-def _trace(graph: Graph, file: Path) -> None:
+def _trace(graph: Graph, file: Path) -> dict[str, StoredWeight]:
+    """Write the traced graph; return the weights that are inputs of it, by their names there."""
     example = _with_scalars(graph.example(), graph.scalars)
     free = {name: axes for name, axes in graph.inputs.items() if example[name].ndim}
-    with torch.no_grad(), warnings.catch_warnings():
+    with (
+        tracing.opened(graph, example) as traced,
+        torch.no_grad(),
+        warnings.catch_warnings(),
+    ):
         warnings.simplefilter("ignore")  # of asserts in diffusers, and of the exporter's age
         torch.onnx.export(
-            graph.module,
-            tuple(example.values()),
+            traced.module,
+            (*traced.inputs, *traced.stand_ins),
             str(file),
-            input_names=list(graph.inputs),
+            input_names=[*graph.inputs, *traced.weights],
             output_names=list(graph.outputs),
             dynamic_axes=free | graph.outputs,
             opset_version=OPSET,
             dynamo=False,
         )
+    return traced.weights
 
 
 def _with_scalars(inputs: Inputs, scalars: Collection[str]) -> Inputs:
@@ -78,6 +85,10 @@ def run(folder: Path, cases: Iterable[Inputs]) -> Iterator[dict[str, np.ndarray]
     """Run the written graph on the CPU in float32; yield its outputs, by name, for each case."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    if (folder / DATA).exists():
+        # As it is written: else all large weights would be widened beforehand, and stay so.
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        options.enable_cpu_mem_arena = options.enable_mem_pattern = False
     session = onnxruntime.InferenceSession(
         str(folder / FILE), options, providers=["CPUExecutionProvider"]
     )

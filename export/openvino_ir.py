@@ -4,6 +4,7 @@ import tempfile
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import openvino
@@ -12,6 +13,7 @@ from openvino import opset13 as opset
 from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 from openvino.op import Constant
 
+from . import ir_pieces, ir_weights, tracing
 from .graphs.graph import Graph, Inputs
 from .weights import HALF_FROM
 
@@ -20,20 +22,15 @@ FILE = "openvino_model.xml"
 
 def write(graph: Graph, folder: Path, half: bool) -> None:
     """Trace `graph` and save it; `half` stores the weights as float16, computed with as float32."""
-    example = graph.example()
-    with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch.jit.trace warns of every assert in diffusers
-        # The second forward of torch's own trace check is left out: parity.py does that better.
-        traced = TorchScriptPythonDecoder(
-            graph.module, example_input=example, trace_kwargs={"check_trace": False}
-        )
-        model = openvino.convert_model(
-            traced,
-            example_input=example,
-            input={name: _free(example[name], axes) for name, axes in graph.inputs.items()},
-        )
-    for name in graph.inputs:  # a cast that does nothing would leave an input a second name
-        model.input(name).get_tensor().set_names({name})
+    with tracing.opened(graph, graph.example()) as traced:
+        model = _converted(graph, traced)
+    # A cast that does nothing would leave an input a second name.
+    names = [*graph.inputs, *(f"self.{name}" for name in traced.weights)]
+    for port, name in zip(model.inputs, names, strict=True):
+        port.get_tensor().set_names({name})
+        port.get_node().friendly_name = name
+        if name not in graph.inputs and not port.get_target_inputs():
+            model.remove_parameter(port.get_node())  # of the network's other graph
     for port, name in zip(model.outputs, graph.outputs, strict=True):
         port.get_tensor().set_names({name})
     folder.mkdir(parents=True, exist_ok=True)
@@ -41,6 +38,35 @@ def write(graph: Graph, folder: Path, half: bool) -> None:
         _save_half(model, folder)
     else:
         openvino.save_model(model, folder / FILE, compress_to_fp16=False)
+    weights = {f"self.{name}": weight for name, weight in traced.weights.items()}
+    ir_weights.put(folder / FILE, weights, half)
+
+
+def _converted(graph: Graph, traced: tracing.Traced) -> openvino.Model:
+    example = (*traced.inputs, *traced.stand_ins)
+    axes = [*graph.inputs.values(), *({} for _ in traced.stand_ins)]
+    shapes = [_free(value, free) for value, free in zip(example, axes, strict=True)]
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch.jit.trace warns of every assert in diffusers
+        # The second forward of torch's own trace check is left out: parity.py does that better.
+        trace: Any = torch.jit.trace  # without types in some versions
+        script = trace(traced.module, example, strict=False, check_trace=False)
+        decoder = _Decoder(script, shapes[len(traced.inputs) :])
+        return openvino.convert_model(decoder, example_input=example, input=shapes)
+
+
+class _Decoder(TorchScriptPythonDecoder):
+    """Says the shapes of weights, the last inputs, at once, so that no graph computes them."""
+
+    def __init__(
+        self, script: torch.jit.ScriptModule, weights: list[openvino.PartialShape]
+    ) -> None:
+        self.weights = weights
+        super().__init__(script, example_input=())
+
+    def get_input_shape(self, index: int) -> openvino.PartialShape:
+        first = len(self.raw_inputs) - len(self.weights)
+        return self.weights[index - first] if index >= first else super().get_input_shape(index)
 
 
 def _free(value: torch.Tensor, axes: Mapping[int, str]) -> openvino.PartialShape:
@@ -74,8 +100,5 @@ def _save_half(model: openvino.Model, folder: Path) -> None:
 
 def run(folder: Path, cases: Iterable[Inputs]) -> Iterator[dict[str, np.ndarray]]:
     """Run the written graph on the CPU in float32; yield its outputs, by name, for each case."""
-    core = openvino.Core()
-    compiled = core.compile_model(folder / FILE, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    for inputs in cases:
-        results = compiled({name: value.numpy() for name, value in inputs.items()})
-        yield {port.any_name: results[port] for port in compiled.outputs}
+    feeds = [{name: value.numpy() for name, value in inputs.items()} for inputs in cases]
+    yield from ir_pieces.run(lambda: openvino.Core().read_model(folder / FILE), feeds)

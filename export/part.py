@@ -1,4 +1,4 @@
-"""A sub-model that lies alone: the VAE or text encoder that a checkpoint lacks, or has worse."""
+"""A sub-model that lies alone: the VAE or text encoder that a checkpoint lacks, another UNet."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,14 +23,14 @@ class Part:
     tokenizer: Path | None = None
 
 
-def open_part(submodel: str, path: Path, latents: dict[str, Any]) -> Part:
-    """Open a `vae` or a `text_encoder`.
+def open_part(submodel: str, path: Path, checkpoint: Checkpoint) -> Part:
+    """Open a `vae`, a `text_encoder` or a `unet`.
 
     Args:
         path: a folder with its config.json and weights, a whole diffusers folder, or a file: in
             CompVis's layout, alone or in a whole checkpoint, or in diffusers' layout, with its
-            config.json beside it or without.
-        latents: of a VAE's config, where it does not say it (see `source.Checkpoint.latents`).
+            config.json beside it or without. A UNet's is in diffusers' layout.
+        checkpoint: whose part it is to be; it says what a lone file does not.
 
     Raises `SourceError` when there is no such sub-model, or it cannot be read safely.
     """
@@ -45,7 +45,10 @@ def open_part(submodel: str, path: Path, latents: dict[str, Any]) -> Part:
         return _from_folder(submodel, path.parent)
     state = read_checkpoint(path)[0]
     try:
-        return _vae(path, state, latents) if submodel == "vae" else _text(path, state)
+        if submodel == "unet":
+            return Part(path.name, checkpoint.config("unet"), state)
+        latents = checkpoint.latents
+        return _vae(path, state, latents()) if submodel == "vae" else _text(path, state)
     except KeyError as error:
         raise SourceError(
             f"{path} holds no {submodel}, or lacks its {error.args[0]}; is it the right file?"
@@ -93,7 +96,7 @@ def _without_prefix(state: State, prefixes: tuple[str, ...]) -> State:
 
 
 class Completed:
-    """A checkpoint whose VAE or text encoder is another's."""
+    """A checkpoint whose VAE, text encoder or UNet is another's."""
 
     def __init__(self, checkpoint: Checkpoint, parts: dict[str, Part]) -> None:
         self._checkpoint = checkpoint
@@ -101,7 +104,10 @@ class Completed:
         self.record = checkpoint.record | {name: part.name for name, part in parts.items()}
 
     def model_index(self) -> dict[str, Any]:
-        return self._checkpoint.model_index()
+        """Return the checkpoint's, with the class of a VAE that is put in: large or tiny."""
+        classes = {name: part.config.get("_class_name") for name, part in self._parts.items()}
+        named = {name: ["diffusers", kind] for name, kind in classes.items() if kind}
+        return self._checkpoint.model_index() | named
 
     def scheduler(self, name: str = "scheduler") -> dict[str, Any]:
         return self._checkpoint.scheduler(name)

@@ -7,6 +7,8 @@ import torch
 
 from pleinair.runtime.adapters import lora as lora_files
 from pleinair.runtime.errors import BundleError, SourceError
+from pleinair.runtime.families import distillation
+from pleinair.runtime.families.distillation import AUTO, Distillation
 from pleinair.runtime.model import catalog
 from pleinair.runtime.model.latent_space import LatentSpace
 
@@ -19,6 +21,9 @@ from .request import Request
 from .solver import Solver
 from .source import Checkpoint
 from .tiny_vae import open_tiny_vae
+
+# Steps from which on a model is none of few.
+_MANY = 10
 
 
 class Origin(Protocol):
@@ -43,7 +48,9 @@ class Plan:
         self.index = checkpoint.model_index()
         self.family = families.of(self.index, self.name)
         self.schedulers = {name: checkpoint.scheduler(name) for name in self.family.schedulers}
-        self._choose_solver(request.solver)
+        self.loras = [lora_files.opened(named) for named in request.loras]
+        self.distillation = self._distilled()
+        self._choose_solver()
         for name, config in self.schedulers.items():
             solver.require_usable(config, f"{self.name}/{name}/scheduler_config.json")
         self.submodels: dict[str, SubModel] = self.family.present(self.index)
@@ -61,7 +68,6 @@ class Plan:
         self.family.complete(self.configs, self.index, self.name)
         skeletons = {name: self.skeleton(name) for name in self.submodels}
         self.sizes = {name: architecture.count_parameters(one) for name, one in skeletons.items()}
-        self.loras = [lora_files.opened(named) for named in request.loras]
         self.changes = lora.planned(self.loras, {name: skeletons[name] for name in own})
 
     def _check_configs(self) -> None:
@@ -71,7 +77,32 @@ class Plan:
             if name == "vae":
                 LatentSpace.of(self.configs[name], where=where, error=SourceError)
 
-    def _choose_solver(self, chosen: Solver) -> None:
+    def _distilled(self) -> Distillation | None:
+        """How the merged LoRA files, or the checkpoint, were distilled to few steps."""
+        kind, config = self.request.few_steps, self.schedulers[self.family.schedulers[0]]
+        if kind not in (None, AUTO):
+            return distillation.of_kind(kind, self.loras, self.name).fitting(config)
+        found = distillation.among(self.loras, config)
+        if kind == AUTO and found is None and not self._takes_few_steps(config):
+            raise SourceError(
+                f"{self.name}: neither the checkpoint nor a LoRA file says by its name that it is "
+                "distilled to few steps; merge one with --lora, or say its kind: --few-steps "
+                f"{', '.join(distillation.KINDS)}"
+            )
+        return found
+
+    def _takes_few_steps(self, config: Config) -> bool:
+        """Whether the checkpoint itself is one of few steps."""
+        steps = (self._known() or {}).get("steps")
+        return config.get("_class_name") == "LCMScheduler" or (steps or _MANY) < _MANY
+
+    def _choose_solver(self) -> None:
+        """That which is asked for, else that of the distillation."""
+        asked, distilled = self.request.solver, self.distillation
+        chosen = asked
+        if distilled is not None:
+            spacing = asked.timestep_spacing or distilled.timestep_spacing
+            chosen = Solver(asked.name or distilled.scheduler, spacing)
         if chosen != Solver():
             name = self.family.schedulers[0]
             self.schedulers[name] = chosen.config(self.schedulers[name])
@@ -93,6 +124,19 @@ class Plan:
         return self.checkpoint.record | merged | tiny
 
     def recommended(self) -> dict[str, Any] | None:
+        """What the folder is best painted with; None where nobody knows."""
+        stated = dict(self._known() or {})
+        if self.distillation is not None:
+            entry = catalog.known(self.name)
+            stated = {"size": entry.size} if entry else {}
+            stated |= self.distillation.stated(self.request.solver.name)
+        if self.request.few_steps:
+            stated["profile"] = "balanced"
+            if self.tiny_vae is not None:
+                stated["vae"] = "tiny"
+        return stated or None
+
+    def _known(self) -> dict[str, Any] | None:
         """What the source's authors recommend, where the catalog knows it.
 
         None also for a source that is given LCM's solver: a merged LCM-LoRA makes it another model.

@@ -151,7 +151,7 @@ class SingleFile:
             raise SourceError(f"{self.path}: no place in {self.original.name} for {some(unplaced)}")
         if loras:
             _log.info("%s: left out an unmerged LoRA, %s", self.path, some(loras))
-        return parts
+        return parts | {"unet": compvis.unet_part(parts["unet"])}
 
     def _infer(self, submodel: str) -> dict[str, Any]:
         try:
@@ -234,9 +234,10 @@ class SingleFile:
     def recommended(self) -> dict[str, Any] | None:
         """Of a model distilled to as many steps as its name says: those, without guidance."""
         said = self._training
-        if said.few in (None, "lcm") or said.steps is None:
+        steps = said.steps or self.original.few_steps
+        if said.few in (None, "lcm") or steps is None:
             return None
-        return {"steps": said.steps, "guidance_scale": 0.0}
+        return {"steps": steps, "guidance_scale": 0.0}
 
     def config(self, submodel: str) -> dict[str, Any]:
         """Return the config of a sub-model; `SourceError` when the file has none of its weights."""

@@ -14,7 +14,9 @@ import torch
 from pleinair.runtime.errors import SourceError
 from pleinair.runtime.hub.selection import choose
 
+from .pages import MappedFiles
 from .reading import State, read_checkpoint
+from .stored_weight import StoredWeight, can_stay, read_when_called
 
 # Where weights are stored as float16, tensors of fewer values stay float32: they are a thousandth
 # of the size, and among them are numbers, like a table of frequencies, that must be exact.
@@ -61,14 +63,15 @@ def require_finite(key: str, value: torch.Tensor, origin: str) -> None:
 def load(module: torch.nn.Module, state: State, origin: str) -> None:
     """Put `state` into `module`, which may still be on the meta device, as float32.
 
-    `origin` names the source in errors. Raises `SourceError` when a key is missing, unexpected or
-    has another shape. `state` is emptied on the way, so that weights are held once.
+    Large weights stay where they are: see `stored_weight`. `origin` names the source in errors.
+    Raises `SourceError` when a key is missing, unexpected or has another shape. `state` is emptied
+    on the way, so that weights are held once.
     """
     wanted = dict(module.state_dict(keep_vars=True))
     _respell(state, wanted)
     shared = _shared(state, wanted)
     _check(state, {key: value for key, value in wanted.items() if key not in shared}, origin)
-    converted = _as_float32(state, origin)
+    converted = _as_float32(state, _can_stay(module), origin)
     converted |= {key: converted[held] for key, held in shared.items()}
     module.load_state_dict(converted, strict=True, assign=True)
     for key, held in shared.items():  # assigned as parameters of one storage: one again
@@ -76,6 +79,17 @@ def load(module: torch.nn.Module, state: State, origin: str) -> None:
         setattr(module.get_submodule(layer), name, module.get_parameter(held))
     _fill_positions(module)
     module.requires_grad_(False).eval()
+    read_when_called(module)
+
+
+def _can_stay(module: torch.nn.Module) -> set[str]:
+    """Names of the weights that need not be in memory while nothing is computed with them."""
+    return {
+        f"{path}.{name}" if path else name
+        for path, layer in module.named_modules()
+        for name, parameter in layer.named_parameters(recurse=False)
+        if can_stay(layer, name) and parameter.numel() >= HALF_FROM
+    }
 
 
 def _respell(state: State, wanted: Mapping[str, torch.Tensor]) -> None:
@@ -138,12 +152,18 @@ def some(names: list[str]) -> str:
     return f"{len(names)} weight{'s' * (len(names) > 1)}: " + ", ".join(names[:3]) + more
 
 
-def _as_float32(state: State, origin: str) -> State:
-    converted = {}
+def _as_float32(state: State, staying: set[str], origin: str) -> State:
+    """The values; of weights in `staying`, where they are."""
+    files = MappedFiles()
+    converted: State = {}
     for key in list(state):
         value = state.pop(key)
-        require_finite(key, value, origin)
-        converted[key] = value.float() if value.is_floating_point() else value
+        if key in staying:
+            converted[key] = weight = StoredWeight(value, files)
+            require_finite(key, weight.read(), origin)
+        else:
+            require_finite(key, value, origin)
+            converted[key] = value.float() if value.is_floating_point() else value
     return converted
 
 
@@ -157,11 +177,15 @@ def round_to_half(module: torch.nn.Module, origin: str) -> bool:
     for name, tensor in chain(module.named_parameters(), module.named_buffers()):
         if tensor.numel() < HALF_FROM or not tensor.is_floating_point():
             continue
-        rounded = tensor.data.half().float()
+        values = tensor.read() if isinstance(tensor, StoredWeight) else tensor.data
+        rounded = values.half().float()
         if not rounded.isfinite().all():
             raise SourceError(f"{origin}: {name} exceeds float16's range; use --precision fp32")
-        changed = changed or not torch.equal(rounded, tensor.data)
-        tensor.data = rounded
+        changed = changed or not torch.equal(rounded, values)
+        if isinstance(tensor, StoredWeight):
+            tensor.rounded = True
+        else:
+            tensor.data = rounded
     return changed
 
 

@@ -15,12 +15,13 @@ from .adapters import inversion, lora
 from .adapters.fitting import words as words_of
 from .adapters.inversion import Embedding
 from .adapters.lora import Lora
-from .adapters.model import changes as adapted
+from .adapters.model import changed_weights
 from .denoise.noise import TorchNoise
 from .engines.choice import choose
 from .engines.protocol import Engine
 from .engines.shelf import Shelf
 from .errors import Message, SettingError, shown
+from .families import distillation
 from .families.family import Family
 from .images.pixels import as_picture, from_decoder
 from .images.preview import LatentColours
@@ -39,7 +40,7 @@ from .planning.sizes import checked_size
 from .record import made
 from .request import Request
 from .run import Painter, StageCallback
-from .speed.profiles import Profile
+from .speed.profiles import DEFAULT, Profile, usual
 from .speed.tuning import Tuning
 from .text.known_words import KnownWords
 from .text.tokenizer import ClipTokenizer
@@ -75,8 +76,8 @@ class StableDiffusionPipeline(metaclass=migration.Named):
     multiple in memory, and so the first picture is there early.
 
     One object serves several threads at once. A call keeps its state to itself; compiled graphs are
-    shared, and under max_memory used in turn. Callbacks are called in the thread of their call.
-    Calls at once share the cores of a CPU. `close` and `warm_up` may be called meanwhile.
+    shared, each by as many calls at once as it has `streams`, among which the cores are shared out.
+    Callbacks are called in the thread of their call. `close` and `warm_up` may be called meanwhile.
     """
 
     def __init__(
@@ -86,12 +87,14 @@ class StableDiffusionPipeline(metaclass=migration.Named):
         loras: Sequence[Lora] = (),
         embeddings: Sequence[Embedding] = (),
         controlnets: Sequence[ControlNet] = (),
-        profile: str = "exact",
+        profile: str = DEFAULT,
         max_memory: str | int | None = None,
     ) -> None:
-        self.family, self.engine = family, engine
-        self.profile = Profile.of(profile)
         self.loras, self.embeddings = tuple(loras), tuple(embeddings)
+        few_steps = distillation.among(self.loras, family.bundle.scheduler)
+        self.family = family.distilled(few_steps) if few_steps else family
+        self.engine = engine
+        self.profile = Profile.of(profile).on(engine)
         self.controlnets = tuple(controlnets)
         words = [item.word for item in self.embeddings]
         self.known_words = KnownWords.of(self.bundle.path, words)
@@ -111,11 +114,12 @@ class StableDiffusionPipeline(metaclass=migration.Named):
         *,
         engine: str = "auto",
         device: str = "auto",
-        profile: str = "exact",
+        profile: str | None = None,
+        precision: str | None = None,
         threads: int | None = None,
+        streams: int = 1,
         max_memory: str | int | None = None,
         cache_dir: str | Path | None = "auto",
-        inference_precision: str | None = "f32",
         tokenizer: str | Path | None = None,
         loras: Sequence[lora.Named] = (),
         embeddings: Sequence[inversion.Named] = (),
@@ -127,18 +131,26 @@ class StableDiffusionPipeline(metaclass=migration.Named):
         engine: "auto", "openvino" or "onnxruntime".
         device: "auto", "cpu", "cuda", "gpu", or any name the engine knows.
         profile: what is given up for speed, where a call does not say otherwise (see
-            `speed.profiles`): "exact" nothing; "balanced" takes the graphs in 8 bits that
+            `speed.profiles`): "exact" nothing, it computes in float32; "native" what nobody sees,
+            by the processor's own precision; "balanced" takes the graphs in 8 bits that
             pleinair-quantize makes; "fast" also keeps deep features from step to step; "auto" is
-            what `pleinair tune` recommends, else exact, as it is with LoRA files.
-        threads: CPU threads; None leaves it to the engine. On the CPU engine "auto", and then
-            these too, follow `pleinair tune` where it has measured the model on this machine.
+            what `pleinair tune` recommends, else native. LoRA files go with all of them. None is
+            what the folder recommends, else native.
+        precision: "f32", "bf16" or "f16", in which floating point is computed, or "auto", the
+            device's own: bfloat16 where a processor has it, float16 on Arm and GPUs, else float32.
+            None is the profile's: float32 in exact, auto in the others. Text encoders, the safety
+            checker and the embedding of timesteps are float32 in any case.
+        threads: CPU threads; None leaves it to the engine, and in a container takes as many as its
+            share of the CPUs is worth. On the CPU engine "auto", and then these too, follow
+            `pleinair tune` where it has measured the model on this machine.
+        streams: pictures that threads of a program paint at once, for servers: the threads are
+            shared out among them, the weights are in memory once. 1 paints one fastest.
         max_memory: "2GB", or bytes that the process may take: parts of the model are then loaded
             when they work, and dropped where others need their room. It changes no picture. None
             keeps all of them.
         cache_dir: where compiled models are kept for the next start, without their weights (a few
             megabytes each, by OpenVINO on CPUs); "auto" is the user's cache folder, or the
             environment's PLEINAIR_CACHE; None keeps none.
-        inference_precision: OpenVINO's precision hint; "f32" is exact.
         tokenizer: a folder with the tokenizer's files, for models that come without.
         loras: LoRA files of any kind; each a path, (path, weight) or "path:0.8". What of one
             does not fit the model is logged as a warning.
@@ -150,12 +162,13 @@ class StableDiffusionPipeline(metaclass=migration.Named):
         Raises BundleError, EngineError, SettingError or AdapterError; TypeError for an argument
         that there is not.
         """
-        for name in migration.taken(others, migration.OPENING):
+        for name in migration.taken(others, {**migration.OPENING, **migration.EARLIER}):
             raise TypeError(f"from_pretrained has no argument {name!r}")
-        Tuning().named(profile)  # before anything is read
+        # Before anything is read.
+        Profile.of(Tuning().named(profile or DEFAULT)).computing(precision)
         family = families.open_model(model, tokenizer)
-        tuning = Tuning.of(family.bundle)
-        profile = tuning.named(profile, loras=bool(loras))
+        tuning, stated = Tuning.of(family.bundle), family.recommended.profile
+        profile = tuning.named(profile or usual(family.bundle, family.denoiser, stated))
         tuned = tuning.setups.get(profile)
         return cls(
             family,
@@ -164,8 +177,9 @@ class StableDiffusionPipeline(metaclass=migration.Named):
                 engine,
                 device,
                 threads=threads,
+                streams=streams,
                 cache_dir=cache_dir,
-                inference_precision=inference_precision,
+                precision=Profile.of(profile).computing(precision),
                 tuned=tuned,
             ),
             [lora.opened(named) for named in loras],
@@ -192,12 +206,11 @@ class StableDiffusionPipeline(metaclass=migration.Named):
             raise SettingError(f"LoRA files cannot be used with {family.name}: leave them out")
         words = family.teach(words_of(self.loras, self.embeddings))
         adaptable = {
-            part: bundle.graphs[form][part] for part in (*family.text_encoders, family.denoiser)
+            part: bundle.graph(part, form) for part in (*family.text_encoders, family.denoiser)
         }
-        changes = adapted(adaptable, self.loras, words)
         taken = self.profile.files(bundle, form, family.denoiser)
-        self.profile.check_adapted(changes, family.denoiser)
         files = {part: bundle.graph(taken.get(part, part), form) for part in bundle.graphs[form]}
+        changed = changed_weights(adaptable, files, self.loras, words)
         for i, net in enumerate(self.controlnets):
             family.check_controlnet(net)
             # By the names of the folders in which diffusers saves several.
@@ -206,9 +219,10 @@ class StableDiffusionPipeline(metaclass=migration.Named):
             engine=self.engine,
             files=files,
             input_names=bundle.input_names,
-            changes=changes,
+            changed=changed,
             working=family.working,
             cuts=family.cuts,
+            exact=(*family.text_encoders, "safety_checker"),
             shelf=shelf,
         )
 
@@ -227,7 +241,7 @@ class StableDiffusionPipeline(metaclass=migration.Named):
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
         scheduler: str | None = None,
-        eta: float = 0.0,
+        eta: float | None = None,
         seed: int | None = None,
         latents: Array | None = None,
         num_images_per_prompt: int = 1,
@@ -264,7 +278,8 @@ class StableDiffusionPipeline(metaclass=migration.Named):
         num_inference_steps, guidance_scale, scheduler: 1 or more, 0 or more, and a name out of
             `schedulers.names()`. None is what the folder or the catalog recommends for the model,
             else 20 steps, 7.5, its own scheduler.
-        eta: DDIM's noise (Song et al. 2021, eq. 16), 0 to 1; other schedulers ignore it.
+        eta: DDIM's noise (Song et al. 2021, eq. 16), or TCD's gamma, 0 to 1; other schedulers
+            ignore it. None is what is recommended for the model, else 0, as in diffusers.
         seed: image i is painted from `seed + i`; None and -1 draw one.
         latents: start noise for every image, finite numbers, taken as float32, of shape
             (1, channels, height / f, width / f), f the VAE's scale factor; None draws it from the
@@ -471,8 +486,8 @@ class StableDiffusionPipeline(metaclass=migration.Named):
             raise SettingError(
                 f"latents are of shape {latents.shape}; give (1, {space.channels}, rows, columns)"
             )
-        if "vae_decoder_tiny" in self.parts.files:
-            return as_picture(self._decoded("vae_decoder_tiny", latents))
+        if self.family.tiny_decoder in self.parts.files:
+            return as_picture(self._decoded(self.family.tiny_decoder, latents))
         if self._colours is None:
             side = self.family.size // space.factor  # larger ones are not to be decoded at once
             rows, columns = (min(side, length) for length in latents.shape[2:])

@@ -31,10 +31,12 @@ class Plan:
     """What a call will compute, checked: `paint()` does it, `str(plan)` says it.
 
     settings: size, steps, guidance and the like, with the model's defaults.
+    decoder: the part that makes pixels of latents.
     jobs: the images, in order.
     prompts: text -> its tokens, the negative prompts' among them.
     tiles, vae_tiles: what is denoised at once, and what the VAE is given at once.
-    caching: of deep features; None keeps none.
+    decoder: the part that makes pixels of latents.
+    caching: of deep features or predictions; None keeps none.
     controls: of ControlNets; None has none.
     original: the picture that the call starts from.
     enlargement: how that is enlarged first.
@@ -46,6 +48,7 @@ class Plan:
 
     request: Request
     settings: Settings
+    decoder: str
     jobs: Sequence[Job]
     prompts: Mapping[str, TokenizedPrompt]
     tiles: Tiles
@@ -74,11 +77,6 @@ class Plan:
         settings = replace(self.settings, canvas=canvas)
         return replace(self, original=original, settings=settings, jobs=jobs)
 
-    @property
-    def decoder(self) -> str:
-        """The part that makes pixels of latents."""
-        return "vae_decoder_tiny" if self.request.size.vae == "tiny" else "vae_decoder"
-
     def texts(self, job: Job) -> tuple[str, str | None]:
         """An image's prompt, and its negative prompt as far as a branch sees it; None is none."""
         return job.prompt, job.negative if self.settings.guidance.guides else ""
@@ -87,7 +85,7 @@ class Plan:
     def evaluations(self) -> dict[str, int]:
         """How often the denoiser is asked for the first image: in full, and its shallow part.
 
-        Other images differ where features are kept and prompts change at other steps.
+        Other images differ where something is kept and prompts change at other steps.
         """
         guidance, counts = self.guidance, Counter({"full": 0, "shallow": 0})
         kept: dict[tuple[str, ...], Any] = {}  # batch -> the texts that its features are of
@@ -99,7 +97,10 @@ class Plan:
             if not guidance.acts(*evaluation) or (guidance.kept and stands >= set(asked)):
                 asked = ((CONDITIONAL,),)
             for batch in asked:
-                counts["shallow" if batch in stands else "full"] += len(self.tiles.windows)
+                if batch not in stands:
+                    counts["full"] += len(self.tiles.windows)
+                elif not (self.caching and self.caching.keeps_prediction):
+                    counts["shallow"] += len(self.tiles.windows)
                 kept[batch] = _seen(batch, texts)
         return {name: count for name, count in counts.items() if count}
 

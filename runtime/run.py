@@ -4,6 +4,7 @@ import functools
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -14,11 +15,13 @@ from PIL import Image
 from .denoise.conditioning import Schedule
 from .denoise.control import Steering
 from .denoise.denoiser import Denoiser, Network
-from .denoise.feature_cache import Evaluation, FeatureCache, Uncached
+from .denoise.feature_cache import Evaluation, FeatureCache, PredictionCache, Uncached
+from .denoise.guidance import Guidance
 from .denoise.noise import TorchNoise
 from .denoise.posterior import Posterior
 from .denoise.span import Continued
 from .denoise.start import Draws, Origin
+from .engines.ahead import Ahead
 from .engines.protocol import Graph, Shapes
 from .engines.shelf import Together
 from .errors import EngineError, Message, SettingError
@@ -26,6 +29,7 @@ from .families.family import Family
 from .families.prompts import conditioned
 from .graphs.edit import Edit
 from .graphs.shared_rows import SharedRows
+from .graphs.upsampling import TransposedUpsamplers
 from .images.pixels import as_picture, from_decoder
 from .model.autoencoder import Coder
 from .model.parts import Parts
@@ -89,7 +93,8 @@ class Run:
     def paint(self) -> PipelineOutput:
         """The pictures of all jobs, or those that were finished before a callback ended it."""
         output, plan = self.output, self.plan
-        with output.timings.measure("total"):
+        with output.timings.measure("total"), Ahead() as ahead:
+            self.compile_denoiser(ahead)
             schedules = self.encode()
             if self.parts.limited:  # refuse now what a later image would not fit for
                 for schedule in schedules.values():
@@ -97,12 +102,15 @@ class Run:
             origin = self.origin()
             network = self.network(schedules[plan.texts(plan.jobs[0])], self.graph)
             decoder, checker = self.decoder(), self.checker()
+            decoding = self.compile_decoder(ahead, decoder)
             for number, job in enumerate(plan.jobs):
                 if number:  # features of its own; of a prompt of more chunks another shape
                     with output.timings.measure("load"):
                         network = self.network(schedules[plan.texts(job)], self.parts.graph)
                 latents = None
                 for step in self.denoise(network, schedules[plan.texts(job)], origin, job):
+                    if decoding and decoding.done():
+                        decoding.result()  # raises what the decoder cannot be compiled for
                     if not self.consult(step, number):
                         output.stopped = True
                         return output
@@ -161,29 +169,77 @@ class Run:
     def network(self, schedule: Schedule, graph: Callable[..., Graph]) -> Network:
         """The denoiser's graphs, and those of ControlNets, compiled by `graph` for the size."""
         plan, family, steering = self.plan, self.family, self.steering
-        guidance, conditioning = schedule.guidance, schedule.each[0]
-        branches = guidance.batches[0]
-        shapes: Shapes = {
-            family.sample: (len(branches), family.in_channels, *plan.tiles.tile),
-            **conditioning.shapes(branches),
-        }
-        before: list[Edit] = [steering.residuals_of(branches)] if steering else []
-        same = self.parts.inputs(family.denoiser, family.sample, family.timestep)
-        after: list[Edit] = [SharedRows(same)] if guidance.shares_sample else []
-
-        def denoiser(*cut: Edit) -> Graph:
-            return graph(family.denoiser, shapes, [*before, *cut, *after], self.together)
-
-        cache: FeatureCache | Uncached
-        if plan.caching:
-            full, shallow = denoiser(plan.caching.full), denoiser(plan.caching.shallow)
-            cache = FeatureCache(plan.caching, full, shallow)
+        conditioning = schedule.each[0]
+        branches = schedule.guidance.batches[0]
+        graphs = self.denoisers(schedule.guidance, conditioning.shapes(branches), graph)
+        cache: FeatureCache | PredictionCache | Uncached
+        if plan.caching and plan.caching.keeps_prediction:
+            cache = PredictionCache(plan.caching, *graphs)
+        elif plan.caching:
+            cache = FeatureCache(plan.caching, *graphs)
         else:
-            cache = Uncached(denoiser())
+            cache = Uncached(*graphs)
         if steering:
             inputs, edits = steering.shapes(conditioning, branches), steering.edits(branches)
             steering.graphs = [graph(net, inputs, edits, self.together) for net in self.controlnets]
         return Network(cache, family.sample, family.timestep)
+
+    def denoisers(
+        self, guidance: Guidance, told: Shapes, graph: Callable[..., Graph]
+    ) -> list[Graph]:
+        """The denoiser's graph; with kept features also that of its uppermost blocks.
+
+        told: shapes of its inputs beside the latents and the timestep.
+        """
+        plan, family, steering = self.plan, self.family, self.steering
+        branches = guidance.batches[0]
+        shapes: Shapes = {
+            family.sample: (len(branches), family.in_channels, *plan.tiles.tile),
+            **told,
+        }
+        before: list[Edit] = [steering.residuals_of(branches)] if steering else []
+        same = self.parts.inputs(family.denoiser, family.sample, family.timestep)
+        after: list[Edit] = [TransposedUpsamplers()]
+        if guidance.shares_sample:
+            after.append(SharedRows(same))
+        cuts: list[list[Edit]] = [[]]
+        if plan.caching and not plan.caching.keeps_prediction:
+            cuts = [[plan.caching.full], [plan.caching.shallow]]
+        return [
+            graph(family.denoiser, shapes, [*before, *cut, *after], self.together) for cut in cuts
+        ]
+
+    # Compiled while other work is done.
+
+    @property
+    def compiles_ahead(self) -> bool:
+        """Whether graphs are compiled before they are asked for.
+
+        Not where memory is limited, nor on a GPU, which has nothing else to do meanwhile.
+        """
+        return not self.parts.limited and self.parts.engine.device.upper() == "CPU"
+
+    def compile_denoiser(self, ahead: Ahead) -> None:
+        """Begin with the denoiser while the prompt is read, where that is of the usual length."""
+        plan = self.plan
+        texts = [plan.prompts[text or ""] for text in plan.texts(plan.jobs[0])]
+        steered, long = plan.controls is not None, any(text.length > 1 for text in texts)
+        if steered or long or not self.compiles_ahead:
+            return
+        guidance, size = plan.guidance, (plan.settings.width, plan.settings.height)
+        usual = self.family.denoiser_inputs(len(guidance.batches[0]), *size)
+        told = {name: shape for name, shape in usual.items() if name != self.family.sample}
+        ahead.begin(lambda: self.denoisers(guidance, told, self.parts.graph))
+
+    def compile_decoder(self, ahead: Ahead, decoder: Coder) -> Future[object] | None:
+        """Begin with the decoder while the steps are computed; where it cannot be so, do it now."""
+        channels = self.family.space.channels
+        if self.decodes and self.compiles_ahead:
+            shape = {decoder.input: decoder.first_shape(1, channels)}
+            return ahead.begin(lambda: self.parts.graph(self.plan.decoder, shape))
+        if self.decodes:
+            decoder.prepare(1, channels)
+        return None
 
     @functools.cached_property
     def steering(self) -> Steering | None:
@@ -263,15 +319,11 @@ class Run:
 
     def decoder(self) -> Coder:
         """The VAE's, compiled where it is needed."""
-        space, part = self.family.space, self.plan.decoder
-        decoder = Coder.decoder(
-            space.factor,
+        return Coder.decoder(
+            self.family.space.factor,
             self.plan.vae_tiles,
-            lambda shape: self.graph(part, {"latent_sample": shape}),
+            lambda shape: self.graph(self.plan.decoder, {"latent_sample": shape}),
         )
-        if self.decodes:
-            decoder.prepare(1, space.channels)
-        return decoder
 
     @property
     def checks(self) -> bool:
@@ -293,7 +345,7 @@ class Run:
                 raise EngineError(
                     Message(
                         "the model gave values that are no numbers, which would be a black "
-                        "picture; compute in full precision ({inference_precision}), or use "
+                        "picture; compute in full precision ({profile} exact), or use "
                         "another {scheduler}"
                     )
                 )
@@ -347,7 +399,8 @@ class Run:
         parts = (
             len(self.family.text_encoders) + 1 + self.encodes_picture + self.decodes + self.checks
         )
-        parts += len(self.controlnets) + (plan.caching is not None)
+        cut = plan.caching is not None and not plan.caching.keeps_prediction
+        parts += len(self.controlnets) + cut
         self.on_stage("load", len(self.loaded), parts)
         with self.output.timings.measure("load"):
             graph = self.parts.graph(part, shapes, edits, together)

@@ -390,3 +390,14 @@ def _save_text_encoder(module: Any, folder: Path, variant: str | None, old_keys:
 def _write_json(path: Path, value: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def values_of(module: Any) -> dict[str, Any]:
+    """A loaded module's `state_dict`, with the values of weights that stay in their file."""
+    from pleinair.export.stored_weight import StoredWeight
+
+    kept = module.state_dict(keep_vars=True)
+    return {
+        key: value.read() if isinstance(value, StoredWeight) else value.detach()
+        for key, value in kept.items()
+    }

@@ -71,9 +71,14 @@ def made(shared: Path) -> Callable[[str, Make], Path]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Compiled models and fetched ones are kept in the run's own folders; no config is read."""
+    """Compiled models and fetched ones are kept in the run's own folders; no config is read.
+
+    Commands paint in float32, as those do that pictures are compared with; pipelines are opened
+    with the exact profile.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PLEINAIR_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("PLEINAIR_PROFILE", "exact")
         patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
         patch.setenv("XDG_DATA_HOME", str(tmp_path_factory.mktemp("data")))
         yield
@@ -135,7 +140,7 @@ def tiny_checkpoint(made: Callable[[str, Make], Path]) -> Path:
     """A random Stable Diffusion checkpoint of about 2 M parameters, as a diffusers folder."""
     from checkpoints import tiny_stable_diffusion
 
-    return made("checkpoint/tiny-sd", tiny_stable_diffusion)
+    return made("checkpoint/tiny-model", tiny_stable_diffusion)
 
 
 @pytest.fixture(scope="session")

@@ -42,6 +42,9 @@ LONG = {
     "bench/test_systems.py": [
         "test_pleinair_and_diffusers_paint_the_same_picture*",
     ],
+    "bench/test_throughput.py": [
+        "test_command",
+    ],
     "bench/test_unet.py": [
         "test_command_puts_batch_1_twice_*",
         "test_every_variant_predicts_what_torch_does*",

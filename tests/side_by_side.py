@@ -34,6 +34,8 @@ def side_by_side(name: str, make: Callable[[Path], object], their_class: str) ->
 
     @pytest.fixture(scope="module", params=["openvino", "onnxruntime"])
     def pipe(request: pytest.FixtureRequest, folder: Path) -> StableDiffusionPipeline:
-        return StableDiffusionPipeline.from_pretrained(folder, engine=request.param, device="cpu")
+        return StableDiffusionPipeline.from_pretrained(
+            folder, engine=request.param, device="cpu", profile="exact"
+        )
 
     return checkpoint, reference, folder, pipe

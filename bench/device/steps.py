@@ -117,8 +117,5 @@ def _fill() -> Any:
 def _opened(model: str, device: str, precision: str) -> Any:
     from pleinair.runtime import Pipeline
 
-    hint = None if precision == "auto" else precision
     engine = "onnxruntime" if device == "cpu" else "auto"
-    return Pipeline.from_pretrained(
-        Path(model), engine=engine, device=device, inference_precision=hint
-    )
+    return Pipeline.from_pretrained(Path(model), engine=engine, device=device, precision=precision)

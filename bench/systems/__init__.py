@@ -27,6 +27,7 @@ SCHEDULERS = {
     "euler": "EulerDiscreteScheduler",
     "euler_a": "EulerAncestralDiscreteScheduler",
     "lcm": "LCMScheduler",
+    "tcd": "TCDScheduler",
     "pndm": "PNDMScheduler",
 }
 

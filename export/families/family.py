@@ -61,6 +61,7 @@ class SubModel:
     tokenizer: of a text encoder.
     optional: whether a checkpoint may do without it.
     published: (network, config.json) -> the config.json of its graphs.
+    instead: networks of other classes that a checkpoint may have in its place.
     """
 
     cls: str
@@ -68,6 +69,16 @@ class SubModel:
     tokenizer: Tokenizer | None = None
     optional: bool = False
     published: Callable[[Any, Config], Config] = published_config
+    instead: "tuple[SubModel, ...]" = ()
+
+    def of_class(self, class_name: str | None) -> "SubModel":
+        """Return the one that is of this class; itself where none is."""
+        return next((one for one in self.instead if one.class_name == class_name), self)
+
+    @property
+    def class_names(self) -> str:
+        """The classes that a checkpoint may have here, for messages."""
+        return " or ".join(one.class_name for one in (self, *self.instead))
 
     @property
     def library(self) -> str:
@@ -107,7 +118,7 @@ class Family:
     def present(self, index: Index) -> dict[str, SubModel]:
         """Return those networks that a checkpoint with this model_index.json has."""
         return {
-            name: submodel
+            name: submodel.of_class(class_of(index, name))
             for name, submodel in self.submodels.items()
             if not submodel.optional or class_of(index, name) is not None
         }
@@ -126,7 +137,8 @@ class Family:
             found = class_of(index, name)
             if found != submodel.class_name:
                 raise SourceError(
-                    f"{origin}: {name} is a {found}, and only {submodel.class_name} can be exported"
+                    f"{origin}: {name} is a {found}, and only {submodel.class_names} can be "
+                    "exported"
                 )
         tokenizers = {one.tokenizer.folder for one in present.values() if one.tokenizer}
         known = {*present, *tokenizers, *self.schedulers, *_BESIDE}

@@ -48,6 +48,7 @@ class Original:
     penultimate: it was trained on the last layer but one of its text encoder, see
         `open_clip.config`.
     normed: whether latents may have a mean and a deviation by channel (Playground v2.5).
+    few_steps: what a model distilled to a few steps is painted with where its name says no number.
     unet: configs of all networks -> what they tell of the UNet's.
     settings: what its model_index.json says beside its components.
     """
@@ -61,5 +62,6 @@ class Original:
     scaling_factor: float = 0.18215
     penultimate: bool = False
     normed: bool = False
+    few_steps: int | None = None
     unet: Callable[[Mapping[str, Config]], Config] = no_facts
     settings: Mapping[str, Any] = field(default_factory=dict)

@@ -1,5 +1,7 @@
 """Stable Diffusion 1 and 2: text to image, inpainting, editing by instruction, few steps."""
 
+from dataclasses import replace
+
 from pleinair.runtime.errors import SourceError
 from pleinair.runtime.text.tokenizer import ClipTokenizer
 
@@ -32,12 +34,21 @@ def projected_text_encoder(name: str, tokenizer_folder: str) -> SubModel:
     )
 
 
+# The VAE of models distilled for speed, as SDXS-512; beside another it is `beside.TINY_VAE`.
+_TINY_AUTOENCODER = SubModel(
+    "diffusers.AutoencoderTiny",
+    {
+        "vae_decoder": GraphKind(vae.vae_decoder, cost=4),
+        "vae_encoder": GraphKind(vae.tiny_vae_encoder, cost=4),
+    },
+)
 AUTOENCODER = SubModel(
     "diffusers.AutoencoderKL",
     {
         "vae_decoder": GraphKind(vae.vae_decoder, cost=4),
         "vae_encoder": GraphKind(vae.vae_encoder, cost=4),
     },
+    instead=(_TINY_AUTOENCODER,),
 )
 
 # Conditions that a UNet of another family sees; the pipelines of this one have none to give.
@@ -107,6 +118,14 @@ def _sees_text_alone(state: State) -> bool:
     return not {f"{UNET}label_emb.weight", f"{UNET}label_emb.0.0.weight"} & state.keys()
 
 
+_SGM_OPEN_CLIP = "conditioner.embedders.0.model."
+
+
+def _is_sgm(state: State) -> bool:
+    """Whether the text encoder has the name that Stability AI's later files give it."""
+    return any(key.startswith(_SGM_OPEN_CLIP) for key in state)
+
+
 SD1 = Original(
     "Stable Diffusion 1",
     fits=lambda state: _sees_text_alone(state) and not _enters_by_a_matrix(state),
@@ -121,7 +140,9 @@ SD1 = Original(
 )
 SD2 = Original(
     "Stable Diffusion 2",
-    fits=lambda state: _sees_text_alone(state) and _enters_by_a_matrix(state),
+    fits=lambda state: (
+        _sees_text_alone(state) and _enters_by_a_matrix(state) and not _is_sgm(state)
+    ),
     prefixes={"text_encoder": OPEN_CLIP, "unet": UNET, "vae": VAE},
     tasks={
         4: Task(
@@ -137,6 +158,15 @@ SD2 = Original(
     size=lambda prediction_type: 768 if prediction_type == "v_prediction" else 512,
     penultimate=True,
     settings=_UNGUARDED,
+)
+
+SD_TURBO = replace(
+    SD2,
+    name="SD-Turbo",
+    fits=lambda state: _sees_text_alone(state) and _enters_by_a_matrix(state) and _is_sgm(state),
+    prefixes={"text_encoder": _SGM_OPEN_CLIP, "unet": UNET, "vae": VAE},
+    tasks={4: Task("StableDiffusionPipeline")},
+    few_steps=1,
 )
 
 FAMILY = Family(
@@ -157,5 +187,5 @@ FAMILY = Family(
     },
     complete=_check,
     settings={"requires_safety_checker": False},
-    originals=(SD1, SD2),
+    originals=(SD1, SD2, SD_TURBO),
 )

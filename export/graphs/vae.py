@@ -34,6 +34,18 @@ class VaeEncoder(nn.Module):
         return parameters
 
 
+class TinyVaeEncoder(nn.Module):
+    """A picture in [-1, 1] to its latents: a tiny autoencoder has no variance."""
+
+    def __init__(self, vae: Any) -> None:
+        super().__init__()
+        self.vae = vae
+
+    def forward(self, sample: Tensor) -> Tensor:
+        latents: Tensor = self.vae.encode(sample, return_dict=False)[0]
+        return latents
+
+
 def vae_decoder(vae: Any) -> Graph:
     """The graph of the decoder of diffusers' AutoencoderKL or AutoencoderTiny."""
     channels = vae.config.latent_channels
@@ -52,16 +64,26 @@ def vae_decoder(vae: Any) -> Graph:
 
 def vae_encoder(vae: Any) -> Graph:
     """The graph of the encoder of diffusers' AutoencoderKL."""
-    channels = vae.config.in_channels
     factor = 2 ** (len(vae.config.down_block_types) - 1)
+    return _encoder(VaeEncoder(vae), vae.config.in_channels, factor, "latent_parameters")
+
+
+def tiny_vae_encoder(vae: Any) -> Graph:
+    """The graph of the encoder of diffusers' AutoencoderTiny."""
+    factor = 2 ** (len(vae.config.num_encoder_blocks) - 1)
+    return _encoder(TinyVaeEncoder(vae), vae.config.in_channels, factor, "latent_sample")
+
+
+def _encoder(module: nn.Module, channels: int, factor: int, output: str) -> Graph:
+    """factor: pixels that a cell of the latents spans along one side."""
 
     def case(batch: int, height: int, width: int) -> Inputs:
         return {"sample": normal(batch, channels, height * factor, width * factor)}
 
     return Graph(
         name="vae_encoder",
-        module=VaeEncoder(vae).eval(),
+        module=module.eval(),
         inputs={"sample": _PICTURE},
-        outputs={"latent_parameters": _LATENTS},
+        outputs={output: _LATENTS},
         cases=[lambda: case(2, 9, 13), lambda: case(1, 8, 8), lambda: case(3, 12, 8)],
     )

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .stored import stored
+from pleinair.runtime.graphs.stored import stored
 
 
 def split_projections(model: Any) -> int:

@@ -6,6 +6,7 @@ from typing import Any
 
 import openvino
 
+from pleinair.runtime.engines.mapped import read_once
 from pleinair.runtime.engines.openvino import OpenVinoEngine
 from pleinair.runtime.engines.protocol import conform
 
@@ -14,6 +15,7 @@ from .attention import SelfAttention, stride_openvino
 from .gated import split_projections
 from .norms import norm_by_moments
 from .post_training import Calibration, Inputs
+from .statistics import statistics_in_pieces
 from .upsampling import sign_inputs, transpose_upsamplers
 
 FILE = "openvino_model.xml"
@@ -61,7 +63,13 @@ def quantized(
         for name in port.get_names()
     }
     inputs = [{name: conform(one[name], *types[name]) for name in one} for one in samples]
-    made = post_training.quantize(model, Calibration(inputs, tell), ignored, quick=quick)
+    free = {port: port.get_partial_shape() for port in model.inputs}
+    with read_once(graph.with_suffix(".bin")):
+        # Of fixed shapes the memory for what is computed in between is planned, and shared.
+        model.reshape({port: inputs[0][port.any_name].shape for port in model.inputs})
+        with statistics_in_pieces(inputs):
+            made = post_training.quantize(model, Calibration(inputs, tell), ignored, quick=quick)
+        made.reshape({made.input(port.any_name): shape for port, shape in free.items()})
     sign_inputs(made)
     norm_by_moments(made)
     return made

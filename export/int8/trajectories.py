@@ -33,10 +33,13 @@ class Recorder:
     name: str = field(init=False)
     device: str = field(init=False)
     format: str = field(init=False)
+    streams: int = field(init=False)
+    precision: str = field(init=False)
 
     def __post_init__(self) -> None:
         self.name, self.device = self.engine.name, self.engine.device
-        self.format = self.engine.format
+        self.format, self.streams = self.engine.format, self.engine.streams
+        self.precision = self.engine.precision
 
     def compile(self, path: Path, shapes: Shapes, edits: Sequence[Edit] = ()) -> Graph:
         graph = self.engine.compile(path, shapes, edits)
@@ -94,9 +97,9 @@ def record(
     tell: called after each step.
     """
     bundle, denoiser = family.bundle, family.denoiser
-    engine = choose(bundle.graphs, device="cpu")
+    engine = choose(bundle.graphs, device="cpu", precision="f32")
     recorder = Recorder(engine, bundle.graph(denoiser, engine.format))
-    pipe = StableDiffusionPipeline(family, recorder)
+    pipe = StableDiffusionPipeline(family, recorder, profile="exact")
     steps = min(steps, family.recommended.steps)
     latents: list[Sample] = []
     for picture in range(pictures(count, steps)):

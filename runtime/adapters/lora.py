@@ -18,6 +18,7 @@ from .peft import Scaling, Settings
 from .recognition import recognized
 
 _BUNDLED = "bundle_emb."
+_LONGEST_TITLE = 300
 _MOST_SHOWN = 3  # keys in a message, of so many reasons
 
 
@@ -37,6 +38,7 @@ class Lora:
     biases: the same for biases.
     embeddings: words that come with it.
     unused: what of it is of no known kind.
+    titles: what its metadata call it.
     """
 
     path: Path
@@ -45,6 +47,7 @@ class Lora:
     biases: Mapping[str, Mapping[str, Bias]] = field(default_factory=dict)
     embeddings: tuple[Embedding, ...] = ()
     unused: tuple[Unused, ...] = ()
+    titles: tuple[str, ...] = ()
 
 
 Named = str | Path | tuple[str | Path, float]
@@ -96,7 +99,13 @@ def read(path: str | Path, weight: float = 1.0) -> Lora:
     embeddings = tuple(_embeddings(path, bundled))
     if not (layers or biases or embeddings):
         raise _refused(path, tensors, unused)
-    return Lora(path, weight, layers, biases, embeddings, tuple(unused))
+    return Lora(path, weight, layers, biases, embeddings, tuple(unused), _titles(metadata))
+
+
+def _titles(metadata: Mapping[str, Any]) -> tuple[str, ...]:
+    """ModelSpec's title, and the name that kohya's scripts gave the file."""
+    found = (metadata.get(key) for key in ("modelspec.title", "ss_output_name"))
+    return tuple(title[:_LONGEST_TITLE] for title in found if isinstance(title, str))
 
 
 def _tensors(path: Path, found: Any) -> dict[str, NDArray[Any]]:

@@ -3,12 +3,15 @@
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-from ..graphs.changes import Array, Change, Changes
-from ..graphs.weights import shapes
+from ..errors import AdapterError
+from ..graphs.changes import Array, Change, Changes, require_held
+from ..graphs.weights import ChangedWeights, shapes, shapes_in_8_bits
 from . import fitting
 from .inversion import Words
 from .lora import Lora
+from .peft import settings_beside
 
 
 def changes(
@@ -27,6 +30,46 @@ def changes(
     added = fitting.changes(loras, weights)
     rows = taught.changes(weights) if taught else {}
     return {part: _both(added.get(part, {}), rows.get(part, {})) for part in {*added, *rows}}
+
+
+def changed_weights(
+    graphs: Mapping[str, Path],
+    files: Mapping[str, Path],
+    loras: Sequence[Lora] = (),
+    words: Words | None = None,
+) -> dict[str, ChangedWeights]:
+    """Part -> the edit of its graph, for the graphs of one model that LoRA and other files touch.
+
+    graphs: as in `changes`, in floats. files: part -> the graph that is painted with; where that
+        is another one, it has weights of 8 bits.
+    Raises AdapterError as `changes`, and where such a graph lacks a weight that is to be changed.
+    """
+    found = {}
+    for part, made in changes(graphs, loras, words).items():
+        if files[part] == graphs[part]:
+            found[part] = ChangedWeights(made)
+        else:
+            try:
+                require_held(made, shapes_in_8_bits(files[part]))
+            except AdapterError as error:
+                raise AdapterError(f"{files[part]}: {error}") from None
+            found[part] = ChangedWeights(made, graphs[part], _asked(loras))
+    return found
+
+
+def _asked(loras: Sequence[Lora]) -> Any:
+    """Which files they are, whether they are still the same, and how much is added of each."""
+    asked = []
+    for one in loras:
+        files = [file for file in (one.path, settings_beside(one.path)) if file and file.exists()]
+        facts = [[str(file.resolve()), *_state(file)] for file in files]
+        asked.append([one.weight, facts])
+    return asked
+
+
+def _state(file: Path) -> tuple[int, int]:
+    facts = file.stat()
+    return facts.st_size, facts.st_mtime_ns
 
 
 def _both(added: Changes, taught: Changes) -> Changes:

@@ -51,6 +51,14 @@ class Scaling:
         return float(self.alpha / (rank**0.5 if self.stabilised else rank))
 
 
+def settings_beside(path: Path) -> Path | None:
+    """The file that PEFT keeps an adapter's configuration in; None for files of others.
+
+    The name is fixed: a stranger's file beside it must not set this file's scale.
+    """
+    return path.with_name(_BESIDE) if path.stem == "adapter_model" else None
+
+
 @dataclass(frozen=True)
 class Settings:
     """The configuration of each part; under "" one that holds for all of a file."""
@@ -63,9 +71,7 @@ class Settings:
         if _IN_METADATA in metadata:
             where = f"{path}: its {_IN_METADATA}"
             return cls.of(parse_json(metadata[_IN_METADATA], where, error=AdapterError), where)
-        # The name is fixed: a stranger's file beside it must not set this file's scale.
-        if path.stem == "adapter_model":
-            beside = path.with_name(_BESIDE)
+        if beside := settings_beside(path):
             return cls.of(read_json(beside, optional=True, error=AdapterError), str(beside))
         return cls({})
 

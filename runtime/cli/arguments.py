@@ -229,7 +229,7 @@ def _kinds(group: argparse._ArgumentGroup) -> None:
 
 
 def _fast(group: argparse._ArgumentGroup) -> None:
-    add(group, "profile", *_flagged(Reuse))
+    add(group, "profile", "precision", *_flagged(Reuse))
 
 
 def _large(group: argparse._ArgumentGroup) -> None:
@@ -322,11 +322,6 @@ def _model(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--engine", choices=ENGINES, help="default: auto")
     group.add_argument("--device", help="auto, cpu, cuda, gpu, or the engine's own name")
     group.add_argument(
-        "--precision",
-        choices=("full", "autocast"),
-        help="autocast lets the device compute in fewer digits (default: full)",
-    )
-    group.add_argument(
         "--threads", type=whole_number, metavar="N", help="default: the physical cores"
     )
     group.add_argument(
@@ -367,5 +362,5 @@ def _about(group: argparse._ArgumentGroup) -> None:
 def flags() -> Mapping[str, str]:
     """Argument of a call, or of opening a model -> the flag that stands for it."""
     first = {one.dest: one.option_strings[0] for one in reversed(list(parser().options()))}
-    others = {"loras": "lora", "embeddings": "embedding", "inference_precision": "precision"}
+    others = {"loras": "lora", "embeddings": "embedding"}
     return {**first, **{name: first[dest] for name, dest in others.items()}}

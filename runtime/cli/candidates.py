@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from ..engines import cores
 from ..engines.choice import Setup
 from ..errors import BundleError
 from ..families.family import Family
-from ..speed.machine import hardware_threads, physical_cores
 from ..speed.profiles import PROFILES, Profile
 from ..speed.tuning import installed
 
@@ -60,10 +60,13 @@ def _engines(family: Family, profile: Profile) -> Iterator[str]:
 
 
 def _thread_counts() -> list[int | None]:
-    """The engine's own choice, all hardware threads, all cores, and halves of those down to one.
+    """The engine's own choice, all hardware threads, all cores, and halves of those down to one;
+    of a processor with cores of two kinds those for performance alone, which engines take first.
 
     So few, because in a container with a share of a large machine they are all that runs at once.
     """
-    cores = physical_cores()
-    halves = {cores >> i for i in range(cores.bit_length())}
-    return [None, *sorted(halves | {hardware_threads()}, reverse=True)]
+    physical = cores.physical_cores()
+    counts = {physical >> i for i in range(physical.bit_length())} | {cores.hardware_threads()}
+    if performance := cores.performance_cores():
+        counts.add(performance)
+    return [None, *sorted(counts, reverse=True)]

@@ -29,11 +29,11 @@ else:
 FILE = "pleinair.toml"
 _MOST = 1 << 20
 """Bytes of the largest file that is read."""
-_ENVIRONMENT = ("model", "profile", "engine", "device", "threads", "outdir")
+_ENVIRONMENT = ("model", "profile", "precision", "engine", "device", "threads", "outdir")
 """Options that PLEINAIR_MODEL and so on are defaults of."""
 _TYPED = frozenset({"prompt", "from_file", "params_from", "compare", "output", "no_config"})
 """They say what is painted this time."""
-_REPEATED = frozenset({*CALL, *BETAS, "model", "engine", "device", "precision", "watermark"})
+_REPEATED = frozenset({*CALL, *BETAS, "model", "engine", "device", "watermark"})
 """With --params-from a picture's file says these."""
 
 

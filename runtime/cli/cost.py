@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..images.similarity import psnr
+from ..speed.profiles import DEFAULT
 from ..speed.spread import Spread
 
 
@@ -35,11 +36,11 @@ class Cost:
     def recommended(self, least: float) -> str:
         """The fastest whose median PSNR is `least` or more and that is faster beyond the spread."""
         if "exact" not in self.seconds:
-            return "exact"
+            return DEFAULT
         exact = min(self.seconds["exact"])
         fit = [
             name
             for name, taken in self.seconds.items()
             if max(taken) < exact and (found := self.psnr(name)) and found.median >= least
         ]
-        return min(fit, key=lambda name: statistics.median(self.seconds[name]), default="exact")
+        return min(fit, key=lambda name: statistics.median(self.seconds[name]), default=DEFAULT)

@@ -18,7 +18,6 @@ def description(
         "noise_seed": picture.noise_seed,
         **given(options, BETAS),
         "watermark": options.watermark,
-        "precision": options.precision,
     }
     told = {name: value for name, value in around.items() if value is not None}
     return {**made.description(pipe, plan, 0, options.lora_dir), **picture.settings, **told}

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from .. import __version__
+from ..engines import cgroup, cores
 from ..engines.cache import cache_folder
 from ..errors import PleinairError
 from ..exits import MISTAKE, harmless
@@ -31,11 +32,12 @@ _EXTRAS = {
 }
 """Extra -> the modules that it brings, all of which have to be there."""
 _ENGINES = {
-    "openvino": "import sys; sys.modules['openvino_telemetry'] = None\n"
-    "import openvino; print(*openvino.Core().available_devices, sep=', ')",
-    "onnxruntime": "import onnxruntime; print(*onnxruntime.get_available_providers(), sep=', ')",
+    name: f"from pleinair.runtime.cli import engine_facts; print(engine_facts.{name}())"
+    for name in ("openvino", "onnxruntime")
 }
-"""Engine -> what shows that it loads."""
+"""Engine -> what shows that it loads, and says what it computes with."""
+_ILLEGAL = {-4, 0xC000001D}
+"""How a process ends that meets an instruction which its processor does not have."""
 _HUB = ("HF_ENDPOINT", "HF_HUB_OFFLINE", "HF_HOME", "HF_TOKEN")
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 _LITTLE_DISK = 1e9
@@ -79,17 +81,19 @@ def _program() -> Found:
 
 
 def _processor() -> Found:
-    cores, threads = machine.physical_cores(), machine.hardware_threads()
     yield "processor", f"{machine.cpu_name()}, {platform.machine()}", ""
     yield "instructions", " ".join(machine.features()) or "not known on this system", ""
-    quota = machine.cpu_quota()
-    words = f"{cores}, of {threads} hardware threads"
-    if quota is None:
-        yield "cores", words, ""
-        return
-    few = max(1, round(quota))
-    advice = f"the container gives {quota:g} of its {cores} cores: give --threads {few}"
-    yield "cores", f"{words}; the container may take {quota:g}", advice if few < cores else ""
+    physical, nodes = cores.physical_cores(), cores.numa_nodes()
+    words = [f"{physical}, of {cores.hardware_threads()} hardware threads"]
+    if performance := cores.performance_cores():
+        words.append(f"{performance} of them for performance")
+    if nodes > 1:
+        words.append(f"in {nodes} NUMA nodes: a server gives streams={nodes} or more")
+    if (quota := cgroup.cpu_quota()) is not None:
+        words.append(f"the container may take {quota:g}")
+    yield "cores", "; ".join(words), ""
+    threads = cores.granted() or physical
+    yield "threads that paint", f"{threads}, unless --threads says otherwise", ""
 
 
 def _memory() -> Found:
@@ -113,9 +117,16 @@ def _engines() -> Found:
         if done.returncode == 0:
             yield f"engine {name}", f"loads; {done.stdout.strip()}", ""
         else:
-            last = (done.stderr.strip().splitlines() or [f"ends with {done.returncode}"])[-1]
-            advice = f"{last}; install it anew with: pip install --force-reinstall {name}"
-            yield f"engine {name}", "does not load", advice
+            yield f"engine {name}", "does not load", _advice(name, done)
+
+
+def _advice(engine: str, done: subprocess.CompletedProcess[str]) -> str:
+    """What to do about an engine that ended the process it was loaded in."""
+    if done.returncode in _ILLEGAL:
+        others = ", ".join(name for name in _ENGINES if name != engine) or "another machine"
+        return f"it uses an instruction that this processor does not have; try {others}"
+    last = (done.stderr.strip().splitlines() or [f"ends with {done.returncode}"])[-1]
+    return f"{last}; install it anew with: pip install --force-reinstall {engine}"
 
 
 def _models() -> Found:

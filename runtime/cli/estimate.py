@@ -130,7 +130,7 @@ class Estimate:
         assert self._plan is not None
         ways, settings = [], self._plan.settings
         bundle, family = self._pipe.bundle, self._pipe.family
-        if self._pipe.profile.name == "exact":
+        if not self._pipe.profile.eight_bit:
             if bundle.has(EIGHT_BIT.format(family.denoiser)):
                 ways.append("--profile balanced")
             elif bundle.path != catalog.bundled():  # which is not the user's to change
@@ -153,6 +153,7 @@ def _kind(pipe: StableDiffusionPipeline, plan: Plan) -> str:
         pipe.profile.name,
         pipe.engine.name,
         pipe.engine.device,
+        pipe.engine.precision,
         f"{settings.width}x{settings.height}",
         f"{tiles.tile[0]}x{tiles.tile[1]}",
         *asked,

@@ -25,14 +25,15 @@ class Picture:
     noise_seed: the seed of its start noise, where another.
     loras: the files that its prompt names.
     line: of a prompt file; 0 is the command line itself.
-    profile: of the pipeline that paints it.
+    profile, precision: of the pipeline that paints it; None is the model's, or the profile's.
     """
 
     settings: Mapping[str, Any]
     noise_seed: int | None = None
     loras: Weighed = ()
     line: int = 0
-    profile: str = "exact"
+    profile: str | None = None
+    precision: str | None = None
 
     @classmethod
     def of(
@@ -53,8 +54,8 @@ class Picture:
             prompt, loras = named_in(prompt, options.lora_dir)
         words = {"prompt": prompt, **({"negative_prompt": negative} if negative else {})}
         call = {**settings, **words}
-        profile = call.pop("profile", "exact")
-        return cls(call, noise_seed, loras, line, profile)
+        profile, precision = call.pop("profile", None), call.pop("precision", None)
+        return cls(call, noise_seed, loras, line, profile, precision)
 
     def call(self, options: argparse.Namespace) -> dict[str, Any]:
         """The arguments of the pipeline's call."""

@@ -21,7 +21,7 @@ from ..model import catalog
 from ..model.bundle import Bundle
 from ..model.controlnet import opened
 from ..pipeline import StableDiffusionPipeline
-from ..speed.profiles import AUTO
+from ..speed.profiles import AUTO, DEFAULT, Profile, usual
 from ..speed.tuning import Tuning
 from .adapters import Weighed
 from .arguments import BETAS, given
@@ -68,11 +68,11 @@ class Pipelines:
         self.family = family
         self._options = options
         self._tuning = Tuning.of(family.bundle)
-        self._engines: dict[Setup | None, Engine] = {}
+        self._engines: dict[tuple[Setup | None, str], Engine] = {}
         self._loras = [lora.opened(named) for named in options.lora]
         self._embeddings = [inversion.opened(named) for named in options.embedding]
         self._controlnets = opened(options.controlnet)
-        self._last: tuple[tuple[Weighed, str], StableDiffusionPipeline] | None = None
+        self._last: tuple[tuple[Weighed, str, str], StableDiffusionPipeline] | None = None
         self._tell()
         if catalog.is_bundled(family.bundle.path) and not options.model:
             tell(
@@ -82,38 +82,45 @@ class Pipelines:
 
     def of(self, picture: Picture) -> StableDiffusionPipeline:
         """The pipeline of its profile, with its LoRA files beside those of the options."""
-        loras = bool(self._loras or picture.loras)
-        wanted = picture.loras, self._tuning.named(picture.profile, loras)
+        profile = self._profile(picture.profile)
+        wanted = picture.loras, profile.name, profile.computing(picture.precision)
         if self._last is None or self._last[0] != wanted:
             self._last = None  # its memory is needed
             named = [lora.read(path, weight) for path, weight in picture.loras]
             pipe = StableDiffusionPipeline(
                 self.family,
-                self._engine(wanted[1]),
+                self._engine(*wanted[1:]),
                 loras=[*self._loras, *named],
                 embeddings=self._embeddings,
                 controlnets=self._controlnets,
-                profile=wanted[1],
+                profile=profile.name,
                 max_memory=self._options.max_memory,
             )
             self._last = wanted, pipe
         return self._last[1]
 
-    def _engine(self, profile: str) -> Engine:
+    def _profile(self, asked: str | None) -> Profile:
+        family = self.family
+        named = asked or usual(family.bundle, family.denoiser, family.recommended.profile)
+        return Profile.of(self._tuning.named(named))
+
+    def _engine(self, profile: str, precision: str) -> Engine:
         """As tuned for the profile; one for all that are tuned alike."""
         tuned = self._tuning.setups.get(profile)
-        if tuned not in self._engines:
-            self._engines[tuned] = _engine(self._options, self.family.bundle, tuned)
-        return self._engines[tuned]
+        if (tuned, precision) not in self._engines:
+            made = _engine(self._options, self.family.bundle, tuned, precision)
+            self._engines[tuned, precision] = made
+        return self._engines[tuned, precision]
 
     def _tell(self) -> None:
         """What paints, where the prompts say nothing else."""
-        asked = self._options.profile or "exact"
-        profile = self._tuning.named(asked, bool(self._loras))
-        engine = self._engine(profile)
+        asked = self._options.profile
+        profile = self._profile(asked)
+        engine = self._engine(profile.name, profile.computing(self._options.precision))
         words = f"model: {self.family.bundle.path}; {engine.name} on {engine.device}"
-        if asked == AUTO:
-            words += f"; profile {profile}"
+        words += f" in {engine.precision}"
+        if asked == AUTO or (asked is None and profile.name != DEFAULT):
+            words += f"; profile {profile.name}"
         tell(words)
 
     def check(self, picture: Picture) -> None:
@@ -136,22 +143,24 @@ def _silence() -> Iterator[None]:
         logger.disabled = False
 
 
-def _engine(options: argparse.Namespace, bundle: Bundle, tuned: Setup | None) -> Engine:
-    def chosen(engine: str, device: str) -> Engine:
+def _engine(
+    options: argparse.Namespace, bundle: Bundle, tuned: Setup | None, precision: str
+) -> Engine:
+    def chosen(engine: str, device: str, precision: str) -> Engine:
         return choose(
             bundle.graphs,
             engine,
             device,
             threads=options.threads,
             cache_dir=options.cache_dir,
-            inference_precision=None if options.precision == "autocast" else "f32",
+            precision=precision,
             tuned=tuned,
         )
 
     try:
-        return chosen(options.engine or "auto", options.device or "auto")
+        return chosen(options.engine or "auto", options.device or "auto", precision)
     except PleinairError as error:
         if not options.machine_restored:
             raise
         tell(f"painting on what is here instead: {error}")
-        return chosen("auto", "auto")
+        return chosen("auto", "auto", "f32" if precision == "f32" else "auto")

@@ -23,7 +23,7 @@ from . import adapters
 from .arguments import BETAS, CALL
 
 # What is taken over besides the settings proper; the model is looked for by its name alone.
-_AROUND = ("watermark", "precision")
+_AROUND = ("watermark",)
 # Settings of a picture that was given, and of its mask, and the options that give those.
 _PICTURED = {"strength": "image", "resize": "image", "mask_blur": "mask_image"}
 # Fields of one extension that are told as one, and names in a line, behind which they are counted.
@@ -89,8 +89,11 @@ def restore(options: argparse.Namespace) -> Restored:
         stated.pop("prompt", None)
     if options.seed is not None:
         stated.pop("noise_seed", None)  # belongs to the picture's own seed
+    if found.program == "Pleinair":
+        stated.setdefault("precision", "f32")  # what all computed in that said nothing of it
     if options.profile is not None:
-        stated = {name: value for name, value in stated.items() if name not in declared(Reuse)}
+        of_profile = {*declared(Reuse), "precision"}
+        stated = {name: value for name, value in stated.items() if name not in of_profile}
     for name, giver in _PICTURED.items():
         if not getattr(options, giver) and (value := stated.pop(name, None)) not in (None, 1):
             ignored.append(f"{name} {value} (of a picture; give that, too)")

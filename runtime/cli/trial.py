@@ -13,6 +13,7 @@ import numpy as np
 from ..engines.choice import choose
 from ..families.family import Family
 from ..pipeline import StableDiffusionPipeline
+from ..speed.profiles import Profile
 from .candidates import Candidate
 
 # Steps asked for in a turn, which ends when enough of them are timed: so many, and so many seconds.
@@ -66,7 +67,8 @@ class Trial:
     def _opened(self, candidate: Candidate) -> StableDiffusionPipeline:
         """Alone in memory: nothing keeps the one before."""
         setup, graphs = candidate.setup, self.family.bundle.graphs
-        engine = choose(graphs, setup.engine, "cpu", threads=setup.threads)
+        precision = Profile.of(candidate.profile).precision
+        engine = choose(graphs, setup.engine, "cpu", threads=setup.threads, precision=precision)
         return StableDiffusionPipeline(self.family, engine, profile=candidate.profile)
 
     def _settings(self) -> dict[str, Any]:

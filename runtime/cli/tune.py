@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from .. import families
+from ..engines import cores
 from ..engines.choice import ENGINES
+from ..engines.openvino import native_precision
 from ..errors import SettingError
 from ..exits import tell
 from ..model.bundle import Bundle
@@ -85,7 +87,7 @@ def parser() -> Parser:
         default=3,
         metavar="N",
         help="whole pictures of each profile, with the model's own steps; 0 leaves them out, and "
-        "profile auto is then exact (default: 3)",
+        "profile auto is then native (default: 3)",
     )
     parser.add_argument(
         "--prompts",
@@ -119,13 +121,14 @@ def _prompts(file: Path | None) -> Sequence[str]:
 def _measured(
     trial: Trial, rounds: int, pictures: int, prompts: Sequence[str]
 ) -> tuple[dict[str, Contest], Cost]:
-    """Profile -> its contest, the same one for profiles of the same graphs; and what they cost."""
-    held = candidates(trial.family)
-    of_graphs: dict[bool, Contest] = {}
-    contests = {
-        name: of_graphs.setdefault(PROFILES[name].eight_bit, Contest(listed, rounds))
-        for name, listed in held.items()
-    }
+    """Profile -> its contest, the same one for profiles that compute alike; and what they cost."""
+    held, native = candidates(trial.family), native_precision()
+    of_graphs: dict[tuple[bool, str], Contest] = {}
+    contests = {}
+    for name, listed in held.items():
+        profile = PROFILES[name]
+        alike = profile.eight_bit, native if profile.precision == "auto" else profile.precision
+        contests[name] = of_graphs.setdefault(alike, Contest(listed, rounds))
     painted = pictures * len(held) if len(held) > 1 else 0  # else there is nothing to compare
     turns = sum(rounds * len(contest.candidates) for contest in of_graphs.values())
     cost = Cost()
@@ -159,9 +162,9 @@ def _tuning(contests: Mapping[str, Contest], cost: Cost, profile: str) -> Tuning
 def _about(bundle: Bundle, size: int) -> str:
     """What was measured, and where."""
     versions = (f"{name} {found}" for name in ENGINES[1:] if (found := installed(name)))
-    cores, threads = machine.physical_cores(), machine.hardware_threads()
+    physical, threads = cores.physical_cores(), cores.hardware_threads()
     return (
-        f"{bundle.path}, {size}x{size}, on {machine.cpu_name()}: {cores} cores, {threads} "
+        f"{bundle.path}, {size}x{size}, on {machine.cpu_name()}: {physical} cores, {threads} "
         f"hardware threads; {', '.join(versions)}"
     )
 

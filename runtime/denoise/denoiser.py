@@ -1,5 +1,6 @@
 """The denoiser as the loop asks it: in tiles, with ControlNets, under guidance."""
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -7,10 +8,11 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from ..engines.protocol import Feeds
 from ..model.tiles import Tiles
 from .conditioning import Conditioning
 from .control import Steering
-from .feature_cache import Evaluation, FeatureCache, Uncached
+from .feature_cache import Evaluation, FeatureCache, PredictionCache, Uncached
 from .guidance import CONDITIONAL, Guidance
 from .start import seen
 
@@ -19,9 +21,9 @@ Array: TypeAlias = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Network:
-    """What denoises, with or without kept features, and what its inputs are called."""
+    """What denoises, with or without what is kept, and what its inputs are called."""
 
-    cache: FeatureCache | Uncached
+    cache: FeatureCache | PredictionCache | Uncached
     sample: str
     timestep: str
 
@@ -88,6 +90,13 @@ class _Asked:
 
     def predict(self, branches: Sequence[str]) -> Array:
         """The network's prediction for a batch of branches, (branches, channels, rows, columns)."""
+        of, key = self._features(branches)
+        return self.denoiser.network.cache.predict(
+            functools.partial(self._feeds, branches), self.evaluation, of=of, key=key
+        )
+
+    def _feeds(self, branches: Sequence[str]) -> Feeds:
+        """The network's inputs for a batch of branches."""
         guidance, network = self.denoiser.guidance, self.denoiser.network
         rows = branches[:1] if guidance.shares_sample else branches
         feeds = self.conditioning.batch(branches)
@@ -102,8 +111,7 @@ class _Asked:
             )
         feeds[network.sample] = seen(self.latents, self.beside, rows, guidance.blind)
         feeds[network.timestep] = np.asarray(self.t)
-        of, key = self._features(branches)
-        return network.cache.predict(feeds, self.evaluation, of=of, key=key)
+        return feeds
 
     def all_kept(self) -> bool:
         """Whether the deep features of every branch stand in this evaluation."""

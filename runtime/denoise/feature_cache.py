@@ -1,9 +1,10 @@
-"""A UNet's deep features, kept for the evaluations after the one that they were computed in.
+"""What a denoiser computed, kept for the evaluations after the one that it was computed in.
 
-DeepCache [Ma et al. 2023, arXiv 2312.00858]: `graphs.cut` cuts the graph, here is when it is
-evaluated in full, and what the part above the cut is given in between. An evaluation is a call of
-the denoiser for one entry of the scheduler's timesteps: a solver that looks at a timestep twice
-(heun, plms at its second) has two there.
+A UNet's deep features, as DeepCache has it [Ma et al. 2023, arXiv 2312.00858]: `graphs.cut` cuts
+the graph, here is when it is evaluated in full, and what the part above the cut is given in
+between. Or predictions, so that nothing is computed in between. An evaluation is a call of the
+denoiser for one entry of the scheduler's timesteps: a solver that looks at a timestep twice (heun,
+plms at its second) has two there.
 """
 
 from collections.abc import Callable, Hashable, Iterable, Mapping
@@ -19,6 +20,10 @@ from ..graphs.cut import DEEP_FEATURES, Cut
 from ..options.groups import Reuse
 
 Array: TypeAlias = NDArray[np.float32]
+Feeding: TypeAlias = Callable[[], Feeds]
+
+_GROWTH = 1.4
+"""A power: 1 spaces full evaluations evenly. Measured: docs/decisions/0039."""
 
 
 class Evaluation(NamedTuple):
@@ -33,31 +38,41 @@ def uniform(total: int, interval: int) -> range:
     return range(0, total, interval)
 
 
-def uniform_last(total: int, interval: int) -> list[int]:
-    """The last one as well: nothing comes after it to mend what it says of the picture."""
-    return [*uniform(total - 1, interval), total - 1]
+def growing(total: int, interval: int) -> list[int]:
+    """As many as every interval-th and the last, which is one of them; they lie closer at first.
+
+    What a picture shows is settled early. Nothing comes after the last evaluation to mend it.
+    """
+    number = len({*range(0, total - 1, interval), total - 1})
+    found = [0]
+    for i in range(1, number):
+        share = (i / (number - 1)) ** _GROWTH
+        found.append(max(found[-1] + 1, round((total - 1) * share)))
+    return found
 
 
 SCHEDULES: Mapping[str, Callable[[int, int], Iterable[int]]] = {
     "uniform": uniform,
-    "uniform_last": uniform_last,
+    "growing": growing,
 }
 
 
 @dataclass(frozen=True)
 class Caching:
-    """How a picture's deep features are kept.
+    """What is kept of a picture's full evaluations, and which those are.
 
-    interval: of so many evaluations one is of the full UNet; 1 keeps nothing.
+    interval: of so many evaluations one is of the full denoiser; 1 keeps nothing.
     branch: where the UNet is cut: see `graphs.cut.Cut`.
     schedule: which evaluations those are, a key of SCHEDULES.
     keeps_guidance: whether guidance is found in those alone: see `guidance.Guidance.kept`.
+    keeps_prediction: whether predictions are kept, and not a UNet's deep features.
     """
 
     interval: int
     branch: int = 0
     schedule: str = "uniform"
     keeps_guidance: bool = False
+    keeps_prediction: bool = False
 
     @classmethod
     def of(cls, reuse: Reuse, cuts: int | None, model: str) -> "Caching | None":
@@ -69,10 +84,12 @@ class Caching:
         interval, branch, schedule = reuse.cache_interval, reuse.cache_branch, reuse.cache_schedule
         if not isinstance(interval, int) or interval < 1:
             raise SettingError(Message("{cache_interval} is {0}; give 1 or more", interval))
-        if cuts == 0 and interval > 1:
+        keeps_prediction = reuse.cache_level == "prediction"
+        if cuts == 0 and interval > 1 and not keeps_prediction:
             raise SettingError(
                 Message(
-                    "{cache_interval} is {0}; {1} has no deep features to keep: leave it out",
+                    "{cache_interval} is {0}; {1} has no deep features to keep: leave it out, or "
+                    "give {cache_level} prediction",
                     interval,
                     model,
                 )
@@ -84,7 +101,13 @@ class Caching:
         if interval == 1:
             return None
         assert schedule is not None  # all of it is given
-        return cls(interval, branch, schedule, keeps_guidance=reuse.cache_guidance == "kept")
+        return cls(
+            interval,
+            branch,
+            schedule,
+            keeps_guidance=reuse.cache_guidance == "kept" and not keeps_prediction,
+            keeps_prediction=keeps_prediction,
+        )
 
     @property
     def full(self) -> Cut:
@@ -95,7 +118,7 @@ class Caching:
         return Cut(self.branch, shallow=True)
 
     def computes(self, evaluation: Evaluation) -> bool:
-        """Whether the full UNet is asked in this evaluation."""
+        """Whether the full denoiser is asked in this evaluation."""
         return evaluation.number in SCHEDULES[self.schedule](evaluation.total, self.interval)
 
 
@@ -106,10 +129,10 @@ class Uncached:
     graph: Graph
 
     def predict(
-        self, feeds: Feeds, evaluation: Evaluation, *, of: Hashable, key: Hashable
+        self, feeds: Feeding, evaluation: Evaluation, *, of: Hashable, key: Hashable
     ) -> Array:
         """As `FeatureCache.predict`; nothing is kept."""
-        (prediction,) = self.graph(feeds).values()
+        (prediction,) = self.graph(feeds()).values()
         return prediction
 
     def holds(self, evaluation: Evaluation, *, of: Hashable, key: Hashable) -> bool:
@@ -118,10 +141,32 @@ class Uncached:
 
 @dataclass(frozen=True)
 class _Kept:
-    """The features of an evaluation, and what it was told."""
+    """The features or the prediction of an evaluation, and what it was told."""
 
-    features: Array
+    value: Array
     key: Hashable
+
+
+@dataclass
+class PredictionCache:
+    """The kept predictions of one image, apart for each of its tiles and batches of branches."""
+
+    caching: Caching
+    graph: Graph
+    _kept: dict[Hashable, _Kept] = field(init=False, default_factory=dict)
+
+    def predict(
+        self, feeds: Feeding, evaluation: Evaluation, *, of: Hashable, key: Hashable
+    ) -> Array:
+        """As `FeatureCache.predict`: the kept prediction where there is one for this evaluation."""
+        if not self.holds(evaluation, of=of, key=key):
+            (prediction,) = self.graph(feeds()).values()
+            self._kept[of] = _Kept(prediction, key)
+        return self._kept[of].value
+
+    def holds(self, evaluation: Evaluation, *, of: Hashable, key: Hashable) -> bool:
+        """Whether a kept prediction stands in this evaluation."""
+        return _stands(self._kept.get(of), key, self.caching, evaluation)
 
 
 @dataclass
@@ -137,22 +182,27 @@ class FeatureCache:
     _kept: dict[Hashable, _Kept] = field(init=False, default_factory=dict)
 
     def predict(
-        self, feeds: Feeds, evaluation: Evaluation, *, of: Hashable, key: Hashable
+        self, feeds: Feeding, evaluation: Evaluation, *, of: Hashable, key: Hashable
     ) -> Array:
         """The denoiser's prediction, from kept features where there are any for this evaluation.
 
+        feeds: makes the graph's inputs, and is called where a graph is asked.
         of: whose features, a tile's and batch's. key: of what the denoiser is told: features of
         another prompt are of no use, and where a scheduled one changes the full UNet is asked.
         """
         if self.holds(evaluation, of=of, key=key):
-            found = self.shallow({**feeds, DEEP_FEATURES: self._kept[of].features})
+            found = self.shallow({**feeds(), DEEP_FEATURES: self._kept[of].value})
         else:
-            found = dict(self.full(feeds))
+            found = dict(self.full(feeds()))
             self._kept[of] = _Kept(found.pop(DEEP_FEATURES), key)
         (prediction,) = found.values()
         return prediction
 
     def holds(self, evaluation: Evaluation, *, of: Hashable, key: Hashable) -> bool:
         """Whether kept features stand in this evaluation."""
-        kept = self._kept.get(of)
-        return kept is not None and kept.key == key and not self.caching.computes(evaluation)
+        return _stands(self._kept.get(of), key, self.caching, evaluation)
+
+
+def _stands(kept: _Kept | None, key: Hashable, caching: Caching, evaluation: Evaluation) -> bool:
+    """Whether what is kept, if anything, was told the same, and nothing is to be computed."""
+    return kept is not None and kept.key == key and not caching.computes(evaluation)

@@ -81,7 +81,8 @@ def key_of(facts: Mapping[str, Any]) -> str:
 
 @functools.cache
 def _code() -> str:
-    rooms = Path(__file__).parent, Path(__file__).parent.parent / "graphs"
+    runtime = Path(__file__).parent.parent
+    rooms = [runtime / room for room in ("adapters", "engines", "graphs")]
     files = sorted(file for room in rooms for file in room.glob("*.py"))
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import EngineError, Message, SettingError, shown
+from . import cores
 from .cache import cache_folder
 from .fallback import Fallback
 from .onnxruntime import OnnxRuntimeEngine
@@ -32,8 +33,9 @@ def choose(
     device: str = "auto",
     *,
     threads: int | None = None,
+    streams: int = 1,
     cache_dir: str | Path | None = "auto",
-    inference_precision: str | None = "f32",
+    precision: str = "auto",
     tuned: Setup | None = None,
 ) -> Engine:
     """The engine for a model folder.
@@ -42,7 +44,10 @@ def choose(
     engine: "openvino", "onnxruntime", or "auto".
     device: "cpu", "cuda", any name that the engine itself knows, or "auto": CUDA where its
         provider really opens a session, else the CPU.
+    threads: None is what a container is granted of its CPUs, else the engine's choice.
+    streams: calls of a graph that the CPU computes at once.
     cache_dir: "auto" is this user's cache folder, None no cache.
+    precision: "f32", "bf16", "f16", or "auto", what the engine takes by itself on the device.
     tuned: what "auto" is on the CPU; `threads` wins over its own.
     Raises EngineError where what was asked for is not there; "auto" falls back, and logs why, too
         where the memory of the device is short.
@@ -56,17 +61,27 @@ def choose(
     if threads is not None and threads < 1:
         raise SettingError(Message("{threads} is {0}; give 1 or more", threads))
 
+    if streams < 1:
+        raise SettingError(Message("{streams} is {0}; give 1 or more", streams))
+
     if cache_dir == "auto":
         cache_dir = cache_folder()
 
     def openvino(device: str) -> Engine:
         format = "openvino" if "openvino" in graphs else "onnx"
-        return OpenVinoEngine(device, format, threads, cache_dir, inference_precision)
+        return OpenVinoEngine(
+            device,
+            format,
+            _threads(threads, streams, device),
+            cache_dir,
+            precision,
+            streams=streams,
+        )
 
     if device == "auto":
         if engine != "openvino" and _has_cuda_provider():
             try:
-                return _cuda(graphs, threads, inference_precision or "auto")
+                return _cuda(graphs, threads, precision, streams)
             except EngineError as error:
                 log.info("painting on the CPU: %s", error)
         device = "cpu"
@@ -74,8 +89,31 @@ def choose(
         engine, threads = tuned.engine, tuned.threads if threads is None else threads
     if engine == "onnxruntime" or (engine == "auto" and device.partition(":")[0] == "cuda"):
         _onnx_graphs(graphs, "ONNX Runtime")
-        return OnnxRuntimeEngine(device, threads, inference_precision or "auto")
+        shared = _threads(threads, streams, device)
+        return OnnxRuntimeEngine(device, shared, precision, streams=streams)
     return openvino(device)
+
+
+def _threads(asked: int | None, streams: int, device: str) -> int | None:
+    """Threads of the CPU, for all streams together; None leaves them to the engine.
+
+    Raises SettingError where there are more streams than threads.
+    """
+    if device.upper() != "CPU":
+        return asked
+    threads = cores.granted() if asked is None else asked
+    if streams == 1:
+        return threads
+    threads = cores.physical_cores() if threads is None else threads
+    if streams > threads:
+        raise SettingError(
+            Message(
+                "{streams} is {0}, more than there are threads to share out: give 1 to {1}",
+                streams,
+                threads,
+            )
+        )
+    return threads
 
 
 def _has_cuda_provider() -> bool:
@@ -87,13 +125,15 @@ def _has_cuda_provider() -> bool:
     return "CUDAExecutionProvider" in onnxruntime.get_available_providers()
 
 
-def _cuda(graphs: Mapping[str, Mapping[str, Path]], threads: int | None, precision: str) -> Engine:
+def _cuda(
+    graphs: Mapping[str, Mapping[str, Path]], threads: int | None, precision: str, streams: int
+) -> Engine:
     """ONNX Runtime on CUDA, tried on the smallest graph; raises EngineError where it fails.
 
     What later does not fit into the device's memory is computed on the CPU.
     """
     smallest = min(_onnx_graphs(graphs, "CUDA").values(), key=_size)
-    engine = OnnxRuntimeEngine("cuda", threads, precision)
+    engine = OnnxRuntimeEngine("cuda", threads, precision, streams=streams)
     engine.compile(smallest, {})
     return Fallback(engine, OnnxRuntimeEngine("cpu", threads))
 

@@ -19,7 +19,7 @@ class Fallback:
     """An engine for a device, and one for the CPU that takes its place, graph by graph.
 
     Both are of one name and format, so that the same files and edits do for either.
-    device: the CPU, as soon as anything had to be computed there.
+    device, precision: the CPU's, as soon as anything had to be computed there.
     """
 
     first: Engine
@@ -27,11 +27,12 @@ class Fallback:
 
     def __post_init__(self) -> None:
         self.name, self.format, self.device = self.first.name, self.first.format, self.first.device
+        self.precision, self.streams = self.first.precision, self.first.streams
 
     def compile(self, path: Path, shapes: Shapes, edits: Sequence[Edit] = ()) -> Graph:
         def on_cpu(error: MemoryShortError) -> Graph:
             log.warning("%s is computed on the CPU: %s", path.parent.name, error)
-            self.device = self.second.device
+            self.device, self.precision = self.second.device, self.second.precision
             return self.second.compile(path, shapes, edits)
 
         try:

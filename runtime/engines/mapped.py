@@ -37,10 +37,15 @@ def read_once(file: Path) -> Iterator[None]:
         _let_go(file)
 
 
+def release(begin: int, end: int) -> None:
+    """Give back the pages of a mapped file between two addresses, which nobody has written to."""
+    ctypes.CDLL(None).madvise(ctypes.c_void_p(begin), ctypes.c_size_t(end - begin), _DONTNEED)
+
+
 def _let_go(file: Path) -> None:
-    name, libc = str(file.resolve()), ctypes.CDLL(None)
+    name = str(file.resolve())
     for line in Path("/proc/self/maps").read_text(errors="replace").splitlines():
         span, access, *_, mapped = line.split(maxsplit=5)
         if mapped == name and "w" not in access:  # nothing in it but what the file has
             begin, end = (int(address, 16) for address in span.split("-"))
-            libc.madvise(ctypes.c_void_p(begin), ctypes.c_size_t(end - begin), _DONTNEED)
+            release(begin, end)

@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import EngineError, to_install
+from ..errors import EngineError, Message, shown, to_install
 from ..graphs.edit import Edit
+from ..graphs.float32 import EXACT
 from ..graphs.half_precision import HalfPrecision
 from ..graphs.onnx_graph import OnnxGraph, reading
+from . import saturation
 from .bound import Bound
 from .heap import give_back
 from .protocol import Feeds, Shapes, check_fed, conform, failure
@@ -25,8 +27,9 @@ _PRECISIONS = {"CPU": ("f32",), "CUDA": ("f16", "f32")}
 class OnnxRuntimeEngine:
     """Opens ONNX graphs on "cpu" or "cuda".
 
-    threads: CPU threads inside one operator; None leaves it to ONNX Runtime (physical cores).
+    threads: CPU threads; None leaves it to ONNX Runtime (physical cores).
     precision: "f32", "f16" (of denoisers, on "cuda"), or "auto": the device's faster one.
+    streams: calls of a graph that are computed at once, and share the threads.
     bound: whether inputs stay on the device from call to call (IO binding), where it is no CPU.
     Raises EngineError where ONNX Runtime, or the provider for the device, is not there, or does
     not compute in that precision.
@@ -36,7 +39,12 @@ class OnnxRuntimeEngine:
     format = "onnx"
 
     def __init__(
-        self, device: str = "cpu", threads: int | None = None, precision: str = "auto"
+        self,
+        device: str = "cpu",
+        threads: int | None = None,
+        precision: str = "auto",
+        *,
+        streams: int = 1,
     ) -> None:
         self._runtime = _import()
         self.device = device.upper()
@@ -50,20 +58,25 @@ class OnnxRuntimeEngine:
                 f"pip uninstall onnxruntime && {to_install('cuda')}"
             )
         self.precision = _precision(kind, precision)
+        self.streams = streams
+        # Each caller computes, too, beside the threads that a session has for all of them.
+        self.session_threads = None if threads is None else max(1, threads - streams + 1)
         self.bound = kind != "CPU"
         self._provider = provider, {"device_id": number} if number else {}
         if kind == "CUDA":
             _load_libraries(self._runtime)
             if self.precision == "f32":  # to rounding: not by TensorFloat-32's ten binary digits
                 self._provider[1]["use_tf32"] = "0"
-        self._threads = threads
 
     def compile(self, path: Path, shapes: Shapes, edits: Sequence[Edit] = ()) -> "OnnxRuntimeGraph":
         options = self._runtime.SessionOptions()
         options.log_severity_level = 4  # failures reach the user as one line, below
-        if self._threads is not None:
-            options.intra_op_num_threads = self._threads
-        if self.precision == "f16":
+        if self.session_threads is not None:
+            options.intra_op_num_threads = self.session_threads
+        if self.device == "CPU" and saturation.in_onnxruntime():
+            # Signed weights become unsigned, whose products are added exactly.
+            options.add_session_config_entry("session.x64quantprecision", "1")
+        if self.precision == "f16" and EXACT not in edits:
             edits = [*edits, HalfPrecision()]
         edited = _edited(path, edits)
         if edited:
@@ -141,8 +154,13 @@ def _precision(kind: str, asked: str) -> str:
         return known[0]
     if asked not in known:
         raise EngineError(
-            f"ONNX Runtime does not compute in {asked} on {kind.lower()}; it does in "
-            f"{' and '.join(known)}"
+            Message(
+                "{precision} is {0}; ONNX Runtime computes in {1} on {2}: give auto, or {engine} "
+                "openvino",
+                shown(asked),
+                " and ".join(known),
+                kind,
+            )
         )
     return asked
 

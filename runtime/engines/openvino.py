@@ -1,22 +1,35 @@
 """OpenVINO: the CPU's own engine here, and Intel's GPUs and NPUs by the same names."""
 
+import logging
+import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import EngineError
+from ..errors import EngineError, Message, shown
 from ..graphs.edit import Edit
-from . import telemetry
+from ..graphs.float32 import EXACT, KeptInFloat32
+from ..graphs.overflow_fix import OverflowFix
+from ..graphs.weights import ChangedWeights
+from . import saturation, telemetry
 from .cache import Cache, identity, key_of
+from .heap import give_back
 from .mapped import read_once
+from .merged import MergedGraphs
 from .protocol import Feeds, Shapes, check_fed, conform, first_line
+
+log = logging.getLogger("pleinair")
 
 _importing = threading.Lock()
 _TIMESTEP_NAMES = {"timestep", "t"}
+_EIGHT_BIT = b'element_type="i8"'  # of a constant, in the text of an IR
+_ABILITIES = {"f32": "FP32", "bf16": "BF16", "f16": "FP16"}
+"""Precision -> what OpenVINO calls a device's ability to compute in it."""
 
 
 class OpenVinoEngine:
@@ -24,9 +37,11 @@ class OpenVinoEngine:
 
     device: an OpenVINO device name; any case.
     threads: CPU threads; None leaves it to OpenVINO (one a physical core).
+    streams: calls of a graph that are computed at once; they share its weights and the threads.
     cache_dir: compiled models are kept there and found again; None keeps none.
-    inference_precision: "f32" computes in full precision; "bf16", "f16" or None (the device's own
-        choice) may trade digits for time where the hardware has them.
+    precision: "f32", "bf16" or "f16"; "auto" is what the device takes by itself: bfloat16 where a
+        processor has it, float16 on Arm and on GPUs, else float32.
+    Raises EngineError for a device that is not there, or has no such precision.
     """
 
     name = "openvino"
@@ -37,39 +52,59 @@ class OpenVinoEngine:
         format: str = "openvino",
         threads: int | None = None,
         cache_dir: str | Path | None = None,
-        inference_precision: str | None = "f32",
+        precision: str = "f32",
+        *,
+        streams: int = 1,
     ) -> None:
         openvino = _import()
         self.device = device.upper()
         self.format = format
+        self.streams = streams
         self._core = openvino.Core()
         self._config: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
         if threads is not None:
             self._config["INFERENCE_NUM_THREADS"] = threads
-        if inference_precision is not None:
-            self._config["INFERENCE_PRECISION_HINT"] = inference_precision
         self._cache: Cache | None = None
+        self._merged: MergedGraphs | None = None
         family = self.device.partition(":")[0].partition(".")[0]
         present = {name.partition(".")[0] for name in self._core.available_devices}
         if family not in present | {"AUTO", "HETERO", "MULTI", "BATCH"}:
             raise EngineError(
                 f"OpenVINO finds no device {device!r} here; it finds: {', '.join(sorted(present))}"
             )
-        if cache_dir is not None and family != "CPU":
+        self.precision = _precision(self._core, self.device, precision)
+        self._on_cpu = family == "CPU"
+        if streams > 1:
+            self._config["NUM_STREAMS"] = streams
+        if streams > 1 and self._on_cpu:
+            # Each graph has threads of its own for its streams. Pinned, those of a UNet's and of a
+            # decoder's first stream would share cores while others idle.
+            self._config["ENABLE_CPU_PINNING"] = False
+        if cache_dir is not None and not self._on_cpu:
             self._config["CACHE_DIR"] = str(cache_dir)  # theirs: kernels are in it too
         elif cache_dir is not None and "WEIGHTS_PATH" in self._core.get_property(
             self.device, "SUPPORTED_PROPERTIES"
         ):
             self._cache = Cache(Path(cache_dir))
+            self._merged = MergedGraphs(Path(cache_dir) / "merged")
 
     def compile(self, path: Path, shapes: Shapes, edits: Sequence[Edit] = ()) -> "OpenVinoGraph":
-        weights = path.with_suffix(".bin")
+        precision = "f32" if EXACT in edits else self.precision
+        config: dict[str, Any] = {"INFERENCE_PRECISION_HINT": precision}
+        if precision != "f32":
+            edits = [*edits, KeptInFloat32()]
         try:
+            path, edits = self._with_weights(path, edits)
+            weights = path.with_suffix(".bin")
+            if self._saturates(path):
+                edits = [*edits, OverflowFix()]
             with read_once(weights):
-                key = self._key([path, weights], shapes, edits) if path.suffix == ".xml" else None
+                key = None
+                if path.suffix == ".xml":
+                    key = self._key([path, weights], shapes, edits, precision)
                 if self._cache is None or key is None:
-                    return OpenVinoGraph(self.compiled(self.model(path, shapes, edits)))
-                config = {"CACHE_MODE": "OPTIMIZE_SIZE", "WEIGHTS_PATH": str(weights)}
+                    return OpenVinoGraph(self.compiled(self.model(path, shapes, edits), config))
+                config |= {"CACHE_MODE": "OPTIMIZE_SIZE", "WEIGHTS_PATH": str(weights)}
                 model = self._kept(self._cache, key, config)
                 if model is None:
                     model = self.compiled(self.model(path, shapes, edits), config)
@@ -80,8 +115,33 @@ class OpenVinoEngine:
                 f"{path}: OpenVINO cannot compile it for {self.device}: {first_line(error)}"
             ) from error
 
+    def _with_weights(self, path: Path, edits: Sequence[Edit]) -> tuple[Path, Sequence[Edit]]:
+        """The graph whose weights of 8 bits one of the edits changes, kept, and the other edits.
+
+        All as it was where none does, or where such graphs are not kept.
+        """
+        changed = next((edit for edit in edits if isinstance(edit, ChangedWeights)), None)
+        if changed is None or changed.exact is None:
+            return path, edits
+        if self._merged is None or path.suffix != ".xml":
+            return path, edits
+        weights, exact = path.with_suffix(".bin"), changed.exact.with_suffix(".bin")
+        files = [identity(file) for file in (path, weights, changed.exact, exact)]
+        version = _import().get_version()
+        key = key_of({"engine": version, "files": files, "asked": changed.asked})
+
+        def write(file: Path) -> None:
+            with read_once(weights), read_once(exact):
+                _save(changed.openvino(self._core.read_model(path)), file)
+            give_back()
+
+        merged = self._merged.graph(key, weights.stat().st_size, write)
+        if merged is None:
+            return path, edits
+        return merged, [edit for edit in edits if edit is not changed]
+
     def model(self, path: Path, shapes: Shapes, edits: Sequence[Edit] = ()) -> Any:
-        """The openvino.Model that `compile` compiles, for those who only look at it."""
+        """The openvino.Model of a graph with its shapes and edits, for those who look at it."""
         model = self._core.read_model(path)
         _take_fractions(model)
         _reshape(model, shapes)
@@ -94,10 +154,20 @@ class OpenVinoEngine:
 
         properties: OpenVINO's, beside those that the engine sets.
         """
-        config = {**self._config, **(properties or {})}
+        hint = {"INFERENCE_PRECISION_HINT": self.precision}
+        config = {**self._config, **hint, **(properties or {})}
         return self._core.compile_model(model, self.device, config)
 
-    def _key(self, files: Sequence[Path], shapes: Shapes, edits: Sequence[Edit]) -> str | None:
+    def _saturates(self, path: Path) -> bool:
+        """Whether a graph has products of 8 bits whose sums the processor would cut."""
+        if not self._on_cpu:
+            return False
+        may = path.suffix != ".xml" or (path.is_file() and _EIGHT_BIT in path.read_bytes())
+        return may and saturation.in_openvino()
+
+    def _key(
+        self, files: Sequence[Path], shapes: Shapes, edits: Sequence[Edit], precision: str
+    ) -> str | None:
         """What a compiled graph is kept under; None where one of the edits allows no keeping."""
         import openvino
 
@@ -109,7 +179,9 @@ class OpenVinoEngine:
             {
                 "engine": openvino.get_version(),
                 "device": [str(self._core.get_property(self.device, name)) for name in device],
-                "precision": self._config.get("INFERENCE_PRECISION_HINT"),
+                "instructions": os.environ.get("ONEDNN_MAX_CPU_ISA"),
+                "precision": precision,
+                "streams": self.streams,
                 "files": [identity(file) for file in files],
                 "shapes": sorted([name, *map(int, shape)] for name, shape in shapes.items()),
                 "edits": keys,
@@ -128,32 +200,48 @@ class OpenVinoEngine:
 
 
 class OpenVinoGraph:
-    """One compiled graph with one request, so that its working memory exists once.
+    """One compiled graph, its weights in memory once, its working memory once a stream.
 
-    Calls from several threads take turns: each uses all cores anyway.
-    request: OpenVINO's, which also tells how long the operations of the last call took.
+    Calls from as many threads as it has streams are computed at once; further ones wait.
+    request: the first of OpenVINO's, made on demand, one for each call under way; it also tells how
+        long the operations of its last call took.
     """
 
     def __init__(self, compiled: Any) -> None:
         self._names = [set(port.names) for port in compiled.inputs]
         self._inputs = {name: port for port in compiled.inputs for name in port.names}
         self._outputs = [min(port.names, default=str(i)) for i, port in enumerate(compiled.outputs)]
+        self._compiled = compiled
         self.request = compiled.create_infer_request()
-        self._turn = threading.Lock()
+        self._idle = [self.request]
+        self._streams = threading.Semaphore(_streams(compiled))
 
     def __call__(self, feeds: Feeds) -> dict[str, NDArray[np.float32]]:
         check_fed(feeds, self._names)
         inputs = {self._inputs[name]: self._fit(name, value) for name, value in feeds.items()}
         batch = max(value.shape[0] for value in feeds.values() if value.ndim)
-        with self._turn:
+        with self._request() as request:
             try:
-                results = self.request.infer(inputs, share_inputs=True, share_outputs=True)
+                # Not by infer(), which computes in the caller's thread: OpenVINO then deals the
+                # callers out among the streams by their order, busy or not.
+                request.start_async(inputs, share_inputs=True)
+                request.wait()
             except (RuntimeError, MemoryError) as error:
                 raise EngineError(f"OpenVINO cannot compute it: {first_line(error)}") from error
             return {
-                name: np.array(results[i][:batch], dtype=np.float32)
+                name: np.array(request.get_output_tensor(i).data[:batch], dtype=np.float32)
                 for i, name in enumerate(self._outputs)
             }
+
+    @contextmanager
+    def _request(self) -> Iterator[Any]:
+        """A request that no other call has, as soon as a stream is free."""
+        with self._streams:
+            request = self._idle.pop() if self._idle else self._compiled.create_infer_request()
+            try:
+                yield request
+            finally:
+                self._idle.append(request)
 
     def _fit(self, name: str, value: NDArray[Any]) -> NDArray[Any]:
         port = self._inputs[name]
@@ -163,6 +251,14 @@ class OpenVinoGraph:
             # A graph fixed at a larger batch is given the same sample again.
             value = np.repeat(value, shape[0].get_length() // len(value), axis=0)
         return value
+
+
+def _streams(compiled: Any) -> int:
+    """How many calls a compiled graph computes at once; one where its device does not say."""
+    try:
+        return max(1, int(compiled.get_property("NUM_STREAMS")))
+    except (RuntimeError, TypeError, ValueError):
+        return 1
 
 
 def _import() -> Any:
@@ -177,6 +273,56 @@ def _import() -> Any:
 
         openvino.Tensor(np.zeros(1, openvino.Type.f32.to_dtype()))
     return openvino
+
+
+def native_precision(core: Any = None, device: str = "CPU") -> str:
+    """What a device computes in by itself: "bf16" or "f16"; "f32" too where it does not say.
+
+    core: an openvino.Core; None makes one.
+    """
+    core = core or _import().Core()
+    try:
+        own = str(core.get_property(device, "INFERENCE_PRECISION_HINT").to_string())
+    except RuntimeError:
+        return "f32"
+    return own if _is_able(core, device, own) else "f32"
+
+
+def _precision(core: Any, device: str, asked: str) -> str:
+    """What to compute in. Raises EngineError where the device would only imitate what is asked."""
+    own = native_precision(core, device)
+    if asked == "auto":
+        return own
+    if asked not in ("f32", own) and not _is_able(core, device, asked):
+        raise EngineError(
+            Message(
+                "{precision} is {0}, which {1} has not, and OpenVINO would imitate many times "
+                "slower than f32: give auto, which is {2} here",
+                shown(asked),
+                device,
+                own,
+            )
+        )
+    if asked == "f16" != own:
+        log.info("f16 may be slower here than %s, which OpenVINO takes by itself", own)
+    return asked
+
+
+def _is_able(core: Any, device: str, precision: str) -> bool:
+    try:
+        abilities = core.get_property(device, "OPTIMIZATION_CAPABILITIES")
+    except RuntimeError:  # of AUTO and other names for several devices
+        return precision == "f32"
+    return _ABILITIES.get(precision) in abilities
+
+
+def _save(model: Any, file: Path) -> None:
+    import openvino
+
+    try:
+        openvino.save_model(model, file, compress_to_fp16=False)
+    except RuntimeError as error:
+        raise OSError(first_line(error)) from error
 
 
 def _take_fractions(model: Any) -> None:

@@ -34,11 +34,15 @@ class Engine(Protocol):
     name: "openvino" or "onnxruntime".
     device: the device, as the engine itself names it.
     format: the graph format that `compile` expects, a key of `Bundle.graphs`.
+    precision: what it computes in, graphs.float32.Exact aside: "f32", "bf16" or "f16".
+    streams: calls of a graph that it computes at once.
     """
 
     name: str
     device: str
     format: str
+    precision: str
+    streams: int
 
     def compile(self, path: Path, shapes: Shapes, edits: Sequence[Edit] = ()) -> Graph:
         """The graph at `path`, made for just these input shapes, with these edits in their order.

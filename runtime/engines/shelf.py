@@ -1,7 +1,8 @@
 """A model's compiled graphs: which are there, and which make room for others."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,11 +17,14 @@ from .protocol import Feeds, Graph
 _BESIDE = 200 << 20
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class _Kept:
+    """calls: of those under way; a graph that computes cannot make room."""
+
     wanted: Any
     needs: int
     graph: Graph
+    calls: int = 0
 
 
 @dataclass
@@ -47,13 +51,15 @@ class Shelf:
     """Compiled graphs, one of a name.
 
     most: bytes that the process may take, None for any. With it a graph is compiled when it is
-        called, and where all do not fit, those used longest ago make room. Calls from several
-        threads take turns.
+        called, and where all do not fit, those used longest ago make room, as soon as no call of
+        another thread computes with them. Without it calls take turns for graphs of one name
+        alone, so that graphs of several names are compiled at once.
     """
 
     most: int | None = None
     _kept: dict[str, _Kept] = field(default_factory=dict)
-    _turn: threading.RLock = field(default_factory=threading.RLock)
+    _turn: threading.Condition = field(default_factory=threading.Condition)
+    _turns: dict[str, threading.Lock] = field(default_factory=dict)
 
     def graph(
         self,
@@ -71,14 +77,17 @@ class Shelf:
         Raises SettingError where it, or all those, do not fit by themselves.
         """
         if self.most is None:
-            return self._fetched(name, wanted, compile, needs, Together())
+            with self._turn:
+                turn = self._turns.setdefault(name, threading.Lock())
+            with turn:
+                return self._compiled(name, wanted, compile)
         stay = together or Together()
         stay.add(name, wanted, needs)
         self.check(name, sum(stay.needs.values()))
 
         def on_demand(feeds: Feeds) -> dict[str, NDArray[np.float32]]:
-            with self._turn:
-                return self._fetched(name, wanted, compile, needs, stay)(feeds)
+            with self._used(name, wanted, compile, needs, stay) as graph:
+                return graph(feeds)
 
         return on_demand
 
@@ -101,33 +110,71 @@ class Shelf:
                 )
             )
 
-    def _fetched(
-        self,
-        name: str,
-        wanted: Any,
-        compile: Callable[[], Graph],
-        needs: int,
-        stay: Together,
-    ) -> Graph:
+    def _compiled(self, name: str, wanted: Any, compile: Callable[[], Graph]) -> Graph:
+        """The graph of a name where memory has no limit; one thread at a time for a name."""
         with self._turn:
-            kept = self._kept.pop(name, None)
-            if kept is None or kept.wanted != wanted:
-                kept = None  # its memory is needed
-                self._make_room(needs, stay)
-                give_back()
-                kept = _Kept(wanted, needs, compile())
-            self._kept[name] = kept  # last of all: used last
-            return kept.graph
+            kept = self._kept.get(name)
+            if kept is not None and kept.wanted == wanted:
+                return kept.graph
+            self._kept.pop(name, None)  # its memory is needed
+            kept = None
+            give_back()
+        made = _Kept(wanted, 0, compile())
+        with self._turn:
+            self._kept[name] = made
+        return made.graph
 
-    def _make_room(self, needs: int, stay: Together) -> None:
+    @contextmanager
+    def _used(
+        self, name: str, wanted: Any, compile: Callable[[], Graph], needs: int, stay: Together
+    ) -> Iterator[Graph]:
+        """The graph of a name for one call, which waits until it is there or has room."""
+        with self._turn:
+            self._turn.wait_for(lambda: self._has_room(name, wanted, needs, stay))
+            kept = self._fetched(name, wanted, compile, needs, stay)
+            kept.calls += 1
+        try:
+            yield kept.graph
+        finally:
+            with self._turn:
+                kept.calls -= 1
+                self._turn.notify_all()
+
+    def _fetched(
+        self, name: str, wanted: Any, compile: Callable[[], Graph], needs: int, stay: Together
+    ) -> _Kept:
+        kept = self._kept.pop(name, None)
+        if kept is None or kept.wanted != wanted:
+            kept = None  # its memory is needed
+            for other in self._in_the_way(name, needs, stay):
+                del self._kept[other]
+            give_back()
+            kept = _Kept(wanted, needs, compile())
+        self._kept[name] = kept  # last of all: used last
+        return kept
+
+    def _has_room(self, name: str, wanted: Any, needs: int, stay: Together) -> bool:
+        """Whether a graph is there, or all that would make way for it is at rest."""
+        same = self._kept.get(name)
+        if same and same.wanted == wanted:
+            return True
+        others = (self._kept[other] for other in self._in_the_way(name, needs, stay))
+        return not any(one.calls for one in (*others, *filter(None, [same])))
+
+    def _in_the_way(self, name: str, needs: int, stay: Together) -> list[str]:
+        """The graphs that make room for one of a name, those used longest ago first."""
         if self.most is None:
-            return
-        left = self.most - _BESIDE - needs - sum(kept.needs for kept in self._kept.values())
-        for name, kept in list(self._kept.items()):
+            return []
+        others = {other: kept for other, kept in self._kept.items() if other != name}
+        left = self.most - _BESIDE - needs - sum(kept.needs for kept in others.values())
+        found = []
+        for other, kept in others.items():
             if left >= 0:
-                return
-            if not stay.holds(name, kept.wanted):
-                left += self._kept.pop(name).needs
+                break
+            if not stay.holds(other, kept.wanted):
+                found.append(other)
+                left += kept.needs
+        return found
 
 
 def _gigabytes(size: int) -> str:

@@ -1,5 +1,7 @@
 """What a kind of model has to say for itself; everything else in the house asks here."""
 
+import copy
+import dataclasses
 import functools
 import logging
 import re
@@ -33,6 +35,7 @@ from ..schedulers import Scheduler
 from ..text.encoder import Encoder
 from ..text.t5 import T5Tokenizer
 from ..text.tokenizer import ClipTokenizer
+from .distillation import Distillation
 from .settings import Settings
 
 _log = logging.getLogger("pleinair")
@@ -211,6 +214,14 @@ class Family(ABC):
         usual = Recommended(self.size, **self.usual)
         return catalog.recommended(self.bundle, usual)
 
+    def distilled(self, distillation: Distillation) -> "Family":
+        """The same model with a LoRA of few steps on it: what it is painted with is another."""
+        other = copy.copy(self)
+        scheduler = distillation.config(self.bundle.scheduler)
+        other.bundle = dataclasses.replace(self.bundle, scheduler=scheduler)
+        vars(other)["recommended"] = distillation.recommended(self.recommended)
+        return other
+
     @property
     def usual(self) -> dict[str, Any]:
         """Steps, guidance scale and scheduler of a model that nobody has described."""
@@ -227,9 +238,15 @@ class Family(ABC):
             return Working("vae", pixels * level_width(self._vae_widths, 0, 128))
         if part.startswith("vae_decoder"):
             pixels = cells(shapes["latent_sample"]) * self.space.factor**2
-            tiny = part == "vae_decoder_tiny"
+            tiny = part == self.tiny_decoder
             return Working("vae", pixels * (64 if tiny else level_width(self._vae_widths, 1, 256)))
         return Working()
+
+    @property
+    def tiny_decoder(self) -> str:
+        """The part that makes pixels of latents fast: beside the VAE, or it where it is tiny."""
+        is_tiny = self.vae_config.get("_class_name") == latent_space.TINY
+        return "vae_decoder" if is_tiny else "vae_decoder_tiny"
 
     @property
     def _vae_widths(self) -> Sequence[int] | None:
@@ -272,7 +289,10 @@ class Family(ABC):
 
     def set_timesteps(self, scheduler: Scheduler, settings: Settings) -> None:
         """Begin a run of the scheduler, with what it has to know of the picture."""
-        scheduler.set_timesteps(settings.steps)
+        if settings.timesteps is None:
+            scheduler.set_timesteps(settings.steps)
+        else:
+            scheduler.take_timesteps(settings.timesteps)
 
     def draws_all_steps(self, scheduler: str | None, picture: Picture) -> bool:
         """Whether from a picture it takes all steps, near the end, instead of the last ones."""

@@ -149,7 +149,7 @@ class UNetFamily(Family):
         return Guidance()  # it was distilled into the UNet, which is told the scale
 
     def set_timesteps(self, scheduler: Scheduler, settings: Settings) -> None:
-        if isinstance(scheduler, LCM):
+        if isinstance(scheduler, LCM) and settings.timesteps is None:
             scheduler.set_timesteps(settings.steps, settings.drawn_from)
         else:
             super().set_timesteps(scheduler, settings)

@@ -155,7 +155,7 @@ class StableDiffusion3(Family):
         return int(self.config.pos_embed_max_size) * self.multiple
 
     def set_timesteps(self, scheduler: Scheduler, settings: Settings) -> None:
-        if not isinstance(scheduler, FlowMatchEuler):
+        if settings.timesteps is not None or not isinstance(scheduler, FlowMatchEuler):
             super().set_timesteps(scheduler, settings)
             return
         _, _, *cells = self.space.shape(settings.width, settings.height)

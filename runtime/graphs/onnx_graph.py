@@ -27,7 +27,14 @@ _KEY, _VALUE = 1, 2  # of StringStringEntryProto
 _ATTRIBUTE, _INTEGER = 5, 3  # of NodeProto, of AttributeProto
 
 _HALF = 10
-ELEMENT_TYPES = {1: "<f4", _HALF: "<f2", 11: "<f8", 2: "u1", 3: "i1"}  # TensorProto.DataType
+ELEMENT_TYPES = {
+    1: "<f4",
+    _HALF: "<f2",
+    11: "<f8",
+    2: "u1",
+    3: "i1",
+    6: "<i4",
+}  # TensorProto.DataType
 
 
 @dataclass(frozen=True)

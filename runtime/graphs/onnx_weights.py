@@ -1,7 +1,7 @@
 """The weights of an ONNX file, found by PyTorch's names and replaced."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,15 +13,18 @@ from ..errors import AdapterError
 from . import protobuf
 from .changes import (
     BIAS,
-    WEIGHT,
+    Array,
+    Change,
     Changes,
     Held,
     Shapes,
+    Values,
     added,
     bias_shape,
     changed,
     held,
     layer_path,
+    parameter_of,
 )
 from .onnx_graph import (
     ELEMENT_TYPES,
@@ -40,7 +43,7 @@ from .onnx_graph import (
 
 
 @dataclass(frozen=True)
-class _Weight:
+class Weight:
     """An initializer, the nodes that read it, and the ONNX type that they compute in."""
 
     tensor: Tensor
@@ -52,19 +55,49 @@ class _Weight:
     def shape(self) -> tuple[int, ...]:
         return self.held.shape(tuple(self.tensor.dims))
 
+    def stored(self, graph: OnnxGraph) -> NDArray[Any]:
+        """The numbers, of an edit before this one or of the file; AdapterError of neither."""
+        if self.tensor.name in graph.weights:
+            return graph.weights[self.tensor.name]
+        try:
+            return self.tensor.values(graph.path)
+        except (OSError, ValueError) as error:
+            raise AdapterError(
+                f"{graph.path}: unreadable weight {self.held.name}: {error}"
+            ) from error
+
+    def added_to(self, name: str, made: Change) -> list["AddedBias"]:
+        """What a changed bias adds to each result that the weight has a part in."""
+        dtype = np.dtype(ELEMENT_TYPES[self.computed])
+        vector = added(self.held, name, self.shape[0], made, dtype)
+        return [AddedBias(reader, vector, self) for reader in self.readers]
+
 
 def shapes(path: Path) -> Shapes:
     """The named weights of an ONNX file in PyTorch's layout; their data are not read."""
     graph = OnnxGraph.open(path)
     with reading(path):
-        return {name: weight.shape for name, weight in _named(graph).items()}
+        return {name: weight.shape for name, weight in named(graph).items()}
+
+
+def values(path: Path) -> Values:
+    """The numbers of the named weights of an ONNX file."""
+    graph = OnnxGraph.open(path)
+    with reading(path):
+        found = named(graph)
+
+    def value(name: str) -> Array:
+        with reading(path):
+            return found[name].held.unpacked(found[name].tensor.values(path))
+
+    return value
 
 
 def widened_bytes(path: Path) -> int:
     """Bytes of all initializers, those in half precision as float32; none is loaded."""
     graph = OnnxGraph.open(path)
     with reading(path):
-        return sum(tensor.widened for tensor in _tensors(graph))
+        return sum(tensor.widened for tensor in tensors(graph))
 
 
 def change(graph: OnnxGraph, changes: Changes) -> OnnxGraph:
@@ -73,41 +106,35 @@ def change(graph: OnnxGraph, changes: Changes) -> OnnxGraph:
     Raises AdapterError where a weight is not there or is quantized.
     """
     with reading(graph.path):
-        named = _named(graph)
+        found = named(graph)
     weights = dict(graph.weights)
-    biases: dict[str, _Bias] = {}
+    biases: list[AddedBias] = []
     for name, made in changes.items():
-        parameter = name.removesuffix(BIAS) + WEIGHT if name.endswith(BIAS) else name
-        if parameter not in named:
+        parameter = parameter_of(name)
+        if parameter not in found:
             raise AdapterError(f"{graph.path}: has no weight {parameter}; export the model anew")
-        weight = named[parameter]
+        weight = found[parameter]
         if name.endswith(BIAS):
-            dtype = np.dtype(ELEMENT_TYPES[weight.computed])
-            vector = added(name, weight.shape[0], made, dtype)
-            biases |= {
-                reader.outputs[0]: _Bias(f"{reader.outputs[0]}/added", vector, weight)
-                for reader in weight.readers
-            }
+            biases += weight.added_to(name, made)
             continue
-        try:
-            stored = weights.get(weight.tensor.name)  # of an edit before this one
-            if stored is None:
-                stored = weight.tensor.values(graph.path)
-        except (OSError, ValueError) as error:
-            raise AdapterError(f"{graph.path}: unreadable weight {name}: {error}") from error
+        stored = weight.stored(graph)
         weights[weight.tensor.name] = changed(weight.held, stored, made)
     with reading(graph.path):
         changed_graph = OnnxGraph(graph.content, graph.path, weights)
-        return changed_graph.rewritten(_parts(graph, weights, biases))
+        return changed_graph.rewritten(parts(graph, weights, biases))
 
 
 @dataclass(frozen=True)
-class _Bias:
+class AddedBias:
     """A vector that is added to what a node gives."""
 
-    name: str
+    node: Node
     vector: NDArray[Any]
-    weight: _Weight
+    weight: Weight
+
+    @property
+    def name(self) -> str:
+        return f"{self.node.outputs[0]}/added"
 
     def fields(self, message: memoryview) -> list[bytes]:
         """Of the GraphProto: the node, whose output has another name, the sum, the vector."""
@@ -127,19 +154,30 @@ class _Bias:
         ]
 
 
-def _parts(
-    graph: OnnxGraph, weights: Mapping[str, NDArray[Any]], biases: Mapping[str, _Bias]
+def parts(
+    graph: OnnxGraph,
+    weights: Mapping[str, NDArray[Any]],
+    biases: Iterable[AddedBias],
+    vectors: Mapping[str, NDArray[Any]] | None = None,
 ) -> list[bytes | memoryview]:
-    """The fields of the GraphProto, with stubs of the changed weights and the biases' sums."""
+    """The fields of the GraphProto, with stubs of the changed weights and the biases' sums.
+
+    vectors: initializers that are so small that they stand in the graph itself.
+    """
     parts: list[bytes | memoryview] = []
+    sums = {bias.node.outputs[0]: bias for bias in biases}
+    vectors = vectors or {}
     for number, _, value, raw in graph.fields():
         stored_as = Tensor.parse(value) if number == INITIALIZER else None
-        outputs = Node.parse(value).outputs if number == NODE and biases else ()
+        outputs = Node.parse(value).outputs if number == NODE and sums else ()
         if stored_as is not None and stored_as.name in weights:
             stub = stored_as.stub(weights[stored_as.name].shape)
             parts.append(protobuf.field(INITIALIZER, stub))
-        elif outputs and outputs[0] in biases:
-            parts += biases[outputs[0]].fields(value)
+        elif stored_as is not None and stored_as.name in vectors:
+            small = written(stored_as.name, vectors[stored_as.name], stored_as.type)
+            parts.append(protobuf.field(INITIALIZER, small))
+        elif outputs and outputs[0] in sums:
+            parts += sums[outputs[0]].fields(value)
         else:
             parts.append(raw)
     return parts
@@ -150,11 +188,11 @@ def _called(node: Node) -> str:
     return re.sub(r"_\d+$", "", layer_path(node.name))
 
 
-def _tensors(graph: OnnxGraph) -> Iterator[Tensor]:
+def tensors(graph: OnnxGraph) -> Iterator[Tensor]:
     return (Tensor.parse(value) for number, _, value, _ in graph.fields() if number == INITIALIZER)
 
 
-def _named(graph: OnnxGraph) -> dict[str, _Weight]:
+def named(graph: OnnxGraph) -> dict[str, Weight]:
     """Parameter name -> its initializer.
 
     Exporters write equal numbers of several layers once; such an initializer is no single layer's,
@@ -171,11 +209,11 @@ def _named(graph: OnnxGraph) -> dict[str, _Weight]:
             if node.operator == "Cast":
                 casts[name] = node.outputs[0], integer_attribute(value) or 0
     found = {}
-    for tensor in _tensors(graph):
+    for tensor in tensors(graph):
         name, computed = casts.get(tensor.name, (tensor.name, tensor.type))
         nodes = tuple(readers.get(name, ()))
         first = nodes[0] if nodes else Node()
         meant = held(tensor.name, first.name, first.operator)
         if meant is not None and len({_called(node) for node in nodes}) < 2:
-            found[meant.name] = _Weight(tensor, meant, nodes, computed)
+            found[meant.name] = Weight(tensor, meant, nodes, computed)
     return found

@@ -5,12 +5,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ..errors import AdapterError
-from .changes import BIAS, WEIGHT, Change, Changes, Held, Shapes, added, bias_shape, changed, held
+from .changes import (
+    BIAS,
+    Array,
+    Change,
+    Changes,
+    Held,
+    Shapes,
+    Values,
+    added,
+    bias_shape,
+    changed,
+    held,
+    parameter_of,
+)
 
 
 @dataclass(frozen=True)
-class _Weight:
+class Weight:
     """A constant, and the operation that reads it."""
 
     constant: Any
@@ -28,13 +44,28 @@ class _Weight:
 
 def shapes(path: Path) -> Shapes:
     """The named weights of an IR file; read_model maps them, so none is loaded."""
+    return {weight.held.name: weight.shape for weight in weights(read(path))}
+
+
+def values(path: Path) -> Values:
+    """The numbers of the named weights of an IR file."""
+    model = read(path)
+    found = {weight.held.name: weight for weight in weights(model)}
+
+    def value(name: str) -> Array:
+        weight = found[name]
+        return weight.held.unpacked(weight.constant.data)
+
+    return value
+
+
+def read(path: Path) -> Any:
     import openvino
 
     try:
-        model = openvino.Core().read_model(path)
+        return openvino.Core().read_model(path)
     except RuntimeError as error:
         raise AdapterError(f"{path}: OpenVINO cannot read it: {error}") from error
-    return {weight.held.name: weight.shape for weight in _weights(model)}
 
 
 def change(model: Any, changes: Changes) -> None:
@@ -44,37 +75,38 @@ def change(model: Any, changes: Changes) -> None:
     CACHE_DIR, whose key is a hash of the whole model, keeps each combination of changes apart.
     Raises AdapterError where a weight is not there or is quantized.
     """
-    weights: dict[str, list[_Weight]] = {}  # a layer that is called twice may be there twice
-    for weight in _weights(model):
-        weights.setdefault(weight.held.name, []).append(weight)
+    found: dict[str, list[Weight]] = {}  # a layer that is called twice may be there twice
+    for weight in weights(model):
+        found.setdefault(weight.held.name, []).append(weight)
     for name, made in changes.items():
-        parameter = name.removesuffix(BIAS) + WEIGHT if name.endswith(BIAS) else name
-        if parameter not in weights:
+        parameter = parameter_of(name)
+        if parameter not in found:
             raise AdapterError(f"the graph has no weight {parameter}; export the model anew")
-        for weight in weights[parameter]:
+        for weight in found[parameter]:
             if name.endswith(BIAS):
-                _add(weight, name, made)
+                add_bias(weight, name, made)
             else:
-                _replace(weight, made)
+                replace(weight.constant, changed(weight.held, weight.constant.data, made))
     model.validate_nodes_and_infer_types()
 
 
-def _replace(weight: _Weight, made: Change) -> None:
+def replace(constant: Any, values: NDArray[Any]) -> None:
+    """Put a new constant in the place of another; it reads the array where that lies."""
     from openvino import opset13 as opset
 
-    old = weight.constant
-    new = opset.constant(changed(weight.held, old.data, made))
-    new.friendly_name = old.friendly_name
-    old.output(0).replace(new.output(0))
+    new = opset.constant(np.ascontiguousarray(values), shared_memory=True)
+    new.friendly_name = constant.friendly_name
+    constant.output(0).replace(new.output(0))
 
 
-def _add(weight: _Weight, name: str, made: Change) -> None:
+def add_bias(weight: Weight, name: str, made: Change) -> None:
     """Add a vector to what the operation gives that reads the weight."""
     from openvino import opset13 as opset
 
     given = weight.reader.output(0)
     readers, names = given.get_target_inputs(), given.get_names()
-    vector = added(name, weight.shape[0], made, given.get_element_type().to_dtype())
+    dtype = given.get_element_type().to_dtype()
+    vector = added(weight.held, name, weight.shape[0], made, dtype)
     shape = bias_shape(weight.held, weight.reader.get_type_name(), weight.stored)
     total = opset.add(given, opset.constant(vector.reshape(shape))).output(0)
     for reader in readers:
@@ -83,14 +115,15 @@ def _add(weight: _Weight, name: str, made: Change) -> None:
     total.set_names(names)
 
 
-def _weights(model: Any) -> Iterator[_Weight]:
+def weights(model: Any) -> Iterator[Weight]:
+    """Those of an openvino.Model whose constants or readers are named as PyTorch names them."""
     for op in model.get_ops():
         if op.get_type_name() != "Constant":
             continue
         for reader in _readers(op):
             found = held(op.friendly_name, reader.friendly_name, reader.get_type_name())
             if found is not None:
-                yield _Weight(op, reader, found)
+                yield Weight(op, reader, found)
 
 
 def _readers(op: Any) -> Iterator[Any]:

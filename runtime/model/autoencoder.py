@@ -45,7 +45,11 @@ class Coder:
 
     def prepare(self, batch: int, channels: int) -> None:
         """Compile for the first tile, before there is anything to put through."""
-        self._fit((batch, channels, *(self.cell_in * length for length in self.tiles.tile)))
+        self._fit(self.first_shape(batch, channels))
+
+    def first_shape(self, batch: int, channels: int) -> Shape:
+        """What the first tile's will be."""
+        return (batch, channels, *(self.cell_in * length for length in self.tiles.tile))
 
     def __call__(self, array: Array, tell: Callable[[int, int], object] | None = None) -> Array:
         """Put (1, channels, height, width) through; `tell` hears of (tiles done, tiles)."""

@@ -40,12 +40,18 @@ class Recommended:
     """What a model is painted with where the user says nothing.
 
     size: of a picture's sides, in pixels. scheduler: None is the folder's.
+    eta, timesteps: of that scheduler, where they are other than its usual.
+    vae, profile: the decoder, and what is given up for speed; None is "full" and "native".
     """
 
     size: int
     steps: int
     guidance_scale: float
     scheduler: str | None
+    eta: float | None = None
+    timesteps: tuple[int, ...] | None = None
+    vae: str | None = None
+    profile: str | None = None
 
     def over(self, stated: Mapping[str, Any]) -> "Recommended":
         """The same with what is stated instead; None is nothing."""
@@ -74,8 +80,8 @@ def recommended(bundle: Bundle, usual: Recommended) -> Recommended:
 
 def recommendation(entry: Entry) -> dict[str, Any]:
     """What the authors of a known model recommend, as a folder's pleinair.json says it."""
-    names = (field.name for field in fields(Recommended))
-    return {name: getattr(entry, name) for name in names if getattr(entry, name) is not None}
+    names = {field.name for field in fields(Recommended)} & vars(entry).keys()
+    return {name: getattr(entry, name) for name in sorted(names)}
 
 
 def entry_of(bundle: Bundle) -> Entry | None:

@@ -62,17 +62,23 @@ class Working:
 
 
 def footprint(
-    path: Path, engine: str, working: Working, *, share: float = 1.0, changed: bool = False
+    path: Path,
+    engine: str,
+    working: Working,
+    *,
+    streams: int = 1,
+    share: float = 1.0,
+    changed: float = 0.0,
 ) -> int:
     """Bytes that the graph in the file at `path` takes at most.
 
-    share: of its weights, where a cut leaves only some. changed: by LoRA files: the new ones are
-    held as they would be stored, and as they are packed.
+    streams: calls computed at once, each with working memory of its own.
+    share: of its weights, where a cut leaves only some. changed: what those that LoRA files change
+    take as they are stored, beside what they take as packed: half of that, or, of 8 bits, as much.
     """
     packed = int(weights(path) * share)
-    if changed:
-        packed += packed // 2
-    compiled = _COMPILED * packed + working.bytes(engine)
+    packed += int(packed * changed)
+    compiled = _COMPILED * packed + streams * working.bytes(engine)
     return _GRAPH + int(max(_COMPILING[engine] * packed, compiled))
 
 

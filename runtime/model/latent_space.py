@@ -29,9 +29,18 @@ _Number: TypeAlias = Annotated[float, Meta(ge=-1e4, le=1e4)]
 _Side: TypeAlias = Annotated[int, Meta(ge=1, le=65_536)]
 
 
+TINY: Final = "AutoencoderTiny"
+"""diffusers' class of a VAE that is a small network, as TAESD; its latents are already scaled."""
+
+
 class VaeConfig(msgspec.Struct):
     """Of a VAE's config.json, what latents depend on; all names are diffusers'."""
 
+    class_name: str | None = msgspec.field(name="_class_name", default=None)
+    num_decoder_blocks: Annotated[list[_Side], Meta(min_length=1, max_length=8)] = msgspec.field(
+        default_factory=lambda: [1] * _LEVELS
+    )
+    upsampling_scaling_factor: Annotated[int, Meta(ge=2, le=4)] = 2
     block_out_channels: Annotated[list[_Side], Meta(min_length=1, max_length=8)] = msgspec.field(
         default_factory=lambda: [1] * _LEVELS
     )
@@ -41,6 +50,20 @@ class VaeConfig(msgspec.Struct):
     latents_mean: list[_Number] | None = None
     latents_std: list[_Positive] | None = None
     sample_size: _Side | Annotated[list[_Side], Meta(min_length=1, max_length=2)] = _SAMPLE_SIZE
+
+    @property
+    def factor(self) -> int:
+        """Pixels that a cell of the latents spans along one side."""
+        if self.class_name == TINY:
+            return int(self.upsampling_scaling_factor ** (len(self.num_decoder_blocks) - 1))
+        return int(2 ** (len(self.block_out_channels) - 1))
+
+    @property
+    def scale(self) -> float:
+        """Its scaling_factor, or the one that diffusers assumes."""
+        if self.scaling_factor is not None:
+            return self.scaling_factor
+        return 1.0 if self.class_name == TINY else _SCALING
 
 
 @dataclass(frozen=True)
@@ -87,8 +110,8 @@ class LatentSpace:
                 )
         space = cls(
             channels=vae.latent_channels,
-            factor=2 ** (len(vae.block_out_channels) - 1),
-            scale=_SCALING if vae.scaling_factor is None else vae.scaling_factor,
+            factor=vae.factor,
+            scale=vae.scale,
             sample_size=side(vae.sample_size),
         )
         if fields == SHIFT and vae.shift_factor is not None:

@@ -6,7 +6,7 @@ import logging
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct, field
 
@@ -30,6 +30,9 @@ _EDITABLE = re.compile(
 Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 
 
+Timestep = Annotated[int, Meta(ge=0, le=1_000_000)]
+
+
 class FileFacts(Struct):
     """A file as it was exported. head: sha256 of its first 64 KiB; None where nobody noted it."""
 
@@ -51,6 +54,10 @@ class Settings(Struct):
     steps: Annotated[int, Meta(ge=1, le=10_000)] | None = None
     guidance_scale: Annotated[float, Meta(ge=0, le=1000)] | None = None
     scheduler: str | None = None
+    eta: Annotated[float, Meta(ge=0, le=1)] | None = None
+    timesteps: Annotated[tuple[Timestep, ...], Meta(min_length=1, max_length=1000)] | None = None
+    vae: Literal["full", "tiny"] | None = None
+    profile: Literal["exact", "native", "balanced", "fast"] | None = None
 
 
 class Manifest(Struct):

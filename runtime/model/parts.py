@@ -1,6 +1,6 @@
 """The parts of an opened model: their graphs, compiled when they are asked for."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from ..engines.protocol import Engine, Feeds, Graph, Renamed, Shapes
 from ..engines.shelf import Shelf, Together
 from ..errors import EngineError
-from ..graphs.changes import Changes
 from ..graphs.cut import Cut
 from ..graphs.edit import Edit
+from ..graphs.float32 import EXACT
 from ..graphs.numbers import broken
 from ..graphs.weights import ChangedWeights
 from .footprint import Working, footprint, weights
@@ -50,7 +50,7 @@ class PartGraph:
         changed = " with what the LoRA files change" if self.changed else ""
         return EngineError(
             f"{self.path}{changed}: gives values that are no numbers, which would be a black "
-            "picture; compute in full precision (inference_precision f32), or check the files: "
+            "picture; compute in full precision (profile exact), or check the files: "
             "pleinair models --check FOLDER"
         )
 
@@ -61,19 +61,21 @@ class Parts:
 
     files: part -> its graph, in the engine's format.
     input_names: part -> our input name -> the graph's own, where they differ.
-    changes: part -> what LoRA and embedding files make of its weights.
+    changed: part -> the edit that LoRA and embedding files ask for.
     working: what a part holds while it computes, for shapes of its inputs.
     cuts: places that the denoiser can be cut at, for the share of its weights above one.
+    exact: parts that compute in float32, whatever the engine's precision.
     shelf: keeps one size of each: a server that is asked for many holds the weights once.
     """
 
     engine: Engine
     files: Mapping[str, Path]
     input_names: Mapping[str, Mapping[str, str]]
-    changes: Mapping[str, Changes]
+    changed: Mapping[str, ChangedWeights]
     working: Callable[[str, Shapes], Working]
     cuts: int | None
     shelf: Shelf
+    exact: Collection[str] = ()
 
     def graph(
         self,
@@ -87,13 +89,14 @@ class Parts:
         together: the graphs of a call that work in every step, where it is one of them.
         """
         path, names = self.files[part], self.input_names.get(part, {})
-        changes = self.changes.get(part)
-        changed: list[Edit] = [ChangedWeights(changes)] if changes else []
+        changed = self.changed.get(part)
+        first: list[Edit] = [] if changed is None else [changed]
+        exact = [EXACT] if part in self.exact and self.engine.precision != "f32" else []
 
         def compile() -> Graph:
             named = {names.get(name, name): shape for name, shape in shapes.items()}
-            graph = Renamed(self.engine.compile(path, named, [*changed, *edits]), names)
-            return PartGraph(graph, path, bool(changes))
+            graph = Renamed(self.engine.compile(path, named, [*first, *edits, *exact]), names)
+            return PartGraph(graph, path, changed is not None)
 
         cut = next((edit for edit in edits if isinstance(edit, Cut) and edit.shallow), None)
         needs = 0
@@ -102,8 +105,9 @@ class Parts:
                 path,
                 self.engine.name,
                 self.working(part, shapes),
+                streams=self.engine.streams,
                 share=(cut.branch + 1) / (self.cuts or 1) if cut else 1.0,
-                changed=bool(changes),
+                changed=0.0 if changed is None else 0.5 if changed.exact is None else 1.0,
             )
         name = f"{part}, shallow" if cut else part
         wanted = {name: tuple(shape) for name, shape in shapes.items()}, [e.key for e in edits]

@@ -24,11 +24,15 @@ LONG_PROMPTS = ("chunk", "stop", "truncate")
 RESIZES = ("stretch", "crop", "pad")
 VAE_TILINGS = ("auto", "on", "off")
 DECODERS = ("full", "tiny")
-CACHE_SCHEDULES = ("uniform", "uniform_last")
+CACHE_SCHEDULES = ("uniform", "growing")
 CACHE_GUIDANCES = ("anew", "kept")
+CACHE_LEVELS = ("features", "prediction")
 SAFETY = ("on", "blur", "off")
 OUTPUT_TYPES = ("pil", "np", "latent")
-PROFILES = ("exact", "balanced", "fast")
+PROFILES = ("exact", "native", "balanced", "fast")
+PRECISIONS = ("auto", "f32", "bf16", "f16")
+COMPVIS_PRECISIONS = {"full": "f32", "autocast": "auto"}
+"""What CompVis's scripts call them, and older pictures of ours."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,13 +118,18 @@ class Sampling:
         help="the solver (default: the model's)",
         choices=schedulers.names,
     )
-    eta: float = option(
+    timesteps: str | Sequence[int] | None = option(
+        "--timesteps",
+        metavar="T,T",
+        help="the timesteps themselves, falling, as 999,749,499,249; for lcm and tcd (default: "
+        "the model's, or those that the solver makes of --steps)",
+    )
+    eta: float | None = option(
         "--eta",
         "--ddim_eta",
         "--ddim-eta",
-        default=0.0,
         metavar="X",
-        help="DDIM's noise, 0 to 1 (default: 0)",
+        help="DDIM's and TCD's noise, 0 to 1 (default: the model's, or 0)",
     )
     denoising_start: float | None = option(
         help="go on with latents at this share of the way, above 0 and below 1", recorded=False
@@ -261,11 +270,11 @@ class Size:
         help="the last step in tiles (default: auto, above 1024x1024)",
         choices=lambda: VAE_TILINGS,
     )
-    vae: str = option(
+    vae: str | None = option(
         "--vae",
-        default="full",
         metavar="NAME",
-        help="the decoder; tiny is the model's tiny one, where it has one (default: full)",
+        help="the decoder; tiny is the model's tiny one, where it has one (default: the model's, "
+        "mostly full)",
         choices=lambda: DECODERS,
     )
 
@@ -277,8 +286,14 @@ class Reuse:
     cache_interval: int | None = option(
         "--cache-interval",
         metavar="N",
-        help="the whole U-Net in every N-th step only, its uppermost part in the others; 1: in all "
-        "(default, as below: the profile's)",
+        help="the whole U-Net in every N-th step only, its uppermost part or nothing in the "
+        "others; 1: in all (default, as below: the profile's)",
+    )
+    cache_level: str | None = option(
+        "--cache-level",
+        metavar="NAME",
+        help="what the others reuse: features, under that uppermost part, or the prediction",
+        choices=lambda: CACHE_LEVELS,
     )
     cache_branch: int | None = option(
         "--cache-branch",
@@ -347,7 +362,15 @@ class Opening:
         "--profile",
         metavar="NAME",
         help=f"what is given up for speed: one of {', '.join(PROFILES)}, or auto, what pleinair "
-        "tune recommends (default: exact, which is nothing)",
+        "tune recommends (default: the model's, or native, the fastest without a visible loss; "
+        "exact gives up nothing)",
+    )
+    precision: str | None = option(
+        "--precision",
+        metavar="NAME",
+        help=f"what is computed in: one of {', '.join(PRECISIONS)}; full is f32, autocast is auto, "
+        "the processor's own (default: the profile's; f32 in exact)",
+        choices=lambda: (*PRECISIONS, *COMPVIS_PRECISIONS),
     )
     beta_start: float | None = option("--beta-start", metavar="X", help="override the model's")
     beta_end: float | None = option("--beta-end", metavar="X", help="override the model's")

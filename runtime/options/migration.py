@@ -12,11 +12,12 @@ class Otherwise:
     """A name of diffusers that is not taken here.
 
     here: what to do instead. same: values, as `str` writes them, that ask for what is done here
-        anyway, and so are taken.
+        anyway, and so are taken. whose: whose name it is, where it is another's.
     """
 
     here: str
     same: tuple[str, ...] = ()
+    whose: str = "diffusers' name"
 
 
 class MigrationError(SettingError, AttributeError):
@@ -36,16 +37,15 @@ _FETCH = "leave it out: models are fetched beforehand, by pleinair pull"
 _MEMORY = 'give from_pretrained max_memory="2GB", which loads parts of the model when they work'
 _FOLDER = "parts of a model come from its folder; exchange them with pleinair-export"
 _SAFETY = 'give the call safety="on", "blur" or "off"'
-_ENGINE = "give from_pretrained engine, device, threads and inference_precision"
+_ENGINE = "give from_pretrained engine, device, threads and precision"
 _GRAPH = "parts of a model are graphs in its folder, pipe.bundle.path, and no modules"
-_PRECISION = 'the folder says how weights are stored; give from_pretrained profile="balanced" to '
-_PRECISION += "compute in 8 bits"
+_PRECISION = 'give from_pretrained precision: auto, f32, bf16 or f16; profile="balanced" is 8 bits'
 _ATTENTION = "the engine chooses how attention is computed; leave it out"
 _STEPS = "a call is one call; callback_on_step_end sees every step, and ends it by returning False"
 
 CALL: Mapping[str, Otherwise] = {
     **_each("generator", "give seed, a whole number; of torch's that is generator.initial_seed()"),
-    **_each("timesteps sigmas", "give scheduler and num_inference_steps, which make them"),
+    **_each("sigmas", "give scheduler and num_inference_steps, which make them, or timesteps"),
     **_each("mu", "the model's scheduler_config.json says how its timesteps are shifted"),
     **_each("prompt_2 prompt_3 negative_prompt_2 negative_prompt_3", _ONE_PROMPT),
     **_each(
@@ -76,7 +76,7 @@ CALL: Mapping[str, Otherwise] = {
 """Arguments of a call."""
 
 OPENING: Mapping[str, Otherwise] = {
-    **_each("torch_dtype dtype", _PRECISION, "torch.float32", "float32", "auto"),
+    **_each("torch_dtype dtype", _PRECISION, "auto"),
     **_each("variant", _PRECISION),
     **_each("quantization_config load_in_8bit", _PRECISION),
     **_each("use_safetensors", "folders here hold graphs, which run no code", "True"),
@@ -95,6 +95,11 @@ OPENING: Mapping[str, Otherwise] = {
     **_each("export", "convert a checkpoint once, with pleinair-export", "False"),
 }
 """Arguments of from_pretrained."""
+
+EARLIER: Mapping[str, Otherwise] = {
+    "inference_precision": Otherwise("give precision", whose="an earlier version's name"),
+}
+"""Arguments of from_pretrained that it had itself."""
 
 ATTRIBUTES: Mapping[str, Otherwise] = {
     **_each("scheduler", "give the call scheduler, a name out of schedulers.names()"),
@@ -237,4 +242,4 @@ def assigned(thing: Any, name: str, value: Any) -> None:
 
 
 def _error(name: str, otherwise: Otherwise) -> MigrationError:
-    return MigrationError(f"{name} is diffusers' name and is not taken here: {otherwise.here}")
+    return MigrationError(f"{name} is {otherwise.whose} and is not taken here: {otherwise.here}")

@@ -20,7 +20,7 @@ class Draft:
     original: the picture that the pass starts from, where it is at hand.
     enlargement: how a picture that is still to come is enlarged first.
     controls: of ControlNets; None has none.
-    caching: of deep features; None keeps none.
+    caching: of deep features or predictions; None keeps none.
     """
 
     family: Family

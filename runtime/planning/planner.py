@@ -20,7 +20,7 @@ from .draft import Draft
 from .latents import start_noise
 from .pictures import original_of, with_files_read
 from .prompts import read_prompts
-from .settings import settled
+from .settings import decoder_of, settled
 from .steps import first_step, span_of
 from .tiles import denoiser_tiles, vae_tiles
 
@@ -86,6 +86,7 @@ class Planner:
         return Plan(
             request=request,
             settings=settings,
+            decoder=decoder_of(draft),
             jobs=jobs,
             prompts=read_prompts(draft, settings, jobs, len(scheduler.timesteps)),
             tiles=tiles,

@@ -46,6 +46,9 @@ def description(
         "num_inference_steps": recommended.steps,
         "guidance_scale": recommended.guidance_scale,
         "scheduler": recommended.scheduler or _named(bundle.scheduler),
+        "eta": settings.eta or None,
+        "timesteps": _listed(settings.timesteps),
+        "vae": "tiny" if plan.decoder == "vae_decoder_tiny" else None,
         "profile": pipe.profile.name,
         **asked,
         **_enlarged(plan),
@@ -57,6 +60,7 @@ def description(
         "embeddings": [embedding_record(file, lora_folder) for file in pipe.embeddings] or None,
         "engine": pipe.engine.name,
         "device": pipe.engine.device,
+        "precision": pipe.engine.precision,
         "model": bundle.name,
         "model_digest": bundle.digest or None,
         "solver": bundle.scheduler.get("_class_name"),
@@ -85,8 +89,14 @@ def _asked(plan: Plan) -> dict[str, Any]:
             if value is not None and value != usual.get(name, one.default):
                 said[name] = value
     # Of a pass that only enlarges, these are what the planner made of it.
-    made = {"width", "height", "tile", "strength", "guidance_scale"} if plan.enlargement else set()
+    made = {"timesteps"}  # written as a text, however they are given
+    if plan.enlargement:
+        made |= {"width", "height", "tile", "strength", "guidance_scale"}
     return {name: value for name, value in said.items() if name not in made}
+
+
+def _listed(timesteps: Sequence[int] | None) -> str | None:
+    return ",".join(map(str, timesteps)) if timesteps else None
 
 
 def _enlarged(plan: Plan) -> dict[str, Any]:

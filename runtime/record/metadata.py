@@ -44,7 +44,6 @@ TYPES: Mapping[str, type] = {
     "model_digest": str,
     "engine": str,
     "device": str,
-    "precision": str,
     "solver": str,
     "version": str,
     # The text encoder's layer that is read, counted from the last, which is 1, as webui does.
@@ -53,7 +52,6 @@ TYPES: Mapping[str, type] = {
 _CHOICES: Mapping[str, Callable[[], Sequence[str]]] = {
     **{name: one.choices for name, one in _OPTIONS.items() if one.choices is not None},
     "profile": lambda: PROFILES,
-    "precision": lambda: ("full", "autocast"),
 }
 # What an entry of a list must say, and what it may.
 _ENTRIES: Mapping[str, tuple[Mapping[str, type], Mapping[str, type]]] = {

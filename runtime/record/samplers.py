@@ -15,7 +15,9 @@ _WEBUI = {
     "dpmpp_2m": "DPM++ 2M",
     "dpmpp_2m_sde": "DPM++ 2M SDE",
     "unipc": "UniPC",
+    "deis": "DEIS",
     "lcm": "LCM",
+    "tcd": "TCD",
 }
 _SPACINGS = {"_karras": " Karras", "_exponential": " Exponential"}
 
@@ -35,9 +37,11 @@ _OTHERS = {
     "heundiscretescheduler": "heun",
     "lmsdiscretescheduler": "lms",
     "lcmscheduler": "lcm",
+    "tcdscheduler": "tcd",
     "dpmsolvermultistepscheduler": "dpmpp_2m",
     "dpmsolversinglestepscheduler": "dpmpp_2s",
     "unipcmultistepscheduler": "unipc",
+    "deismultistepscheduler": "deis",
     "flowmatcheulerdiscretescheduler": "flow_euler",
 }
 # How sigmas are spaced where nothing is said; in DDIM's case by its own name.

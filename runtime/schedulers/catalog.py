@@ -11,6 +11,7 @@ from ..errors import Message, SchedulerError, did_you_mean, shown
 from ..files import read_json
 from .ddim import DDIM
 from .ddpm import DDPM
+from .deis import DEIS
 from .dpm_multistep import DPMMultistep
 from .dpm_singlestep import DPMSinglestep
 from .edm import EdmScheduler
@@ -25,12 +26,14 @@ from .lms import LMS
 from .options import checked, options_of
 from .pndm import PNDM
 from .scheduler import Scheduler
+from .tcd import TCD
 from .trained import TrainedScheduler
 from .unipc import UniPC
 
 SOLVERS: Mapping[str, type[Scheduler]] = {
     "DDIMScheduler": DDIM,
     "DDPMScheduler": DDPM,
+    "DEISMultistepScheduler": DEIS,
     "DPMSolverMultistepScheduler": DPMMultistep,
     "DPMSolverSinglestepScheduler": DPMSinglestep,
     "EDMDPMSolverMultistepScheduler": EdmDPMMultistep,
@@ -42,6 +45,7 @@ SOLVERS: Mapping[str, type[Scheduler]] = {
     "LCMScheduler": LCM,
     "LMSDiscreteScheduler": LMS,
     "PNDMScheduler": PNDM,
+    "TCDScheduler": TCD,
     "UniPCMultistepScheduler": UniPC,
 }
 
@@ -53,6 +57,7 @@ PLAIN: Mapping[str, tuple[type[Scheduler], Mapping[str, Any]]] = {
     "pndm": (PNDM, {}),
     "euler_a": (EulerAncestral, {}),
     "lcm": (LCM, {}),
+    "tcd": (TCD, {}),
     "flow_euler": (FlowMatchEuler, {}),
     "edm_euler": (EdmEuler, {}),
     "edm_dpmpp_2m": (EdmDPMMultistep, {"algorithm_type": "dpmsolver++", "solver_order": 2}),
@@ -65,6 +70,7 @@ SPACED: Mapping[str, tuple[type[Scheduler], Mapping[str, Any]]] = {
     "dpmpp_2m_sde": (DPMMultistep, {"algorithm_type": "sde-dpmsolver++", "solver_order": 2}),
     "dpmpp_2s": (DPMSinglestep, {"algorithm_type": "dpmsolver++", "solver_order": 2}),
     "unipc": (UniPC, {}),
+    "deis": (DEIS, {}),
 }
 LADDERS = {"": (False, False), "_karras": (True, False), "_exponential": (False, True)}
 NAMED = dict(PLAIN)
@@ -115,7 +121,7 @@ def from_config(
     `config` is the content of a diffusers scheduler_config.json or the path of one. The file names
     its solver in `_class_name`; `name`, one of `names()`, asks for another on the same training
     noise, whose kind has to be the one it solves: by betas, by flow matching or EDM. `overrides`
-    are options by diffusers' names (and `eta` for DDIM) and win over both.
+    are options by diffusers' names (and `eta` for DDIM and TCD) and win over both.
 
     As in diffusers, an option in the file that the solver does not have is passed over, so that
     a model's file serves all solvers. An override the solver does not have is an error, and so is
@@ -175,6 +181,17 @@ def _fits(solver: type[Scheduler], class_name: object) -> bool:
     """Whether a model that came with this class of diffusers has the noise that `solver` knows."""
     begins = (kind for start, kind in _NOISES.items() if str(class_name).startswith(start))
     return class_name is None or issubclass(solver, next(begins, TrainedScheduler))
+
+
+def spaced(config: Mapping[str, Any], timestep_spacing: str | None) -> dict[str, Any]:
+    """A scheduler_config.json with another spacing of the timesteps; None leaves its own."""
+    if timestep_spacing is None:
+        return dict(config)
+    assumed = [name for name in _names_of_defaults(config) if name != "timestep_spacing"]
+    changed = {**config, "timestep_spacing": timestep_spacing}
+    if "_use_default_values" in config:
+        changed["_use_default_values"] = assumed
+    return changed
 
 
 def unknown(config: Mapping[str, Any]) -> list[str]:

@@ -17,14 +17,15 @@ The denoising loop is the same for all of them:
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import SchedulerError
+from ..errors import SchedulerError, shown
 from .arrays import Array
 
 Choices = Mapping[str, tuple[object, ...]]
@@ -77,6 +78,15 @@ class Scheduler(ABC):
         counts that this solver or this configuration cannot do.
         """
 
+    def take_timesteps(self, timesteps: Sequence[int]) -> None:
+        """Begin a run at just these timesteps, as `set_timesteps` does at those it chooses.
+
+        Raises SchedulerError where they are none to walk down, or this solver walks down its own.
+        """
+        raise SchedulerError(
+            f"{type(self).__name__} makes its timesteps itself; lcm and tcd take them as given"
+        )
+
     @abstractmethod
     def step(
         self, model_output: Array, t: float, sample: Array, noise: Array | None = None
@@ -126,6 +136,17 @@ class Scheduler(ABC):
             raise SchedulerError(f"{n!r} inference steps: give a whole number from 1 to {most}")
         self._begin = self._now = None
         return int(n)
+
+    def _falling_timesteps(self, timesteps: Sequence[int]) -> npt.NDArray[np.int64]:
+        """Timesteps given by a caller, if they are ones: whole, falling, below the last trained."""
+        last = self.num_train_timesteps
+        falling = all(a > b for a, b in pairwise(timesteps))
+        if not timesteps or not falling or not 0 <= min(timesteps) <= max(timesteps) < last:
+            raise SchedulerError(
+                f"timesteps are {shown(list(timesteps))}; give whole numbers that fall, from at "
+                f"most {last - 1} to 0 or more"
+            )
+        return np.array(timesteps, np.int64)
 
     def _find(self, t: float) -> int:
         """Where `t` stands in `timesteps`; of two equal ones the second, as in diffusers.

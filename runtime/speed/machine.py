@@ -1,11 +1,12 @@
-"""The machine: its CPU and its memory, and how much of them this process may use."""
+"""The machine: its CPU's name and instructions, and how much memory this process may use."""
 
 import contextlib
-import os
 import platform
 import subprocess
 import sys
 from pathlib import Path
+
+from ..engines import cgroup
 
 if sys.platform == "win32":
     import ctypes
@@ -39,20 +40,6 @@ def cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
-def physical_cores() -> int:
-    """Cores this process may use: two threads of one core do not speed a matrix product up.
-
-    Where neither psutil nor /proc tells cores from hardware threads, the threads are counted.
-    """
-    return min(_cores() or hardware_threads(), hardware_threads())
-
-
-def hardware_threads() -> int:
-    """Hardware threads this process may use."""
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return usable or 1
-
-
 def features() -> list[str]:
     """The vector instructions of the CPU that painting gains from, as Linux names them.
 
@@ -71,22 +58,15 @@ def features() -> list[str]:
     return [name for name in _FEATURES if name in found]
 
 
-def cpu_quota() -> float | None:
-    """How many CPUs' time a container may take; None without a limit."""
-    quota, period = _cgroup("cpu.max").split() or ["max", "0"]
-    return None if quota == "max" else int(quota) / int(period)
-
-
 def memory() -> tuple[int, int] | None:
     """Bytes that this process may have at most, and that are free now; None where not known."""
     found = _memory()
     if found is None:
         return None
-    limit = _cgroup("memory.max").strip()
-    most = int(limit) if limit.isdecimal() else found[0]
-    used = _cgroup("memory.current").strip()
-    left = most - int(used) if limit.isdecimal() and used.isdecimal() else found[1]
-    return min(found[0], most), max(0, min(found[1], left))
+    limit = cgroup.memory()
+    if limit is None:
+        return found
+    return min(found[0], limit[0]), min(found[1], limit[1])
 
 
 def _memory() -> tuple[int, int] | None:
@@ -104,32 +84,6 @@ def _memory() -> tuple[int, int] | None:
         return None
     memory = psutil.virtual_memory()
     return memory.total, memory.available
-
-
-def _cgroup(file: str) -> str:
-    """A file of this process's control group, version 2; empty where there is none."""
-    root = Path("/sys/fs/cgroup")
-    with contextlib.suppress(OSError):
-        path = Path("/proc/self/cgroup").read_text(encoding="utf-8").rpartition("::/")[2].strip()
-        # In a container the group that /proc names may lie outside; the root is then its own.
-        for folder in (root / path, root):
-            if (folder / file).is_file():
-                return (folder / file).read_text(encoding="utf-8")
-    return ""
-
-
-def _cores() -> int | None:
-    try:
-        import psutil
-    except ImportError:
-        pairs: set[tuple[str | None, str]] = set()
-        for block in _cpuinfo().split("\n\n"):
-            found = dict(_field(line) for line in block.splitlines() if ":" in line)
-            if "core id" in found:
-                pairs.add((found.get("physical id"), found["core id"]))
-        return len(pairs) or None
-    cores: int | None = psutil.cpu_count(logical=False)
-    return cores
 
 
 def _cpuinfo() -> str:

@@ -18,12 +18,13 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct, field
 
+from ..engines import cores
 from ..engines.choice import Setup
 from ..errors import BundleError, SettingError
 from ..files import conform, read_json, replacing, short_digest
 from ..model.bundle import Bundle
 from . import machine
-from .profiles import AUTO, Profile
+from .profiles import AUTO, DEFAULT, Profile
 
 log = logging.getLogger("pleinair")
 
@@ -73,7 +74,7 @@ class Tuning:
     figures: profile -> what was measured, for people to read.
     """
 
-    profile: str = "exact"
+    profile: str = DEFAULT
     setups: Mapping[str, Setup] = dataclasses.field(default_factory=dict)
     figures: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
 
@@ -107,16 +108,9 @@ class Tuning:
             stated["profiles"],
         )
 
-    def named(self, profile: str, loras: bool = False) -> str:
-        """The profile that a name stands for.
-
-        loras: LoRA files are to change the UNet, which "auto" then takes exact: its weights of 8
-            bits could not be changed.
-        Raises SettingError for a name that is not in the table.
-        """
-        if profile == AUTO:
-            return "exact" if loras else self.profile
-        return Profile.of(profile).name
+    def named(self, profile: str) -> str:
+        """The profile that a name stands for; SettingError for one that is not in the table."""
+        return self.profile if profile == AUTO else Profile.of(profile).name
 
     def write(self, bundle: Bundle) -> Path:
         """Keep it in place of the one that this machine had; returns the file.
@@ -204,8 +198,8 @@ def _same_machine(stated: Mapping[str, Any]) -> bool:
 
 @functools.cache
 def _machine() -> dict[str, Any]:
-    threads = machine.hardware_threads()
-    return {"cpu": machine.cpu_name(), "cores": machine.physical_cores(), "threads": threads}
+    threads = cores.hardware_threads()
+    return {"cpu": machine.cpu_name(), "cores": cores.physical_cores(), "threads": threads}
 
 
 def _model(bundle: Bundle) -> str:

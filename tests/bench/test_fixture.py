@@ -39,6 +39,32 @@ def test_the_shapes_have_the_published_numbers_of_parameters(
     assert counted == published
 
 
+# Millions of weights in the UNets, as their authors round them or their files' sizes tell.
+SMALL = {
+    "bk-sdm-base": 579,
+    "bk-sdm-small": 482,
+    "bk-sdm-tiny": 323,
+    "sd-turbo": 866,
+    "sdxs": 328,
+    "sdxs-dreamshaper": 316,
+    "ssd-1b": 1331,
+    "vega": 745,
+}
+
+
+@pytest.mark.parametrize("shape", SMALL)
+def test_small_unets_have_the_published_size(shape: str) -> None:
+    from pleinair.export import architecture
+
+    config = fixture.SHAPES[shape].unet
+    unet = architecture.build("diffusers.UNet2DConditionModel", config, shape)
+    assert round(architecture.count_parameters(unet) / 1e6) == SMALL[shape]
+    if shape == "vega":  # of which its authors count each part
+        parts = (unet.down_blocks, unet.mid_block, unet.up_blocks)
+        counted = [round(architecture.count_parameters(part) / 1e6) for part in parts]
+        assert counted == [247, 31, 460]
+
+
 def test_a_tiny_autoencoder_of_taesd_s_shape(tmp_path: Path) -> None:
     import torch
     from diffusers import AutoencoderTiny

@@ -255,12 +255,14 @@ def _plan(checkpoint: Path) -> Plan:
         loras=(),
         vae=None,
         text_encoder=None,
+        unet=None,
         ema=False,
         prediction_type=None,
         config=None,
         safety_checker=True,
         tiny_vae=None,
         solver=Solver(),
+        few_steps=None,
     )
     return Plan(open_checkpoint(checkpoint), request)
 

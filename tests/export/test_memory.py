@@ -1,4 +1,4 @@
-"""An export of Stable Diffusion v1.4's shape stays under 12 GB (minutes, and 8 GB of disk)."""
+"""An export of Stable Diffusion v1.4's shape stays under 4 GB (minutes, and 8 GB of disk)."""
 
 import json
 import subprocess
@@ -41,7 +41,8 @@ def test_peak_memory(checkpoint: Path, tmp_path: Path, form: str, precision: str
     assert done.returncode == 0, done.stderr[-3000:]
     measured = json.loads(done.stdout.splitlines()[-1])
     print(f"{form} {precision}: {measured['peak'] / 1e9:.1f} GB, {measured['seconds']:.0f} s")
-    assert measured["peak"] < 12e9
+    # ONNX Runtime has a file of float32 weights mapped as a whole while it is checked.
+    assert measured["peak"] < (5e9 if (form, precision) == ("onnx", "fp32") else 4e9)
     manifest = json.loads((tmp_path / "exported" / "pleinair.json").read_text())
     assert manifest["parity"].keys() >= {"text_encoder", "unet", "vae_decoder"}
     for graph in manifest["parity"].values():

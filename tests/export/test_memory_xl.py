@@ -3,7 +3,8 @@
 python -m pytest -m slow -s tests/export/test_memory_xl.py
 
 The tiny shape takes half a minute, in processes of its own; what it would find otherwise,
-test_export_xl.py finds. The true shape takes six minutes, 20 GB of memory and 15 on the disk.
+test_export_xl.py finds. The true shape takes six minutes, 18 GB of memory to be painted with and 15
+on the disk.
 """
 
 import json
@@ -31,7 +32,7 @@ tell()
 """
 _STEP = """
 from pleinair.runtime import StableDiffusionPipeline
-pipe = StableDiffusionPipeline.from_pretrained(sys.argv[1], engine="openvino", device="cpu")
+pipe = StableDiffusionPipeline.from_pretrained(sys.argv[1], engine="openvino", profile="exact")
 out = pipe("a cat", "a dog", seed=1, num_inference_steps=1, guidance_scale=5)
 tell(size=out.images[0].size, step=out.timings.steps[0])
 """
@@ -45,11 +46,13 @@ def _measured(code: str, *arguments: Path) -> dict[str, float]:
 
 
 @pytest.mark.parametrize(
-    ("shape", "side", "limit"),
-    [("tiny-xl", 64, 4e9), ("sdxl", 1024, 22e9)],
+    ("shape", "side", "limit", "painting"),
+    [("tiny-xl", 64, 4e9, 4e9), ("sdxl", 1024, 9e9, 22e9)],
 )
 @pytest.mark.skipif(memory.peak() is None, reason="this system does not tell the peak memory")
-def test_export_and_one_step(tmp_path: Path, shape: str, side: int, limit: float) -> None:
+def test_export_and_one_step(
+    tmp_path: Path, shape: str, side: int, limit: float, painting: float
+) -> None:
     checkpoint, folder = tmp_path / "checkpoint", tmp_path / "model"
     command = [sys.executable, "-m", "pleinair.bench", "fixture", str(checkpoint)]
     subprocess.run([*command, "--shape", shape], check=True, timeout=3600)
@@ -58,7 +61,8 @@ def test_export_and_one_step(tmp_path: Path, shape: str, side: int, limit: float
     for what, facts in (("export", exported), ("one guided step", painted)):
         print(f"{shape}, {what}: {facts['peak'] / 1e9:.1f} GB, {facts['seconds']:.0f} s")
     assert painted["size"] == [side, side]
-    assert max(exported["peak"], painted["peak"]) < limit
+    assert exported["peak"] < limit
+    assert painted["peak"] < painting
     manifest = json.loads((folder / "pleinair.json").read_text(encoding="utf-8"))
     assert manifest["parity"].keys() >= {"text_encoder_2", "unet"}
     for graph in manifest["parity"].values():

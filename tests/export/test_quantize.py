@@ -8,11 +8,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+import openvino
 import pytest
 
 from pleinair.export import measure_sensitivity, onnx_file, quantize, quantize_model
@@ -20,6 +22,9 @@ from pleinair.export.int8 import distance, layers, onnx_graph, openvino_graph, t
 from pleinair.runtime import StableDiffusionPipeline, families
 from pleinair.runtime.errors import ExportError, to_install
 from pleinair.runtime.families.stable_diffusion import StableDiffusion
+from pleinair.runtime.graphs import onnx_graph as onnx_graph_file
+from pleinair.runtime.graphs import onnx_weights
+from pleinair.runtime.graphs.weights import ChangedWeights, shapes, shapes_in_8_bits
 from pleinair.runtime.images.pixels import as_picture
 from pleinair.runtime.model.bundle import Bundle
 
@@ -141,7 +146,7 @@ def test_the_picture_is_near(quantized: tuple[Path, str], tmp_path: Path) -> Non
     engine = "onnxruntime" if form == "onnx" else form
     pictures = []
     for path in (folder, swapped):
-        pipe = StableDiffusionPipeline.from_pretrained(path, engine=engine)
+        pipe = StableDiffusionPipeline.from_pretrained(path, engine=engine, profile="exact")
         arguments = {"seed": 3, "num_inference_steps": 4, "width": 64, "height": 96}
         output = pipe("a red apple", output_type="np", **arguments)
         pictures.append(np.asarray(as_picture(output.images[0]), np.float32))
@@ -513,3 +518,80 @@ def test_help_is_quick_and_loads_nothing_heavy() -> None:
     for option in ("folder", "--attention-stride", "--weights-only", "--sensitivity", "--keep"):
         assert option in done.stdout
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def numbers(form: str, graph: Any) -> dict[str, np.ndarray]:
+    """The weights of 8 bits of an opened graph, and steps and biases beside them, by name."""
+    if form == "onnx":
+        stored = {tensor.name: tensor for tensor in onnx_weights.tensors(graph)}
+        kept = {name: one for name, one in stored.items() if name not in graph.weights}
+        types = onnx_graph_file.ELEMENT_TYPES
+        whole = {name: one.values(graph.path) for name, one in kept.items() if one.type in types}
+        return {**whole, **graph.weights}
+    constants = [op for op in graph.get_ops() if op.get_type_name() == "Constant"]
+    return {op.friendly_name: np.array(op.data) for op in constants if op.data.size > 1}
+
+
+def read(form: str, path: Path) -> Any:
+    if form == "onnx":
+        return onnx_graph_file.OnnxGraph.open(path)
+    return openvino.Core().read_model(path)
+
+
+def test_weights_that_nothing_changes_are_rounded_as_nncf_did(quantized: tuple[Path, str]) -> None:
+    folder, form = quantized
+    file = BACKENDS[form].FILE
+    exact, eight = folder / "unet" / file, folder / "unet_int8" / file
+    assert shapes_in_8_bits(eight).keys() == shapes(exact).keys()
+    edit = ChangedWeights({name: lambda weight: weight for name in shapes(exact)}, exact)
+    before, opened = numbers(form, read(form, eight)), read(form, eight)
+    after = numbers(form, edit.onnx(opened) if form == "onnx" else edit.openvino(opened))
+    assert after.keys() == before.keys()
+    whole = [name for name, old in before.items() if old.dtype == np.int8 and old.ndim > 1]
+    assert len(whole) > 20
+    for name, old in before.items():
+        new = after[name]
+        assert (new.dtype, new.shape) == (old.dtype, old.shape)
+        if name in whole:  # what SmoothQuant multiplies, NNCF rounds to float32 once more
+            difference = np.abs(new.astype(int) - old)
+            assert difference.max() <= 1
+            assert (difference > 0).mean() < 0.02
+        elif old.dtype.kind == "f":
+            np.testing.assert_allclose(new, old, rtol=1e-3, atol=1e-6)
+
+
+def test_weights_of_8_bits_follow_what_files_change(quantized: tuple[Path, str]) -> None:
+    """Weights and biases of convolutions and linear layers, also in halves, also smoothed."""
+    folder, form = quantized
+    file = BACKENDS[form].FILE
+    exact, eight = folder / "unet" / file, folder / "unet_int8" / file
+
+    def moved(weight: np.ndarray, seed: int) -> np.ndarray:
+        rows, random = weight.reshape(len(weight), -1), np.random.default_rng(seed)
+        difference = np.outer(*(random.normal(size=size) for size in rows.shape))
+        return np.float32(weight + 0.3 * rows.std() * difference.reshape(weight.shape))
+
+    named = {name: shape for name, shape in shapes(exact).items() if len(shape) > 1}
+    changes: dict[str, Any] = {name: partial(moved, seed=seed) for seed, name in enumerate(named)}
+    for name in named:
+        if ".to_q." in name or ".proj." in name or ".conv1." in name:
+            changes[name.removesuffix("weight") + "bias"] = lambda bias: bias + np.float32(0.1)
+    engine = BACKENDS[form].engine()
+    random = np.random.default_rng(0)
+    feeds = {
+        "sample": random.normal(size=(2, 4, 8, 8)).astype(np.float32),
+        "timestep": np.array(500),
+        "encoder_hidden_states": random.normal(size=(2, 77, 32)).astype(np.float32),
+    }
+    sizes = {name: value.shape for name, value in feeds.items() if value.ndim}
+
+    def output(path: Path, *edits: ChangedWeights) -> np.ndarray:
+        (found,) = engine.compile(path, sizes, edits)(feeds).values()
+        return found
+
+    right = output(exact, ChangedWeights(changes))
+    eight_bit = output(eight, ChangedWeights(changes, exact))
+    snr = distance.Distance.between([right], [eight_bit]).snr_db
+    assert snr > 15
+    assert distance.Distance.between([right], [output(eight)]).snr_db < snr - 8
+    assert distance.Distance.between([output(exact)], [output(eight)]).snr_db < snr + 12

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from checkpoints import compvis_state, tiny_stable_diffusion
+from checkpoints import compvis_state, tiny_stable_diffusion, values_of
 from pleinair.export import architecture, weights
 from pleinair.export.checkpoint import open_checkpoint
 from pleinair.export.families.stable_diffusion import FAMILY
@@ -75,7 +75,7 @@ def test_the_modules_equal_the_folders(
     else:
         save_file(state, file)
     for name, module in _modules(file).items():
-        wanted, found = expected[name].state_dict(), module.state_dict()
+        wanted, found = values_of(expected[name]), values_of(module)
         assert found.keys() == wanted.keys()
         for key, value in wanted.items():
             assert torch.equal(found[key], value.half().float() if form == "half" else value)

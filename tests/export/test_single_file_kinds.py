@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import single_files
-from checkpoints import compvis_state, tiny_stable_diffusion
+from checkpoints import compvis_state, tiny_stable_diffusion, values_of
+from pleinair.bench import fixture
 from pleinair.export import architecture, compvis, ema, families, weights
 from pleinair.export.checkpoint import open_checkpoint
 from pleinair.export.families import stable_diffusion, upscaler, xl
@@ -55,7 +57,7 @@ def _loaded(checkpoint: Any, name: str) -> dict[str, torch.Tensor]:
         stable_diffusion.FAMILY.submodels[name].cls, checkpoint.config(name), name
     )
     weights.load(module, checkpoint.weights(name), name)
-    return module.state_dict()
+    return values_of(module)
 
 
 def _same(found: Any, wanted: Any) -> bool:
@@ -87,7 +89,7 @@ def test_weights_and_architecture_of_the_later_kinds(tmp_path: Path, kind: str) 
         )
         found = checkpoint.weights(name)
         weights.load(built, found, name)
-        assert _same(built.state_dict(), model.state_dict()), name
+        assert _same(values_of(built), model.state_dict()), name
         with torch.no_grad():
             assert torch.allclose(_answer(built), _answer(model.eval()), atol=1e-5), name
 
@@ -185,6 +187,88 @@ _PUBLISHED: dict[str, tuple[Original, tuple[int, ...], Any, str, dict[str, Any]]
         {"in_channels": 7, "num_class_embeds": 1000, "only_cross_attention": [True] * 3 + [False]},
     ),
 }
+# Small UNets, as bench.fixture has them.
+_SMALL = {
+    "sd-turbo": stable_diffusion.SD2,
+    "bk-sdm-base": stable_diffusion.SD1,
+    "bk-sdm-small": stable_diffusion.SD1,
+    "bk-sdm-tiny": stable_diffusion.SD1,
+    "sdxs": stable_diffusion.SD2,
+    "sdxs-dreamshaper": stable_diffusion.SD1,
+    "ssd-1b": xl.XL,
+    "vega": xl.XL,
+}
+
+
+def _as_version_1(key: str, config: Any) -> str:
+    """diffusers' convert_diffusers_to_original_stable_diffusion.py, of the layers that can move.
+
+    It counts three blocks a level whatever there are, and has no name for attention in up_blocks.0.
+    """
+    found = re.fullmatch(r"(down|up)_blocks\.(\d)\.(\w+)\.(\d)\.(.+)", key)
+    if found is None or found[3] == "downsamplers":
+        name = compvis.unet_key(key, config)
+        end = key.rpartition(".")[2]
+        return name if found is None else f"input_blocks.{3 * int(found[2]) + 3}.0.op.{end}"
+    side, level, kind, number, rest = found[1], int(found[2]), found[3], int(found[4]), found[5]
+    if kind == "upsamplers":
+        return f"output_blocks.{3 * level + 2}.{1 if level == 0 else 2}.{rest}"
+    if (side, level, kind) == ("up", 0, "attentions") and not config.addition_embed_type:
+        return key
+    block = 3 * level + number + (side == "down")
+    dense = compvis.unet_key(key, config)
+    return re.sub(r"^(\w+)\.\d+\.", rf"\1.{block}.", dense)
+
+
+@pytest.mark.parametrize("counted", ["through", "as version 1"])
+@pytest.mark.parametrize("shape", _SMALL)
+def test_small_unets(shape: str, counted: str) -> None:
+    """Blocks and attentions that were taken out are told by what is there; so are gaps."""
+    from diffusers import UNet2DConditionModel
+
+    config = fixture.SHAPES[shape].unet
+    name = compvis.unet_key if counted == "through" else _as_version_1
+    with torch.device("meta"):
+        model = UNet2DConditionModel.from_config(config)
+        original = model.state_dict()
+        state = {name(key, model.config): value for key, value in original.items()}
+        state = compvis.unet_part(state)
+        found = compvis.unet_config(state)
+        renamed = compvis.renamed("unet", state, found, "", shape)
+        built = UNet2DConditionModel.from_config(found).state_dict()
+    assert len(state) == len(original)
+    assert {key: v.shape for key, v in built.items()} == {k: v.shape for k, v in original.items()}
+    assert {key: v.shape for key, v in renamed.items()} == {k: v.shape for k, v in built.items()}
+    told = ("block_out_channels", "down_block_types", "up_block_types", "layers_per_block")
+    told += ("mid_block_type", "only_cross_attention", "cross_attention_dim")
+    assert [found.get(key, False) for key in told] == [model.config[key] for key in told]
+    heads = [attention.heads for attention in _attentions(model)]
+    with torch.device("meta"):
+        assert heads == [one.heads for one in _attentions(UNet2DConditionModel.from_config(found))]
+    assert families.detect({f"{UNET}{key}": v for key, v in state.items()})[1] is _SMALL[shape]
+
+
+def _attentions(model: Any) -> list[Any]:
+    return [module for name, module in model.named_modules() if name.endswith(("attn1", "attn2"))]
+
+
+def test_sd_turbo_s_own_file(folder_2: Path, state_2: State, tmp_path: Path) -> None:
+    """Version 2 with its text encoder under a later name; it predicts noise, and takes one step."""
+    moved = {
+        key.replace("cond_stage_model.model.", "conditioner.embedders.0.model."): value
+        for key, value in state_2.items()
+    }
+    checkpoint = SingleFile(_saved(moved, tmp_path / "sd_turbo.safetensors"))
+    assert checkpoint.original is stable_diffusion.SD_TURBO
+    scheduler = checkpoint.scheduler()
+    assert scheduler["_class_name"] == "EulerDiscreteScheduler"
+    assert scheduler["prediction_type"] == "epsilon"
+    assert scheduler["timestep_spacing"] == "trailing"
+    assert checkpoint.config("unet")["sample_size"] == 64
+    assert checkpoint.recommended() == {"steps": 1, "guidance_scale": 0.0}
+    original = open_checkpoint(folder_2)
+    for name in stable_diffusion.FAMILY.submodels:
+        assert _same(_loaded(checkpoint, name), _loaded(original, name)), name
 
 
 @pytest.mark.parametrize("kind", _PUBLISHED)

@@ -69,7 +69,9 @@ def test_the_picture_is_the_folders(tmp_path: Path, kind: str, traced_once: None
     )
     expected = _reference(folder, pipeline)
     for engine in ("openvino", "onnxruntime")[: len(formats)]:
-        pipe = StableDiffusionPipeline.from_pretrained(target, engine=engine, device="cpu")
+        pipe = StableDiffusionPipeline.from_pretrained(
+            target, engine=engine, device="cpu", profile="exact"
+        )
         error = np.abs(_painted(pipe, pipeline) - expected.astype(int)).max()
         assert error <= 1, engine
 
@@ -94,7 +96,9 @@ def test_a_picture_of_parts_from_here_and_there(
     options += ["--ema", "--prediction-type", "v_prediction"]
     assert cli.main([str(file), str(tmp_path / "model"), *options]) == 0
     expected = _reference(folder, "StableDiffusionPipeline")
-    pipe = StableDiffusionPipeline.from_pretrained(tmp_path / "model", device="cpu")
+    pipe = StableDiffusionPipeline.from_pretrained(
+        tmp_path / "model", device="cpu", profile="exact"
+    )
     error = np.abs(_painted(pipe, "StableDiffusionPipeline") - expected.astype(int)).max()
     assert error <= 1
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from checkpoints import bpe_tokenizer, tiny_text_encoder, tiny_vae
+from checkpoints import bpe_tokenizer, tiny_text_encoder, tiny_vae, values_of
 from pleinair.export import architecture, weights
 from pleinair.runtime.errors import SourceError
 
@@ -34,7 +34,7 @@ def test_values_arrive(tmp_path: Path) -> None:
     save_file(state, tmp_path / "diffusion_pytorch_model.safetensors")
     module = _skeleton()
     weights.load(module, weights.read_weights(weights.find_weights(tmp_path)), "tiny/vae")
-    loaded = module.state_dict()
+    loaded = values_of(module)
     assert all(torch.equal(loaded[key], state[key]) for key in state)
 
 

@@ -32,7 +32,7 @@ COLOURS = {
 
 @pytest.fixture(scope="module")
 def pipe() -> StableDiffusionPipeline:
-    return StableDiffusionPipeline.from_pretrained(POCKET)
+    return StableDiffusionPipeline.from_pretrained(POCKET, profile="exact")
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +88,7 @@ def test_a_copy_under_another_name_paints_the_same(
     assert described["recommended"] == catalog.recommendation(entry)
     family = families.open_model(copy)
     assert family.recommended == pipe.family.recommended
-    other = StableDiffusionPipeline.from_pretrained(copy)
+    other = StableDiffusionPipeline.from_pretrained(copy, profile="exact")
     [ours], [theirs] = (painted(one, "a rocket", seed=2) for one in (pipe, other))
     assert np.array_equal(ours, theirs)
 
@@ -239,7 +239,7 @@ def test_the_prompt_matters_more_than_the_seed(pipe: StableDiffusionPipeline) ->
 def test_the_source_paints_the_same_in_diffusers(diffusers_pipe: Any, engine: str) -> None:
     import torch
 
-    pipe = StableDiffusionPipeline.from_pretrained(POCKET, engine=engine)
+    pipe = StableDiffusionPipeline.from_pretrained(POCKET, engine=engine, profile="exact")
     settings = {"num_inference_steps": 8, "guidance_scale": 4.0}
     prompt = "a rocket on a blue background"
     [ours] = painted(pipe, prompt, seed=7, scheduler="ddim", **settings)
@@ -255,7 +255,9 @@ def test_few_steps_are_those_of_diffusers(engine: str) -> None:
     from diffusers import LCMScheduler
     from diffusers import StableDiffusionPipeline as Reference
 
-    pipe = StableDiffusionPipeline.from_pretrained(POCKET, engine=engine, loras=[LCM_LORA])
+    pipe = StableDiffusionPipeline.from_pretrained(
+        POCKET, engine=engine, loras=[LCM_LORA], profile="exact"
+    )
     [ours] = painted(pipe, "a rocket on a blue background", seed=7, **FEW_STEPS)
     reference = Reference.from_pretrained(POCKET / "source", torch_dtype=torch.float32)
     reference.set_progress_bar_config(disable=True)
@@ -272,7 +274,7 @@ def test_few_steps_are_those_of_diffusers(engine: str) -> None:
 
 
 def test_few_steps_paint_what_is_asked_for(pipe: StableDiffusionPipeline) -> None:
-    quick = StableDiffusionPipeline.from_pretrained(POCKET, loras=[LCM_LORA])
+    quick = StableDiffusionPipeline.from_pretrained(POCKET, loras=[LCM_LORA], profile="exact")
     prompts = [f"a tomato on a {colour} background" for colour in ("white", "blue", "black")]
     pictures = painted(quick, prompts, seed=1, **FEW_STEPS)
     assert [nearest(corners(picture)) for picture in pictures] == ["white", "blue", "black"]
@@ -281,13 +283,31 @@ def test_few_steps_paint_what_is_asked_for(pipe: StableDiffusionPipeline) -> Non
 
 def test_it_is_the_lora_that_paints_in_few_steps(pipe: StableDiffusionPipeline) -> None:
     """Without it four steps of this kind leave a blur."""
-    quick = StableDiffusionPipeline.from_pretrained(POCKET, loras=[LCM_LORA])
+    quick = StableDiffusionPipeline.from_pretrained(POCKET, loras=[LCM_LORA], profile="exact")
     prompts = ["a bicycle", "a guitar", "a castle on a pink background", "a panda and an umbrella"]
     wanted = painted(pipe, prompts, seed=1)
     few = painted(quick, prompts, seed=1, **FEW_STEPS)
     blur = painted(pipe, prompts, seed=1, **FEW_STEPS)
     assert distance(few, wanted) < 0.95 * distance(blur, wanted)
     assert contours(blur) < 0.65 * contours(wanted) < 0.8 * contours(few)
+
+
+@pytest.mark.slow
+def test_few_steps_in_one_command(tmp_path: Path) -> None:
+    """Base model, its LCM-LoRA and tiny decoder to a folder of 8 bits that paints in four steps."""
+    from pleinair.export import cli
+
+    words = [str(POCKET / "source"), str(tmp_path / "quick"), "--lora", str(LCM_LORA)]
+    words += ["--tiny-vae", str(POCKET / "source" / "tiny_vae"), "--few-steps", "auto", "--quiet"]
+    assert cli.main(words) == 0
+    quick = StableDiffusionPipeline.from_pretrained(tmp_path / "quick")
+    assert quick.profile.name == "balanced"
+    prompts = [f"a tomato on a {colour} background" for colour in ("white", "blue", "black")]
+    out = quick(prompts, seed=1)
+    assert len(out.timings.steps) == 4 * len(prompts)
+    pictures = [np.asarray(image, float) for image in out.images]
+    assert [nearest(corners(picture)) for picture in pictures] == ["white", "blue", "black"]
+    assert [colour_at(picture, 32, 32) for picture in pictures] == ["red"] * 3
 
 
 def distance(pictures: list[np.ndarray], wanted: list[np.ndarray]) -> float:

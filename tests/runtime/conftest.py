@@ -65,5 +65,5 @@ def pipe(request: pytest.FixtureRequest) -> StableDiffusionPipeline:
     """Our pipeline on `reference`'s checkpoint, by each engine."""
     folder = {"openvino": "exported_openvino", "onnxruntime": "exported_onnx"}[request.param]
     return StableDiffusionPipeline.from_pretrained(
-        request.getfixturevalue(folder), engine=request.param, device="cpu"
+        request.getfixturevalue(folder), engine=request.param, device="cpu", profile="exact"
     )

@@ -52,7 +52,7 @@ def test_a_missing_file_is_named(folder: Path, name: str) -> None:
     if name.startswith("tokenizer"):
         (folder / "tokenizer" / "tokenizer.json").unlink()
     with pytest.raises(BundleError, match=Path(name).parts[0].replace(".", r"\.")):
-        StableDiffusionPipeline.from_pretrained(folder)
+        StableDiffusionPipeline.from_pretrained(folder, profile="exact")
 
 
 def test_without_the_picture_encoder_text_to_image_still_works(folder: Path) -> None:
@@ -124,7 +124,9 @@ def test_a_graph_of_another_kind_is_an_error_not_a_picture(folder: Path) -> None
             folder / "unet" / f"openvino_model.{end}",
         )
     with pytest.raises(PleinairError, match="no input"):
-        StableDiffusionPipeline.from_pretrained(folder)("boat", num_inference_steps=1)
+        StableDiffusionPipeline.from_pretrained(folder, profile="exact")(
+            "boat", num_inference_steps=1
+        )
 
 
 def test_older_onnx_folders_of_diffusers(exported_onnx: Path, tmp_path: Path) -> None:
@@ -135,8 +137,10 @@ def test_older_onnx_folders_of_diffusers(exported_onnx: Path, tmp_path: Path) ->
     for config in folder.glob("*/config.json"):
         config.unlink()
     arguments = {"seed": 1, "num_inference_steps": 2, "width": 64, "height": 64}
-    new = StableDiffusionPipeline.from_pretrained(exported_onnx)("boat", **arguments)
-    old = StableDiffusionPipeline.from_pretrained(folder)("boat", **arguments)
+    new = StableDiffusionPipeline.from_pretrained(exported_onnx, profile="exact")(
+        "boat", **arguments
+    )
+    old = StableDiffusionPipeline.from_pretrained(folder, profile="exact")("boat", **arguments)
     assert np.array_equal(new.images[0], old.images[0])
 
 
@@ -149,13 +153,17 @@ def test_the_flat_folder_of_stable_diffusion_openvino(
     flat = flat_folder(exported_openvino, tiny_checkpoint, tmp_path / "flat", batch)
     arguments = {"seed": 1, "num_inference_steps": 3, "width": 64, "height": 64}
     arguments |= {"scheduler": "lms", "guidance_scale": 7.5}
-    theirs = StableDiffusionPipeline.from_pretrained(exported_openvino)("boat", **arguments)
+    theirs = StableDiffusionPipeline.from_pretrained(exported_openvino, profile="exact")(
+        "boat", **arguments
+    )
     tokenizer = exported_openvino / "tokenizer"
-    ours = StableDiffusionPipeline.from_pretrained(flat, tokenizer=tokenizer)("boat", **arguments)
+    ours = StableDiffusionPipeline.from_pretrained(flat, tokenizer=tokenizer, profile="exact")(
+        "boat", **arguments
+    )
     difference = np.asarray(ours.images[0], int) - np.asarray(theirs.images[0], int)
     assert np.abs(difference).max() <= 1
     with pytest.raises(BundleError, match="no tokenizer here"):
-        StableDiffusionPipeline.from_pretrained(flat)
+        StableDiffusionPipeline.from_pretrained(flat, profile="exact")
 
 
 def flat_folder(source: Path, checkpoint: Path, flat: Path, batch: int | None) -> Path:

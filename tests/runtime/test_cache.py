@@ -16,8 +16,9 @@ from openvino_core import Call
 from pleinair.runtime import StableDiffusionPipeline
 from pleinair.runtime.engines.cache import Cache, cache_folder
 from pleinair.runtime.engines.choice import choose
-from pleinair.runtime.engines.openvino import OpenVinoEngine
+from pleinair.runtime.engines.openvino import OpenVinoEngine, native_precision
 from pleinair.runtime.graphs.cut import DEEP_FEATURES, Cut
+from pleinair.runtime.graphs.float32 import EXACT
 from pleinair.runtime.graphs.residuals import Residuals
 from pleinair.runtime.graphs.weights import ChangedWeights
 from pleinair.runtime.model import catalog
@@ -116,9 +117,25 @@ def test_one_file_opened_in_many_ways(tmp_path: Path, core_calls: list[Call]) ->
         assert all(np.abs(one - other).max() > 1e-4 for other in alike[:i])
 
 
-def test_precisions_are_kept_apart(tmp_path: Path) -> None:
-    for precision in ("f32", "bf16", "f32", "bf16"):
-        decoded(engine(tmp_path, inference_precision=precision))
+@pytest.mark.skipif(native_precision() != "bf16", reason="a processor without bfloat16")
+def test_precisions_are_kept_apart(tmp_path: Path, right: np.ndarray) -> None:
+    said = {
+        precision: [decoded(engine(tmp_path, precision=precision)) for _ in range(2)]
+        for precision in ("f32", "bf16")
+    }
+    assert len(list(tmp_path.iterdir())) == 2
+    assert all(np.array_equal(one, other) for one, other in said.values())
+    assert np.array_equal(said["f32"][0], right)
+    assert not np.array_equal(said["bf16"][0], right)
+
+
+@pytest.mark.skipif(native_precision() != "bf16", reason="a processor without bfloat16")
+def test_what_is_exact_is_kept_apart(tmp_path: Path, right: np.ndarray) -> None:
+    half, (x,) = engine(tmp_path, precision="bf16"), made_of(LATENTS).values()
+    for _ in range(2):
+        found = half.compile(DECODER, LATENTS, [EXACT])({"latent_sample": x})
+        assert np.array_equal(next(iter(found.values())), right)
+        assert not np.array_equal(decoded(half), right)
     assert len(list(tmp_path.iterdir())) == 2
 
 
@@ -264,9 +281,9 @@ def test_where_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def test_a_picture_is_the_same(tmp_path: Path) -> None:
     pictures = [
-        StableDiffusionPipeline.from_pretrained(BUNDLE.path, engine="openvino", cache_dir=folder)(
-            "boat", seed=1, num_inference_steps=2
-        ).images[0]
+        StableDiffusionPipeline.from_pretrained(
+            BUNDLE.path, engine="openvino", cache_dir=folder, profile="exact"
+        )("boat", seed=1, num_inference_steps=2).images[0]
         for folder in (None, tmp_path, tmp_path)
     ]
     assert all(np.array_equal(pictures[0], picture) for picture in pictures)

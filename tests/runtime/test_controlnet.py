@@ -62,7 +62,7 @@ def model(engine: str, request: pytest.FixtureRequest) -> Path:
 @pytest.fixture(scope="module")
 def pipe(engine: str, model: Path, folders: list[Path]) -> StableDiffusionPipeline:
     return StableDiffusionPipeline.from_pretrained(
-        model, engine=engine, device="cpu", controlnet=folders[0]
+        model, engine=engine, device="cpu", controlnet=folders[0], profile="exact"
     )
 
 
@@ -168,7 +168,11 @@ def test_several(
     engine: str, model: Path, folders: list[Path], reference: Any, nets: list[Any]
 ) -> None:
     pipe = StableDiffusionPipeline.from_pretrained(
-        model, engine=engine, device="cpu", controlnet=[folders[0], f"{folders[1]}:0.5"]
+        model,
+        engine=engine,
+        device="cpu",
+        controlnet=[folders[0], f"{folders[1]}:0.5"],
+        profile="exact",
     )
     common = {
         "num_inference_steps": 4,
@@ -205,7 +209,7 @@ def test_folders_that_optimum_exported(
     model = request.getfixturevalue(f"optimum_{form}")
     engine = {"openvino": "openvino", "onnx": "onnxruntime"}[form]
     pipe = StableDiffusionPipeline.from_pretrained(
-        model, engine=engine, device="cpu", controlnet=folders[0]
+        model, engine=engine, device="cpu", controlnet=folders[0], profile="exact"
     )
     expected = theirs(reference, "", nets[0], image=FOLLOWED, num_inference_steps=3)
     painted = ours(pipe, control_image=FOLLOWED, num_inference_steps=3)
@@ -217,7 +221,9 @@ def test_a_unet_made_for_inpainting(both: Any, folders: list[Path], nets: list[A
     from diffusers import StableDiffusionInpaintPipeline
 
     checkpoint, folder = both("tiny-inpainting", tiny_inpainting)
-    pipe = StableDiffusionPipeline.from_pretrained(folder, engine="openvino", controlnet=folders[0])
+    pipe = StableDiffusionPipeline.from_pretrained(
+        folder, engine="openvino", controlnet=folders[0], profile="exact"
+    )
     reference = StableDiffusionInpaintPipeline.from_pretrained(checkpoint)
     pictures = {"image": painting(), "mask_image": hole(), "control_image": FOLLOWED}
     common = {"num_inference_steps": 3, "width": 64, "height": 64, "strength": 1.0}
@@ -233,7 +239,9 @@ def test_one_that_speaks_of_the_whole_picture(
 
     checkpoint = tiny_controlnet(tmp_path / "pooled", global_pool_conditions=True)
     folder = export_model(checkpoint, tmp_path / "net", precision="fp32")
-    pipe = StableDiffusionPipeline.from_pretrained(exported_openvino, controlnet=folder)
+    pipe = StableDiffusionPipeline.from_pretrained(
+        exported_openvino, controlnet=folder, profile="exact"
+    )
     net = ControlNetModel.from_pretrained(checkpoint)
     expected = theirs(reference, "", net, image=FOLLOWED, num_inference_steps=3)
     painted = ours(pipe, control_image=FOLLOWED, num_inference_steps=3)
@@ -243,7 +251,9 @@ def test_one_that_speaks_of_the_whole_picture(
 def test_edges_are_found_at_the_size_painted(
     exported_openvino: Path, folders: list[Path], tmp_path: Path
 ) -> None:
-    pipe = StableDiffusionPipeline.from_pretrained(exported_openvino, controlnet=folders[0])
+    pipe = StableDiffusionPipeline.from_pretrained(
+        exported_openvino, controlnet=folders[0], profile="exact"
+    )
     painting(160, 144).save(tmp_path / "photo.png")
     scaled = painting(160, 144).resize((64, 64), Image.Resampling.LANCZOS)
     common = {"num_inference_steps": 2, "width": 64, "height": 64}
@@ -277,7 +287,9 @@ def test_edges_are_found_at_the_size_painted(
 def test_mistakes_are_one_line(
     exported_openvino: Path, folders: list[Path], arguments: dict[str, Any], message: str
 ) -> None:
-    pipe = StableDiffusionPipeline.from_pretrained(exported_openvino, controlnet=folders[0])
+    pipe = StableDiffusionPipeline.from_pretrained(
+        exported_openvino, controlnet=folders[0], profile="exact"
+    )
     told: list[Any] = []
     with pytest.raises(SettingError, match=message) as caught:
         pipe(
@@ -295,7 +307,7 @@ def test_mistakes_are_one_line(
     ids=lambda arguments: next(iter(arguments)),
 )
 def test_nothing_to_follow_it(exported_openvino: Path, arguments: dict[str, Any]) -> None:
-    pipe = StableDiffusionPipeline.from_pretrained(exported_openvino)
+    pipe = StableDiffusionPipeline.from_pretrained(exported_openvino, profile="exact")
     with pytest.raises(SettingError, match="open the model with controlnet"):
         pipe("boat", **arguments)
 
@@ -330,7 +342,7 @@ def test_a_controlnet_that_does_not_fit(
 ) -> None:
     net = edited(folders[0], tmp_path / "net", **values)
     with pytest.raises(BundleError, match=message) as caught:
-        StableDiffusionPipeline.from_pretrained(exported_openvino, controlnet=net)
+        StableDiffusionPipeline.from_pretrained(exported_openvino, controlnet=net, profile="exact")
     assert "\n" not in str(caught.value)
 
 
@@ -338,7 +350,7 @@ def test_folders_that_are_none(
     exported_onnx: Path, checkpoints: list[Path], folders: list[Path], tmp_path: Path
 ) -> None:
     def opened(net: Path) -> None:
-        StableDiffusionPipeline.from_pretrained(exported_onnx, controlnet=net)
+        StableDiffusionPipeline.from_pretrained(exported_onnx, controlnet=net, profile="exact")
 
     with pytest.raises(BundleError, match="no such ControlNet folder"):
         opened(tmp_path / "nowhere")
@@ -356,7 +368,7 @@ def test_folders_that_are_none(
         (lone / file).unlink()
     with pytest.raises(BundleError, match="holds no ControlNet as onnx"):
         StableDiffusionPipeline.from_pretrained(
-            exported_onnx, engine="onnxruntime", controlnet=lone
+            exported_onnx, engine="onnxruntime", controlnet=lone, profile="exact"
         )
 
 
@@ -384,7 +396,9 @@ def test_the_command_line(
     flags = ["--control-scale", "0.5", "--control-start", "0.2", "--control-end", "0.9"]
     flags += ["--steps", "3", "--seed", "7", "--guess-mode"]
     assert main([*model, *nets, *flags, "--output", "a.png"]) == 0
-    pipe = StableDiffusionPipeline.from_pretrained(exported_openvino, controlnet=(folders[0], 0.4))
+    pipe = StableDiffusionPipeline.from_pretrained(
+        exported_openvino, controlnet=(folders[0], 0.4), profile="exact"
+    )
     expected = pipe(
         "boat",
         seed=7,

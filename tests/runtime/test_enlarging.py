@@ -26,7 +26,7 @@ QUICK += ["--engine", "openvino"]
 
 @pytest.fixture(scope="module")
 def pipe() -> StableDiffusionPipeline:
-    return StableDiffusionPipeline.from_pretrained(POCKET, engine="openvino")
+    return StableDiffusionPipeline.from_pretrained(POCKET, engine="openvino", profile="exact")
 
 
 @pytest.fixture
@@ -106,7 +106,7 @@ def test_both_engines_enlarge_alike(exported_openvino: Path, exported_onnx: Path
     how: dict[str, Any] = {"scale": 2, "seed": 7, "num_inference_steps": 5}
     first, second = (
         pixels(
-            StableDiffusionPipeline.from_pretrained(folder, engine=engine)
+            StableDiffusionPipeline.from_pretrained(folder, engine=engine, profile="exact")
             .enlarge(painting(64, 48), PROMPT, **how)
             .images[0]
         )
@@ -260,7 +260,7 @@ def test_tiles_that_are_denoised_are_the_vaes_too(pipe: StableDiffusionPipeline)
 
 
 def test_a_model_for_another_task_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    painter = StableDiffusionPipeline.from_pretrained(POCKET, engine="openvino")
+    painter = StableDiffusionPipeline.from_pretrained(POCKET, engine="openvino", profile="exact")
     monkeypatch.setattr(type(painter.family), "task", "inpainting")
     with pytest.raises(SettingError, match="pocket is made for inpainting"):
         painter.enlarge(painting(), "boat", mask_image=hole())

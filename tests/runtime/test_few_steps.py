@@ -21,7 +21,9 @@ BOTH = ("openvino", "onnx")
 
 
 def opened(folder: Path, engine: str = "openvino", **options: Any) -> StableDiffusionPipeline:
-    return StableDiffusionPipeline.from_pretrained(folder, engine=engine, device="cpu", **options)
+    return StableDiffusionPipeline.from_pretrained(
+        folder, engine=engine, device="cpu", profile="exact", **options
+    )
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +38,7 @@ def lcm_lora(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.fixture(scope="module")
 def merged(tiny_checkpoint: Path, lcm_lora: Path, made: Any) -> Path:
-    options: dict[str, Any] = {"loras": [(lcm_lora, 0.5)], "scheduler": "lcm"}
+    options: dict[str, Any] = {"loras": [(lcm_lora, 0.5)]}
     export = lambda folder: export_model(tiny_checkpoint, folder, BOTH, "fp32", **options)  # noqa: E731
     return made("exported/tiny-lcm-merged", export)
 
@@ -76,6 +78,17 @@ def test_so_is_one_put_on_at_the_start(
     pipe = opened(folder, engine, loras=[(lcm_lora, 0.5)])
     few: dict[str, Any] = {"num_inference_steps": 4, "guidance_scale": 1.0, "scheduler": "lcm"}
     assert differ(pipe(PROMPT, seed=2, **few, **SIZE).images, expected) <= 1
+
+
+def test_a_file_that_is_known_says_how_it_is_painted(
+    exported_openvino: Path, lcm_lora: Path, expected: np.ndarray
+) -> None:
+    """The folder of a file that is named as all are says what it is: lcm-lora."""
+    pipe = opened(exported_openvino, loras=[(lcm_lora, 0.5)])
+    ours = pipe(PROMPT, seed=2, **SIZE)
+    assert len(ours.timings.steps) == 4
+    assert differ(ours.images, expected) <= 1
+    assert opened(exported_openvino).plan(PROMPT).settings.steps == 20
 
 
 def test_the_folder_names_the_solver(merged: Path) -> None:

@@ -119,7 +119,9 @@ def test_a_scheduled_prompt(pipe: StableDiffusionPipeline) -> None:
 def test_by_instruction(engine: str, both: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Three ways are compared; the prediction without guidance is that of all there is."""
     _, folder = both("tiny-pix2pix", tiny_pix2pix)
-    pipe = StableDiffusionPipeline.from_pretrained(folder, engine=engine, device="cpu")
+    pipe = StableDiffusionPipeline.from_pretrained(
+        folder, engine=engine, device="cpu", profile="exact"
+    )
     common = {"prompt": PROMPT, "negative_prompt": NEGATIVE, "image": painting(), "seed": 3}
     common |= {"num_inference_steps": 4, "scheduler": "ddim"}
     together = pipe(**common).images
@@ -149,7 +151,7 @@ def test_with_a_controlnet(
     _, net = both("net-1", partial(tiny_controlnet, seed=1))
     folder = request.getfixturevalue(f"exported_{form}")
     pipe = StableDiffusionPipeline.from_pretrained(
-        folder, engine=engine, device="cpu", controlnet=net
+        folder, engine=engine, device="cpu", controlnet=net, profile="exact"
     )
     common = {"prompt": PROMPT, "negative_prompt": NEGATIVE, "control_image": painting(seed=4)}
     common |= {"guess_mode": guess_mode, "scheduler": "ddim", **QUICK}
@@ -166,7 +168,7 @@ def test_with_a_controlnet(
 def test_a_latent_consistency_model(both: Any) -> None:
     """It is told its scale, and asked once: the profile's interval changes nothing."""
     _, folder = both("tiny-lcm", tiny_lcm)
-    pipe = StableDiffusionPipeline.from_pretrained(folder, engine="openvino")
+    pipe = StableDiffusionPipeline.from_pretrained(folder, engine="openvino", profile="exact")
     common = {"prompt": PROMPT, "seed": 3, "num_inference_steps": 3}
     plain = pipe(**common).images[0]
     assert np.array_equal(pipe(**common, guidance_stop=0.5).images[0], plain)

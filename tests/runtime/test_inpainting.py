@@ -67,7 +67,7 @@ def nine_channel_pipe(
     request: pytest.FixtureRequest, nine_channel_folder: Path
 ) -> StableDiffusionPipeline:
     return StableDiffusionPipeline.from_pretrained(
-        nine_channel_folder, engine=request.param, device="cpu"
+        nine_channel_folder, engine=request.param, device="cpu", profile="exact"
     )
 
 
@@ -77,7 +77,7 @@ def pair(
 ) -> Pair:
     """Ours and diffusers' for either kind of UNet."""
     folder = exported_openvino if request.param == "ordinary" else nine_channel_folder
-    ours = StableDiffusionPipeline.from_pretrained(folder, engine="openvino")
+    ours = StableDiffusionPipeline.from_pretrained(folder, engine="openvino", profile="exact")
     return ours, request.getfixturevalue(request.param)
 
 

@@ -19,7 +19,9 @@ SIZE = {"width": 64, "height": 64}
 
 
 def opened(folder: Path, engine: str) -> StableDiffusionPipeline:
-    return StableDiffusionPipeline.from_pretrained(folder, engine=engine, device="cpu")
+    return StableDiffusionPipeline.from_pretrained(
+        folder, engine=engine, device="cpu", profile="exact"
+    )
 
 
 @pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])

@@ -44,7 +44,7 @@ def test_the_clean_sample_is_what_noise_was_put_on(name: str) -> None:
 @pytest.fixture(scope="module", params=["openvino", "onnxruntime"])
 def pipe(request: pytest.FixtureRequest, exported_guarded: Path) -> StableDiffusionPipeline:
     return StableDiffusionPipeline.from_pretrained(
-        exported_guarded, engine=request.param, device="cpu"
+        exported_guarded, engine=request.param, device="cpu", profile="exact"
     )
 
 
@@ -82,7 +82,7 @@ def test_the_tiny_decoder_is_diffusers(
 
 
 def test_a_folder_without_one(exported_openvino: Path) -> None:
-    pipe = StableDiffusionPipeline.from_pretrained(exported_openvino)
+    pipe = StableDiffusionPipeline.from_pretrained(exported_openvino, profile="exact")
     with pytest.raises(SettingError, match="has no tiny decoder; export it anew"):
         pipe("boat", vae="tiny", **QUICK)
     with pytest.raises(SettingError, match="full, tiny"):

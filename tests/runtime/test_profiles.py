@@ -13,7 +13,7 @@ import loras
 from evaluations import kinds, watched
 from pleinair.runtime import StableDiffusionPipeline
 from pleinair.runtime.cli import main
-from pleinair.runtime.errors import BundleError, SettingError
+from pleinair.runtime.errors import AdapterError, BundleError
 from pleinair.runtime.speed.profiles import PROFILES, Profile
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
@@ -48,7 +48,7 @@ def quick(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list
 
 
 def test_exact_gives_nothing_up() -> None:
-    assert PROFILES["exact"] == Profile("exact")
+    assert PROFILES["exact"] == Profile("exact", precision="f32")
     assert not PROFILES["exact"].settings
 
 
@@ -58,7 +58,7 @@ def test_which_graphs_are_taken(
 ) -> None:
     seen = watched(pipes[name], monkeypatch)
     pipes[name]("boat", **QUICK)
-    eight = name != "exact"
+    eight = PROFILES[name].eight_bit
     assert {one.file.parent.name for one in seen} == {"unet_int8" if eight else "unet"}
     files = {part: file.parent.name for part, file in pipes[name].parts.files.items()}
     assert files["vae_decoder"] == ("vae_decoder_int8" if eight else "vae_decoder")
@@ -105,18 +105,56 @@ def test_a_graph_without_its_weights(folder: Path, tmp_path: Path) -> None:
         StableDiffusionPipeline.from_pretrained(copy, profile="balanced")
 
 
-def test_a_lora_file_cannot_change_eight_bits(
-    folder: Path, tiny_checkpoint: Path, tmp_path: Path
-) -> None:
+@pytest.fixture(scope="module")
+def lora(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from diffusers import UNet2DConditionModel
 
     unet = UNet2DConditionModel.from_pretrained(tiny_checkpoint / "unet")
-    file = loras.diffusers(tmp_path / "lora.safetensors", loras.factors(unet, 1))
-    with pytest.raises(SettingError, match="8 bits, which LoRA files cannot change") as caught:
-        StableDiffusionPipeline.from_pretrained(folder, loras=[file], profile="balanced")
+    file = tmp_path_factory.mktemp("lora") / "lora.safetensors"
+    return loras.diffusers(file, loras.factors(unet, 1))
+
+
+@pytest.mark.parametrize("cache", [None, "auto"])
+def test_lora_files_go_with_every_profile(folder: Path, lora: Path, cache: str | None) -> None:
+    """The folder's graphs of 8 bits are copies in floats, so that the pictures are the same."""
+    latents = []
+    for name in ("exact", "balanced", "fast"):
+        pipe = StableDiffusionPipeline.from_pretrained(
+            folder, engine="openvino", loras=[(lora, 0.5)], profile=name, cache_dir=cache
+        )
+        settings = {} if name == "fast" else PROFILES["fast"].settings
+        out = pipe("boat", **QUICK, **settings, output_type="latent")
+        latents.append(out.images[0])
+    np.testing.assert_array_equal(latents[1], latents[2])
+    np.testing.assert_allclose(latents[0], latents[1], atol=1e-4)
+    plain = StableDiffusionPipeline.from_pretrained(folder, engine="openvino", profile="fast")
+    other = plain("boat", **QUICK, output_type="latent").images[0]
+    assert np.abs(other - latents[2]).max() > 0.05
+
+
+def test_a_weight_that_8_bits_do_not_name(folder: Path, lora: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(folder, tmp_path / "model")
+    (copy / "pleinair.json").unlink()
+    graph = copy / "unet_int8" / "openvino_model.xml"
+    text = graph.read_text(encoding="utf-8")
+    graph.write_text(text.replace("mid_block.resnets.0.conv1", "renamed"), encoding="utf-8")
+    with pytest.raises(
+        AdapterError, match=r"weight mid_block\.resnets\.0\.conv1\.weight"
+    ) as caught:
+        StableDiffusionPipeline.from_pretrained(copy, loras=[lora], profile="balanced")
+    assert f"{graph}: " in str(caught.value)
+    assert "pleinair-quantize --overwrite" in str(caught.value)
     assert "\n" not in str(caught.value)
-    pipe = StableDiffusionPipeline.from_pretrained(folder, loras=[file])
-    pipe("boat", **QUICK, cache_interval=2, guidance_stop=0.5)
+    StableDiffusionPipeline.from_pretrained(copy, loras=[lora])
+
+
+def test_8_bits_alone_cannot_be_changed(folder: Path, lora: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(folder, tmp_path / "model")
+    (copy / "pleinair.json").unlink()
+    shutil.rmtree(copy / "unet")
+    with pytest.raises(BundleError, match="unet") as caught:
+        StableDiffusionPipeline.from_pretrained(copy, loras=[lora], profile="balanced")
+    assert "\n" not in str(caught.value)
 
 
 def said(file: str) -> dict[str, Any]:
@@ -141,7 +179,7 @@ def test_a_picture_says_and_repeats_its_profile(quick: list[str], folder: Path) 
 
 
 def test_every_flag_is_recorded_and_restored(quick: list[str], folder: Path) -> None:
-    flags = ["--cache-interval", "2", "--cache-branch", "1", "--cache-schedule", "uniform_last"]
+    flags = ["--cache-interval", "2", "--cache-branch", "1", "--cache-schedule", "growing"]
     flags += ["--cache-guidance", "kept", "--guidance-start", "0.2", "--guidance-stop", "0.8"]
     assert main([*quick, *flags, "--output", "a.png"]) == 0
     own = said("a.png")
@@ -167,7 +205,7 @@ def test_profiles_side_by_side(quick: list[str]) -> None:
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
-        (["--profile", "quick"], "choose from: exact, balanced, fast"),
+        (["--profile", "quick"], "choose from: exact, native, balanced, fast"),
         (["--cache-interval", "0"], "--cache-interval is 0; give 1 or more"),
         (["--guidance-stop", "2"], "--guidance-stop 2"),
     ],

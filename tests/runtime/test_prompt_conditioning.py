@@ -258,7 +258,9 @@ def test_up_to_77_tokens_nothing_changes(exported_openvino: Path) -> None:
 
     from pleinair.runtime import StableDiffusionPipeline
 
-    pipe = StableDiffusionPipeline.from_pretrained(exported_openvino, engine="openvino")
+    pipe = StableDiffusionPipeline.from_pretrained(
+        exported_openvino, engine="openvino", profile="exact"
+    )
     graph = pipe.parts.graph("text_encoder", {"input_ids": (1, 77)})
     reference = CLIPTokenizer.from_pretrained(exported_openvino / "tokenizer")
     encoder = TextEncoder(graph)
@@ -333,7 +335,9 @@ def test_the_unet_takes_several_chunks(exported_openvino: Path) -> None:
     """The exported UNet accepts 154 tokens, and what is in the second chunk matters."""
     from pleinair.runtime import StableDiffusionPipeline
 
-    pipe = StableDiffusionPipeline.from_pretrained(exported_openvino, engine="openvino")
+    pipe = StableDiffusionPipeline.from_pretrained(
+        exported_openvino, engine="openvino", profile="exact"
+    )
     encoder = TextEncoder(pipe.parts.graph("text_encoder", {"input_ids": (1, 77)}))
 
     def embedding(prompt: str) -> np.ndarray:

@@ -21,7 +21,9 @@ LONG = "apple " * 90
 
 @pytest.fixture(scope="module")
 def pipe(exported_openvino: Path) -> StableDiffusionPipeline:
-    return StableDiffusionPipeline.from_pretrained(exported_openvino, engine="openvino")
+    return StableDiffusionPipeline.from_pretrained(
+        exported_openvino, engine="openvino", profile="exact"
+    )
 
 
 @pytest.fixture

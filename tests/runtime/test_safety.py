@@ -85,7 +85,7 @@ def with_thresholds(pipe: StableDiffusionPipeline, concept: float) -> StableDiff
 @pytest.fixture(scope="module", params=["openvino", "onnxruntime"])
 def pipe(request: pytest.FixtureRequest, exported_guarded: Path) -> StableDiffusionPipeline:
     return StableDiffusionPipeline.from_pretrained(
-        exported_guarded, engine=request.param, device="cpu"
+        exported_guarded, engine=request.param, device="cpu", profile="exact"
     )
 
 
@@ -160,7 +160,7 @@ def test_asked_for_but_not_there(exported_guarded: Path, tmp_path: Path) -> None
     folder = shutil.copytree(exported_guarded, tmp_path / "bare")
     shutil.rmtree(folder / "safety_checker")
     (folder / "pleinair.json").unlink()
-    pipe = StableDiffusionPipeline.from_pretrained(folder, engine="openvino")
+    pipe = StableDiffusionPipeline.from_pretrained(folder, engine="openvino", profile="exact")
     assert pipe("boat", seed=1, **QUICK).nsfw_content_detected is None
     with pytest.raises(SettingError, match="bare has no safety checker"):
         pipe("boat", safety="blur", **QUICK)
@@ -174,7 +174,7 @@ def test_an_older_checker_is_not_used_and_that_is_told(
     folder = shutil.copytree(exported_guarded, tmp_path / "older")
     (folder / "safety_checker" / "config.json").unlink()
     (folder / "pleinair.json").unlink()
-    pipe = StableDiffusionPipeline.from_pretrained(folder, engine="openvino")
+    pipe = StableDiffusionPipeline.from_pretrained(folder, engine="openvino", profile="exact")
     assert "older: its safety checker decides inside" in caplog.text
     assert pipe("boat", seed=1, **QUICK).nsfw_content_detected is None
 

@@ -74,7 +74,9 @@ def reference(checkpoint: Path, kind: str) -> Any:
 
 @pytest.fixture(scope="module", params=["openvino", "onnxruntime"])
 def pipe(request: pytest.FixtureRequest, folder: Path) -> StableDiffusionPipeline:
-    return StableDiffusionPipeline.from_pretrained(folder, engine=request.param, device="cpu")
+    return StableDiffusionPipeline.from_pretrained(
+        folder, engine=request.param, device="cpu", profile="exact"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +87,9 @@ def plain_folder(both: Any) -> Path:
 
 @pytest.fixture(scope="module")
 def plain(plain_folder: Path) -> StableDiffusionPipeline:
-    return StableDiffusionPipeline.from_pretrained(plain_folder, engine="openvino", device="cpu")
+    return StableDiffusionPipeline.from_pretrained(
+        plain_folder, engine="openvino", device="cpu", profile="exact"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -167,7 +171,7 @@ def test_without_t5_is_another_picture(
     for part in ("text_encoder", "text_encoder_2", "transformer"):
         weights = [folder / part / "openvino_model.bin" for folder in (plain_folder, without)]
         assert weights[0].read_bytes() == weights[1].read_bytes()
-    other = StableDiffusionPipeline.from_pretrained(without, engine="openvino")
+    other = StableDiffusionPipeline.from_pretrained(without, engine="openvino", profile="exact")
     for prompt in (PROMPT, "cat " * 90):  # of one chunk and of two
         images = [one(prompt, seed=1, **COMMON).images[0] for one in (plain, other)]
         ours, without_t5 = (np.asarray(image, int) for image in images)
@@ -262,13 +266,13 @@ def test_weights_and_chunks(plain: StableDiffusionPipeline, negative: str) -> No
 
 def test_what_is_kept_in_memory_changes_nothing(plain_folder: Path, plain: Any) -> None:
     limited = StableDiffusionPipeline.from_pretrained(
-        plain_folder, engine="openvino", max_memory="1GB"
+        plain_folder, engine="openvino", max_memory="1GB", profile="exact"
     )
     arguments = {**COMMON, "image": painting(), "seed": 2}
     pictures = [one(PROMPT, **arguments).images[0] for one in (plain, limited)]
     assert np.array_equal(*pictures)
     with pytest.raises(SettingError, match="max_memory"):
-        StableDiffusionPipeline.from_pretrained(plain_folder, max_memory="1MB")
+        StableDiffusionPipeline.from_pretrained(plain_folder, max_memory="1MB", profile="exact")
 
 
 def test_larger_pictures_take_more_memory(plain: StableDiffusionPipeline) -> None:
@@ -318,7 +322,7 @@ def test_mistakes_are_one_line(
 
 
 def test_another_kind_of_model_has_no_t5(exported_openvino: Path) -> None:
-    pipe = StableDiffusionPipeline.from_pretrained(exported_openvino)
+    pipe = StableDiffusionPipeline.from_pretrained(exported_openvino, profile="exact")
     with pytest.raises(SettingError, match="max_sequence_length is for Stable Diffusion 3"):
         pipe.plan(PROMPT, max_sequence_length=100)
 
@@ -340,7 +344,9 @@ def test_what_it_does_without_is_refused_by_name(
             open_model(plain_folder).check_controlnet(controlnet({}))
         return
     with pytest.raises((SettingError, AdapterError, BundleError)) as caught:
-        StableDiffusionPipeline.from_pretrained(plain_folder, **{kept: given[kept]})
+        StableDiffusionPipeline.from_pretrained(
+            plain_folder, **{kept: given[kept]}, profile="exact"
+        )
     expected = "transformer_int8" if kept == "profile" else "cannot be used with Stable Diffusion 3"
     assert expected in str(caught.value)
     assert "\n" not in str(caught.value)

@@ -15,11 +15,12 @@ from PIL import Image
 import loras
 from openvino_core import Call
 from pleinair.runtime import StableDiffusionPipeline, families
-from pleinair.runtime.cli import candidates, main
+from pleinair.runtime.cli import candidates, main, tune
 from pleinair.runtime.cli.candidates import Candidate
 from pleinair.runtime.cli.contest import Contest
 from pleinair.runtime.cli.cost import Cost
 from pleinair.runtime.cli.trial import Trial
+from pleinair.runtime.engines import cores
 from pleinair.runtime.engines.choice import Setup, choose
 from pleinair.runtime.errors import EngineError, SettingError
 from pleinair.runtime.model.bundle import Bundle
@@ -27,7 +28,7 @@ from pleinair.runtime.speed import tuning
 from pleinair.runtime.speed.tuning import Tuning
 
 DEFAULT, ONE, TWO = (Candidate("exact", Setup("openvino", n)) for n in (None, 1, 2))
-TUNED = Tuning("balanced", {"exact": Setup("openvino", 1), "balanced": Setup("openvino", 2)})
+TUNED = Tuning("balanced", {"native": Setup("openvino", 1), "balanced": Setup("openvino", 2)})
 
 
 @pytest.fixture(autouse=True)
@@ -78,19 +79,19 @@ def test_what_is_written_is_followed(bundle: Bundle, threads: Any) -> None:
     assert threads(opened(bundle.path)) == 1
     assert threads(opened(bundle.path, profile="auto")) == 2
     assert opened(bundle.path, profile="auto").profile.name == "balanced"
-    # The profile is exact all the same, where nobody asks for another, and what is said wins.
-    assert opened(bundle.path).profile.name == "exact"
+    # The profile is native all the same, where nobody asks for another, and what is said wins.
+    assert opened(bundle.path).profile.name == "native"
     assert threads(opened(bundle.path, threads=3)) == 3
     assert threads(opened(bundle.path, engine="openvino")) is None
 
 
-def test_untuned_auto_is_exact(bundle: Bundle, threads: Any) -> None:
+def test_untuned_auto_is_native(bundle: Bundle, threads: Any) -> None:
     pipe = StableDiffusionPipeline.from_pretrained(bundle.path, profile="auto")
-    assert pipe.profile.name == "exact"
+    assert pipe.profile.name == "native"
     assert threads(pipe) is None
 
 
-def test_lora_files_are_painted_exactly(
+def test_lora_files_change_nothing_of_it(
     bundle: Bundle, tiny_checkpoint: Path, tmp_path: Path, threads: Any
 ) -> None:
     from diffusers import UNet2DConditionModel
@@ -99,7 +100,7 @@ def test_lora_files_are_painted_exactly(
     unet = UNet2DConditionModel.from_pretrained(tiny_checkpoint / "unet")
     file = loras.diffusers(tmp_path / "lora.safetensors", loras.factors(unet, 1))
     pipe = StableDiffusionPipeline.from_pretrained(bundle.path, profile="auto", loras=[file])
-    assert (pipe.profile.name, threads(pipe)) == ("exact", 1)
+    assert (pipe.profile.name, threads(pipe)) == ("balanced", 2)
 
 
 def test_on_other_devices_nothing_is_followed(bundle: Bundle) -> None:
@@ -170,7 +171,7 @@ def test_a_mangled_one_is_left_aside(bundle: Bundle, name: str, to: Any) -> None
 @pytest.mark.parametrize("setup", [{"engine": "abacus"}, {"threads": 0}, {"threads": "two"}])
 def test_a_setup_that_is_none(bundle: Bundle, setup: dict[str, Any]) -> None:
     own = {"engine": "openvino", "threads": None, **setup}
-    changed(TUNED.write(bundle), "tunings", 0, "profiles", "exact", to=own)
+    changed(TUNED.write(bundle), "tunings", 0, "profiles", "native", to=own)
     assert Tuning.of(bundle) == Tuning()
 
 
@@ -277,7 +278,7 @@ def cost(**figures: tuple[list[float], int]) -> Cost:
     [
         ({"balanced": ([2.0, 3.0], 5), "fast": ([1.0, 1.5], 6)}, "fast"),
         ({"balanced": ([2.0, 3.0], 5), "fast": ([1.0, 1.5], 60)}, "balanced"),  # 12 dB
-        ({"balanced": ([2.0, 4.5], 5), "fast": ([1.0, 1.5], 60)}, "exact"),  # not always faster
+        ({"balanced": ([2.0, 4.5], 5), "fast": ([1.0, 1.5], 60)}, "native"),  # not always faster
         ({"balanced": ([2.0, 3.0], 0)}, "balanced"),  # the same picture
     ],
 )
@@ -288,27 +289,44 @@ def test_the_fastest_profile_that_is_like_enough(figures: Any, profile: str) -> 
 def test_only_what_the_folder_holds(
     bundle: Bundle, exported_openvino: Path, exported_onnx: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(candidates, "physical_cores", lambda: 6)
-    monkeypatch.setattr(candidates, "hardware_threads", lambda: 12)
+    monkeypatch.setattr(cores, "physical_cores", lambda: 6)
+    monkeypatch.setattr(cores, "hardware_threads", lambda: 12)
     found = candidates.candidates(families.of(bundle))
-    assert list(found) == ["exact", "balanced", "fast"]
+    assert list(found) == ["exact", "native", "balanced", "fast"]
     assert [one.setup.threads for one in found["fast"]] == [None, 12, 6, 3, 1]
     assert {one.setup.engine for one in found["exact"]} == {"openvino"}
-    assert list(candidates.candidates(families.open_model(exported_openvino))) == ["exact"]
+    plain = candidates.candidates(families.open_model(exported_openvino))
+    assert list(plain) == ["exact", "native"]
     onnx = candidates.candidates(families.open_model(exported_onnx))["exact"]
     assert [one.setup.engine for one in onnx[::5]] == ["openvino", "onnxruntime"]
     assert onnx[0].setup == Setup("openvino")
 
 
+def test_cores_for_performance_are_tried_alone(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A laptop of 4 cores with two threads each, and 8 small ones."""
+    for name, count in {
+        "physical_cores": 12,
+        "hardware_threads": 16,
+        "performance_cores": 4,
+    }.items():
+        monkeypatch.setattr(cores, name, lambda count=count: count)
+    found = candidates.candidates(families.of(bundle))["exact"]
+    assert [one.setup.threads for one in found] == [None, 16, 12, 6, 4, 3, 1]
+
+
 def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine on which few setups are to be tried: the engine's own choice, and one thread."""
-    monkeypatch.setattr(candidates, "physical_cores", lambda: 1)
-    monkeypatch.setattr(candidates, "hardware_threads", lambda: 1)
+    monkeypatch.setattr(cores, "physical_cores", lambda: 1)
+    monkeypatch.setattr(cores, "hardware_threads", lambda: 1)
 
 
 @pytest.fixture
 def simulated(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """Measurements without a model: one thread is fast, and the others' order is kept."""
+    """Measurements without a model, on a processor with bfloat16: one thread is fast, and the
+    others' order is kept.
+    """
     order: list[str] = []
 
     def seconds(self: Trial, candidate: Candidate, best: float) -> float:
@@ -317,13 +335,13 @@ def simulated(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 
     def picture(self: Trial, candidate: Candidate, prompt: str, seed: int) -> tuple[float, Any]:
         order.append(f"{candidate}: {prompt} {seed}")
-        off = {"exact": 0, "balanced": 5, "fast": 60}[candidate.profile]
-        return {"exact": 9.0, "balanced": 3.0, "fast": 1.0}[candidate.profile], np.full(
-            (8, 8, 3), off, np.uint8
-        )
+        off = {"exact": 0, "native": 1, "balanced": 5, "fast": 60}[candidate.profile]
+        taken = {"exact": 9.0, "native": 5.0, "balanced": 3.0, "fast": 1.0}[candidate.profile]
+        return taken, np.full((8, 8, 3), off, np.uint8)
 
     monkeypatch.setattr(Trial, "seconds_a_step", seconds)
     monkeypatch.setattr(Trial, "picture", picture)
+    monkeypatch.setattr(tune, "native_precision", lambda: "bf16")
     one_thread(monkeypatch)
     return order
 
@@ -333,12 +351,13 @@ def test_the_command(
 ) -> None:
     words = ["--rounds", "2", "--pictures", "2"]
     assert main(["tune", str(bundle.path), *words]) == 0
-    untuned = [f"{name}, openvino, its own threads" for name in ("exact", "balanced")]
-    tuned = [f"{name}, openvino, 1 thread" for name in ("exact", "balanced", "fast")]
-    assert simulated[:4] == [untuned[0], tuned[0]] * 2
-    assert simulated[4:8] == [untuned[1], tuned[1]] * 2
+    names = ("exact", "native", "balanced", "fast")
+    untuned = [f"{name}, openvino, its own threads" for name in names]
+    tuned = [f"{name}, openvino, 1 thread" for name in names]
+    for i in range(3):  # fast computes what balanced does
+        assert simulated[4 * i : 4 * i + 4] == [untuned[i], tuned[i]] * 2
     prompts = ("a red apple 0", "a lighthouse on a cliff in a storm, oil painting 1")
-    assert simulated[8:] == [f"{name}: {prompt}" for prompt in prompts for name in tuned]
+    assert simulated[12:] == [f"{name}: {prompt}" for prompt in prompts for name in tuned]
     shown = capsys.readouterr().out.splitlines()
     assert shown[-1] == str(tuning.file_for(bundle))
     assert shown[-2] == "profile auto: balanced (the fastest of 28 dB or more)"

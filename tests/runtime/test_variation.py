@@ -25,7 +25,9 @@ QUICK: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def pipe(exported_openvino: Path) -> StableDiffusionPipeline:
-    return StableDiffusionPipeline.from_pretrained(exported_openvino, engine="openvino")
+    return StableDiffusionPipeline.from_pretrained(
+        exported_openvino, engine="openvino", profile="exact"
+    )
 
 
 def plain_slerp(share: float, low: np.ndarray, high: np.ndarray) -> np.ndarray:

@@ -38,7 +38,9 @@ def folder(both: Any) -> Path:
 
 @pytest.fixture(scope="module", params=["openvino", "onnxruntime"])
 def pipe(request: pytest.FixtureRequest, folder: Path) -> StableDiffusionPipeline:
-    return StableDiffusionPipeline.from_pretrained(folder, engine=request.param, device="cpu")
+    return StableDiffusionPipeline.from_pretrained(
+        folder, engine=request.param, device="cpu", profile="exact"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +145,9 @@ def test_a_unet_made_for_inpainting(tmp_path: Path, traced_once: None) -> None:
         StableDiffusionXLInpaintPipeline.from_pretrained(checkpoint, add_watermarker=False)
     )
     pipe = StableDiffusionPipeline.from_pretrained(
-        export_model(checkpoint, tmp_path / "model", precision="fp32"), engine="openvino"
+        export_model(checkpoint, tmp_path / "model", precision="fp32"),
+        engine="openvino",
+        profile="exact",
     )
     arguments = {**COMMON, "image": painting(), "mask_image": hole(), "strength": 0.7}
     expected = paint_reference(theirs, [3], **arguments)
@@ -209,7 +213,7 @@ def test_lora(checkpoint: Path, folder: Path, tmp_path: Path) -> None:
     assert np.abs(expected.astype(int) - plain.astype(int)).max() > 5
     for engine in ("openvino", "onnxruntime"):
         pipe = StableDiffusionPipeline.from_pretrained(
-            folder, engine=engine, device="cpu", loras=[(file, 0.1)]
+            folder, engine=engine, device="cpu", loras=[(file, 0.1)], profile="exact"
         )
         assert differ(pipe(PROMPT, seed=3, **COMMON).images, expected) <= 1
 
@@ -235,7 +239,9 @@ def test_textual_inversion(checkpoint: Path, folder: Path, tmp_path: Path) -> No
     expected = np.stack(
         [np.asarray(image) for image in theirs(prompt, generator=generator, **COMMON).images]
     )
-    pipe = StableDiffusionPipeline.from_pretrained(folder, engine="openvino", embeddings=[file])
+    pipe = StableDiffusionPipeline.from_pretrained(
+        folder, engine="openvino", embeddings=[file], profile="exact"
+    )
     assert differ(pipe(prompt, seed=3, **COMMON).images, expected) <= 1
 
 
@@ -283,7 +289,7 @@ def test_the_refiner(tmp_path: Path, traced_once: None) -> None:
         StableDiffusionXLImg2ImgPipeline.from_pretrained(checkpoint, add_watermarker=False)
     )
     folder = export_model(checkpoint, tmp_path / "model", precision="fp32")
-    pipe = StableDiffusionPipeline.from_pretrained(folder)
+    pipe = StableDiffusionPipeline.from_pretrained(folder, profile="exact")
     for scores in ({}, {"aesthetic_score": 9.0, "negative_aesthetic_score": 1.0}):
         arguments = {"num_inference_steps": 5, "strength": 0.6, "image": painting(), **scores}
         expected = paint_reference(theirs, [3], **arguments)
@@ -321,7 +327,9 @@ def test_latents_with_a_mean_and_edm_s_noise(both: Any, strength: float | None) 
     import diffusers
 
     checkpoint, folder = both("tiny-playground", tiny_playground)
-    pipe = StableDiffusionPipeline.from_pretrained(folder, engine="openvino", device="cpu")
+    pipe = StableDiffusionPipeline.from_pretrained(
+        folder, engine="openvino", device="cpu", profile="exact"
+    )
     theirs = quiet(diffusers.StableDiffusionXLPipeline.from_pretrained(checkpoint))
     call = {**COMMON, "num_inference_steps": 4}
     if strength is not None:

@@ -70,7 +70,7 @@ def calls(draw: Any) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def pocket() -> Any:
-    return StableDiffusionPipeline.from_pretrained(POCKET)
+    return StableDiffusionPipeline.from_pretrained(POCKET, profile="exact")
 
 
 @pytest.fixture(scope="module")

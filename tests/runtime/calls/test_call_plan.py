@@ -119,7 +119,7 @@ def test_a_folder_without_an_encoder_is_refused_before_any_work(tmp_path: Path) 
         {"guidance_start": 0.2, "guidance_stop": 0.7},
         {"guidance_start": 0.4, "cache_interval": 4},
         {"cache_interval": 3},
-        {"cache_interval": 3, "cache_schedule": "uniform_last", "cache_guidance": "kept"},
+        {"cache_interval": 3, "cache_schedule": "growing", "cache_guidance": "kept"},
         {"cache_interval": 4, "cache_guidance": "kept", "guidance_start": 0.4},
         {"cache_interval": 4, "prompt": "[boat:tree:0.5]", "cache_guidance": "kept"},
         {"cache_interval": 4, "negative_prompt": "[boat|tree]"},

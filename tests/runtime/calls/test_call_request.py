@@ -80,7 +80,7 @@ def test_an_option_of_the_family_itself(tmp_path: Path) -> None:
         ("vae_tiling", "auto, on, off"),
         ("output_type", "pil, np, latent"),
         ("safety", "on, blur, off"),
-        ("cache_schedule", "uniform, uniform_last"),
+        ("cache_schedule", "uniform, growing"),
         ("resize", "stretch, crop, pad"),
     ],
 )

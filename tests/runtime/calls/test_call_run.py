@@ -1,5 +1,8 @@
 """A plan carried out: which graphs are compiled for which shapes, told when, and how long."""
 
+import contextlib
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +12,14 @@ from PIL import Image
 
 from fakes import model_folder, opened
 from pleinair.runtime.engines.shelf import Shelf
-from pleinair.runtime.errors import SettingError
+from pleinair.runtime.errors import EngineError, SettingError
 from pleinair.runtime.graphs.cut import Cut
 from pleinair.runtime.graphs.shared_rows import SharedRows
+from pleinair.runtime.graphs.upsampling import TransposedUpsamplers
 from pleinair.runtime.model.footprint import Working
 
+ALONE = (TransposedUpsamplers(),)
+TOGETHER = (TransposedUpsamplers(), SharedRows(("sample", "timestep")))
 PICTURE = Image.new("RGB", (64, 64), (10, 200, 30))
 QUICK: dict[str, Any] = {"seed": 1, "num_inference_steps": 3}
 
@@ -42,17 +48,17 @@ def test_each_part_is_compiled_once_for_the_size(pipe: Any) -> None:
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ({}, [((2, 4, 8, 8), (SharedRows(("sample", "timestep")),))]),
-        ({"guidance_scale": 1}, [((1, 4, 8, 8), ())]),
-        ({"guidance_stop": 0.5}, [((1, 4, 8, 8), ())]),
+        ({}, [((2, 4, 8, 8), TOGETHER)]),
+        ({"guidance_scale": 1}, [((1, 4, 8, 8), ALONE)]),
+        ({"guidance_stop": 0.5}, [((1, 4, 8, 8), ALONE)]),
         (
             {"cache_interval": 2},
             [
-                ((2, 4, 8, 8), (Cut(0, False), SharedRows(("sample", "timestep")))),
-                ((2, 4, 8, 8), (Cut(0, True), SharedRows(("sample", "timestep")))),
+                ((2, 4, 8, 8), (Cut(0, False), *TOGETHER)),
+                ((2, 4, 8, 8), (Cut(0, True), *TOGETHER)),
             ],
         ),
-        ({"width": 96, "tile": 32, "guidance_scale": 1}, [((1, 4, 4, 4), ())]),
+        ({"width": 96, "tile": 32, "guidance_scale": 1}, [((1, 4, 4, 4), ALONE)]),
     ],
     ids=str,
 )
@@ -115,6 +121,7 @@ class Clock:
 
 def test_every_second_counts_once(pipe: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Graphs are compiled inside of encoding: that is loading, and no encoding."""
+    pipe.engine.device = "GPU"  # where nothing is compiled beside other work
     Clock(monkeypatch, pipe)
     found = pipe(["boat", "boat " * 100], image=PICTURE, strength=1, **QUICK).timings
     assert found.load == 100 * 5  # two shapes of the UNet
@@ -175,3 +182,96 @@ def test_what_is_painted_where_a_mask_keeps_the_rest(pipe: Any) -> None:
     assert found.shape == original.shape
     assert np.array_equal(found[:, :40], original[:, :40])
     assert (found[:, 48:] == 128).all()  # what the fake decoder paints
+
+
+class Parts:
+    """An engine whose graphs of some parts are only compiled when they may be, and may fail.
+
+    order: what happened: a part compiled, or called for the first time.
+    """
+
+    def __init__(self, pipe: Any, held: str = "", fails: str = "") -> None:
+        self.go, self.order, self.threads = threading.Event(), [], set()
+        compile = pipe.engine.compile
+
+        def compiled(path: Path, *arguments: Any) -> Any:
+            part = path.parent.name
+            if part == held:
+                assert self.go.wait(10)
+            if part == fails:
+                raise EngineError("no such thing")
+            self.order.append(f"compile {part}")
+            self.threads.add((part, threading.current_thread().name))
+            graph = compile(path, *arguments)
+
+            def run(feeds: Any) -> Any:
+                if f"call {part}" not in self.order:
+                    self.order.append(f"call {part}")
+                return graph(feeds)
+
+            return run
+
+        pipe.engine.compile = compiled
+
+
+def test_the_denoiser_is_compiled_while_the_prompt_is_read(pipe: Any) -> None:
+    parts = Parts(pipe, held="unet")
+    heard = lambda stage, done, total: parts.go.set() if (stage, done) == ("encode", 1) else None  # noqa: E731
+    pipe("boat", callback_on_stage=heard, **QUICK)
+    assert parts.order.index("call text_encoder") < parts.order.index("compile unet")
+
+
+def test_the_decoder_is_compiled_while_the_steps_are_computed(pipe: Any) -> None:
+    parts = Parts(pipe, held="vae_decoder")
+
+    def stepped(_: Any, step: int, *__: Any) -> None:
+        if step == 1:
+            parts.go.set()
+
+    pipe("boat", callback_on_step_end=stepped, **QUICK)
+    assert parts.order.index("call unet") < parts.order.index("compile vae_decoder")
+    assert parts.order[-1] == "call vae_decoder"
+
+
+def test_callbacks_are_called_in_the_thread_of_the_call(pipe: Any) -> None:
+    seen = set()
+    pipe("boat", callback_on_stage=lambda *_: seen.add(threading.current_thread()), **QUICK)
+    assert seen == {threading.current_thread()}
+
+
+def test_a_decoder_that_cannot_be_compiled_ends_the_call_at_the_next_step(pipe: Any) -> None:
+    Parts(pipe, fails="vae_decoder")
+    steps: list[int] = []
+
+    def stepped(_: Any, step: int, *__: Any) -> None:
+        steps.append(step)
+        time.sleep(0.05)
+
+    with pytest.raises(EngineError, match="no such thing"):
+        pipe("boat", callback_on_step_end=stepped, seed=1, num_inference_steps=50)
+    assert len(steps) < 10
+
+
+@pytest.mark.parametrize("ends", [KeyboardInterrupt, SettingError, False])
+def test_an_ended_call_leaves_nothing_running(pipe: Any, ends: Any) -> None:
+    parts = Parts(pipe, held="vae_decoder")
+
+    def stepped(*_: Any) -> bool:
+        threading.Timer(0.05, parts.go.set).start()
+        if ends:
+            raise ends("enough")
+        return False
+
+    with contextlib.suppress(KeyboardInterrupt, SettingError):
+        assert pipe("boat", callback_on_step_end=stepped, **QUICK).stopped
+    assert not [one for one in threading.enumerate() if "pleinair-compile" in one.name]
+    assert len(pipe("boat", **QUICK).images) == 1
+
+
+def test_nothing_is_compiled_ahead_on_a_gpu_or_in_little_memory(pipe: Any, tmp_path: Path) -> None:
+    limited = opened(model_folder(tmp_path / "limited"), max_memory="8GB")
+    pipe.engine.device = "GPU"
+    for one in (pipe, limited):
+        parts = Parts(one)
+        one("boat", **QUICK)
+        assert {thread for _, thread in parts.threads} == {threading.current_thread().name}

@@ -1,10 +1,12 @@
 """`pleinair doctor`: nothing wrong, or a line of what to do for each thing."""
 
+import signal
 from pathlib import Path
 
 import pytest
 
-from pleinair.runtime.cli import doctor, main
+from pleinair.runtime.cli import doctor, engine_facts, main
+from pleinair.runtime.engines import cgroup, cores
 from pleinair.runtime.speed import machine
 
 
@@ -14,7 +16,7 @@ def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(doctor, "_ENGINES", {"numpy": "print('CPU')"})
     monkeypatch.setattr(machine, "memory", lambda: (8 * 10**9, 4 * 10**9))
-    monkeypatch.setattr(machine, "cpu_quota", lambda: None)
+    monkeypatch.setattr(cgroup, "cpu_quota", lambda: None)
     monkeypatch.setattr("shutil.disk_usage", lambda path: type("", (), {"free": 10**10}))
 
 
@@ -50,13 +52,10 @@ def test_each_thing_that_is_wrong_gets_a_line(
     (tmp_path / "pleinair.toml").write_text("step = 1")
     monkeypatch.setattr(doctor, "_ENGINES", {"numpy": "raise SystemExit('no AVX')"})
     monkeypatch.setattr(machine, "memory", lambda: (8 * 10**9, 10**8))
-    monkeypatch.setattr(machine, "physical_cores", lambda: 16)
-    monkeypatch.setattr(machine, "cpu_quota", lambda: 2.0)
     monkeypatch.setattr("shutil.disk_usage", lambda path: type("", (), {"free": 10**6}))
     assert main(["doctor"]) == 2
     wrong = [line for line in capsys.readouterr().out.splitlines() if line.startswith("wrong: ")]
     for what in (
-        "cores: the container gives 2 of its 16 cores: give --threads 2",
         "memory: little is free",
         "engine numpy: no AVX; install it anew",
         "model models",
@@ -65,23 +64,47 @@ def test_each_thing_that_is_wrong_gets_a_line(
         "defaults of yours: pleinair.toml: no option is named 'step'; did you mean steps?",
     ):
         assert [line for line in wrong if what in line.replace("\\", "/")], what
-    assert len(wrong) == 7
+    assert len(wrong) == 6
+
+
+def test_what_the_processor_has_and_what_paints(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in {"physical_cores": 16, "hardware_threads": 24, "numa_nodes": 2}.items():
+        monkeypatch.setattr(cores, name, lambda value=value: value)
+    monkeypatch.setattr(cores, "performance_cores", lambda: 8)
+    monkeypatch.setattr(cgroup, "cpu_quota", lambda: 3.5)
+    assert main(["doctor"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert (
+        "cores: 16, of 24 hardware threads; 8 of them for performance; in 2 NUMA nodes: a server "
+        "gives streams=2 or more; the container may take 3.5" in lines
+    )
+    assert "threads that paint: 4, unless --threads says otherwise" in lines
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="Windows has no signals to end by")
+def test_an_engine_of_instructions_that_are_not_there(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ends = "import os, signal; os.kill(os.getpid(), signal.SIGILL)"
+    monkeypatch.setattr(doctor, "_ENGINES", {"numpy": ends, "json": "print('CPU')"})
+    assert main(["doctor"]) == 2
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == (
+        "wrong: engine numpy: it uses an instruction that this processor does not have; try json"
+    )
+
+
+def test_engines_say_what_they_compute_with() -> None:
+    found = engine_facts.openvino()
+    assert {"CPU", "fp32"} <= set(found.replace(";", ",").replace("computes in ", "").split(", "))
+    assert "8-bit graphs" in found
+    assert "CPUExecutionProvider; 8-bit graphs" in engine_facts.onnxruntime()
 
 
 def test_the_machine_is_known() -> None:
     """Read from this one: whatever it is, the figures make sense."""
     monkey_free = machine._memory()
     assert monkey_free is None or 0 < monkey_free[1] <= monkey_free[0]
-    assert machine.physical_cores() >= 1
-
-
-def test_limits_of_a_container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    files = {"cpu.max": "150000 100000\n", "memory.max": "2000000000\n", "memory.current": "5\n"}
-    monkeypatch.undo()
-    monkeypatch.setattr(machine, "_cgroup", lambda file: files[file])
-    monkeypatch.setattr(machine, "_memory", lambda: (8 * 10**9, 4 * 10**9))
-    assert machine.cpu_quota() == 1.5
-    assert machine.memory() == (2_000_000_000, 1_999_999_995)
-    files.update({"cpu.max": "max 100000\n", "memory.max": "max\n"})
-    assert machine.cpu_quota() is None
-    assert machine.memory() == (8 * 10**9, 4 * 10**9)
+    assert cores.physical_cores() >= 1

@@ -1,5 +1,7 @@
 """Which evaluations are of the full UNet, and what the shallow part is given in between."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,8 +13,9 @@ from pleinair.runtime.denoise.feature_cache import (
     Caching,
     Evaluation,
     FeatureCache,
+    PredictionCache,
+    growing,
     uniform,
-    uniform_last,
 )
 from pleinair.runtime.errors import SettingError
 from pleinair.runtime.graphs.cut import DEEP_FEATURES
@@ -22,6 +25,7 @@ from pleinair.runtime.options.groups import CACHE_SCHEDULES, Reuse
 def reuse(**changed: Any) -> Reuse:
     given = {
         "cache_interval": 3,
+        "cache_level": "features",
         "cache_branch": 0,
         "cache_schedule": "uniform",
         "cache_guidance": "anew",
@@ -36,9 +40,19 @@ def test_every_choice_is_a_schedule() -> None:
 def test_schedules() -> None:
     assert list(uniform(7, 3)) == [0, 3, 6]
     assert list(uniform(8, 3)) == [0, 3, 6]
-    assert uniform_last(8, 3) == [0, 3, 6, 7]
-    assert uniform_last(7, 3) == [0, 3, 6]
-    assert uniform_last(1, 3) == [0]
+    assert growing(20, 4) == [0, 2, 5, 9, 14, 19]
+    assert growing(8, 3) == [0, 2, 4, 7]
+    assert growing(7, 3) == [0, 2, 6]
+    assert growing(1, 3) == [0]
+
+
+@pytest.mark.parametrize("interval", [2, 3, 4, 7, 30])
+def test_growing_begins_and_ends_with_one_and_computes_as_many(interval: int) -> None:
+    for total in range(1, 151):
+        found = growing(total, interval)
+        assert found == sorted(set(found))
+        assert (found[0], found[-1]) == (0, total - 1)
+        assert len(found) == len({*uniform(total - 1, interval), total - 1})
 
 
 def test_an_interval_of_one_keeps_nothing() -> None:
@@ -53,6 +67,12 @@ def test_caching_as_asked_for() -> None:
     assert (caching.shallow.branch, caching.shallow.shallow) == (2, True)
     computed = [i for i in range(7) if caching.computes(Evaluation(i, 7))]
     assert computed == [0, 3, 6]
+
+
+def test_predictions_are_kept_of_a_model_that_cannot_be_cut() -> None:
+    """Guidance is in what is kept, so it is not kept apart."""
+    asked = reuse(cache_level="prediction", cache_guidance="kept")
+    assert Caching.of(asked, 0, "tree") == Caching(3, keeps_prediction=True)
 
 
 @pytest.mark.parametrize(
@@ -76,8 +96,8 @@ def cache(interval: int = 3) -> tuple[FeatureCache, Counting, Counting]:
     return FeatureCache(Caching(interval), full, shallow), full, shallow
 
 
-def value(number: float) -> dict[str, np.ndarray]:
-    return {"x": np.array([number], np.float32)}
+def value(number: float) -> Callable[[], dict[str, np.ndarray]]:
+    return lambda: {"x": np.array([number], np.float32)}
 
 
 def test_the_shallow_part_is_given_the_features_kept_last() -> None:
@@ -115,3 +135,21 @@ def test_of_heun_both_looks_at_a_timestep_count() -> None:
     for i in range(9):
         kept.predict(value(i), Evaluation(i, 9), of="tile", key=0)
     assert (len(full.fed), len(shallow.fed)) == (5, 4)
+
+
+def test_kept_predictions_ask_nothing_in_between() -> None:
+    graph = Counting(lambda feeds: {"out": feeds["x"] + 1})
+    kept = PredictionCache(Caching(3, keeps_prediction=True), graph)
+    made = []
+
+    def feeds(number: int) -> dict[str, np.ndarray]:
+        made.append(number)
+        return value(number)()
+
+    found = [
+        kept.predict(partial(feeds, i), Evaluation(i, 6), of="tile", key=i >= 5).item()
+        for i in range(6)
+    ]
+    assert found == [1, 1, 1, 4, 4, 6]  # the last was told something else
+    assert made == [0, 3, 5]  # a ControlNet is asked for its residuals as often
+    assert kept.predict(value(7), Evaluation(4, 6), of="other tile", key=False).item() == 8

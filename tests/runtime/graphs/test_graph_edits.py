@@ -16,6 +16,7 @@ from pleinair.runtime.errors import AdapterError
 from pleinair.runtime.graphs.cut import DEEP_FEATURES, Cut
 from pleinair.runtime.graphs.residuals import MIDDLE, Residuals, names
 from pleinair.runtime.graphs.shared_rows import SharedRows
+from pleinair.runtime.graphs.upsampling import TransposedUpsamplers
 from pleinair.runtime.graphs.weights import ChangedWeights, shapes
 
 FILES = {"openvino": "openvino_model.xml", "onnx": "model.onnx"}
@@ -58,6 +59,7 @@ def test_keys_are_json_and_tell_edits_apart() -> None:
         SharedRows(("sample", "timestep")),
         Residuals({"a": (1, 2, 3, 4)}),
         Residuals({"a": (1, 2, 3, 5)}),
+        TransposedUpsamplers(),
     ]
     keys = [json.dumps(edit.key) for edit in edits]
     assert len(set(keys)) == len(keys)

@@ -64,7 +64,7 @@ def test_a_graph_takes_its_weights_or_what_it_computes_with(tmp_path: Path) -> N
 def test_a_part_of_the_weights_or_changed_ones(tmp_path: Path) -> None:
     file, nothing = ir(tmp_path, ("f32", 100 * MB)), Working("vae")
     assert footprint(file, "openvino", nothing, share=0.5) == (64 + 55) * MB
-    assert footprint(file, "openvino", nothing, changed=True) == (64 + 165) * MB
+    assert footprint(file, "openvino", nothing, changed=0.5) == (64 + 165) * MB
 
 
 def test_what_is_held_while_computing() -> None:

@@ -20,6 +20,7 @@ SHAPES = {"sample": (2, 4, 8, 8), "timestep": ()}
 
 class Engine:
     name, device, format = "openvino", "CPU", "openvino"
+    precision, streams = "f32", 1
 
     def __init__(self) -> None:
         self.compiled: list[tuple[str, dict[str, Any], list[Any]]] = []
@@ -41,7 +42,7 @@ def parts(folder: Path, **changed: Any) -> Parts:
         "engine": Engine(),
         "files": files,
         "input_names": {"unet": {"sample": "latent_model_input", "timestep": "t"}},
-        "changes": {},
+        "changed": {},
         "working": lambda part, shapes: Working("denoiser", 1),
         "cuts": 4,
         "shelf": Shelf(),
@@ -79,12 +80,12 @@ def test_full_and_shallow_are_kept_side_by_side(tmp_path: Path) -> None:
 
 
 def test_changed_weights_are_the_first_edit(tmp_path: Path) -> None:
-    changes = {"conv_in.weight": lambda weight: weight}
-    made = parts(tmp_path, changes={"unet": changes})
+    changed = ChangedWeights({"conv_in.weight": lambda weight: weight})
+    made = parts(tmp_path, changed={"unet": changed})
     made.graph("unet", SHAPES, [Cut(0, shallow=True)])
     made.graph("vae_decoder", {"latent_sample": (1, 4, 8, 8)})
     (_, _, edits), (_, _, none) = made.engine.compiled
-    assert edits == [ChangedWeights(changes), Cut(0, shallow=True)]
+    assert edits == [changed, Cut(0, shallow=True)]
     assert none == []
 
 

@@ -15,6 +15,7 @@ from fakes import POCKET
 from pleinair import runtime
 from pleinair.runtime.cli import main, repeat
 from pleinair.runtime.cli.arguments import parser
+from pleinair.runtime.engines import openvino
 from pleinair.runtime.errors import SettingError
 from pleinair.runtime.families.stable_diffusion import StableDiffusion
 from pleinair.runtime.families.stable_diffusion_3 import StableDiffusion3
@@ -202,7 +203,9 @@ def test_a_lora_or_embedding_that_is_not_here_stops() -> None:
 
 @pytest.mark.usefixtures("compiled_once")
 def test_a_picture_of_the_library_says_how_it_was_made_and_repeats_itself() -> None:
-    pipe = runtime.StableDiffusionPipeline.from_pretrained(POCKET, engine="openvino")
+    pipe = runtime.StableDiffusionPipeline.from_pretrained(
+        POCKET, engine="openvino", profile="exact"
+    )
     call: dict[str, Any] = {"seed": 7, "num_inference_steps": 1, "width": 64, "height": 64}
     first, second = pipe("a red apple", "blue", num_images_per_prompt=2, **call).images
     assert first.info["parameters"].startswith("a red apple\nNegative prompt: blue\nSteps: 1, ")
@@ -216,9 +219,12 @@ def test_a_picture_of_the_library_says_how_it_was_made_and_repeats_itself() -> N
 
 def test_what_an_image_of_a_call_says() -> None:
     """Without painting: the second pass, variations, a profile's settings, defaults left out."""
-    pipe = runtime.StableDiffusionPipeline.from_pretrained(POCKET, engine="openvino")
+    pipe = runtime.StableDiffusionPipeline.from_pretrained(
+        POCKET, engine="openvino", profile="exact"
+    )
     plan = pipe.plan("boat", seed=7, enlarge=2, enlarge_strength=0.5, num_images_per_prompt=2)
     said = made.description(pipe, plan, 1)
+    assert (said["profile"], said["precision"]) == ("exact", "f32")
     assert (said["enlarge"], said["enlarge_strength"], said["enlarge_guidance_scale"]) == (
         2,
         0.5,
@@ -245,3 +251,40 @@ def test_a_file_that_is_gone_costs_no_picture() -> None:
 def test_arrays_and_latents_say_nothing() -> None:
     plan = SimpleNamespace(jobs=[])
     made.label([np.zeros((8, 8, 3)), None], SimpleNamespace(), plan)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("said", "flags", "expected"),
+    [
+        ({"precision": "bf16"}, [], "bf16"),
+        ({"precision": "autocast"}, [], "autocast"),
+        ({}, [], "f32"),  # of a version in which all was float32 that did not say otherwise
+        ({"precision": "bf16"}, ["--precision", "f32"], "f32"),
+        ({"precision": "bf16"}, ["--profile", "exact"], None),  # which brings its own
+        ({"precision": "f23"}, [], "f32"),
+    ],
+)
+def test_the_precision_of_a_picture(said: Any, flags: list[str], expected: str | None) -> None:
+    picture(json.dumps({"prompt": "boat", "version": "Pleinair 0.1", **said}), "pleinair")
+    assert restored(SD1, *flags).precision == expected
+
+
+def test_other_programs_say_no_precision() -> None:
+    picture(f"boat\n{FIELDS.format('Euler')}")
+    assert restored(SD1).precision is None
+
+
+@pytest.mark.usefixtures("compiled_once")
+def test_a_precision_that_this_processor_lacks_is_auto(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(openvino, "_is_able", lambda core, device, precision: precision == "f32")
+    said = {"prompt": "a cat", "seed": 1, "num_inference_steps": 1, "version": "Pleinair 0.1"}
+    said |= {"engine": "openvino", "device": "CPU", "precision": "bf16"}
+    picture(json.dumps(said), "pleinair")
+    flags = ["--model", str(POCKET), "--params-from", "a.png", "--output", "again.png"]
+    assert main(flags) == 0
+    assert "painting on what is here instead: precision is bf16" in capsys.readouterr().err
+    assert metadata.read("again.png").settings["precision"] == "f32"
+    assert main([*flags[:2], "--prompt", "a cat", "--precision", "bf16", "--skip_save"]) == 2
+    assert "--precision is bf16, which CPU has not" in capsys.readouterr().err

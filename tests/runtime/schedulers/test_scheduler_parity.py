@@ -19,7 +19,7 @@ import diffusers
 import numpy as np
 import pytest
 import torch
-from trajectory import error, pair, run_ours, run_theirs
+from trajectory import error, pair, run_ours, run_theirs, walk_ours
 
 from pleinair.runtime.errors import SchedulerError
 from pleinair.runtime.schedulers import from_config, names
@@ -29,7 +29,10 @@ STEPS = (1, 2, 5, 20, 50)
 TOLERANCE = 2e-5
 # LMS: diffusers integrates its polynomials by quadrature in float32, we in float64. Heun: a step
 # from sigma 14 to 0.03 divides by the latter the few digits that x - x_0 has left in float32.
+# DEIS: diffusers finds its weights in float32, as differences of large numbers, which with the
+# cosine's betas are 10,000 times as large as what is left.
 LOOSER = {"LMSDiscreteScheduler": 1e-4, "HeunDiscreteScheduler": 1e-4}
+LOOSER |= {"DEISMultistepScheduler": 2e-4}
 
 NOISE = [
     {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012},
@@ -95,10 +98,15 @@ GRIDS: dict[str, list[list[dict[str, Any]]]] = {
             {"final_sigmas_type": "sigma_min", "solver_type": "bh1", "lower_order_final": False},
         ],
     ],
+    "DEISMultistepScheduler": [NOISE[:2], PREDICTION, SPACING, OFFSET, LADDER, ORDER, LOWER],
     "LCMScheduler": [
         *(NOISE[:3], PREDICTION, CLIP, ZERO_SNR),
         [{"original_inference_steps": steps} for steps in (50, 100)],
         [{"timestep_scaling": scale} for scale in (10.0, 3.0)],
+    ],
+    "TCDScheduler": [
+        *(NOISE[:3], PREDICTION, CLIP, ZERO_SNR, LAST_ALPHA),
+        [{"original_inference_steps": steps} for steps in (50, 100)],
     ],
 }
 
@@ -169,13 +177,13 @@ def test_trajectory_equals_diffusers(class_name: str, config: dict[str, Any]) ->
             assert error(expected, samples) < LOOSER.get(class_name, TOLERANCE), f"{n} steps"
 
 
-def reference(scheduler: Any, n: int) -> list[np.ndarray] | None:
+def reference(scheduler: Any, n: int, eta: float = 0.0) -> list[np.ndarray] | None:
     """diffusers' samples; None where it raises or ends in NaN.
 
     It raises where the first timestep comes twice: it takes the second, and falls off the end.
     """
     try:
-        samples = run_theirs(scheduler, n)
+        samples = run_theirs(scheduler, n, eta)
     except (AssertionError, IndexError, ValueError):
         return None
     return samples if np.isfinite(samples[-1]).all() else None
@@ -233,6 +241,7 @@ SPACED = {
     "dpmpp_2m_sde": ("DPMSolverMultistepScheduler", {"algorithm_type": "sde-dpmsolver++"}),
     "dpmpp_2s": ("DPMSolverSinglestepScheduler", {}),
     "unipc": ("UniPCMultistepScheduler", {}),
+    "deis": ("DEISMultistepScheduler", {}),
 }
 NAMES = {
     "ddim": ("DDIMScheduler", {}),
@@ -241,6 +250,7 @@ NAMES = {
     "pndm": ("PNDMScheduler", {}),
     "euler_a": ("EulerAncestralDiscreteScheduler", {}),
     "lcm": ("LCMScheduler", {}),
+    "tcd": ("TCDScheduler", {}),
 } | {
     name + suffix: (class_name, {**options, **ladder})
     for name, (class_name, options) in SPACED.items()
@@ -263,7 +273,8 @@ def test_a_name_means_what_diffusers_makes_of_the_models_file(name: str, model: 
         ours = from_config(MODELS[model], name)
         samples = run_ours(ours, n)
         assert all(np.isfinite(x).all() for x in samples), f"{n} steps"
-        expected = reference(theirs, n)
+        # TCD's default is that of diffusers' step.
+        expected = reference(theirs, n, eta=0.3 if name == "tcd" else 0.0)
         if expected is None:
             assert ours.timesteps[0] == ours.timesteps[1]
             continue
@@ -276,6 +287,37 @@ def test_a_name_means_what_diffusers_makes_of_the_models_file(name: str, model: 
 def test_ddim_eta_equals_diffusers(eta: float, clip_sample: bool) -> None:
     theirs, ours = pair("DDIMScheduler", {**NOISE[0], "clip_sample": clip_sample}, eta=eta)
     assert error(run_theirs(theirs, 20, eta=eta), run_ours(ours, 20)) < TOLERANCE
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.3, 0.7, 1.0])
+@pytest.mark.parametrize("prediction", PREDICTION, ids=lambda one: one["prediction_type"])
+def test_tcd_eta_equals_diffusers(eta: float, prediction: dict[str, Any]) -> None:
+    """clip_sample, which diffusers' TCD has and never reads, changes nothing."""
+    for n in (1, 2, 4, 8, 50):
+        theirs, ours = pair("TCDScheduler", {**prediction, "clip_sample": True}, eta=eta)
+        assert error(run_theirs(theirs, n, eta=eta), run_ours(ours, n)) < TOLERANCE
+
+
+@pytest.mark.parametrize("timesteps", [[999, 749, 499, 249], [800], [999, 700, 1], [5, 0]])
+@pytest.mark.parametrize("class_name", ["LCMScheduler", "TCDScheduler"])
+def test_timesteps_as_given_are_diffusers(class_name: str, timesteps: list[int]) -> None:
+    theirs, ours = pair(class_name, NOISE[0], eta=0.3)
+    theirs.set_timesteps(timesteps=timesteps)
+    theirs.set_timesteps = lambda n: None
+    ours.take_timesteps(timesteps)
+    assert ours.timesteps.dtype == np.int64
+    assert error(run_theirs(theirs, 3, eta=0.3), walk_ours(ours, 3)) < TOLERANCE
+
+
+@pytest.mark.parametrize("timesteps", [[], [1000], [-1], [9, 9], [1, 2]])
+def test_timesteps_that_are_none_are_refused(timesteps: list[int]) -> None:
+    with pytest.raises(SchedulerError, match=r"timesteps are|0 inference steps"):
+        from_config(NOISE[0], "lcm").take_timesteps(timesteps)
+
+
+def test_other_solvers_make_their_timesteps_themselves() -> None:
+    with pytest.raises(SchedulerError, match="DDIM makes its timesteps itself; lcm and tcd"):
+        from_config(NOISE[0], "ddim").take_timesteps([999, 1])
 
 
 @pytest.mark.parametrize("start", [1, 7])

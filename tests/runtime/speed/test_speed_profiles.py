@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from fakes import model_folder
+from pleinair.runtime.engines import cores
 from pleinair.runtime.errors import BundleError, SettingError
 from pleinair.runtime.model.bundle import Bundle
 from pleinair.runtime.speed import machine
@@ -39,15 +40,10 @@ def test_eight_bits_are_taken_from_folders_beside(tmp_path: Path) -> None:
         balanced.files(bundle, "openvino", "transformer")
 
 
-def test_eight_bits_cannot_be_changed() -> None:
-    Profile.of("exact").check_adapted({"unet": {}}, "unet")
-    Profile.of("fast").check_adapted({"text_encoder": {}}, "unet")
-    with pytest.raises(SettingError, match="profile fast has weights of 8 bits"):
-        Profile.of("fast").check_adapted({"unet": {}}, "unet")
-
-
 def test_an_unknown_profile() -> None:
-    with pytest.raises(SettingError, match="'auto' is unknown; choose from: exact, balanced, fast"):
+    with pytest.raises(
+        SettingError, match="'auto' is unknown; choose from: exact, native, balanced"
+    ):
         Profile.of("auto")
 
 
@@ -61,4 +57,4 @@ def test_a_spread_in_a_word() -> None:
 
 def test_the_machine_has_a_name_and_cores() -> None:
     assert machine.cpu_name()
-    assert 1 <= machine.physical_cores() <= machine.hardware_threads()
+    assert 1 <= cores.physical_cores() <= cores.hardware_threads()

@@ -1,0 +1,45 @@
+"""What NNCF looks at in a graph of OpenVINO's, computed piece by piece.
+
+NNCF compiles all of a graph with a result for each feature map that is to be quantized. OpenVINO
+computes those results last, and keeps every feature map for them: 8 GB of Stable Diffusion's UNet
+at 512x512, beside its weights as float32. In pieces neither is there at once.
+"""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from .. import ir_pieces
+from .post_training import Inputs, load
+
+
+@contextlib.contextmanager
+def statistics_in_pieces(samples: Sequence[Inputs]) -> Iterator[None]:
+    """Let NNCF run the graph that takes these samples so; what it asks of others stays as it is.
+
+    NNCF names no engine that could be chosen, so its own one is exchanged inside the block.
+    """
+    load()
+    from nncf.openvino import engine
+
+    names = samples[0].keys()
+
+    class InPieces(engine.OVNativeEngine):
+        def __init__(self, model: Any, *arguments: Any, **settings: Any) -> None:
+            self.outputs: Iterator[Inputs] | None = None
+            if {port.get_any_name() for port in model.inputs} == names:
+                self.outputs = ir_pieces.run(model.clone, [dict(one) for one in samples])
+            else:
+                super().__init__(model, *arguments, **settings)
+
+        def infer(self, input_data: Any) -> Any:
+            if self.outputs is None:
+                return super().infer(input_data)
+            return next(self.outputs)
+
+    theirs = engine.OVNativeEngine
+    engine.OVNativeEngine = InPieces
+    try:
+        yield
+    finally:
+        engine.OVNativeEngine = theirs

@@ -1,0 +1,145 @@
+"""A graph run piece by piece, so that no more than a piece's weights are in memory.
+
+Compiled as a whole a graph has all of its weights as float32, in the order that its kernels like,
+beside those in the file.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import openvino
+from openvino import opset13 as opset
+
+# Bytes in a piece of weights, as they are computed with, and of results where shapes are fixed. A
+# UNet of Stable Diffusion has seven times as many weights.
+LIMIT = 512_000_000
+# Of the weights of a layer at least.
+_LAYER = 16_384
+
+Values = dict[str, np.ndarray]
+
+
+def run(read: Callable[[], Any], cases: Sequence[Values], limit: int = LIMIT) -> Iterator[Values]:
+    """The outputs of a graph on the CPU in float32, by all of their names, for each of the inputs.
+
+    read: gives the openvino.Model, another each time: it is cut up, and what it had mapped goes
+        with it.
+    limit: bytes in a piece, except where what is computed between two layers has more.
+    """
+    known = [dict(inputs) for inputs in cases]
+    number, last = 0, 0
+    while number <= last:
+        graph = _Graph(read(), limit)
+        last = graph.last
+        piece, needed = graph.piece(number), graph.needed_after(number)
+        for i, values in enumerate(known):
+            found = values | piece.run(values)
+            known[i] = {name: found[name] for name in found.keys() & needed}
+        number += 1
+        del graph, piece  # before the next one is compiled
+    yield from known
+
+
+class _Piece:
+    def __init__(self, model: Any, inputs: list[str], outputs: list[str]) -> None:
+        settings = {"INFERENCE_PRECISION_HINT": "f32"}
+        self.compiled = openvino.Core().compile_model(model, "CPU", settings)
+        self.inputs, self.outputs = inputs, outputs
+
+    def run(self, values: Values) -> Values:
+        results = self.compiled([values[name] for name in self.inputs])
+        ports = zip(self.outputs, self.compiled.outputs, strict=True)
+        return {name: results[port] for name, port in ports}
+
+
+@dataclass(frozen=True)
+class _Op:
+    """An operation with its place in the order of execution, and the number of its piece.
+
+    piece: None where it depends on no input; then it is part of each piece that reads it.
+    """
+
+    node: Any
+    place: int
+    piece: int | None
+
+
+class _Graph:
+    """A graph, and the pieces it is run in. Values are named after what they come from."""
+
+    def __init__(self, model: Any, limit: int) -> None:
+        self.ops: dict[str, _Op] = {}
+        self.last = held = 0
+        for place, node in enumerate(model.get_ordered_ops()):
+            sources = [self.ops[source.get_node().get_name()] for source in _sources(node)]
+            fixed = node.get_type_name() != "Parameter"
+            fixed = fixed and all(source.piece is None for source in sources)
+            if fixed and node.get_type_name() != "Result":
+                piece = None
+            else:
+                weights = sum(_size(source.node) for source in sources if source.piece is None)
+                held += weights + _size(node)
+                # Only before a layer: in an attention much more would go from piece to piece.
+                if held > limit and weights >= _LAYER:
+                    self.last, held = self.last + 1, weights + _size(node)
+                piece = self.last
+            self.ops[node.get_name()] = _Op(node, place, piece)
+
+    def piece(self, number: int) -> _Piece:
+        """The piece of that number, compiled; this graph is of no use for another then."""
+        taken: dict[str, Any] = {}
+        given: dict[str, Any] = {}
+        for op in self._of(number):
+            for port in op.node.inputs():
+                source = port.get_source_output()
+                maker = self.ops[source.get_node().get_name()]
+                name = self._name(source)
+                if maker.node.get_type_name() == "Parameter":
+                    taken[name] = maker.node
+                elif maker.piece is not None and maker.piece < number:
+                    if name not in taken:
+                        shape, kind = source.get_partial_shape(), source.get_element_type()
+                        taken[name] = opset.parameter(shape, kind)
+                    port.replace_source_output(taken[name].output(0))
+            if op.node.get_type_name() == "Result":
+                source = op.node.input(0).get_source_output()
+                given |= dict.fromkeys(op.node.output(0).get_names(), source)
+        for op in self._of(number):
+            for output in op.node.outputs():
+                readers = [self.ops[to.get_node().get_name()] for to in output.get_target_inputs()]
+                if any(reader.piece is not None and reader.piece > number for reader in readers):
+                    given[self._name(output)] = output
+        model = openvino.Model(list(given.values()), list(taken.values()))
+        return _Piece(model, list(taken), list(given))
+
+    def needed_after(self, number: int) -> set[str]:
+        """Names of the values that later pieces read, and of the graph's outputs."""
+        names = set()
+        for op in self.ops.values():
+            if op.node.get_type_name() == "Result":
+                names |= op.node.output(0).get_names()
+            if op.piece is not None and op.piece > number:
+                names |= {self._name(source) for source in _sources(op.node)}
+        return names
+
+    def _of(self, number: int) -> Iterator[_Op]:
+        return (op for op in self.ops.values() if op.piece == number)
+
+    def _name(self, output: Any) -> str:
+        """An input has its own; others are told by where they are made, the same in each graph."""
+        node = output.get_node()
+        if node.get_type_name() == "Parameter":
+            return str(output.get_any_name())
+        return f"{self.ops[node.get_name()].place}:{output.get_index()}"
+
+
+def _sources(node: Any) -> list[Any]:
+    return [port.get_source_output() for port in node.inputs()]
+
+
+def _size(node: Any) -> int:
+    """Bytes of an operation's first result, as float32; none where its shape is free."""
+    shape = node.output(0).get_partial_shape()
+    return 4 * int(np.prod(shape.to_shape(), dtype=np.int64)) if shape.is_static else 0
