@@ -20,7 +20,7 @@ from ..process import run_fresh
 from . import report, steps, training
 
 _CLOSING = 15.0  # seconds for what comes after the last step
-_SAVING = 25.0  # for the training's start and its checkpoint
+_SAVING = 45.0  # for the training's start and its checkpoint
 _PATIENCE = 10.0  # what the CPU in the GPU's place may take longer
 
 
