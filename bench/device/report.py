@@ -24,9 +24,10 @@ def markdown(results: dict[str, Any]) -> str:
         memory = f", {facts['memory'] / 1e9:.0f} GB" if "memory" in facts else ""
         parts.append(f"{facts['gpu']}{memory}. {machine.sentence(facts)}")
     parts += _pocket(found.get("pocket", {}))
-    parts += _rates(found)
+    parts += _rates(found, results.get("asked", {}))
     if "markdown" in (speed := found.get("speed", {})):
-        parts += [speed["markdown"].strip(), "![The CPU beside the GPU](chart.png)"]
+        _, _, measured = speed["markdown"].strip().partition("\n\n")  # the machine stands above
+        parts += [measured, "![The CPU beside the GPU](chart.png)"]
     for name, what in (
         ("no provider", "Where CUDA does not start"),
         ("no memory", "Where the GPU's memory is short"),
@@ -51,7 +52,7 @@ def _pocket(found: dict[str, Any]) -> list[str]:
     ]
 
 
-def _rates(found: dict[str, Any]) -> list[str]:
+def _rates(found: dict[str, Any], asked: dict[str, Any]) -> list[str]:
     rows = [
         [name, f"{one['step'] * 1e3:.1f}", f"{one['decode'] * 1e3:.0f}", f"{one['picture']:.2f}"]
         for name, one in found.items()
@@ -60,12 +61,15 @@ def _rates(found: dict[str, Any]) -> list[str]:
     if not rows:
         return []
     columns = ["on the GPU", "ms a step", "decode ms", "prompt to picture s"]
-    return ["Stable Diffusion v1.4's shape, 512x512, 20 steps, guidance 7.5:", table(columns, rows)]
+    about = "Shape {shape}, {size}x{size}, {steps} steps, guidance 7.5:".format(**asked)
+    return [about, table(columns, rows)]
 
 
 def _training(found: dict[str, Any]) -> list[str]:
-    if "last" not in found:
+    if "minutes" not in found:
         return []
+    if "last" not in found:
+        return [f"models/pocket's diffusion stage, trained on for {found['minutes']:.1f} minutes."]
     first, last = found["first"], found["last"]
     return [
         f"models/pocket's diffusion stage, trained on for {found['minutes']:.1f} minutes: "

@@ -20,7 +20,7 @@ from ..process import run_fresh
 from . import report, steps, training
 
 _CLOSING = 15.0  # seconds for what comes after the last step
-_SAVING = 25.0  # for the training's start and its checkpoint
+_SAVING = 45.0  # for the training's start and its checkpoint
 _PATIENCE = 10.0  # what the CPU in the GPU's place may take longer
 
 
@@ -115,6 +115,7 @@ def _paint(session: Session, data: subprocess.Popen[bytes]) -> None:
     model = str(work / "model")
     size, count = (64, 4) if small else (512, 20)
 
+    session.results["asked"] = {"shape": shape, "size": size, "steps": count}
     session.step("machine", lambda: machine.facts() | session.fresh(steps.facts, 60))
     session.step("pocket", lambda: session.fresh(steps.pocket, 90, model=pocket, steps=8))
 
@@ -173,7 +174,7 @@ def _speed(session: Session, model: str, size: int) -> dict[str, Any]:
 def _train(session: Session) -> dict[str, Any]:
     minutes = (session.left - _SAVING) / 60
     training.train(minutes, 1e-3, session.left)
-    return training.curve() | {"minutes": minutes, "parts": training.save(session.output)}
+    return {"minutes": minutes, "parts": training.save(session.output)} | training.curve()
 
 
 if __name__ == "__main__":

@@ -38,7 +38,9 @@ def train(minutes: float, rate: float, limit: float) -> None:
 
 
 def curve() -> dict[str, Any]:
-    """The first and the last line of the training's curve, as numbers."""
+    """The first and the last line of the training's curve, as numbers; none of a short one."""
+    if not (WORK / "diffusion.csv").is_file():
+        return {}
     with (WORK / "diffusion.csv").open(newline="", encoding="utf-8") as file:
         rows = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
     return {"first": rows[0], "last": rows[-1]} if rows else {}

@@ -1,6 +1,7 @@
 """The script for a GPU at hand for minutes: packed whole, unpacked as packed, within its time."""
 
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -105,6 +106,7 @@ def _session(tmp_path: Path, seconds: float) -> session.Session:
 
 def test_a_step_that_fails_or_has_no_time_is_a_line_of_the_results(tmp_path: Path) -> None:
     one = _session(tmp_path, 60)
+    one.results["asked"] = {"shape": "tiny", "size": 64, "steps": 4}
 
     def fails() -> None:
         raise EngineError("no such provider")
@@ -132,14 +134,19 @@ def test_a_command_is_ended_with_what_it_started(tmp_path: Path) -> None:
         session.run([sys.executable, "-c", "raise SystemExit(3)"], 20)
 
 
-def test_a_fresh_process_may_have_a_limit() -> None:
+def test_a_fresh_process_may_have_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = "import time\ndef wait(job, watch): time.sleep(job['seconds']); return {}\n"
+    (tmp_path / "slow.py").write_text(lines)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    assert run_fresh("slow:wait", {"seconds": 0}, limit=300)["process"] > 0
     with pytest.raises(EngineError, match="it took longer than 1 s"):
-        run_fresh("time:sleep", 30, limit=1.0)
+        run_fresh("slow:wait", {"seconds": 300}, limit=1.0)
 
 
 def test_the_section_says_what_was_found() -> None:
     results: dict[str, Any] = {
         "install": {"seconds": 40.0},
+        "asked": {"shape": "sd-v1.4", "size": 512, "steps": 20},
         "pocket": {"found": {"device": "CUDA", "f32": 1, "f32 dB": 70.0, "f16": 3, "f16 dB": 55.1}},
         "f16, bound": {"found": {"step": 0.02, "decode": 0.05, "picture": 0.6}},
         "no memory": {"found": {"device": "CPU", "said": ["on the CPU"], "asked": "is short"}},
@@ -155,6 +162,7 @@ def test_the_section_says_what_was_found() -> None:
     said = report.markdown(results)
     assert said.startswith("## CPU against GPU")
     assert "differs from the CPU by at most 1 of 255 in f32" in said
+    assert "Shape sd-v1.4, 512x512, 20 steps, guidance 7.5:" in said
     assert "| f16, bound | 20.0 | 50 | 0.60 |" in said
     assert 'Where the GPU\'s memory is short, "auto" paints on CPU (on the CPU)' in said
     assert "4,000 steps, loss 0.0400 to 0.0300" in said

@@ -175,7 +175,7 @@ def test_a_system_is_asked_and_run_in_its_own_environment(
     for module in (peers, turns):
         monkeypatch.setattr(module, "run_fresh", fresh)
     wanted = ["--systems", "pleinair", "optimum-intel", "optimum-onnx", "--rounds", "1"]
-    wanted += ["--environment", f"optimum={elsewhere}"]
+    wanted += ["--environment", f"optimum={elsewhere}", f"optimum_onnx={elsewhere}"]
     assert main(_command(exported_openvino, *wanted)) == 0
     assert asked == [
         ("unable", "optimum_intel", str(elsewhere)),
@@ -197,7 +197,7 @@ def test_a_system_is_asked_and_run_in_its_own_environment(
         (["--threads", "0"], "threads is 0"),
         (["--systems", "pleinair_onnx"], "nothing could be measured: pleinair_onnx"),
         (["--systems", "midjourney"], "invalid choice"),
-        (["--systems", "diffusers:fast"], "invalid choice"),
+        (["--systems", "diffusers:fast"], "has no setting fast"),
         (["--systems", "pleinair:stepz=3"], "is no setting"),
         (["--environment", "moon=/bin/sh"], "no environment 'moon'"),
         (["--environment", "optimum=/no/such/python"], "give NAME=PYTHON"),
