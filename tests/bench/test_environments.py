@@ -102,7 +102,7 @@ def test_named_ones_win_over_made_ones(tmp_path: Path, pip: list[list[str]]) -> 
     known = environments.known()
     made = environments.make(known["optimum"], tmp_path)
     found = environments.interpreters(tmp_path, [])
-    assert found == {"optimum_intel": str(made), "optimum_onnx": str(made)}
+    assert found == {"optimum_intel": str(made), "fastsdcpu": str(made)}
     own = tmp_path / "python"
     own.touch()
     found = environments.interpreters(tmp_path, [f"optimum={own}"])

@@ -115,9 +115,9 @@ def test_without_the_reference_there_is_nothing(
 def test_interrupted_it_shows_the_ways_that_are_whole(
     exported_openvino: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    ways = {"exact": Painter(), "balanced": Painter(more=1), "fast": KeyboardInterrupt()}
-    _painters(monkeypatch, **ways)
-    assert main(_command(exported_openvino)) == 130
+    painters = {"exact": Painter(), "balanced": Painter(more=1), "fast": KeyboardInterrupt()}
+    _painters(monkeypatch, **painters)
+    assert main(_command(exported_openvino, "--ways", *painters)) == 130
     shown = capsys.readouterr().out
     assert "| balanced | 48.13" in shown
     assert "fast" not in shown

@@ -34,7 +34,7 @@ def test_processes_share_the_threads_out() -> None:
     words = ["--threads", "5", "--streams", "2", "--processes", "pleinair", "--scheduler", "ddim"]
     options = parser().parse_args(["throughput", MODEL, "--size", "64", *words])
     turns = dict(throughput._turns(options))
-    assert list(turns) == ["exact, 2 streams, 5 threads", "pleinair, 2 processes, 5 threads"]
+    assert list(turns) == ["native, 2 streams, 5 threads", "pleinair, 2 processes, 5 threads"]
     job = turns["pleinair, 2 processes, 5 threads"].job
     assert (job["processes"], job["threads"]) == (2, 2)
 

@@ -63,7 +63,7 @@ def test_a_field_of_no_network_is_named(field: str, value: Any) -> None:
     [
         {"block_out_channels": [33, 64]},  # no multiple of norm_num_groups
         {"down_block_types": ["NoSuchBlock", "DownBlock2D"]},
-        {"mid_block_type": 7},
+        {"mid_block_type": "NoSuchBlock"},
         {"act_fn": "sin"},
         {"up_block_types": ["UpBlock2D"]},
     ],

@@ -13,6 +13,7 @@ from pleinair.runtime.errors import PleinairError
 from pleinair.runtime.families import distillation, open_model
 from pleinair.runtime.families.distillation import KINDS, among, of_kind, of_name
 from pleinair.runtime.model.catalog import Recommended
+from pleinair.runtime.options.groups import FEW_STEPS
 
 TRAILING = {"timestep_spacing": "trailing"}
 # Name -> what its authors' model card gives to diffusers: the class, its options, and the call.
@@ -242,3 +243,8 @@ def test_a_picture_says_what_was_recommended(pipe: Any) -> None:
     assert (said["eta"], said["scheduler"], said["num_inference_steps"]) == (0.3, "tcd", 4)
     again = {name: said[name] for name in ("timesteps", "eta", "scheduler", "num_inference_steps")}
     assert pipe.plan("boat", **again).settings.timesteps == (999, 749, 499, 249)
+
+
+def test_the_names_of_kinds_are_declared_with_the_options() -> None:
+    """Where help finds them without loading anything."""
+    assert tuple(distillation.KINDS) == FEW_STEPS
