@@ -11,7 +11,6 @@ from pleinair.runtime.cli.parser import Parser
 from pleinair.runtime.errors import SourceError, to_install
 from pleinair.runtime.exits import exit_code
 from pleinair.runtime.model import catalog
-from pleinair.runtime.options.groups import FEW_STEPS
 
 from .terminal import progress, stoppable
 
@@ -113,11 +112,11 @@ def parser() -> Parser:
     )
     made.add_argument(
         "--few-steps",
-        choices=("auto", *FEW_STEPS),
+        choices=("auto", *catalog.FEW_STEPS),
         metavar="KIND",
         help="make a folder that paints in few steps: settings of the LoRA's authors, tiny "
         "decoder, 8-bit graphs calibrated on just these steps; auto tells the kind by the name of "
-        f"the --lora file, or say it: {', '.join(FEW_STEPS)}",
+        f"the --lora file, or say it: {', '.join(catalog.FEW_STEPS)}",
     )
     made.add_argument("--overwrite", action="store_true", help="replace the folder if it exists")
     made.add_argument("--quiet", action="store_true", help="print only the folder, and errors")

@@ -20,6 +20,10 @@ else:
     import tomli as tomllib
 
 
+FEW_STEPS = ("pcm", "lcm", "tcd", "hyper", "lightning", "dmd2", "flash", "turbo")
+"""How a LoRA may be distilled: see families.distillation."""
+
+
 @dataclass(frozen=True)
 class Entry:
     """A known model: where it comes from, under what terms, and what its authors recommend."""

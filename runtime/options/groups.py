@@ -31,8 +31,6 @@ SAFETY = ("on", "blur", "off")
 OUTPUT_TYPES = ("pil", "np", "latent")
 PROFILES = ("exact", "native", "balanced", "fast")
 PRECISIONS = ("auto", "f32", "bf16", "f16")
-FEW_STEPS = ("pcm", "lcm", "tcd", "hyper", "lightning", "dmd2", "flash", "turbo")
-"""How a LoRA may be distilled: see families.distillation."""
 COMPVIS_PRECISIONS = {"full": "f32", "autocast": "auto"}
 """What CompVis's scripts call them, and older pictures of ours."""
 

@@ -12,8 +12,7 @@ from pleinair.runtime.adapters.lora import Lora
 from pleinair.runtime.errors import PleinairError
 from pleinair.runtime.families import distillation, open_model
 from pleinair.runtime.families.distillation import KINDS, among, of_kind, of_name
-from pleinair.runtime.model.catalog import Recommended
-from pleinair.runtime.options.groups import FEW_STEPS
+from pleinair.runtime.model.catalog import FEW_STEPS, Recommended
 
 TRAILING = {"timestep_spacing": "trailing"}
 # Name -> what its authors' model card gives to diffusers: the class, its options, and the call.
