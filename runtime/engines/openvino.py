@@ -214,7 +214,9 @@ class OpenVinoGraph:
         self._compiled = compiled
         self.request = compiled.create_infer_request()
         self._idle = [self.request]
-        self._streams = threading.Semaphore(_streams(compiled))
+        streams = _streams(compiled)
+        self._has_one_stream = streams == 1
+        self._streams = threading.Semaphore(streams)
 
     def __call__(self, feeds: Feeds) -> dict[str, NDArray[np.float32]]:
         check_fed(feeds, self._names)
@@ -222,10 +224,13 @@ class OpenVinoGraph:
         batch = max(value.shape[0] for value in feeds.values() if value.ndim)
         with self._request() as request:
             try:
-                # Not by infer(), which computes in the caller's thread: OpenVINO then deals the
-                # callers out among the streams by their order, busy or not.
-                request.start_async(inputs, share_inputs=True)
-                request.wait()
+                if self._has_one_stream:
+                    request.infer(inputs, share_inputs=True, share_outputs=True)
+                else:
+                    # infer() computes in the caller's thread: OpenVINO then deals the callers out
+                    # among the streams by their order, busy or not.
+                    request.start_async(inputs, share_inputs=True)
+                    request.wait()
             except (RuntimeError, MemoryError) as error:
                 raise EngineError(f"OpenVINO cannot compute it: {first_line(error)}") from error
             return {

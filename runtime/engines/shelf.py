@@ -116,9 +116,10 @@ class Shelf:
             kept = self._kept.get(name)
             if kept is not None and kept.wanted == wanted:
                 return kept.graph
-            self._kept.pop(name, None)  # its memory is needed
-            kept = None
-            give_back()
+            if kept is not None:
+                del self._kept[name]  # its memory is needed
+                kept = None
+                give_back()
         made = _Kept(wanted, 0, compile())
         with self._turn:
             self._kept[name] = made

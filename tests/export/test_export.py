@@ -276,7 +276,7 @@ def test_large_weights_are_one_file_beside(
     latents = torch.randn(1, 4, 8, 8)
     found = next(onnx_model.run(tmp_path, [{"latent_sample": latents}]))["sample"]
     inline = _run(exported_onnx, "vae_decoder", latent_sample=latents)["sample"]
-    np.testing.assert_array_equal(found, inline)
+    np.testing.assert_allclose(found, inline, atol=2e-5)  # ONNX Runtime fuses what is inline
 
 
 class _FrozenScale(VaeDecoder):

@@ -43,6 +43,7 @@ def planned(checkpoint: Path, *files: Path, **asked: Any) -> Plan:
         loras=files,
         vae=None,
         text_encoder=None,
+        unet=None,
         ema=False,
         prediction_type=None,
         config=None,

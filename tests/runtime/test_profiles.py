@@ -120,7 +120,12 @@ def test_lora_files_go_with_every_profile(folder: Path, lora: Path, cache: str |
     latents = []
     for name in ("exact", "balanced", "fast"):
         pipe = StableDiffusionPipeline.from_pretrained(
-            folder, engine="openvino", loras=[(lora, 0.5)], profile=name, cache_dir=cache
+            folder,
+            engine="openvino",
+            loras=[(lora, 0.5)],
+            profile=name,
+            precision="f32",
+            cache_dir=cache,
         )
         settings = {} if name == "fast" else PROFILES["fast"].settings
         out = pipe("boat", **QUICK, **settings, output_type="latent")

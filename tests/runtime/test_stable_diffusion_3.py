@@ -345,7 +345,7 @@ def test_what_it_does_without_is_refused_by_name(
         return
     with pytest.raises((SettingError, AdapterError, BundleError)) as caught:
         StableDiffusionPipeline.from_pretrained(
-            plain_folder, **{kept: given[kept]}, profile="exact"
+            plain_folder, **{"profile": "exact", kept: given[kept]}
         )
     expected = "transformer_int8" if kept == "profile" else "cannot be used with Stable Diffusion 3"
     assert expected in str(caught.value)

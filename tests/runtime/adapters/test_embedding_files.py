@@ -98,7 +98,8 @@ def test_words_of_a_lora_are_words_of_the_prompt(
         pipe = StableDiffusionPipeline.from_pretrained(POCKET, profile="exact", **files)
         family: Any = pipe.family
         ids = [piece.id for piece in family.tokenizer.pieces("sks")]
-        change = pipe.parts.changes["text_encoder"]["embeddings.token_embedding.weight"]
+        changes = pipe.parts.changed["text_encoder"].changes
+        change = changes["embeddings.token_embedding.weight"]
         return ids, change(np.zeros((ids[0], 128), np.float32))[ids]
 
     ids, rows = opened(loras=[bundled])

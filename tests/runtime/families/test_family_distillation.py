@@ -230,7 +230,7 @@ def test_a_folder_recommends_decoder_profile_and_noise(tmp_path: Path) -> None:
 def test_what_a_folder_lacks_is_not_recommended(tmp_path: Path) -> None:
     folder = model_folder(tmp_path / "tree", manifest={"recommended": STATED})
     pipe = StableDiffusionPipeline.from_pretrained(folder)
-    assert pipe.profile.name == "exact"
+    assert pipe.profile.name == "native"
     assert pipe.plan("boat").decoder == "vae_decoder"
 
 

@@ -37,6 +37,7 @@ KINDS: dict[str, tuple[Callable[[Path], Path], dict[str, Any]]] = {
 
 
 def opened(folder: Path, engine: str, **options: Any) -> StableDiffusionPipeline:
+    options = {"profile": "exact", **options}
     return StableDiffusionPipeline.from_pretrained(folder, engine=engine, device="cpu", **options)
 
 
