@@ -43,6 +43,8 @@ def _copying(made: Any, backend: str, write: Callable[..., None]) -> Callable[..
 
 def _digest(graph: Any, half: bool) -> str:
     """Of all that the files of a graph depend on."""
+    from pleinair.export.stored_weight import StoredWeight
+
     networks = [part for part in graph.module.children() if hasattr(part, "config")]
     digest = hashlib.sha256(repr([half, graph.inputs, graph.outputs]).encode())
     for network in networks:
@@ -50,7 +52,8 @@ def _digest(graph: Any, half: bool) -> str:
         config = config.to_dict() if hasattr(config, "to_dict") else dict(config)
         told = {k: v for k, v in config.items() if k not in _BESIDE and not k.startswith("_")}
         digest.update(repr([type(graph.module), sorted(told.items())]).encode())
-        for name, value in sorted(network.state_dict().items()):
+        for name, value in sorted(network.state_dict(keep_vars=True).items()):
+            values = value.read() if isinstance(value, StoredWeight) else value.detach()
             digest.update(name.encode())
-            digest.update(value.contiguous().numpy().tobytes())
+            digest.update(values.contiguous().numpy().tobytes())
     return digest.hexdigest()[:24]
