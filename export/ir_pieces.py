@@ -4,42 +4,90 @@ Compiled as a whole a graph has all of its weights as float32, in the order that
 beside those in the file.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import openvino
 from openvino import opset13 as opset
 
-# Bytes in a piece of weights, as they are computed with, and of results where shapes are fixed. A
-# UNet of Stable Diffusion has seven times as many weights.
+# Bytes in a piece. A UNet of Stable Diffusion has seven times as many of weights alone.
 LIMIT = 512_000_000
 # Of the weights of a layer at least.
 _LAYER = 16_384
+# Bytes of a value that a file is opened for.
+_LARGE = 1_000_000
 
-Values = dict[str, np.ndarray]
+Values = Mapping[str, np.ndarray]
 
 
-def run(read: Callable[[], Any], cases: Sequence[Values], limit: int = LIMIT) -> Iterator[Values]:
+def run(
+    read: Callable[[], Any],
+    cases: Sequence[Values],
+    limit: int = LIMIT,
+    *,
+    watched: bool = False,
+    aside: Path | None = None,
+) -> Iterator[dict[str, np.ndarray]]:
     """The outputs of a graph on the CPU in float32, by all of their names, for each of the inputs.
 
     read: gives the openvino.Model, another each time: it is cut up, and what it had mapped goes
         with it.
     limit: bytes in a piece, except where what is computed between two layers has more.
+    watched: whether outputs come from all over the graph. OpenVINO computes them last, and keeps
+        what they are made of: of fixed shapes that counts as the weights do.
+    aside: a folder for what goes from piece to piece, where that is too much for memory.
     """
-    known = [dict(inputs) for inputs in cases]
+    known = [_Known(inputs, aside and aside / f"case-{i}") for i, inputs in enumerate(cases)]
     number, last = 0, 0
     while number <= last:
-        graph = _Graph(read(), limit)
+        graph = _Graph(read(), limit, watched)
         last = graph.last
         piece, needed = graph.piece(number), graph.needed_after(number)
-        for i, values in enumerate(known):
-            found = values | piece.run(values)
-            known[i] = {name: found[name] for name in found.keys() & needed}
+        for values in known:
+            values.keep(piece.run(values.read(piece.inputs)), needed)
         number += 1
         del graph, piece  # before the next one is compiled
-    yield from known
+    for values in known:
+        yield values.read(values.names())
+
+
+class _Known:
+    """What is known of one of the cases, by name; large values are in files where there may be."""
+
+    def __init__(self, inputs: Values, folder: Path | None) -> None:
+        self._values: dict[str, np.ndarray | Path] = dict(inputs)
+        self._folder, self._files = folder, 0
+        if folder is not None:
+            folder.mkdir()
+
+    def names(self) -> list[str]:
+        return list(self._values)
+
+    def read(self, names: Sequence[str]) -> dict[str, np.ndarray]:
+        found = {name: self._values[name] for name in names}
+        return {
+            name: np.load(value) if isinstance(value, Path) else value
+            for name, value in found.items()
+        }
+
+    def keep(self, found: Values, needed: set[str]) -> None:
+        """Add what was found, and forget what is not needed."""
+        for name in self._values.keys() - needed:
+            value = self._values.pop(name)
+            if isinstance(value, Path):
+                value.unlink()
+        for name in found.keys() & needed:
+            value = found[name]
+            if self._folder is not None and value.nbytes > _LARGE:
+                self._files += 1
+                file = self._folder / f"{self._files}.npy"
+                np.save(file, value)
+                self._values[name] = file
+            else:
+                self._values[name] = value
 
 
 class _Piece:
@@ -49,7 +97,7 @@ class _Piece:
         self.inputs, self.outputs = inputs, outputs
 
     def run(self, values: Values) -> Values:
-        results = self.compiled([values[name] for name in self.inputs])
+        results = self.compiled([values[name] for name in self.inputs], share_inputs=True)
         ports = zip(self.outputs, self.compiled.outputs, strict=True)
         return {name: results[port] for name, port in ports}
 
@@ -69,7 +117,7 @@ class _Op:
 class _Graph:
     """A graph, and the pieces it is run in. Values are named after what they come from."""
 
-    def __init__(self, model: Any, limit: int) -> None:
+    def __init__(self, model: Any, limit: int, watched: bool) -> None:
         self.ops: dict[str, _Op] = {}
         self.last = held = 0
         for place, node in enumerate(model.get_ordered_ops()):
@@ -80,10 +128,11 @@ class _Graph:
                 piece = None
             else:
                 weights = sum(_size(source.node) for source in sources if source.piece is None)
-                held += weights + _size(node)
+                size = weights + (_size(node) if watched else 0)
+                held += size
                 # Only before a layer: in an attention much more would go from piece to piece.
                 if held > limit and weights >= _LAYER:
-                    self.last, held = self.last + 1, weights + _size(node)
+                    self.last, held = self.last + 1, size
                 piece = self.last
             self.ops[node.get_name()] = _Op(node, place, piece)
 

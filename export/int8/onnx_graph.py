@@ -22,8 +22,8 @@ from .post_training import Calibration, Inputs
 FILE = onnx_file.FILE
 
 
-def engine() -> OnnxRuntimeEngine:
-    """What paints with such graphs."""
+def engine(graph: Path) -> OnnxRuntimeEngine:
+    """What runs a graph of this format."""
     return OnnxRuntimeEngine()
 
 

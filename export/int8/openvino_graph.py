@@ -8,22 +8,25 @@ import openvino
 
 from pleinair.runtime.engines.mapped import read_once
 from pleinair.runtime.engines.openvino import OpenVinoEngine
-from pleinair.runtime.engines.protocol import conform
+from pleinair.runtime.engines.protocol import Engine, conform
+from pleinair.runtime.model.footprint import weights
 
 from . import layers, post_training
 from .attention import SelfAttention, stride_openvino
 from .gated import split_projections
 from .norms import norm_by_moments
+from .piecewise import LARGE, PiecewiseEngine
 from .post_training import Calibration, Inputs
+from .smoothing import smoothed_in_file
 from .statistics import statistics_in_pieces
 from .upsampling import sign_inputs, transpose_upsamplers
 
 FILE = "openvino_model.xml"
 
 
-def engine() -> OpenVinoEngine:
-    """What paints with such graphs."""
-    return OpenVinoEngine()
+def engine(graph: Path) -> Engine:
+    """What runs a graph of this format."""
+    return PiecewiseEngine() if weights(graph) > LARGE else OpenVinoEngine()
 
 
 def prepare(
@@ -37,9 +40,10 @@ def prepare(
     model = openvino.Core().read_model(source)
     attentions = chosen(model)
     stride_openvino(model, attentions, stride)
-    split_projections(model)
-    transpose_upsamplers(model)
-    openvino.save_model(model, folder / FILE, compress_to_fp16=False)
+    with read_once(source.with_suffix(".bin")):
+        split_projections(model)
+        transpose_upsamplers(model)
+        openvino.save_model(model, folder / FILE, compress_to_fp16=False)
     return folder / FILE, len(attentions)
 
 
@@ -64,10 +68,11 @@ def quantized(
     }
     inputs = [{name: conform(one[name], *types[name]) for name in one} for one in samples]
     free = {port: port.get_partial_shape() for port in model.inputs}
-    with read_once(graph.with_suffix(".bin")):
+    stored, smoothed = graph.with_suffix(".bin"), graph.with_name("smoothed")
+    with read_once(stored), smoothed_in_file(smoothed, stored.stat().st_size):
         # Of fixed shapes the memory for what is computed in between is planned, and shared.
         model.reshape({port: inputs[0][port.any_name].shape for port in model.inputs})
-        with statistics_in_pieces(inputs):
+        with statistics_in_pieces(inputs, graph.parent):
             made = post_training.quantize(model, Calibration(inputs, tell), ignored, quick=quick)
         made.reshape({made.input(port.any_name): shape for port, shape in free.items()})
     sign_inputs(made)

@@ -248,7 +248,7 @@ class _Measured:
         self._right = self._run(source)
 
     def _run(self, graph: Path) -> list[NDArray[np.float32]]:
-        return outputs(self._backend.engine(), graph, self._samples, self._tell)
+        return outputs(self._backend.engine(graph), graph, self._samples, self._tell)
 
     def distance(self, graph: Path) -> Distance:
         return Distance.between(self._right, self._run(graph))

@@ -6,7 +6,9 @@ at 512x512, beside its weights as float32. In pieces neither is there at once.
 """
 
 import contextlib
+import tempfile
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from .. import ir_pieces
@@ -14,10 +16,11 @@ from .post_training import Inputs, load
 
 
 @contextlib.contextmanager
-def statistics_in_pieces(samples: Sequence[Inputs]) -> Iterator[None]:
+def statistics_in_pieces(samples: Sequence[Inputs], aside: Path) -> Iterator[None]:
     """Let NNCF run the graph that takes these samples so; what it asks of others stays as it is.
 
     NNCF names no engine that could be chosen, so its own one is exchanged inside the block.
+    aside: a folder for what goes from piece to piece.
     """
     load()
     from nncf.openvino import engine
@@ -28,7 +31,7 @@ def statistics_in_pieces(samples: Sequence[Inputs]) -> Iterator[None]:
         def __init__(self, model: Any, *arguments: Any, **settings: Any) -> None:
             self.outputs: Iterator[Inputs] | None = None
             if {port.get_any_name() for port in model.inputs} == names:
-                self.outputs = ir_pieces.run(model.clone, [dict(one) for one in samples])
+                self.outputs = self._outputs(model)
             else:
                 super().__init__(model, *arguments, **settings)
 
@@ -36,6 +39,11 @@ def statistics_in_pieces(samples: Sequence[Inputs]) -> Iterator[None]:
             if self.outputs is None:
                 return super().infer(input_data)
             return next(self.outputs)
+
+        def _outputs(self, model: Any) -> Iterator[Inputs]:
+            with tempfile.TemporaryDirectory(prefix="passed-", dir=aside) as folder:
+                passed = Path(folder)
+                yield from ir_pieces.run(model.clone, samples, watched=True, aside=passed)
 
     theirs = engine.OVNativeEngine
     engine.OVNativeEngine = InPieces

@@ -13,8 +13,15 @@ from pleinair.runtime.engines.choice import choose
 from pleinair.runtime.engines.protocol import Engine, Graph, Shapes
 from pleinair.runtime.families.family import Family
 from pleinair.runtime.graphs.edit import Edit
+from pleinair.runtime.model.footprint import weights
+
+from .piecewise import LARGE, PiecewiseEngine
 
 Sample: TypeAlias = Mapping[str, NDArray[Any]]
+
+# Pixels a side of a picture that a decoder is calibrated on: of 1024 it has feature maps of 1 GB,
+# and what it makes of a part is the same but for its few attentions.
+DECODED = 512
 
 
 @dataclass
@@ -98,7 +105,10 @@ def record(
     """
     bundle, denoiser = family.bundle, family.denoiser
     engine = choose(bundle.graphs, device="cpu", precision="f32")
-    recorder = Recorder(engine, bundle.graph(denoiser, engine.format))
+    graph = bundle.graph(denoiser, engine.format)
+    if engine.format == "openvino" and weights(graph) > LARGE:
+        engine = PiecewiseEngine()
+    recorder = Recorder(engine, graph)
     pipe = StableDiffusionPipeline(family, recorder, profile="exact")
     steps = min(steps, family.recommended.steps)
     latents: list[Sample] = []
@@ -115,8 +125,9 @@ def record(
             output_type="latent",
             callback_on_step_end=lambda *_: tell(),
         )
-        sample = family.decoder_spaces["vae_decoder"].to_decoder(output.images[0])
-        latents.append({"latent_sample": sample})
+        space = family.decoder_spaces["vae_decoder"]
+        sample = space.to_decoder(output.images[0])
+        latents.append({"latent_sample": _middle(sample, DECODED // space.factor)})
     *painted, last = recorder.trajectories
     asked = [sample for trajectory in painted for sample in trajectory]
     # Within a timestep by lot: what is left out must not always be the same picture's.
@@ -126,6 +137,12 @@ def record(
         seen={denoiser: spread(asked, count), "vae_decoder": latents[:-1]},
         held_out={denoiser: last, "vae_decoder": latents[-1:]},
     )
+
+
+def _middle(sample: NDArray[Any], side: int) -> NDArray[Any]:
+    """So many rows and columns of latents; all of them where there are fewer."""
+    rows, columns = (max(0, (size - side) // 2) for size in sample.shape[-2:])
+    return np.ascontiguousarray(sample[..., rows : rows + side, columns : columns + side])
 
 
 def pictures(count: int, steps: int) -> int:

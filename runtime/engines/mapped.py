@@ -46,6 +46,7 @@ def _let_go(file: Path) -> None:
     name = str(file.resolve())
     for line in Path("/proc/self/maps").read_text(errors="replace").splitlines():
         span, access, *_, mapped = line.split(maxsplit=5)
-        if mapped == name and "w" not in access:  # nothing in it but what the file has
+        private = access.endswith("p")
+        if mapped == name and not ("w" in access and private):  # only what the file has, too
             begin, end = (int(address, 16) for address in span.split("-"))
             release(begin, end)

@@ -47,7 +47,7 @@ def _measured(code: str, *arguments: Path) -> dict[str, float]:
 
 @pytest.mark.parametrize(
     ("shape", "side", "limit", "painting"),
-    [("tiny-xl", 64, 4e9, 4e9), ("sdxl", 1024, 9e9, 22e9)],
+    [("tiny-xl", 64, 4e9, 4e9), ("sdxl", 1024, 5e9, 22e9)],
 )
 @pytest.mark.skipif(memory.peak() is None, reason="this system does not tell the peak memory")
 def test_export_and_one_step(

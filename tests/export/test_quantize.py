@@ -130,7 +130,8 @@ def test_the_output_is_near(quantized: tuple[Path, str]) -> None:
         graphs = [folder / name / backend.FILE for name in (part, f"{part}_int8")]
         samples = found.held_out[part]
         right, int8 = (
-            distance.outputs(backend.engine(), graph, samples, lambda: None) for graph in graphs
+            distance.outputs(backend.engine(graph), graph, samples, lambda: None)
+            for graph in graphs
         )
         assert least < distance.Distance.between(right, int8).snr_db < 60
 
@@ -267,7 +268,7 @@ def test_float16_weights_of_onnx_are_seen(tiny_checkpoint: Path, tmp_path: Path)
     nodes = onnx.load(wide, load_external_data=False).graph
     assert not [w for w in nodes.initializer if w.data_type == onnx.TensorProto.FLOAT16]
     latents = np.random.default_rng(0).normal(size=(1, 4, 4, 4)).astype(np.float32)
-    engine = onnx_graph.engine()
+    engine = onnx_graph.engine(half)
     right, found = (
         engine.compile(file, {})({"latent_sample": latents})["sample"] for file in (half, wide)
     )
@@ -576,7 +577,7 @@ def test_weights_of_8_bits_follow_what_files_change(quantized: tuple[Path, str])
     for name in named:
         if ".to_q." in name or ".proj." in name or ".conv1." in name:
             changes[name.removesuffix("weight") + "bias"] = lambda bias: bias + np.float32(0.1)
-    engine = BACKENDS[form].engine()
+    engine = BACKENDS[form].engine(folder)
     random = np.random.default_rng(0)
     width = json.loads((folder / "unet" / "config.json").read_text())["cross_attention_dim"]
     feeds = {
