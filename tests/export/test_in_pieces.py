@@ -21,7 +21,7 @@ def test_what_goes_from_piece_to_piece_is_read_from_files(
 ) -> None:
     monkeypatch.setattr(ir_pieces, "_LARGE", 1000)
     file = exported_openvino / "unet" / openvino_graph.FILE
-    shapes = {"sample": (1, 4, 8, 8), "encoder_hidden_states": (1, 7, 32)}
+    shapes = {"sample": (1, 4, 8, 8), "encoder_hidden_states": (1, 7, 128)}
     random = np.random.default_rng(0)
     cases: list[dict[str, Any]] = [
         {name: random.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
@@ -49,7 +49,7 @@ def test_the_engine_in_pieces_is_openvinos(exported_openvino: Path) -> None:
     feeds = {
         "sample": random.normal(size=(2, 4, 8, 8)),
         "timestep": np.array(31.5),
-        "encoder_hidden_states": random.normal(size=(2, 7, 32)),
+        "encoder_hidden_states": random.normal(size=(2, 7, 128)),
     }
     shapes = {name: value.shape for name, value in feeds.items() if value.ndim}
     engines = OpenVinoEngine(), piecewise.PiecewiseEngine()

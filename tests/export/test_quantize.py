@@ -577,7 +577,7 @@ def test_weights_of_8_bits_follow_what_files_change(quantized: tuple[Path, str])
     for name in named:
         if ".to_q." in name or ".proj." in name or ".conv1." in name:
             changes[name.removesuffix("weight") + "bias"] = lambda bias: bias + np.float32(0.1)
-    engine = BACKENDS[form].engine(folder)
+    engine = BACKENDS[form].engine(exact)
     random = np.random.default_rng(0)
     width = json.loads((folder / "unet" / "config.json").read_text())["cross_attention_dim"]
     feeds = {
