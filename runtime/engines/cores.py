@@ -39,8 +39,8 @@ def performance_cores() -> int | None:
     if sys.platform == "win32":
         return _fastest(classes(_windows_records()))
     if sys.platform == "darwin":
-        fast = _sysctl("hw.perflevel0.physicalcpu")
-        slow = _sysctl("hw.perflevel1.physicalcpu")
+        fast = sysctl("hw.perflevel0.physicalcpu")
+        slow = sysctl("hw.perflevel1.physicalcpu")
         return int(fast) if fast.isdecimal() and slow.isdecimal() and int(slow) else None
     fast, slow = _cpus(_INTEL_PERFORMANCE), _cpus(_INTEL_EFFICIENT)
     if not (fast and slow):
@@ -140,7 +140,8 @@ def _text(file: Path) -> str:
     return ""
 
 
-def _sysctl(name: str) -> str:
+def sysctl(name: str) -> str:
+    """What macOS says of itself under a name; empty where it says nothing."""
     command = ["sysctl", "-n", name]
     with contextlib.suppress(OSError, subprocess.SubprocessError):
         return subprocess.run(command, capture_output=True, text=True, timeout=5).stdout.strip()

@@ -164,8 +164,7 @@ class Shelf:
 
     def _in_the_way(self, name: str, needs: int, stay: Together) -> list[str]:
         """The graphs that make room for one of a name, those used longest ago first."""
-        if self.most is None:
-            return []
+        assert self.most is not None  # without a limit nothing is in the way
         others = {other: kept for other, kept in self._kept.items() if other != name}
         left = self.most - _BESIDE - needs - sum(kept.needs for kept in others.values())
         found = []

@@ -2,11 +2,11 @@
 
 import contextlib
 import platform
-import subprocess
 import sys
 from pathlib import Path
 
 from ..engines import cgroup
+from ..engines.cores import sysctl
 
 if sys.platform == "win32":
     import ctypes
@@ -54,7 +54,7 @@ def features() -> list[str]:
         if name in ("flags", "Features"):
             found.update(value.split())
     if sys.platform == "darwin":
-        found.update(_sysctl("machdep.cpu.leaf7_features").lower().split())
+        found.update(sysctl("machdep.cpu.leaf7_features").lower().split())
     return [name for name in _FEATURES if name in found]
 
 
@@ -98,12 +98,4 @@ def _field(line: str) -> tuple[str, str]:
 
 def _apple() -> str:
     """Which of Apple's chips: Python only knows that it is an "arm"."""
-    return _sysctl("machdep.cpu.brand_string")
-
-
-def _sysctl(name: str) -> str:
-    command = ["sysctl", "-n", name]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=5).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return ""
+    return sysctl("machdep.cpu.brand_string")
