@@ -51,7 +51,9 @@ def run(
         number += 1
         del graph, piece  # before the next one is compiled
     for values in known:
-        yield values.read(values.names())
+        outputs = values.read(values.names())
+        values.keep({}, set())
+        yield outputs
 
 
 class _Known:
@@ -156,6 +158,8 @@ class _Graph:
                 source = op.node.input(0).get_source_output()
                 given |= dict.fromkeys(op.node.output(0).get_names(), source)
         for op in self._of(number):
+            if op.node.get_type_name() == "Parameter":
+                continue  # known without being computed
             for output in op.node.outputs():
                 readers = [self.ops[to.get_node().get_name()] for to in output.get_target_inputs()]
                 if any(reader.piece is not None and reader.piece > number for reader in readers):

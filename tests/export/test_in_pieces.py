@@ -6,12 +6,41 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pleinair.export import ir_pieces
 from pleinair.export.int8 import openvino_graph, piecewise, post_training, smoothing, trajectories
 from pleinair.runtime import families
 from pleinair.runtime.engines.openvino import OpenVinoEngine
 from pleinair.runtime.errors import EngineError
 
 openvino = pytest.importorskip("openvino")
+
+
+@pytest.mark.parametrize("watched", [True, False])
+def test_what_goes_from_piece_to_piece_is_read_from_files(
+    exported_openvino: Path, tmp_path: Path, watched: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ir_pieces, "_LARGE", 1000)
+    file = exported_openvino / "unet" / openvino_graph.FILE
+    shapes = {"sample": (1, 4, 8, 8), "encoder_hidden_states": (1, 7, 128)}
+    random = np.random.default_rng(0)
+    cases: list[dict[str, Any]] = [
+        {name: random.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+        | {"timestep": np.array(timestep)}
+        for timestep in (7, 999)
+    ]
+
+    def read() -> Any:
+        model = openvino.Core().read_model(file)
+        model.reshape(shapes | {"timestep": []})
+        return model
+
+    found = list(ir_pieces.run(read, cases, 60_000, watched=watched, aside=tmp_path))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["case-0", "case-1"]
+    assert not list(tmp_path.glob("*/*"))  # what nobody reads any more is gone
+    graph = OpenVinoEngine().compile(file, shapes)
+    for case, got in zip(cases, found, strict=True):
+        ((name, right),) = graph(case).items()
+        assert np.abs(got[name] - right).max() < 1e-4 * np.abs(right).max()
 
 
 def test_the_engine_in_pieces_is_openvinos(exported_openvino: Path) -> None:
