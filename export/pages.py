@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from pleinair.runtime.engines import mapped
+from pleinair.runtime.graphs import mapped
 
 _MAPS = Path("/proc/self/maps")
 

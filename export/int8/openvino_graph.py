@@ -6,9 +6,9 @@ from typing import Any
 
 import openvino
 
-from pleinair.runtime.engines.mapped import read_once
 from pleinair.runtime.engines.openvino import OpenVinoEngine
 from pleinair.runtime.engines.protocol import Engine, conform
+from pleinair.runtime.graphs.mapped import read_once
 from pleinair.runtime.model.footprint import weights
 
 from . import layers, post_training
@@ -37,10 +37,10 @@ def prepare(
     What the engine computes in a roundabout way is put to it otherwise, with the same result.
     chosen: says which attentions of an openvino.Model take fewer.
     """
-    model = openvino.Core().read_model(source)
-    attentions = chosen(model)
-    stride_openvino(model, attentions, stride)
     with read_once(source.with_suffix(".bin")):
+        model = openvino.Core().read_model(source)
+        attentions = chosen(model)
+        stride_openvino(model, attentions, stride)
         split_projections(model)
         transpose_upsamplers(model)
         openvino.save_model(model, folder / FILE, compress_to_fp16=False)
@@ -60,16 +60,11 @@ def quantized(
     quick: bool = False,
 ) -> Any:
     """The graph in 8 bits, see `post_training.quantize`; samples are cast to what it takes."""
-    model = openvino.Core().read_model(graph)
-    types = {
-        name: (port.get_element_type().to_dtype(), port.get_partial_shape().rank.get_length())
-        for port in model.inputs
-        for name in port.get_names()
-    }
-    inputs = [{name: conform(one[name], *types[name]) for name in one} for one in samples]
-    free = {port: port.get_partial_shape() for port in model.inputs}
     stored, smoothed = graph.with_suffix(".bin"), graph.with_name("smoothed")
     with read_once(stored), smoothed_in_file(smoothed, stored.stat().st_size):
+        model = openvino.Core().read_model(graph)
+        inputs = _conforming(model, samples)
+        free = {port: port.get_partial_shape() for port in model.inputs}
         # Of fixed shapes the memory for what is computed in between is planned, and shared.
         model.reshape({port: inputs[0][port.any_name].shape for port in model.inputs})
         with statistics_in_pieces(inputs, graph.parent):
@@ -78,6 +73,16 @@ def quantized(
     sign_inputs(made)
     norm_by_moments(made)
     return made
+
+
+def _conforming(model: Any, samples: Sequence[Inputs]) -> list[Inputs]:
+    """The samples, each value of the type and rank that the model takes."""
+    types = {
+        name: (port.get_element_type().to_dtype(), port.get_partial_shape().rank.get_length())
+        for port in model.inputs
+        for name in port.get_names()
+    }
+    return [{name: conform(one[name], *types[name]) for name in one} for one in samples]
 
 
 def compressed(graph: Path, ignored: Iterable[str]) -> Any:

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pleinair.runtime.engines.mapped import read_once
 from pleinair.runtime.engines.openvino import OpenVinoEngine
 from pleinair.runtime.engines.protocol import Feeds, Graph, Shapes, check_fed, conform, first_line
 from pleinair.runtime.errors import EngineError
@@ -47,8 +46,7 @@ class _Graph:
 
     def __call__(self, feeds: Feeds) -> dict[str, NDArray[np.float32]]:
         try:
-            with read_once(self.path.with_suffix(".bin")):
-                return self._run(feeds)
+            return self._run(feeds)
         except (RuntimeError, MemoryError) as error:
             raise EngineError(f"OpenVINO cannot compute it: {first_line(error)}") from error
 

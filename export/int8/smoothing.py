@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pleinair.runtime.engines import mapped
+from pleinair.runtime.graphs import mapped
 
 from .post_training import load
 
@@ -53,7 +53,6 @@ def smoothed_in_file(file: Path, size: int) -> Iterator[None]:
     load()
     from nncf.quantization.algorithms.smooth_quant.openvino_backend import OVSmoothQuantAlgoBackend
 
-    arrays = MappedArrays(file, size)
     theirs = OVSmoothQuantAlgoBackend.weight_update_command
 
     def update(node: Any, graph: Any, weight: NDArray[Any]) -> Any:
@@ -68,6 +67,7 @@ def smoothed_in_file(file: Path, size: int) -> Iterator[None]:
     OVSmoothQuantAlgoBackend.weight_update_command = staticmethod(update)
     try:
         with mapped.read_once(file):
+            arrays = MappedArrays(file, size)
             yield
     finally:
         OVSmoothQuantAlgoBackend.weight_update_command = staticmethod(theirs)

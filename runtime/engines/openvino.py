@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from ..errors import EngineError, Message, shown
 from ..graphs.edit import Edit
 from ..graphs.float32 import EXACT, KeptInFloat32
+from ..graphs.mapped import read_once
 from ..graphs.overflow_fix import OverflowFix
 from ..graphs.weights import ChangedWeights
 from . import saturation, telemetry
 from .cache import Cache, identity, key_of
 from .heap import give_back
-from .mapped import read_once
 from .merged import MergedGraphs
 from .protocol import Feeds, Shapes, check_fed, conform, first_line
 
@@ -102,14 +102,16 @@ class OpenVinoEngine:
                 key = None
                 if path.suffix == ".xml":
                     key = self._key([path, weights], shapes, edits, precision)
-                if self._cache is None or key is None:
-                    return OpenVinoGraph(self.compiled(self.model(path, shapes, edits), config))
-                config |= {"CACHE_MODE": "OPTIMIZE_SIZE", "WEIGHTS_PATH": str(weights)}
-                model = self._kept(self._cache, key, config)
-                if model is None:
-                    model = self.compiled(self.model(path, shapes, edits), config)
-                    self._cache.write(key, model.export_model().getvalue())
-                return OpenVinoGraph(model)
+                if self._cache is not None and key is not None:
+                    config |= {"CACHE_MODE": "OPTIMIZE_SIZE", "WEIGHTS_PATH": str(weights)}
+                    kept = self._kept(self._cache, key, config)
+                    if kept is not None:
+                        return OpenVinoGraph(kept)
+                model = self.model(path, shapes, edits)  # held until the block's end
+                compiled = self.compiled(model, config)
+                if self._cache is not None and key is not None:
+                    self._cache.write(key, compiled.export_model().getvalue())
+                return OpenVinoGraph(compiled)
         except (RuntimeError, MemoryError) as error:
             raise EngineError(
                 f"{path}: OpenVINO cannot compile it for {self.device}: {first_line(error)}"
@@ -131,8 +133,9 @@ class OpenVinoEngine:
         key = key_of({"engine": version, "files": files, "asked": changed.asked})
 
         def write(file: Path) -> None:
-            with read_once(weights), read_once(exact):
-                _save(changed.openvino(self._core.read_model(path)), file)
+            with read_once(weights):
+                model = self._core.read_model(path)  # held until the block's end
+                _save(changed.openvino(model), file)
             give_back()
 
         merged = self._merged.graph(key, weights.stat().st_size, write)

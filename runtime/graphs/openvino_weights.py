@@ -23,6 +23,7 @@ from .changes import (
     held,
     parameter_of,
 )
+from .mapped import alone, release, spans
 
 
 @dataclass(frozen=True)
@@ -49,12 +50,19 @@ def shapes(path: Path) -> Shapes:
 
 def values(path: Path) -> Values:
     """The numbers of the named weights of an IR file."""
-    model = read(path)
+    stored = path.with_suffix(".bin")
+    with alone(stored):
+        others = spans(stored)
+        model = read(path)
+        mapped = spans(stored) - others
     found = {weight.held.name: weight for weight in weights(model)}
 
     def value(name: str) -> Array:
         weight = found[name]
-        return weight.held.unpacked(weight.constant.data)
+        unpacked = weight.held.unpacked(weight.constant.data)
+        for span in mapped:  # the constants, which are held here, keep it so
+            release(*span)
+        return unpacked
 
     return value
 
@@ -63,7 +71,8 @@ def read(path: Path) -> Any:
     import openvino
 
     try:
-        return openvino.Core().read_model(path)
+        with alone(path.with_suffix(".bin")):
+            return openvino.Core().read_model(path)
     except RuntimeError as error:
         raise AdapterError(f"{path}: OpenVINO cannot read it: {error}") from error
 
