@@ -163,12 +163,18 @@ def _named(paths: Sequence[Path]) -> dict[str, Path]:
     """Paths by their names; the second of a name has a number behind it."""
     found: dict[str, Path] = {}
     for path in paths:
-        name, number = path.stem if path.suffix == ".safetensors" else path.resolve().name, 2
+        name, number = _name(path), 2
         unique = name
         while unique in found:
             unique, number = f"{name}-{number}", number + 1
         found[unique] = path
     return found
+
+
+def _name(path: Path) -> str:
+    if path.suffix == ".safetensors":
+        return path.stem
+    return path.name or path.resolve().name  # of the folder that one stands in
 
 
 def _lora_files(folder: Path | None) -> list[Path]:
