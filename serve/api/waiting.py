@@ -104,18 +104,17 @@ async def _gone(request: Request) -> None:
 
 
 async def _late(path: str, job: Job, answer: Answer) -> AsyncIterator[bytes]:
+    """White space until the job is over, or the server stops; then the answer."""
+    status = job.status
     async with following(job) as changes:
-        yield b" "
         async for status in changes:
-            if not status.over:
-                yield b" "
-                continue
-            response = await asyncio.to_thread(_response, path, status, answer)
-            yield bytes(response.body)
+            yield b" "
+    response = await asyncio.to_thread(_response, path, status, answer)
+    yield bytes(response.body)
 
 
 def _response(path: str, status: Status, answer: Answer) -> Response:
-    """The answer to a job that is over."""
+    """The answer to a job that is over, or that the server stops before."""
     if status.state != "done":
         code, message = failure(status)
         return problem(path, code, message, code=status.state)
@@ -127,6 +126,6 @@ def _response(path: str, status: Status, answer: Answer) -> Response:
 
 def failure(status: Status) -> tuple[int, str]:
     """The HTTP status and the words for a job that ended without its pictures."""
-    if status.state == "cancelled":
-        return 503, "the picture was given up: it was cancelled, or the server stops"
-    return 500, status.error or "the picture failed"
+    if status.state == "failed":
+        return 500, status.error or "the picture failed"
+    return 503, status.error or "the picture was given up: it was cancelled, or the server stops"
