@@ -30,6 +30,7 @@ PARSERS = {
     "pleinair models": "pleinair.runtime.cli.models:parser",
     "pleinair pull": "pleinair.runtime.cli.pull:parser",
     "pleinair tune": "pleinair.runtime.cli.tune:parser",
+    "pleinair serve": "pleinair.serve.settings:parser",
     "pleinair doctor": "pleinair.runtime.cli.doctor:parser",
     "pleinair completion": "pleinair.runtime.cli.completion:parser",
     "pleinair-export": "pleinair.export.cli:parser",

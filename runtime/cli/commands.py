@@ -68,6 +68,13 @@ COMMANDS = {
     "tune": Command(
         "find what paints a model fastest on this machine", ".tune:tune", ".tune:parser"
     ),
+    "serve": Command(
+        "pictures over HTTP: a page, and the APIs of OpenAI and webui",
+        "pleinair.serve.cli:main",
+        "pleinair.serve.settings:parser",
+        "serve",
+        ("fastapi", "uvicorn"),
+    ),
     "bench": Command(
         "measure speed and memory",
         "pleinair.bench.__main__:main",

@@ -122,15 +122,27 @@ def user_folder() -> Path:
     """
     if named := os.environ.get("PLEINAIR_MODELS"):
         return Path(named)
+    folder = _data_folder()
+    return folder / "models" if folder else Path("models")
+
+
+def data_folder() -> Path:
+    """Where the program keeps what it makes for its user; `pleinair` of the current folder for one
+    without a home.
+    """
+    return _data_folder() or Path("pleinair")
+
+
+def _data_folder() -> Path | None:
     system, usual = {
         "win32": ("LOCALAPPDATA", "AppData/Local"),
         "darwin": ("", "Library/Application Support"),
     }.get(sys.platform, ("XDG_DATA_HOME", ".local/share"))
     if given := os.environ.get(system):
-        return Path(given) / "pleinair" / "models"
+        return Path(given) / "pleinair"
     with contextlib.suppress(RuntimeError):
-        return Path.home() / usual / "pleinair" / "models"
-    return Path("models")
+        return Path.home() / usual / "pleinair"
+    return None
 
 
 def find(name: str | Path) -> Path:

@@ -1,0 +1,315 @@
+"""The options of `pleinair serve`, each declared once: flag, environment variable, default, help."""
+
+import argparse
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pleinair.runtime.cli.parser import Parser, number, whole_number
+from pleinair.runtime.errors import SettingError, shown
+from pleinair.runtime.model import catalog
+from pleinair.runtime.model.footprint import bytes_of
+from pleinair.runtime.options.groups import PROFILES
+from pleinair.runtime.options.option import Option, declared, option
+
+Size = tuple[int, int]
+
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+_ON, _OFF = frozenset({"1", "true", "yes", "on"}), frozenset({"", "0", "false", "no", "off"})
+_RANGES: Mapping[str, tuple[float, float]] = {
+    "port": (0, 65535),
+    "threads": (1, 4096),
+    "workers": (1, 1024),
+    "max_queue": (1, 1_000_000),
+    "max_pixels": (4096, 80_000_000),
+    "max_steps": (1, 10_000),
+    "max_n": (1, 10_000),
+    "max_prompt": (1, 1_000_000),
+    "max_upload": (1024, 1 << 40),
+    "timeout": (1, 1e9),
+    "keep": (1, 1e9),
+    "drain": (0, 1e9),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How a server is set up."""
+
+    host: str = option(
+        "--host",
+        default="127.0.0.1",
+        metavar="ADDRESS",
+        help="where to listen (default: 127.0.0.1, this machine alone); 0.0.0.0 is every address "
+        "of this machine's, and wants --api-key-file",
+    )
+    port: int = option(
+        "--port", default=8080, metavar="N", help="port (default: 8080); 0 takes a free one"
+    )
+    model: tuple[str, ...] = option(
+        "--model",
+        default=("pocket",),
+        metavar="NAME",
+        help="models to offer, folders or catalog names; the first is painted with where a client "
+        "names none (default: the bundled one)",
+    )
+    profile: str | None = option(
+        "--profile",
+        metavar="NAME",
+        help=f"what is given up for speed: one of {', '.join(PROFILES)}, or auto (default: the "
+        "model's)",
+    )
+    loras: Path | None = option(
+        "--loras", metavar="DIR", help="LoRA files (.safetensors) that clients may name"
+    )
+    controlnet: tuple[Path, ...] = option(
+        "--controlnet",
+        default=(),
+        metavar="DIR",
+        help="folders of converted ControlNets that clients may name",
+    )
+    engine: str = option(
+        "--engine",
+        default="auto",
+        metavar="NAME",
+        help="auto, openvino or onnxruntime (default: auto)",
+    )
+    device: str = option(
+        "--device",
+        default="auto",
+        metavar="NAME",
+        help="auto, cpu, cuda, gpu, or a name that the engine knows (default: auto)",
+    )
+    threads: int | None = option(
+        "--threads",
+        metavar="N",
+        help="CPU threads of all workers together (default: the engine's choice; in a container "
+        "its share of the CPUs)",
+    )
+    workers: int = option(
+        "--workers",
+        default=1,
+        metavar="N",
+        help="pictures painted at once, which share out the threads (default: 1, which has each "
+        "soonest)",
+    )
+    max_memory: str | None = option(
+        "--max-memory",
+        metavar="SIZE",
+        help="what the process may take, such as 4GB; what was used longest ago makes room "
+        "(default: everything stays)",
+    )
+    warm: tuple[Size, ...] = option(
+        "--warm",
+        default=(),
+        metavar="WxH",
+        help="sizes that the first model is compiled for before the server is ready; the last of "
+        "them stays in memory (default: the model's own size)",
+    )
+    api_key_file: Path | None = option(
+        "--api-key-file",
+        metavar="FILE",
+        help="keys, one a line; every request then has to bear one of them",
+    )
+    insecure: bool = option(
+        "--insecure", default=False, help="listen beyond this machine without keys"
+    )
+    allow_urls: bool = option(
+        "--allow-urls", default=False, help="fetch pictures that clients name by their URL"
+    )
+    cors: tuple[str, ...] = option(
+        "--cors",
+        default=(),
+        metavar="ORIGIN",
+        help="whose pages may call the server, such as https://example.org",
+    )
+    max_queue: int = option(
+        "--max-queue",
+        default=100,
+        metavar="N",
+        help="pictures that may wait (default: 100); further requests are told to come later",
+    )
+    max_pixels: int = option(
+        "--max-pixels",
+        default=4 * 1024 * 1024,
+        metavar="N",
+        help="pixels of a picture, painted or sent (default: 4194304)",
+    )
+    max_steps: int = option(
+        "--max-steps", default=150, metavar="N", help="steps of a picture (default: 150)"
+    )
+    max_n: int = option(
+        "--max-n", default=10, metavar="N", help="pictures of a request (default: 10)"
+    )
+    max_prompt: int = option(
+        "--max-prompt", default=10_000, metavar="N", help="characters of a prompt (default: 10000)"
+    )
+    max_upload: int = option(
+        "--max-upload", default=32 << 20, metavar="SIZE", help="bytes of a request (default: 32MiB)"
+    )
+    timeout: float = option(
+        "--timeout",
+        default=3600.0,
+        metavar="SECONDS",
+        help="how long a client's request may take, waiting included (default: 3600); jobs of "
+        "/v1/jobs may take any time",
+    )
+    data: Path | None = option(
+        "--data",
+        metavar="DIR",
+        help="where accepted jobs and their pictures are kept (default: the user's data folder)",
+    )
+    keep: int = option(
+        "--keep",
+        default=1000,
+        metavar="N",
+        help="pictures that are kept there (default: 1000); the oldest go first",
+    )
+    drain: float = option(
+        "--drain",
+        default=60.0,
+        metavar="SECONDS",
+        help="how long pictures in work may take when the server is stopped (default: 60)",
+    )
+
+    def __post_init__(self) -> None:
+        """Raises SettingError for a value out of its range."""
+        for name, (least, most) in _RANGES.items():
+            value = getattr(self, name)
+            if value is not None and not least <= value <= most:
+                raise SettingError(
+                    f"{OPTIONS[name].flags[0]} is {value:g}; give {least:g} to {most:g}"
+                )
+        bytes_of(self.max_memory)
+        if not self.model:
+            raise SettingError("--model names no model; leave it out for the bundled one")
+
+    @property
+    def folder(self) -> Path:
+        """Where jobs are kept."""
+        return self.data or catalog.data_folder() / "serve"
+
+    @property
+    def beyond(self) -> bool:
+        """Whether other machines can reach the server."""
+        return self.host not in LOOPBACK
+
+    def check_safe(self) -> None:
+        """Raises SettingError where anybody in the network could use the server."""
+        if self.beyond and self.api_key_file is None and not self.insecure:
+            raise SettingError(
+                f"--host is {shown(self.host)}, where others can reach the server; give "
+                "--api-key-file, or --insecure to let anybody paint"
+            )
+
+
+OPTIONS: Mapping[str, Option] = declared(Settings)
+
+
+def parser() -> Parser:
+    """The options on a command line; their help names the environment variables, too."""
+    made = Parser(
+        "pleinair serve",
+        description="Serve pictures over HTTP: a page, and the APIs of OpenAI and of webui.",
+        epilog="Each option is also read from the environment: PLEINAIR_PORT=80 is --port 80, and "
+        "several values stand there with commas between them.",
+    )
+    for name, one in OPTIONS.items():
+        if one.type is bool:
+            made.add_argument(*one.flags, dest=name, action="store_true", help=one.help)
+        else:
+            made.add_argument(
+                *one.flags,
+                dest=name,
+                type=_reader(one),
+                nargs="+" if one.type is tuple else None,
+                metavar=one.metavar,
+                help=one.help,
+            )
+    return made
+
+
+def read(words: Sequence[str], environment: Mapping[str, str] = os.environ) -> Settings:
+    """The settings that a command line asks for, over those of the environment.
+
+    Raises SettingError, naming the flag or the variable, for what cannot be read.
+    """
+    made = parser()
+    typed, left = made.given(words)
+    if left:
+        raise made.unknown(left[0])
+    return Settings(**{**_of_environment(made, environment), **_values(typed)})
+
+
+def variable(one: Option) -> str:
+    """The environment variable of an option."""
+    return f"PLEINAIR_{one.name.upper()}"
+
+
+def _of_environment(made: Parser, environment: Mapping[str, str]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for one in OPTIONS.values():
+        text = environment.get(variable(one), "")
+        # Kubernetes sets PLEINAIR_PORT to this in every pod beside a service named pleinair.
+        if not text or (one.name == "port" and text.startswith("tcp://")):
+            continue
+        try:
+            typed, _ = made.given(_words(one, text))
+        except SettingError as error:
+            raise SettingError(f"{variable(one)}: {error}") from error
+        values.update(_values(typed))
+    return values
+
+
+def _words(one: Option, text: str) -> list[str]:
+    """What a variable's text would be on a command line."""
+    if one.type is bool:
+        if text.lower() not in _ON | _OFF:
+            raise SettingError(f"is {shown(text)!r}; give 1 or 0")
+        return [one.flags[0]] if text.lower() in _ON else []
+    if one.type is tuple:
+        return [one.flags[0], *filter(None, (part.strip() for part in text.split(",")))]
+    return [f"{one.flags[0]}={text}"]
+
+
+def _values(typed: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: tuple(value) if isinstance(value, list) else value for name, value in typed.items()
+    }
+
+
+def _reader(one: Option) -> Callable[[str], Any]:
+    """What makes an option's value of a word."""
+    if one.name == "warm":
+        return _size
+    if one.metavar == "SIZE" and one.type is int:
+        return _bytes
+    item = one.hint.__args__[0] if one.type is tuple else one.type
+    readers: Mapping[Any, Callable[[str], Any]] = {int: whole_number, float: _seconds, Path: Path}
+    return readers.get(item, str)
+
+
+def _size(text: str) -> Size:
+    width, by, height = text.lower().partition("x")
+    if not by or not (width.isdecimal() and height.isdecimal()):
+        raise argparse.ArgumentTypeError(f"is {shown(text)!r}; give a size such as 512x512")
+    return whole_number(width), whole_number(height)
+
+
+def _bytes(text: str) -> int:
+    try:
+        return bytes_of(text) or 0
+    except SettingError:
+        raise argparse.ArgumentTypeError(
+            f"is {shown(text)!r}; give a size such as 32MiB"
+        ) from None
+
+
+def _seconds(text: str) -> float:
+    value = number(text)
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"is {shown(text)!r}; give a number of seconds")
+    return value
