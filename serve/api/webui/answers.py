@@ -10,29 +10,31 @@ from pleinair.runtime.record import infotext
 from ... import pictures
 from ...job import Picture
 from .batch import Batch
+from .errors import Withheld
+from .fields import ImageToImage, Painting
 from .options import Options
 from .painting import Wanted
 from .samplers import shown_name
 
-_PICTURES = frozenset({"init_images", "mask"})
+_PICTURES = ("init_images", "mask")
 _UNVARIED = {"variation_seed": -1, "variation_strength": 0.0}
 
 
 def painted(
-    batch: Batch, wanted: Wanted, options: Options, sent: Mapping[str, Any]
+    done: Sequence[Picture], batch: Batch, wanted: Wanted, options: Options, said: Painting
 ) -> dict[str, Any]:
-    """The answer to txt2img and img2img, once all of a batch is over.
+    """The answer to txt2img and img2img.
 
-    sent: the request's fields, of which the pictures are said back where they are asked for.
+    done: the pictures of the batch. said: the request, which is said back in the answer.
+    Raises Withheld where there is none that may be shown.
     """
-    done = [picture for job in batch.jobs for picture in job.status.pictures.values()]
     shown = [picture for picture in done if picture.image is not None]
-    images = [_text(picture, wanted, options) for picture in shown] if sent["send_images"] else []
-    again = {
-        name: None if name in _PICTURES and not sent.get("include_init_images") else value
-        for name, value in sent.items()
-        if name != "include_init_images"
-    }
+    if done and not shown:
+        raise Withheld("the model's safety checker withholds what was painted", param="prompt")
+    images = [_text(picture, wanted, options) for picture in shown] if said.send_images else []
+    kept = isinstance(said, ImageToImage) and said.include_init_images
+    aside = {"include_init_images", *(() if kept else _PICTURES)}
+    again = {**said.model_dump(exclude=aside), **({} if kept else dict.fromkeys(_PICTURES))}
     return {"images": images, "parameters": again, "info": json.dumps(_info(shown, batch, wanted))}
 
 

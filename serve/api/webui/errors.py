@@ -14,6 +14,29 @@ class Unprocessable(Refusal):
     status, code = 422, "HTTPException"
 
 
+class Unstoppable(Refusal):
+    """As webui answers where it cannot stop itself."""
+
+    status, code = 501, "HTTPException"
+
+
+class Withheld(Refusal):
+    """Nothing of what was painted may be shown."""
+
+    code = "HTTPException"
+
+
+class Unpainted(Refusal):
+    """A picture that was accepted and did not come about.
+
+    status: of HTTP.
+    """
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status, self.code = status, "HTTPException"
+
+
 # An argument of a call -> what webui calls it.
 _FIELDS: Mapping[str, str] = {
     "num_inference_steps": "steps",
