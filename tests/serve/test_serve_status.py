@@ -5,6 +5,7 @@ import time
 from typing import Any
 
 import httpx
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from servers import Started
 
@@ -66,6 +67,7 @@ def test_resident_memory_is_told(server: Started) -> None:
     assert figures(server)[("process_resident_memory_bytes",)] > 50 << 20
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_server_whose_workers_have_died_is_not_healthy(start: Any) -> None:
     with start() as server:
         server.service.queue.take = None  # what they do next is a mistake that nobody expects
