@@ -13,6 +13,7 @@ from pleinair.runtime.errors import PleinairError, SettingError, did_you_mean, s
 from pleinair.runtime.model import catalog
 from pleinair.runtime.model.controlnet import ControlNet
 from pleinair.runtime.model.footprint import bytes_of
+from pleinair.runtime.record.made import description
 
 from .asked import Asked, Weighted
 from .bounds import Bounds
@@ -133,6 +134,10 @@ class Models:
         plan = self.pipeline(asked).plan(**asked.call(index), **callbacks)
         self.bounds.check_plan(plan)
         return plan
+
+    def described(self, asked: Asked, plan: Plan) -> dict[str, Any]:
+        """How the picture of a plan is made, by the names of a call's arguments."""
+        return description(self.pipeline(asked), plan)
 
     def warm(self, sizes: Sequence[Size]) -> None:
         """Compile what the first model takes at these sizes, or at its own where there are none."""

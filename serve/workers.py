@@ -12,7 +12,6 @@ from PIL import Image
 
 from pleinair.runtime import PipelineOutput, Plan
 from pleinair.runtime.errors import PleinairError
-from pleinair.runtime.record.made import description
 
 from .job import Job, Picture, State, Status
 from .models import Models
@@ -142,7 +141,7 @@ class Workers:
         plan = self.models.plan(
             job.asked, turn.index, callback_on_stage=on_stage, callback_on_step_end=on_step
         )
-        info = description(self.models.pipeline(job.asked), plan)
+        info = self.models.described(job.asked, plan)
         out = plan.paint()
         return Picture(
             image=out.images[0],
@@ -154,11 +153,13 @@ class Workers:
 
     def _say(self, turn: Turn, **facts: Any) -> None:
         """Change fields of the job's status, where it is about this picture."""
-        turn.job.change(
-            lambda status: (
-                replace(status, index=turn.index, **facts) if status.shows(turn.index) else status
-            )
-        )
+        def changed(status: Status) -> Status:
+            if not status.shows(turn.index):
+                return status
+            about = status if status.index == turn.index else status.begun(turn.index)
+            return replace(about, **facts)
+
+        turn.job.change(changed)
 
     def _check(self, job: Job) -> None:
         if self._stopping.is_set() or job.status.over:
