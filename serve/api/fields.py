@@ -4,7 +4,7 @@ import collections.abc
 import os
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Annotated, Any, BinaryIO, Literal, Union
 
 import numpy as np
@@ -53,8 +53,13 @@ def options_of(models: Models) -> dict[str, Option]:
     }
 
 
-def job_model(models: Models, settings: Settings) -> type[BaseModel]:
-    """The model of a job: the options, and what stands around a call."""
+def job_model(
+    models: Models, settings: Settings, only: Collection[str] | None = None
+) -> type[BaseModel]:
+    """The model of a job: the options, and what stands around a call.
+
+    only: the fields that are wanted; None is all of them.
+    """
     made = {name: _field(one, settings) for name, one in options_of(models).items()}
     listed, nets = ", ".join(models.folders), ", ".join(models.controlnets) or "none"
     around: dict[str, Any] = {
@@ -80,9 +85,10 @@ def job_model(models: Models, settings: Settings) -> type[BaseModel]:
         ),
         "seed": (int | None, Field(None, description="a whole number; -1 and null draw one")),
     }
-    return create_model(
-        "JobRequest", __config__=ConfigDict(extra="forbid"), **made, **around
-    )
+    fields = {
+        name: field for name, field in (made | around).items() if only is None or name in only
+    }
+    return create_model("JobRequest", __config__=ConfigDict(extra="forbid"), **fields)
 
 
 def asked(request: BaseModel, settings: Settings) -> Asked:
@@ -90,7 +96,7 @@ def asked(request: BaseModel, settings: Settings) -> Asked:
     said = request.model_dump(exclude_none=True)
     around = {name: said.pop(name) for name in ("model", "profile", "number", "seed") if name in said}
     loras, nets = (
-        [(one["name"], one["weight"]) for one in said.pop(name)]
+        [(one["name"], one["weight"]) for one in said.pop(name, [])]
         for name in ("loras", "controlnets")
     )
     for name, value in said.items():

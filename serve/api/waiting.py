@@ -143,6 +143,6 @@ async def _late(path: str, coming: asyncio.Future[Response]) -> AsyncIterator[by
 
 def failure(status: Status) -> tuple[int, str]:
     """The HTTP status and the words for a job that ended without its pictures."""
-    if status.state == "cancelled":
-        return 503, "the picture was given up: it was cancelled, or the server stops"
-    return 500, status.error or "the picture failed"
+    if status.state == "failed":
+        return 500, status.error or "the picture failed"
+    return 503, status.error or "the picture was given up: it was cancelled, or the server stops"

@@ -62,7 +62,7 @@ async def events(job: Job, said: Images, kind: str) -> AsyncIterator[bytes]:
     kind: "image_generation" or "image_edit".
     """
     yield HEARTBEAT
-    sent, partials = set[int](), Partials(said.partial_images or 0)
+    sent, partials, status = set[int](), Partials(said.partial_images or 0), job.status
     async with following(job) as changes:
         async for status in changes:
             pieces = []
@@ -77,11 +77,11 @@ async def events(job: Job, said: Images, kind: str) -> AsyncIterator[bytes]:
                 pieces.append(
                     await _told(f"{kind}.completed", picture, job, said, usage=_NO_USAGE)
                 )
-            if status.over and status.state != "done":
-                code, message = failure(status)
-                pieces.append(event("error", openai(code, message, None, status.state)))
             for piece in pieces or [HEARTBEAT]:
                 yield piece
+    if status.state != "done":
+        code, message = failure(status)
+        yield event("error", openai(code, message, None, status.state))
 
 
 class Partials:
