@@ -92,7 +92,12 @@ def router(server: Server) -> APIRouter:
     async def interrogate() -> None:
         raise Unknown("Model not found: nothing here tells what is in a picture", param="model")
 
-    for thing in ("checkpoints", "vae", "loras", "embeddings"):
+    @made.post("/refresh-loras")
+    async def refresh_loras() -> None:
+        """Look for files that have come, or are gone."""
+        await asyncio.to_thread(server.models.refresh)
+
+    for thing in ("checkpoints", "vae", "embeddings"):
         made.add_api_route(f"/refresh-{thing}", _known, methods=["POST"], name=f"refresh-{thing}")
     for what in ("kill", "restart", "stop"):
         made.add_api_route(f"/server-{what}", _refused, methods=["POST"], name=f"server-{what}")

@@ -13,7 +13,6 @@ from pleinair.runtime.images.reading import over
 from pleinair.runtime.options.option import declared
 from pleinair.runtime.request import seeds_of
 from pleinair.runtime.text import styles
-from pleinair.runtime.text.networks import loras_named
 
 from ...asked import Asked
 from ...errors import Refusal
@@ -139,10 +138,9 @@ class Painter:
         self.comments.extend(control.remarks)
         self.comments.extend(remarks.unused(request.others, second_pass=second_pass))
         prompt, negative = self._styled(request)
-        text, loras = loras_named(prompt)
         sampler, drawn = self._sampler(request)
         arguments = {
-            "prompt": text,
+            "prompt": prompt,
             "negative_prompt": negative or None,
             "num_inference_steps": request.steps,
             "guidance_scale": request.cfg_scale,
@@ -159,7 +157,6 @@ class Painter:
         each = [
             Asked(
                 model=self.options.model,
-                loras=loras,
                 controlnets=control.nets,
                 arguments={**given, **varied},
                 seed=seed,
