@@ -8,6 +8,7 @@ from pleinair.runtime import __version__
 from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route
 
+from . import page
 from .access import Access, Keys
 from .api import errors, jobs, openai, status
 from .api.files import Files
@@ -49,6 +50,7 @@ def create_app(service: Service, settings: Settings) -> FastAPI:
         jobs.router(service, settings, keys),
     ):
         app.include_router(router)
+    page.mount(app, service, settings)
     app.router.routes.append(Route(PATH, mcp))
     app.add_middleware(Access, settings=settings, keys=keys)
     if settings.cors:

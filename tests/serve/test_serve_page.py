@@ -10,6 +10,7 @@ import httpx
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from servers import Started
 
 import pleinair.serve.page
@@ -137,6 +138,19 @@ def test_a_picture_says_how_it_was_made(client: httpx.Client, tmp_path: Path, na
     data = save(PICTURE, tmp_path / name, made).read_bytes()
     answer = client.post("/page/read", content=data).raise_for_status().json()
     assert answer == {"settings": made, "ignored": [], "program": "Pleinair"}
+
+
+def test_what_it_says_is_fitted_to_the_model(client: httpx.Client) -> None:
+    """webui counts the text encoder's layers from the last, which is 1."""
+    text = "a cat\nSteps: 4, Sampler: Euler a, Seed: 3, Size: 64x64, Clip skip: 2, Version: v1.9.4"
+    file, info = io.BytesIO(), PngInfo()
+    info.add_text("parameters", text)
+    PICTURE.save(file, "PNG", pnginfo=info)
+    answer = client.post("/page/read?model=pocket", content=file.getvalue()).json()
+    assert answer["program"] == "webui"
+    assert answer["settings"]["scheduler"] == "euler_a"
+    assert answer["settings"]["clip_skip"] == 1
+    assert client.post("/page/read?model=none", content=file.getvalue()).status_code == 404
 
 
 def test_seeds_that_browsers_would_round_are_not_used(client: httpx.Client) -> None:

@@ -15,11 +15,13 @@ from PIL import Image
 from servers import Started
 
 from pleinair.runtime import save
+from pleinair.runtime.images.condition import Condition
 
 playwright = pytest.importorskip("playwright.sync_api")
 
 pytestmark = pytest.mark.browser
 
+POCKET = Path(__file__).parents[2] / "models" / "pocket"
 CHROMIUM = shutil.which("chromium")
 FLAGS = (
     "--headless --no-sandbox --disable-gpu --disable-background-networking "
@@ -441,3 +443,43 @@ def test_a_server_with_keys_is_asked_for_one(
         page.keyboard.press("Enter")
         ready(page)
         assert page.locator(".thumb").count() == 0  # another's pictures are not shown
+
+
+def test_files_that_the_server_has_can_be_chosen(
+    open_page: Open, start: Any, both: Any, exported_openvino: Path, tmp_path: Path
+) -> None:
+    import loras
+    from checkpoints import tiny_controlnet, tiny_unet
+
+    _, net = both("net-1", tiny_controlnet)
+    (tmp_path / "loras").mkdir()
+    loras.kohya(tmp_path / "loras" / "ink.safetensors", loras.factors(tiny_unet(), 1))
+    followed = Image.effect_noise((64, 64), 90).convert("RGB")
+    folders = {"loras": tmp_path / "loras", "controlnet": (net,), "data": tmp_path / "kept"}
+    with start(model=(str(POCKET), str(exported_openvino)), **folders) as server:
+        page = ready(open_page(server))
+        page.select_option("#models select", exported_openvino.name)
+        ask(page, num_inference_steps=2, seed=1, width=64, height=64)
+        page.click("button:text-is('Add a LoRA')")
+        page.fill("#loras .weighted input", "0.5")
+        page.click("#control summary")
+        page.click("button:text-is('Add a ControlNet')")
+        page.click("#paint")
+        playwright.expect(page.locator("#error")).to_have_text("Give every ControlNet its picture.")
+        page.set_input_files("#control input[type=file]", as_file(followed))
+        page.check("#control .weighted .truth input")
+        shot(page, "files")
+        paint(page)
+        asked = latest(server)
+        assert asked.model == exported_openvino.name
+        assert asked.loras == [("ink", 0.5)]
+        assert asked.controlnets == [(net.name, 1.0)]
+        edges = Condition(followed, (100.0, 200.0)).pixels((64, 64), "stretch")
+        (given,) = asked.arguments["control_image"]
+        assert (np.asarray(given).transpose(2, 0, 1) / 255 == edges[0]).all()
+        page.click(".weighted button:text-is('Remove') >> nth=0")
+        page.locator(".thumb").first.click()
+        page.click("#viewer button:text-is('Repeat')")
+        assert page.locator("#loras .weighted input").input_value() == "0.5"
+        page.select_option("#models select", "pocket")
+        assert page.locator("#words").is_visible()

@@ -15,6 +15,7 @@ import { begin, say, t } from "./words.js";
 
 const VARIED = 0.2; // how far a variation goes, where nobody says
 const SHOWN = 60; // older pictures that are listed at once
+const MASKED = ["mask_invert", "keep_unmasked", "mask_blur"]; // act on a mask alone
 
 const find = (selector) => document.querySelector(selector);
 
@@ -34,11 +35,13 @@ find("#start .slot").replaceWith(start.element);
 start.addEventListener("change", () => setMask(null));
 find("#mask").onclick = mark;
 find("#unmask").onclick = () => setMask(null);
+setMask(null);
 
 function setMask(blob) {
   mask = blob;
   show(start.mask, blob);
   find("#unmask").hidden = blob === null;
+  for (const name of MASKED) form.fields.get(name).input.closest("label").hidden = blob === null;
   for (const part of ["#start > .buttons", "#start > .fields"]) find(part).hidden = start.blob === null;
 }
 
