@@ -42,7 +42,7 @@ It may name its model and profile, and LoRA files and ControlNets with their wei
 """
 _SETUP = (
     *("model", "profile", "loras", "controlnet"),
-    *("engine", "device", "threads", "max_memory"),
+    *("engine", "device", "threads", "max_memory", "ray"),
 )
 """The server's options that a batch has, too."""
 _OWNER = "batch"
@@ -70,7 +70,7 @@ def main(words: Sequence[str]) -> int:
     if waiting:
         check_target(options.outdir / waiting[0].file, _OWNER)
         sweep(options.outdir, _OWNER)
-        errors, withheld = _painted(waiting, models, setup if options.ray else None, options.outdir)
+        errors, withheld = _painted(waiting, models, setup if setup.ray else None, options.outdir)
         bad |= errors
     for number, what in sorted(bad.items()):
         tell(f"{options.file}: line {number} left out: {what}")
@@ -106,12 +106,6 @@ def parser() -> Parser:
         "00001-00.png, 00001-01.png …",
     )
     settings.add_to(command, _SETUP)
-    command.add_argument(
-        "--ray",
-        action="store_true",
-        help="on a Ray cluster: that of RAY_ADDRESS, or the one that runs here, or this machine's "
-        "cores; --threads is what each of its painters has (default: a machine's cores)",
-    )
     return command
 
 

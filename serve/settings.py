@@ -1,6 +1,7 @@
 """The options of `pleinair serve`, each declared once: flag, environment variable, default, help."""
 
 import argparse
+import importlib.util
 import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pleinair.runtime.cli.parser import Parser, number, whole_number
-from pleinair.runtime.errors import SettingError, did_you_mean, shown
+from pleinair.runtime.errors import SettingError, did_you_mean, shown, to_install
 from pleinair.runtime.model import catalog
 from pleinair.runtime.model.footprint import bytes_of
 from pleinair.runtime.options.groups import PROFILES
@@ -176,7 +177,6 @@ class Settings:
         metavar="SECONDS",
         help="how long pictures in work may take when the server is stopped (default: 60)",
     )
-
     ray: bool = option(
         "--ray",
         default=False,
@@ -210,6 +210,8 @@ class Settings:
                 f"--min-replicas is {self.min_replicas}, more than the {self.replicas} of --replicas"
             )
         bytes_of(self.max_memory)
+        if self.ray and importlib.util.find_spec("ray") is None:
+            raise SettingError(f"--ray: ray is not installed; install it with: {to_install('ray')}")
         if not self.model:
             raise SettingError("--model names no model; leave it out for the bundled one")
 
@@ -280,10 +282,14 @@ def gathered(
 ) -> Settings:
     """The settings of those names that were typed, over those of the environment.
 
-    typed: may hold what is no setting, and None for what was not typed.
+    typed: may hold what is no setting, and None or False for what was not typed.
     """
     named = set(names)
-    given = {name: value for name, value in typed.items() if name in named and value is not None}
+    given = {
+        name: value
+        for name, value in typed.items()
+        if name in named and value is not None and value is not False
+    }
     found = {
         name: value for name, value in _of_environment(environment).items() if name in named
     }
