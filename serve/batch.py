@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,8 @@ _SETUP = (
     *("engine", "device", "threads", "max_memory", "ray"),
 )
 """The server's options that a batch has, too."""
+_AMPLE = {"max_pixels": 80_000_000, "max_steps": 10_000, "max_prompt": 1_000_000}
+"""A batch is its user's own: what bounds strangers does not bound it."""
 _OWNER = "batch"
 _OF_MACHINE = frozenset({"engine", "device", "precision", "version"})
 """What a picture's file says of who painted it, and not of what was asked."""
@@ -58,7 +61,7 @@ def main(words: Sequence[str]) -> int:
     Raises PleinairError where it cannot begin.
     """
     options = parser().parse_args(words)
-    setup = settings.gathered(vars(options), _SETUP)
+    setup = replace(settings.gathered(vars(options), _SETUP), **_AMPLE)
     cells = Comparison.parsed(options.compare).cells() if options.compare else ()
     asked = lines.read(options.file, options.seed, cells)
     models = Models.of(setup)
@@ -120,12 +123,13 @@ def _planned(
     bad = dict(asked.bad)
     for line in asked.lines:
         try:
-            plan = models.plan(line.asked)
-            if len(plan.jobs) != 1:
-                raise PromptError("several prompts: a line is one picture")
-            good.append((line, description(models.pipeline(line.asked), plan)))
+            settled = line.asked.settled(models.named(line.asked.model))
+            plan = models.plan(settled)
+            record = description(models.pipeline(settled), plan)
         except PleinairError as error:
             bad[line.number] = str(error)
+        else:
+            good.append((replace(line, asked=settled), record))
     good = [(line, record) for line, record in good if line.number not in bad]
     if not good:
         number, what = min(bad.items())

@@ -7,14 +7,15 @@ from typing import Any
 
 import msgspec
 
-from pleinair.runtime.errors import PromptError, shown
+from pleinair.runtime.errors import PromptError, SettingError, shown
+from pleinair.runtime.images import reading as pictures
 from pleinair.runtime.images.condition import split
 
 from .asked import Asked, Weighted
+from .bounds import PICTURES
 
 _MOST = 1 << 30
-"""Bytes of a file of lines."""
-_PICTURES = ("image", "mask_image", "control_image")
+
 _AROUND = frozenset({"model", "profile", "loras", "controlnets", "seed"})
 """What a line may say beside a call's arguments."""
 
@@ -106,7 +107,9 @@ def _asked(text: bytes, folder: Path, seed: int) -> Asked:
     if said.get("num_images_per_prompt", 1) != 1:
         raise PromptError("num_images_per_prompt: a line is one picture; write it several times")
     arguments = {name: value for name, value in said.items() if name not in _AROUND}
-    for name in _PICTURES:
+    if arguments.get("variation_strength") and not _is_number(arguments.get("variation_seed")):
+        raise PromptError("variation_strength wants a variation_seed beside it, of 0 or more")
+    for name in PICTURES:
         if name in arguments:
             arguments[name] = _picture(name, arguments[name], folder)
     return Asked(
@@ -147,20 +150,16 @@ def _is_number(value: object) -> bool:
 
 
 def _picture(name: str, given: Any, folder: Path) -> Any:
-    """A file that a line names, as its bytes: who paints may be another machine.
-
-    The file of "canny:FILE" is opened by who paints.
-    """
+    """The picture in a file that a line names: who paints it may be another machine."""
     if isinstance(given, list):
         return [_picture(name, one, folder) for one in given]
-    if not isinstance(given, str):
-        raise PromptError(f"{name} is {shown(given)}; give a picture's file")
     if name == "mask_image" and given == "alpha":
         return given
-    file, thresholds = split(given)
-    path = folder / str(file)
-    if not path.is_file():
-        raise PromptError(f"{name}: {shown(str(path), 300)}: no such picture")
-    if thresholds:
-        return "canny:{:g},{:g}:{}".format(*thresholds, path.absolute())
-    return path.read_bytes()
+    if not isinstance(given, str):
+        raise PromptError(f"{name} is {shown(given)}; give a picture's file")
+    if split(given)[1]:
+        raise PromptError(f"{name} is {shown(given)}; give the picture of the edges")
+    try:
+        return pictures.read(folder / given, name)
+    except SettingError as error:
+        raise PromptError(error) from error

@@ -18,7 +18,7 @@ from .queue import Queue, Turn
 from .settings import Settings, Size
 from .speed import Speed, work
 from .store import Store
-from .workers import Workers
+from .workers import Elsewhere, Workers
 
 log = logging.getLogger("pleinair.serve")
 
@@ -46,7 +46,7 @@ class Service:
     """One machine's pictures.
 
     workers: pictures at once. most: pictures that wait. store: keeps jobs that are to be kept.
-    timeout: seconds after which a job that is not kept is given up.
+    timeout: seconds after which a job that is not kept is given up. elsewhere: as of Workers.
     """
 
     def __init__(
@@ -57,6 +57,7 @@ class Service:
         most: int = 100,
         store: Store | None = None,
         timeout: float | None = None,
+        elsewhere: Elsewhere | None = None,
     ) -> None:
         self.models, self.store, self.timeout = models, store, timeout
         self.queue, self.speed = Queue(most), Speed()
@@ -68,22 +69,27 @@ class Service:
         self._changing = threading.RLock()
         self._warm = self._closing = False
         self._closed = threading.Event()
-        self.workers = Workers(workers, self.queue, models, self)
+        self._elsewhere = elsewhere
+        self.workers = Workers(workers, self.queue, models, self, elsewhere)
         for job in store.unfinished() if store else []:
             self._jobs[job.id] = job
             self.queue.put(job)
         threading.Thread(target=self._look, name="pleinair-look", daemon=True).start()
 
     @classmethod
-    def of(cls, settings: Settings) -> "Service":
-        """A server's. Raises PleinairError for a model that is not there, or a store in use."""
+    def of(cls, settings: Settings, elsewhere: Elsewhere | None = None) -> "Service":
+        """A server's. Raises PleinairError for a model that is not there, or a store in use.
+
+        elsewhere: as of Workers; of pictures at once there are as many as replicas.
+        """
         models = Models.of(settings)
         return cls(
             models,
-            workers=settings.workers,
+            workers=settings.replicas if elsewhere else settings.workers,
             most=settings.max_queue,
             store=Store(settings.folder, keep=settings.keep),
             timeout=settings.timeout,
+            elsewhere=elsewhere,
         )
 
     # Whether it serves.
@@ -112,7 +118,8 @@ class Service:
     def _warm_up(self, sizes: Sequence[Size]) -> None:
         begun = time.perf_counter()
         try:
-            self.models.warm(sizes)
+            if self._elsewhere is None:
+                self.models.warm(sizes)
         except PleinairError as error:
             self.fault = error
             return

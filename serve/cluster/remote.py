@@ -1,11 +1,11 @@
-"""Pictures painted by replicas: what the ingress has in the place of workers of its own."""
+"""Pictures painted by replicas: what the ingress has in the place of painting itself."""
 
 import asyncio
 import logging
 import threading
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, NoReturn
 
 from ray import exceptions
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
@@ -15,18 +15,30 @@ from pleinair.runtime.errors import PleinairError
 
 from ..asked import Asked
 from ..errors import Closing
-from ..job import Picture, Status
+from ..job import Picture
 from ..queue import Turn
-from ..workers import Stopped
+from ..workers import tell
 
 log = logging.getLogger("pleinair.serve")
 
 _TRIES = 5
-"""Replicas that may be lost over one picture: the fifth is the picture's own fault."""
+"""Replicas that may be lost over one picture: of more it is the picture's own fault."""
 _PAUSE = 1.0
 """Seconds before it is sent to another: by then Ray knows which is gone."""
-_EVERY = 0.5
+_TICK = 0.2
 """Seconds from one look at whether anybody still waits to the next."""
+_SAID = ("stage", "done", "total", "step", "steps")
+_LOST = (
+    exceptions.RayActorError,
+    exceptions.NodeDiedError,
+    exceptions.WorkerCrashedError,
+    exceptions.ObjectLostError,
+    exceptions.TaskCancelledError,
+    BackPressureError,
+    DeploymentUnavailableError,
+    Closing,
+)
+"""What a replica's end looks like from here; Closing is what one says that is about to end."""
 
 
 class Remote:
@@ -50,10 +62,8 @@ class Remote:
             try:
                 return await self._painted(turn, check)
             except _LOST as error:
-                if isinstance(error, exceptions.RayTaskError) and not isinstance(error, Closing):
-                    raise
-                log.warning("a replica is lost with a picture of job %s: %s", turn.job.id, error)
-                turn.job.say(step=0, preview=None)
+                log.warning("job %s: a replica is lost: %s", turn.job.id, type(error).__name__)
+                tell(turn, stage="", step=0, preview=None)
             await asyncio.sleep(_PAUSE)
             check()
         raise PleinairError(f"{_TRIES} replicas were lost over this picture; their logs say why")
@@ -63,12 +73,12 @@ class Remote:
         replicas = self._replicas.options(multiplexed_model_id=asked.model)
         response = replicas.paint.remote(asked, turn.job.previews)
         reading = asyncio.ensure_future(_read(response, turn))
-        watching = asyncio.ensure_future(_watch(turn, check))
+        watching = asyncio.ensure_future(_watch(check))
         try:
             await asyncio.wait([reading, watching], return_when=asyncio.FIRST_COMPLETED)
-            if not reading.done():
-                watching.result()
-            return await reading
+            if reading.cancelled():
+                raise exceptions.RayActorError(error_msg="a replica left off")
+            return await (reading if reading.done() else watching)
         finally:
             watching.cancel()
             if not reading.done():
@@ -76,24 +86,11 @@ class Remote:
                 reading.cancel()
 
 
-_LOST = (
-    exceptions.RayActorError,
-    exceptions.NodeDiedError,
-    exceptions.WorkerCrashedError,
-    exceptions.ObjectLostError,
-    exceptions.TaskCancelledError,
-    BackPressureError,
-    DeploymentUnavailableError,
-    Closing,
-)
-"""What a replica's end looks like from here; Closing is what one says that is about to end."""
-
-
 def _alone(turn: Turn) -> Asked:
     """A turn's picture as a request of its own."""
-    asked = turn.job.asked
-    assert asked.seed is not None  # settled when the job was made
-    return replace(asked, number=1, seed=asked.seed + turn.index)
+    arguments = turn.job.asked.call(turn.index)
+    seed = arguments.pop("seed")
+    return replace(turn.job.asked, number=1, arguments=arguments, seed=seed)
 
 
 async def _read(response: Any, turn: Turn) -> Picture:
@@ -101,22 +98,18 @@ async def _read(response: Any, turn: Turn) -> Picture:
     async for status in response:
         if status.state == "failed":
             raise PleinairError(status.error)
-        if status.over and status.pictures:
+        if status.pictures:
             picture: Picture = status.pictures[0]
             return picture
-        _tell(turn, status)
-    raise exceptions.RayActorError(error_msg="a replica left a picture unfinished")
+        said = {name: getattr(status, name) for name in _SAID}
+        if status.preview is not None:
+            said |= {"preview": status.preview, "previewed": turn.job.status.previewed + 1}
+        tell(turn, **said)
+    raise exceptions.RayActorError(error_msg="a replica left off")
 
 
-def _tell(turn: Turn, status: Status) -> None:
-    facts = {name: getattr(status, name) for name in ("stage", "done", "total", "step", "steps")}
-    if status.preview is not None:
-        facts |= {"preview": status.preview, "previewed": turn.job.status.previewed + 1}
-    turn.job.say(**facts)
-
-
-async def _watch(turn: Turn, check: Callable[[], None]) -> None:
-    """Raise Stopped as soon as nobody waits for the picture."""
-    async for _ in turn.job.follow(_EVERY):
+async def _watch(check: Callable[[], None]) -> NoReturn:
+    """Raise Stopped soon after nobody waits for the picture any more."""
+    while True:
         check()
-    check()
+        await asyncio.sleep(_TICK)

@@ -1,44 +1,56 @@
 """A replica: paints one picture at a time, and tells how far it is."""
 
-import logging
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
 from ray import serve
 
+from pleinair.runtime.errors import PleinairError
+
 from ..asked import Asked
+from ..errors import Closing
 from ..job import Status
+from ..models import Models
 from ..service import Service
 from ..settings import Settings
 
-log = logging.getLogger("pleinair.serve")
-
 _MODELS = 3
 """Models that a replica keeps: Ray sends a request to one that has its model already."""
+_MOST = 8
+"""Pictures that it lets wait: another comes before the one that was cancelled has stopped."""
 _EVERY = 15.0
 """Seconds from one word of a picture to the next, at most."""
 
 
 class Replica:
-    """One machine's service, with one worker: one picture at a time, whatever it is sent."""
+    """The service of one machine with one worker: one picture at a time, whatever it is sent.
+
+    It is there for requests once the first model is warm.
+    """
 
     def __init__(self, setup: Settings) -> None:
-        self._setup = setup
-        self._service = Service.of(replace(setup, workers=1))
-        self._service.begin(setup.warm)
+        models = Models.of(replace(setup, workers=1))
+        models.warm(setup.warm)
+        self._service = Service(models, most=_MOST)
 
     @serve.multiplexed(max_num_models_per_replica=_MODELS)
     async def opened(self, name: str) -> "Opened":
         """What Ray knows a model by that this replica has."""
-        return Opened(self._service, name)
+        return Opened(self._service.models, name)
 
     async def paint(self, asked: Asked, previews: int) -> AsyncIterator[Status]:
-        """How far the first picture of a request is, until it is over.
+        """How far the picture of a request is, until it is over; each preview is told once.
 
-        A preview is told once. Cancelled, it stops within a step.
+        Cancelled, it stops within a step.
         """
         await self.opened(serve.get_multiplexed_model_id())
-        job = await self._service.submit(asked, "ingress", previews=previews)
+        try:
+            job = await self._service.submit(asked, "ingress", previews=previews)
+        except Closing:
+            raise  # another replica paints it
+        except PleinairError as error:
+            yield Status(state="failed", error=str(error))
+            return
         told = 0
         try:
             async for status in job.follow(_EVERY):
@@ -55,8 +67,8 @@ class Replica:
 class Opened:
     """A model that a replica has; Ray calls `__del__` when it makes room for another."""
 
-    def __init__(self, service: Service, name: str) -> None:
-        self._service, self._name = service, name
+    def __init__(self, models: Models, name: str) -> None:
+        self._models, self._name = models, name
 
     def __del__(self) -> None:
-        self._service.models.forget(self._name)
+        self._models.forget(self._name)
