@@ -81,8 +81,10 @@ def _cells(line: Line, cells: Sequence[Mapping[str, Any]]) -> Iterator[Line]:
         yield line
     for i, cell in enumerate(cells):
         arguments = {**line.asked.arguments, **cell}
-        seed = arguments.pop("seed", line.asked.seed)
-        yield replace(line, asked=replace(line.asked, arguments=arguments, seed=seed), cell=i)
+        around = {
+            name: arguments.pop(name, getattr(line.asked, name)) for name in ("seed", "profile")
+        }
+        yield replace(line, asked=replace(line.asked, arguments=arguments, **around), cell=i)
 
 
 def _numbered(path: Path) -> Iterator[tuple[int, bytes]]:
