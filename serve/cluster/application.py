@@ -7,14 +7,14 @@ from ray import serve
 from ray.serve import Application
 from ray.serve.config import BackpressureConfig, RequestRouterConfig
 
-from pleinair.runtime.engines import cores
-
 from .. import settings
 from ..settings import Settings
 from .ingress import Ingress
 from .replica import Replica
 from .router import IdleRouter
 
+_HEAD = "node:__internal_head__"
+"""What a Ray cluster's head has one of: the ingress stands there, and so do the jobs."""
 _LOOKING = 1000
 """Requests at once that wait for no picture: pages, statuses, probes."""
 _LINGER = 10.0
@@ -35,11 +35,17 @@ def app(args: Mapping[str, Any]) -> Application:
 
 
 def application(setup: Settings) -> Application:
-    """The service on a Ray cluster."""
+    """The service on a Ray cluster: a replica of --threads each, or else one a node."""
     waiting = max(setup.max_queue, setup.replicas)
+    room = {"num_cpus": setup.threads or 1}
+    ending = {
+        "graceful_shutdown_timeout_s": setup.drain + _LINGER,
+        "graceful_shutdown_wait_loop_s": 0.5,
+    }
     replicas = serve.deployment(Replica).options(
         name="replica",
-        ray_actor_options={"num_cpus": setup.threads or cores.physical_cores()},
+        ray_actor_options=room,
+        max_replicas_per_node=None if setup.threads else 1,
         max_ongoing_requests=1,
         max_queued_requests=waiting,
         autoscaling_config={
@@ -47,22 +53,18 @@ def application(setup: Settings) -> Application:
             "max_replicas": setup.replicas,
             "target_ongoing_requests": 1,
             "upscale_delay_s": 5,
-            "downscale_delay_s": 600,
         },
         request_router_config=RequestRouterConfig(
             request_router_class=IdleRouter, initial_backoff_s=0.005, max_backoff_s=0.05
         ),
-        graceful_shutdown_timeout_s=setup.drain + _LINGER,
-        graceful_shutdown_wait_loop_s=0.5,
+        **ending,
     )
     ingress = serve.deployment(serve.ingress()(Ingress)).options(
         name="ingress",
-        num_replicas=1,
-        ray_actor_options={"num_cpus": 0},
+        ray_actor_options={"num_cpus": 0, "resources": {_HEAD: 0.001}},
         max_ongoing_requests=waiting + setup.replicas + _LOOKING,
         max_queued_requests=_LOOKING,
         backpressure_config=BackpressureConfig(status_code=429, retry_after_s=_RETRY),
-        graceful_shutdown_timeout_s=setup.drain + _LINGER,
-        graceful_shutdown_wait_loop_s=0.5,
+        **ending,
     )
     return ingress.bind(setup, replicas.bind(setup))
