@@ -144,6 +144,14 @@ class Models:
         with _naming_the_flag("--warm"):
             self.pipeline(Asked()).warm_up(sizes or None)
 
+    def forget(self, name: str) -> None:
+        """Let go of a model, opened anew where it is asked for."""
+        folder = self.folders[name].resolve()
+        with self._opening:
+            for key in [key for key in self._open if key[0] == name]:
+                del self._open[key]
+        self.shelf.drop(lambda wanted: wanted["path"].resolve().is_relative_to(folder))
+
     def close(self) -> None:
         """Let go of everything."""
         self.shelf.clear()

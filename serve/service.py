@@ -18,7 +18,7 @@ from .queue import Queue, Turn
 from .settings import Settings, Size
 from .speed import Speed, work
 from .store import Store
-from .workers import Workers
+from .workers import Elsewhere, Workers
 
 log = logging.getLogger("pleinair.serve")
 
@@ -48,7 +48,7 @@ class Service:
     workers: pictures at once. most: pictures that wait. store: keeps jobs that are to be kept.
     timeout: seconds after which a job that is not kept is given up.
     jobs: those that wait or are painted, by their ids. painted: how many ended so. stages: seconds
-        that pictures took, by stage. fault: why it cannot serve.
+        that pictures took, by stage. fault: why it cannot serve. elsewhere: as of Workers.
     """
 
     def __init__(
@@ -59,6 +59,7 @@ class Service:
         most: int = 100,
         store: Store | None = None,
         timeout: float | None = None,
+        elsewhere: Elsewhere | None = None,
     ) -> None:
         self.models, self.store, self.timeout = models, store, timeout
         self.queue, self.speed = Queue(most), Speed()
@@ -70,22 +71,27 @@ class Service:
         self._changing = threading.RLock()
         self._warm = self._closing = False
         self._drained = threading.Event()
-        self.workers = Workers(workers, self.queue, models, self)
+        self._elsewhere = elsewhere
+        self.workers = Workers(workers, self.queue, models, self, elsewhere)
         for job in store.unfinished() if store else []:
             self.jobs[job.id] = job
             self.queue.put(job)
         threading.Thread(target=self._look, name="pleinair-look", daemon=True).start()
 
     @classmethod
-    def of(cls, settings: Settings) -> "Service":
-        """A server's. Raises PleinairError for a model that is not there, or a store in use."""
+    def of(cls, settings: Settings, elsewhere: Elsewhere | None = None) -> "Service":
+        """A server's. Raises PleinairError for a model that is not there, or a store in use.
+
+        elsewhere: as of Workers; of pictures at once there are as many as replicas.
+        """
         models = Models.of(settings)
         return cls(
             models,
-            workers=settings.workers,
+            workers=settings.replicas if elsewhere else settings.workers,
             most=settings.max_queue,
             store=Store(settings.folder, keep=settings.keep),
             timeout=settings.timeout,
+            elsewhere=elsewhere,
         )
 
     # Whether it serves.
@@ -114,7 +120,8 @@ class Service:
     def _warm_up(self, sizes: Sequence[Size]) -> None:
         begun = time.perf_counter()
         try:
-            self.models.warm(sizes)
+            if self._elsewhere is None:
+                self.models.warm(sizes)
             for job in self.unfinished:
                 self._estimate(job)
         except Exception as error:  # whoever has begun it says so
