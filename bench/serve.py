@@ -16,6 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from pleinair.runtime.errors import SettingError
+
 from . import machine, results
 from .markdown import table
 from .rounds import Record, Rounds
@@ -49,6 +51,10 @@ def add_to(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     results.check(options, "clients", "steps", "rounds")
+    if not 0 <= options.leaving <= 1:
+        raise SettingError(f"--leaving is {options.leaving:g}; give 0 to 1")
+    if not options.seconds > 0:
+        raise SettingError(f"--seconds is {options.seconds:g}; give more than 0")
     measured = Turns(Rounds(_WAYS[0], {}))
     job = {
         "model": str(options.model),
@@ -72,10 +78,8 @@ def run(options: argparse.Namespace) -> int:
         measured.check()
     about = (
         f"{options.model}: {options.clients} clients for {options.seconds:g} s, {options.steps} "
-        f"steps a picture; one in {1 / options.leaving:.0f} requests is given up while it waits; "
-        f"one of the clients keeps {_GREEDY} requests open. Fresh processes in turn."
-        if options.leaving
-        else f"{options.model}: {options.clients} clients for {options.seconds:g} s."
+        f"steps a picture; {100 * options.leaving:.0f} % of the requests are given up while they "
+        f"wait; one of the clients keeps {_GREEDY} requests open. Fresh processes in turn."
     )
     facts = machine.facts()
     results.publish(

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -26,8 +26,6 @@ _UNKNOWN = 30.0
 """Seconds until a client asks again, where nothing was measured yet."""
 _TICK = 0.5
 """Seconds from one look at what has taken too long to the next."""
-_RECENT_PIXELS, _RECENT_JOBS = 32_000_000, 500
-"""Of jobs that are over and not kept: what can still be asked for of them, about 100 MB."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +65,6 @@ class Service:
         self.stages: Counter[str] = Counter()
         self.fault: Exception | None = None
         self.jobs: dict[str, Job] = {}
-        self._recent: OrderedDict[str, Job] = OrderedDict()
         self._changing = threading.RLock()
         self._warm = self._closing = False
         self._drained = threading.Event()
@@ -157,9 +154,9 @@ class Service:
         return job
 
     def job(self, id: str) -> Job:
-        """A job by its id. Raises Unknown."""
+        """A job by its id: one that waits or is painted, or that is kept. Raises Unknown."""
         with self._changing:
-            found = self.jobs.get(id) or self._recent.get(id)
+            found = self.jobs.get(id)
         if found is None and self.store:
             found = self.store.find(id)
         if found is None:
@@ -273,17 +270,6 @@ class Service:
                 self.queue.remove(job)
                 self.jobs.pop(job.id, None)
                 self.painted[state] += 1
-                if not job.kept:
-                    self._recent[job.id] = job
-                    self._forget()
-
-    def _forget(self) -> None:
-        """Of jobs that are over and not kept, let go of the oldest."""
-        pixels, left = 0, 0
-        for id in reversed(list(self._recent)):
-            pixels, left = pixels + _pixels(self._recent[id]), left + 1
-            if pixels > _RECENT_PIXELS or left > _RECENT_JOBS:
-                del self._recent[id]
 
     # Beside them.
 
@@ -327,7 +313,3 @@ class Service:
                 told = True
                 log.error("a worker has ended; start the server anew")
 
-
-def _pixels(job: Job) -> int:
-    images = [picture.image for picture in job.status.pictures.values()]
-    return sum(image.width * image.height for image in images if image)
