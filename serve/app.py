@@ -9,7 +9,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route
 
 from .access import Access, Keys
-from .api import errors, jobs, openai, status
+from .api import errors, jobs, openai, status, webui
 from .api.files import Files
 from .api.files import router as files_router
 from .api.mcp import PATH, Mcp
@@ -47,6 +47,7 @@ def create_app(service: Service, settings: Settings) -> FastAPI:
         files_router(files),
         openai.router(service, settings, files),
         jobs.router(service, settings, keys),
+        webui.router(service, settings),
     ):
         app.include_router(router)
     app.router.routes.append(Route(PATH, mcp))
