@@ -21,8 +21,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from .api.errors import problem
 from .settings import Settings
 
-OPEN = re.compile(r"/(health|ready|v1/images/files/[^/]+)")
-"""Paths that want no key: a picture's own name is one."""
+OPEN = re.compile(r"/(|health|ready|page/files/[^/]+|v1/images/files/[^/]+)")
+"""Paths that want no key: the page asks for it, and a picture's own name is one."""
 
 _CLIENT = "pleinair.client"
 _LONGEST_KEY = 4096
@@ -165,7 +165,8 @@ class Access:
 
 
 def _without_key(path: str) -> Response:
-    scheme = "Bearer" if path.startswith(("/v1/", "/mcp")) else "Basic"
+    bearer = path.startswith(("/v1/", "/mcp", "/page/"))  # by Basic browsers ask in a window
+    scheme = "Bearer" if bearer else "Basic"
     return problem(
         path,
         401,

@@ -8,6 +8,7 @@ from pleinair.runtime import __version__
 from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route
 
+from . import page
 from .access import Access, Keys
 from .api import errors, jobs, openai, status, webui
 from .api.files import Files
@@ -50,6 +51,7 @@ def create_app(service: Service, settings: Settings) -> FastAPI:
         webui.router(service, settings),
     ):
         app.include_router(router)
+    page.mount(app, service, settings)
     app.router.routes.append(Route(PATH, mcp))
     app.add_middleware(Access, settings=settings, keys=keys)
     if settings.cors:
