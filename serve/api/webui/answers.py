@@ -32,9 +32,12 @@ def painted(
     if done and not shown:
         raise Withheld("the model's safety checker withholds what was painted", param="prompt")
     images = [_text(picture, wanted, options) for picture in shown] if said.send_images else []
-    kept = isinstance(said, ImageToImage) and said.include_init_images
-    aside = {"include_init_images", *(() if kept else _PICTURES)}
-    again = {**said.model_dump(exclude=aside), **({} if kept else dict.fromkeys(_PICTURES))}
+    gone = (
+        dict.fromkeys(_PICTURES)
+        if isinstance(said, ImageToImage) and not said.include_init_images
+        else {}
+    )
+    again = {**said.model_dump(exclude={"include_init_images"}), **gone}
     answer = {
         "images": images,
         "parameters": json.loads(json.dumps(again), parse_constant=_no_number),
@@ -103,10 +106,7 @@ def _info(done: Sequence[Picture], batch: Batch, wanted: Wanted) -> dict[str, An
 def _size(said: Mapping[str, Any], done: Sequence[Picture]) -> tuple[int | None, int | None]:
     """Of what was painted, else of the picture that came of it."""
     if "width" in said and "height" in said:
-        return said["width"], said["height"]| None, int | None]:
-    """Of what was painted, else of the picture that came of it."""
-    if "width" in first and "height" in first:
-        return first["width"], first["height"]
+        return said["width"], said["height"]
     image = done[0].image if done else None
     return image.size if image else (None, None)
 

@@ -85,9 +85,6 @@ def _shown(batch: Batch) -> Image.Image | None:
 
 def _encoded(image: Image.Image) -> str:
     return pictures.text(pictures.encoded(image, {}))
-| None:
-    preview = job.status.preview
-    return pictures.text(pictures.encoded(preview, {})) if preview else None
 
 
 def _left(batch: Batch, done: float) -> float:
