@@ -10,7 +10,7 @@ from starlette.routing import Route
 
 from . import page
 from .access import Access, Keys
-from .api import errors, jobs, openai, status
+from .api import errors, jobs, openai, status, webui
 from .api.files import Files
 from .api.files import router as files_router
 from .api.mcp import PATH, Mcp
@@ -48,6 +48,7 @@ def create_app(service: Service, settings: Settings) -> FastAPI:
         files_router(files),
         openai.router(service, settings, files),
         jobs.router(service, settings, keys),
+        webui.router(service, settings),
     ):
         app.include_router(router)
     page.mount(app, service, settings)

@@ -33,7 +33,7 @@ def received(source: str | bytes, settings: Settings, param: str = "image") -> I
     pixels than the server paints is scaled down to as many.
     Raises Refusal for what is no picture, or too large to be unpacked.
     """
-    data = _bytes(source, settings, param) if isinstance(source, str) else source
+    data = file_of(source, settings, param) if isinstance(source, str) else source
     try:
         picture = reading.read(data, param)
     except SettingError as error:
@@ -47,8 +47,8 @@ def received(source: str | bytes, settings: Settings, param: str = "image") -> I
     return smaller
 
 
-def _bytes(text: str, settings: Settings, param: str) -> bytes:
-    """A file's bytes, of text that stands for one."""
+def file_of(text: str, settings: Settings, param: str) -> bytes:
+    """A file's bytes, of text that stands for one: base64, a data URL, or a URL if allowed."""
     if _URL.match(text):
         if not settings.allow_urls:
             raise Refusal(

@@ -76,6 +76,12 @@ def refused(path: str, error: PleinairError) -> Response:
     return problem(path, 400, str(error), param=blamed(error), code="invalid_value")
 
 
+def mistaken(path: str) -> Response:
+    """The answer where the server itself is wrong."""
+    message = "the server made a mistake; its log says which"
+    return problem(path, 500, message, code="server_error")
+
+
 def blamed(error: PleinairError) -> str | None:
     """The argument that a message names first, which is the one that is wrong."""
     if not isinstance(error.message, Message):
@@ -109,8 +115,7 @@ def handle(app: FastAPI) -> None:
         )
 
     async def on_mistake(request: Request, error: Exception) -> Response:
-        message = "the server made a mistake; its log says which"
-        return problem(request.url.path, 500, message, code="server_error")
+        return mistaken(request.url.path)
 
     app.add_exception_handler(PleinairError, on_refusal)
     app.add_exception_handler(RequestValidationError, on_misfit)

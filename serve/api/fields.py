@@ -4,7 +4,7 @@ import collections.abc
 import os
 import types
 import typing
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any, BinaryIO, Literal, Union
 
 import numpy as np
@@ -16,16 +16,18 @@ from pleinair.runtime.options.option import Option, declared
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from ..asked import Asked
+from ..bounds import PICTURES, SERVED
+from ..errors import Refusal
 from ..models import Models
 from ..pictures import received
 from ..settings import Settings
 
-_ELSEWHERE = frozenset({"latents", "output_type", "num_images_per_prompt", "seed"})
-"""What is no JSON, or said otherwise: `number` and `seed` of a job."""
 _OWNERS = frozenset({"safety"})
 """What whoever runs the server decides."""
 _TEXTS = frozenset({"prompt", "negative_prompt"})
 """Lists of them are for programs; a job has one."""
+_MOST_PICTURES = 8
+"""In a field that takes several: one for each ControlNet."""
 _NO_JSON = (os.PathLike, bytes, BinaryIO, np.ndarray, types.NoneType)
 
 
@@ -49,7 +51,7 @@ def options_of(models: Models) -> dict[str, Option]:
         name: one
         for group in groups
         for name, one in declared(group).items()
-        if name not in _ELSEWHERE | _OWNERS
+        if name in SERVED and name not in _OWNERS
     }
 
 
@@ -102,32 +104,16 @@ def asked(request: BaseModel, settings: Settings) -> Asked:
     for name, value in said.items():
         if name in PICTURES:
             many = isinstance(value, list)
+            if many and len(value) > _MOST_PICTURES:
+                raise Refusal(f"{name} has more than {_MOST_PICTURES} pictures", param=name)
             read = [received(one, settings, name) for one in (value if many else [value])]
             said[name] = read if many else read[0]
     arguments = {"prompt": "", **said}
     return Asked(loras=loras, controlnets=nets, arguments=arguments, **around)
 
 
-def _pictures(groups: Iterable[type]) -> frozenset[str]:
-    return frozenset(
-        name
-        for group in groups
-        for name, one in declared(group).items()
-        if Image.Image in _parts(one.hint)
-    )
-
-
-def _parts(hint: Any) -> tuple[Any, ...]:
-    """The types that a union is of; of any other hint it alone."""
-    return typing.get_args(hint) if _is_union(hint) else (hint,)
-
-
 def _is_union(hint: Any) -> bool:
     return typing.get_origin(hint) in (Union, types.UnionType)
-
-
-PICTURES = _pictures(CALL)
-"""Options whose value is a picture, or several."""
 
 
 def _field(one: Option, settings: Settings) -> tuple[Any, Any]:

@@ -8,12 +8,13 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from ..access import Keys, client_of
+from ..bounds import PICTURES
 from ..errors import Unknown
 from ..job import Job, Status
 from ..pictures import encoded, text
 from ..service import Service
 from ..settings import Settings
-from .fields import PICTURES, asked, job_model
+from .fields import asked, job_model
 from .waiting import HEARTBEAT, Stream, event, following
 
 _PREVIEWS = 2
@@ -26,8 +27,8 @@ def router(service: Service, settings: Settings, keys: Keys) -> APIRouter:
     made = APIRouter(prefix="/v1/jobs", tags=["jobs"])
     asked_for: Any = job_model(service.models, settings)
 
-    def known(request: Request, id: str) -> Job:
-        job = service.job(id)
+    async def known(request: Request, id: str) -> Job:
+        job = await asyncio.to_thread(service.job, id)
         if keys and job.client != client_of(request):
             raise Unknown("there is no such job here", param="id")
         return job
@@ -40,27 +41,31 @@ def router(service: Service, settings: Settings, keys: Keys) -> APIRouter:
         """Pictures that are painted whether somebody waits or not, after a restart, too."""
         what = await asyncio.to_thread(asked, said, settings)
         job = await service.submit(what, client_of(request), kept=True, previews=_PREVIEWS)
-        return described(service, job)
+        return await asyncio.to_thread(described, service, job)
 
     @made.get("")
-    async def listed(request: Request, limit: Annotated[int, Query(ge=1, le=1000)] = 100) -> dict[str, Any]:
-        """The client's own jobs, the newest first."""
-        client = client_of(request)
-        mine = [job for job in service.jobs.values() if job.client == client and job.kept]
-        newest = sorted(mine, key=lambda job: job.created, reverse=True)[:limit]
-        return {"object": "list", "data": [described(service, job) for job in newest]}
+    async def listed(
+        request: Request, limit: Annotated[int, Query(ge=1, le=1000)] = 100
+    ) -> dict[str, Any]:
+        """The client's own jobs, the newest first; of their pictures the addresses."""
+
+        def told() -> list[dict[str, Any]]:
+            jobs = service.listed(client_of(request), limit)
+            return [described(service, job, brief=True) for job in jobs]
+
+        return {"object": "list", "data": await asyncio.to_thread(told)}
 
     @made.get("/{id}")
     async def one(request: Request, id: str) -> dict[str, Any]:
         """How far a job is."""
-        return described(service, known(request, id))
+        return await asyncio.to_thread(described, service, await known(request, id))
 
     @made.delete("/{id}")
     async def cancel(request: Request, id: str) -> dict[str, Any]:
         """Cancel it: what is in work stops within a step; one that is over stays as it is."""
-        job = known(request, id)
-        service.cancel(job)
-        return described(service, job)
+        job = await known(request, id)
+        await asyncio.to_thread(service.cancel, job)
+        return await asyncio.to_thread(described, service, job)
 
     @made.get(
         "/{id}/events",
@@ -73,7 +78,7 @@ def router(service: Service, settings: Settings, keys: Keys) -> APIRouter:
         queued, progress, preview, picture, and at last done, failed or cancelled. Whoever comes
         again is told of each picture again.
         """
-        return Stream(_events(service, known(request, id)), "text/event-stream")
+        return Stream(_events(service, await known(request, id)), "text/event-stream")
 
     @made.get(
         "/{id}/pictures/{index}.png",
@@ -82,20 +87,31 @@ def router(service: Service, settings: Settings, keys: Keys) -> APIRouter:
     )
     async def picture(request: Request, id: str, index: int) -> Response:
         """A finished picture, which says in its file how it was made."""
-        job = known(request, id)
-        found = job.status.pictures.get(index)
-        if found is None or found.image is None:
-            raise Unknown("there is no such picture, or not yet", param="index")
-        data = await asyncio.to_thread(encoded, found.image, found.info)
+        job = await known(request, id)
+        data = await asyncio.to_thread(_png, job, index)
         return Response(data, media_type="image/png")
 
     return made
 
 
-def described(service: Service, job: Job) -> dict[str, Any]:
-    """A job as its client sees it: what was asked, pictures aside, and how far it is."""
+def _png(job: Job, index: int) -> bytes:
+    found = job.status.pictures.get(index)
+    if found is None or found.image is None:
+        raise Unknown("there is no such picture, or not yet", param="index")
+    return encoded(found.image, found.info)
+
+
+def described(service: Service, job: Job, *, brief: bool = False) -> dict[str, Any]:
+    """A job as its client sees it: what was asked, pictures aside, and how far it is.
+
+    brief: of its pictures no more than where they are.
+    """
     status, what = job.status, job.asked
     arguments = {name: value for name, value in what.arguments.items() if name not in PICTURES}
+    pictures = [
+        {"index": index, "url": _address(job, index)} if brief else _picture(job, status, index)
+        for index in sorted(status.pictures)
+    ]
     return {
         "id": job.id,
         "object": "job",
@@ -110,7 +126,7 @@ def described(service: Service, job: Job) -> dict[str, Any]:
         "seed": what.seed,
         "arguments": arguments,
         **_state(service, job, status),
-        "pictures": [_picture(job, status, index) for index in sorted(status.pictures)],
+        "pictures": pictures,
     }
 
 
@@ -130,10 +146,14 @@ def _picture(job: Job, status: Status, index: int) -> dict[str, Any]:
         "index": index,
         "seed": picture.seed,
         "withheld": picture.image is None,
-        "url": f"/v1/jobs/{job.id}/pictures/{index}.png",
+        "url": _address(job, index),
         "info": _plain(picture.info),
         "seconds": round(picture.seconds, 3),
     }
+
+
+def _address(job: Job, index: int) -> str:
+    return f"/v1/jobs/{job.id}/pictures/{index}.png"
 
 
 def _plain(info: Mapping[str, object]) -> dict[str, object]:
@@ -163,8 +183,8 @@ async def _events(service: Service, job: Job) -> AsyncIterator[bytes]:
                 yield event("preview", {"index": status.index, "jpeg": text(shown)})
             for index in sorted(status.pictures.keys() - told):
                 told.add(index)
-                yield event("picture", _picture(job, status, index))
+                yield event("picture", await asyncio.to_thread(_picture, job, status, index))
             if status.over:
-                yield event(status.state, described(service, job))
+                yield event(status.state, await asyncio.to_thread(described, service, job))
             else:
                 yield HEARTBEAT

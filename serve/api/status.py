@@ -1,7 +1,6 @@
 """Whether the server lives, whether it is ready, and how it is doing."""
 
 from collections.abc import Iterator
-from typing import Any
 
 from fastapi import APIRouter
 from pleinair.runtime import __version__
@@ -11,12 +10,7 @@ from prometheus_client import (
     ProcessCollector,
     generate_latest,
 )
-from prometheus_client.core import (
-    CounterMetricFamily,
-    GaugeMetricFamily,
-    Metric,
-    SummaryMetricFamily,
-)
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from starlette.responses import JSONResponse, Response
 
 from ..service import Service
@@ -37,20 +31,23 @@ class Figures:
 
     def collect(self) -> Iterator[Metric]:
         service = self.service
-        yield GaugeMetricFamily("pleinair_queue", "Pictures that wait.", len(service.queue))
-        working = len(service.workers.working)
-        yield GaugeMetricFamily("pleinair_working", "Pictures in work.", working)
-        painted = CounterMetricFamily(
+        pictures = GaugeMetricFamily(
+            "pleinair_pictures", "Pictures that wait, and that are in work.", labels=["state"]
+        )
+        pictures.add_metric(["waiting"], len(service.queue))
+        pictures.add_metric(["painting"], len(service.workers.working))
+        yield pictures
+        jobs = CounterMetricFamily(
             "pleinair_jobs", "Jobs that are over, by how they ended.", labels=["state"]
         )
         for state, number in service.painted.items():
-            painted.add_metric([state], number)
-        yield painted
-        stages = SummaryMetricFamily(
+            jobs.add_metric([state], number)
+        yield jobs
+        stages = CounterMetricFamily(
             "pleinair_stage_seconds", "Seconds that pictures took, by stage.", labels=["stage"]
         )
-        for stage, (number, seconds) in service.stages.items():
-            stages.add_metric([stage], count_value=number, sum_value=seconds)
+        for stage, seconds in dict(service.stages).items():
+            stages.add_metric([stage], seconds)
         yield stages
 
 
@@ -60,15 +57,18 @@ def router(service: Service) -> APIRouter:
     registry.register(Figures(service))
     ProcessCollector(registry=registry)
 
-    @made.get("/health")
-    async def health() -> dict[str, Any]:
-        """That the server lives: it answers."""
-        return {"status": "ok", "version": __version__}
+    @made.get("/health", responses={503: {"description": "start it anew"}})
+    async def health() -> Response:
+        """Whether the server lives: it answers, and what paints has not died."""
+        if service.healthy:
+            return JSONResponse({"status": "ok", "version": __version__})
+        return JSONResponse({"status": "broken", "version": __version__}, 503)
 
     @made.get("/ready", responses={503: {"description": "not ready"}})
     async def ready() -> Response:
         """Whether new work is taken in and begun at once: models are warm, and it does not stop."""
-        told = {"ready": service.ready, "queue": len(service.queue)}
+        fault = None if service.fault is None else str(service.fault)
+        told = {"ready": service.ready, "queue": len(service.queue), "fault": fault}
         if service.ready:
             return JSONResponse(told)
         return JSONResponse(told, 503, {"Retry-After": _SOON})

@@ -5,7 +5,8 @@ when nobody waits for it any more.
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
+import logging
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
@@ -16,7 +17,9 @@ from starlette.types import Receive, Scope, Send
 
 from ..job import Job, Status
 from ..service import Service
-from .errors import problem, refused
+from .errors import mistaken, problem, refused
+
+log = logging.getLogger("pleinair.serve")
 
 QUIET = 10.0
 """Seconds that an answer has to come with its true status; then headers are sent without it."""
@@ -71,30 +74,50 @@ def following(job: Job) -> AbstractAsyncContextManager[AsyncIterator[Status]]:
 async def answered(request: Request, service: Service, job: Job, answer: Answer) -> Response:
     """What `answer` makes of a job that is done, or why there is none, in the API's own shape.
 
-    A quick one has its true status. For a slow one headers are sent early and then white space,
-    which JSON allows before it; an error is then told in the body alone. Whoever goes away ends the
-    job.
+    See `awaited`. Whoever goes away ends the job.
     """
-    path = request.url.path
-    finished = asyncio.ensure_future(job.finished())
+
+    async def response() -> Response:
+        status = await job.finished()
+        if status.state != "done":
+            code, message = failure(status)
+            return problem(request.url.path, code, message, code=status.state)
+        return Response(await asyncio.to_thread(answer, status), media_type="application/json")
+
+    return await awaited(request, response(), lambda: service.cancel(job))
+
+
+async def awaited(
+    request: Request, response: Coroutine[Any, Any, Response], cancel: Callable[[], object]
+) -> Response:
+    """A response of JSON that takes long to make.
+
+    A quick one has its true status. For a slow one headers are sent early and then white space,
+    which JSON allows before it; an error is then told in the body alone.
+
+    cancel: called when the client has gone away, and when all is over.
+    """
+    coming = asyncio.ensure_future(response)
     gone = asyncio.ensure_future(_gone(request))
+
+    def closed() -> None:
+        coming.cancel()
+        cancel()
+
     try:
-        await asyncio.wait({finished, gone}, timeout=QUIET, return_when=asyncio.FIRST_COMPLETED)
-        if finished.done():
-            return await asyncio.to_thread(_response, path, finished.result(), answer)
+        await asyncio.wait({coming, gone}, timeout=QUIET, return_when=asyncio.FIRST_COMPLETED)
+        if coming.done():
+            return coming.result()
         if gone.done():
-            service.cancel(job)
+            closed()
             return Response(status_code=499)
     except BaseException:
-        service.cancel(job)
+        closed()
         raise
     finally:
-        for task in (finished, gone):
-            task.cancel()
-        await asyncio.gather(finished, gone, return_exceptions=True)
-    return Stream(
-        _late(path, job, answer), "application/json", closed=lambda: service.cancel(job)
-    )
+        gone.cancel()
+        await asyncio.gather(gone, return_exceptions=True)
+    return Stream(_late(request.url.path, coming), "application/json", closed=closed)
 
 
 async def _gone(request: Request) -> None:
@@ -103,25 +126,19 @@ async def _gone(request: Request) -> None:
         pass
 
 
-async def _late(path: str, job: Job, answer: Answer) -> AsyncIterator[bytes]:
-    """White space until the job is over, or the server stops; then the answer."""
-    status = job.status
-    async with following(job) as changes:
-        async for status in changes:
-            yield b" "
-    response = await asyncio.to_thread(_response, path, status, answer)
-    yield bytes(response.body)
-
-
-def _response(path: str, status: Status, answer: Answer) -> Response:
-    """The answer to a job that is over, or that the server stops before."""
-    if status.state != "done":
-        code, message = failure(status)
-        return problem(path, code, message, code=status.state)
+async def _late(path: str, coming: asyncio.Future[Response]) -> AsyncIterator[bytes]:
+    """White space until there is a body."""
+    while not coming.done():
+        yield b" "
+        await asyncio.wait({coming}, timeout=BEAT)
     try:
-        return Response(answer(status), media_type="application/json")
+        response = coming.result()
     except PleinairError as error:
-        return refused(path, error)
+        response = refused(path, error)
+    except Exception:
+        log.exception("an answer to %s", path)
+        response = mistaken(path)
+    yield bytes(response.body)
 
 
 def failure(status: Status) -> tuple[int, str]:

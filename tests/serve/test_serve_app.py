@@ -49,7 +49,7 @@ def test_every_line_of_curl_is_answered(server: Started, folder: Path) -> None:
         if "/v1/jobs -H" in line:
             job = json.loads(answers[line])["id"]
     told = "\n".join(answers.values())
-    for word in ("b64_json", "image_generation.completed", "event: done", "pleinair_queue"):
+    for word in ("b64_json", "image_generation.completed", "event: done", "pleinair_pictures"):
         assert word in told
     assert '"isError":true' not in told
     assert Image.open(folder / "apple.png").info["parameters"].startswith("a red apple")

@@ -196,7 +196,7 @@ def test_the_model_has_the_declared_options(client: httpx.Client) -> None:
         ({"model": "../pocket"}, "model"),
         ({"loras": [{"name": "../a"}]}, "loras"),
         ({"loras": [{"weight": 1}]}, "loras"),
-        ({"controlnets": [{"name": "canny"}]}, "controlnet"),
+        ({"controlnets": [{"name": "canny"}]}, "controlnets"),
         ({"prompt": "an apple <lora:../../etc/passwd:1>"}, "loras"),
         ({"seed": 10**40}, "seed"),
         ({"safety": "off"}, "safety"),

@@ -514,3 +514,44 @@ def test_a_full_queue_says_when_to_come_again(
             let.set()
             for job in jobs:
                 job.join()
+
+
+# Other programs, in their own words.
+
+
+def test_open_webui_s_openai_engine(server: Started, apple: Image.Image) -> None:
+    """Its JSON for pictures, its form for edits, in which every field is text."""
+    headers = {"Authorization": "Bearer none"}
+    data = {"model": "dall-e-2", "prompt": PROMPT, "n": 1, "size": "64x64", "steps": 3}
+    answer = httpx.post(
+        f"{server.base_url}/v1/images/generations",
+        json={**data, "response_format": "b64_json"},
+        headers=headers,
+    )
+    assert answer.status_code == 200
+    for image in answer.json()["data"]:
+        assert not image.get("url")
+        assert picture(image["b64_json"]).size == (64, 64)
+    form = {"model": "", "prompt": PROMPT, "n": "1", "response_format": "b64_json"}
+    for name in ("image", "image[]"):
+        answer = httpx.post(
+            f"{server.base_url}/v1/images/edits?api-version=1",
+            data=form,
+            files=[(name, file(apple))],
+            headers=headers,
+        )
+        assert answer.status_code == 200
+        assert picture(answer.json()["data"][0]["b64_json"]).size == (64, 64)
+
+
+def test_lobehub(client: openai.OpenAI) -> None:
+    """openai's client with parameters of its own; response_format is not sent, and b64 expected."""
+    answer = client.images.generate(
+        model="pocket",
+        prompt=PROMPT,
+        n=1,
+        size="auto",
+        extra_body={"seed": 5, "cfg": 2.5, "steps": 4, "width": 64, "aspectRatio": "1:1"},
+    )
+    assert answer.data is not None
+    assert answer.data[0].b64_json
