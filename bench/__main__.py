@@ -14,6 +14,7 @@ from . import (
     operations,
     peers,
     quality,
+    scale,
     single_file,
     soak,
     speed,
@@ -32,7 +33,7 @@ def parser() -> Parser:
     commands = made.add_subparsers(metavar="COMMAND", required=True)
     rooms = (
         *(fixture, single_file, hybrid, environments, making),
-        *(speed, operations, peers, quality, soak, start, throughput, unet, device),
+        *(speed, operations, peers, quality, scale, soak, start, throughput, unet, device),
     )
     for command in rooms:
         command.add_to(commands)
