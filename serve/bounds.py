@@ -14,7 +14,7 @@ from pleinair.runtime.options.option import Option, declared
 from .asked import Asked
 from .errors import Refusal, TooLarge
 
-_NOT_SERVED = {
+NOT_SERVED = {
     "seed",
     "num_images_per_prompt",
     "output_type",
@@ -28,7 +28,7 @@ SERVED: dict[str, Option] = {
     name: one
     for group in GROUPS
     for name, one in declared(group).items()
-    if name not in _NOT_SERVED
+    if name not in NOT_SERVED
 }
 """The arguments of a call that a client may give."""
 

@@ -13,6 +13,7 @@ from pleinair.runtime.errors import PleinairError, SettingError, did_you_mean, s
 from pleinair.runtime.model import catalog
 from pleinair.runtime.model.controlnet import ControlNet
 from pleinair.runtime.model.footprint import bytes_of
+from pleinair.runtime.record.made import description
 
 from .asked import Asked, Weighted
 from .bounds import Bounds
@@ -134,6 +135,10 @@ class Models:
         self.bounds.check_plan(plan)
         return plan
 
+    def described(self, asked: Asked, plan: Plan) -> dict[str, Any]:
+        """How the picture of a plan is made, by the names of a call's arguments."""
+        return description(self.pipeline(asked), plan)
+
     def warm(self, sizes: Sequence[Size]) -> None:
         """Compile what the first model takes at these sizes, or at its own where there are none."""
         with _naming_the_flag("--warm"):
@@ -166,12 +171,18 @@ def _named(paths: Sequence[Path]) -> dict[str, Path]:
     """Paths by their names; the second of a name has a number behind it."""
     found: dict[str, Path] = {}
     for path in paths:
-        name, number = path.stem if path.suffix == ".safetensors" else path.resolve().name, 2
+        name, number = _name(path), 2
         unique = name
         while unique in found:
             unique, number = f"{name}-{number}", number + 1
         found[unique] = path
     return found
+
+
+def _name(path: Path) -> str:
+    if path.suffix == ".safetensors":
+        return path.stem
+    return path.name or path.resolve().name  # of the folder that one stands in
 
 
 def _lora_files(folder: Path | None) -> list[Path]:

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -26,8 +26,6 @@ _UNKNOWN = 30.0
 """Seconds until a client asks again, where nothing was measured yet."""
 _TICK = 0.5
 """Seconds from one look at what has taken too long to the next."""
-_RECENT_PIXELS, _RECENT_JOBS = 32_000_000, 500
-"""Of jobs that are over and not kept: what can still be asked for of them, about 100 MB."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +44,9 @@ class Service:
     """One machine's pictures.
 
     workers: pictures at once. most: pictures that wait. store: keeps jobs that are to be kept.
-    timeout: seconds after which a job that is not kept is given up. elsewhere: as of Workers.
+    timeout: seconds after which a job that is not kept is given up.
+    jobs: those that wait or are painted, by their ids. painted: how many ended so. stages: seconds
+        that pictures took, by stage. fault: why it cannot serve. elsewhere: as of Workers.
     """
 
     def __init__(
@@ -63,16 +63,15 @@ class Service:
         self.queue, self.speed = Queue(most), Speed()
         self.painted: Counter[State] = Counter(done=0, failed=0, cancelled=0)
         self.stages: Counter[str] = Counter()
-        self.fault: PleinairError | None = None
-        self._jobs: dict[str, Job] = {}
-        self._recent: OrderedDict[str, Job] = OrderedDict()
+        self.fault: Exception | None = None
+        self.jobs: dict[str, Job] = {}
         self._changing = threading.RLock()
         self._warm = self._closing = False
-        self._closed = threading.Event()
+        self._drained = threading.Event()
         self._elsewhere = elsewhere
         self.workers = Workers(workers, self.queue, models, self, elsewhere)
         for job in store.unfinished() if store else []:
-            self._jobs[job.id] = job
+            self.jobs[job.id] = job
             self.queue.put(job)
         threading.Thread(target=self._look, name="pleinair-look", daemon=True).start()
 
@@ -120,11 +119,11 @@ class Service:
         try:
             if self._elsewhere is None:
                 self.models.warm(sizes)
-        except PleinairError as error:
+            for job in self.unfinished:
+                self._estimate(job)
+        except Exception as error:  # whoever has begun it says so
             self.fault = error
             return
-        for job in self.unfinished:
-            self._estimate(job)
         self._warm = True
         log.info("ready after %.1f s", time.perf_counter() - begun)
 
@@ -143,6 +142,7 @@ class Service:
         self.models.bounds.check(asked)
         asked = asked.settled(self.models.named(asked.model))
         plan = await asyncio.to_thread(self.models.plan, asked)
+        kept = kept and self.store is not None
         until = None if kept or self.timeout is None else time.monotonic() + self.timeout
         job = Job(asked, client, kept=kept, previews=previews, until=until)
         job.work = work(plan)
@@ -154,9 +154,9 @@ class Service:
         return job
 
     def job(self, id: str) -> Job:
-        """A job by its id. Raises Unknown."""
+        """A job by its id: one that waits or is painted, or that is kept. Raises Unknown."""
         with self._changing:
-            found = self._jobs.get(id) or self._recent.get(id)
+            found = self.jobs.get(id)
         if found is None and self.store:
             found = self.store.find(id)
         if found is None:
@@ -168,7 +168,7 @@ class Service:
         kept = self.store.of_client(client, most) if self.store else []
         with self._changing:
             found = {job.id: job for job in kept} | {
-                job.id: job for job in self._jobs.values() if job.client == client
+                job.id: job for job in self.jobs.values() if job.client == client
             }
         return sorted(found.values(), key=lambda job: job.created, reverse=True)[:most]
 
@@ -176,7 +176,7 @@ class Service:
     def unfinished(self) -> list[Job]:
         """The jobs that wait or are painted."""
         with self._changing:
-            return list(self._jobs.values())
+            return list(self.jobs.values())
 
     def cancel(self, job: Job) -> None:
         """End a job; what is in work stops within a step. One that is over stays as it is."""
@@ -201,41 +201,46 @@ class Service:
         known = [one for one in seconds if one is not None]
         return max(1.0, min(known)) if known else _UNKNOWN
 
-    async def close(self, drain: float) -> None:
-        """Take no new work; finish what is in work within `drain` seconds, or leave off.
+    async def drain(self, seconds: float) -> None:
+        """Take no new work; finish what is in work within so many seconds, or leave off.
 
         Jobs that are kept go on after the next start; all others end as cancelled.
         """
-        await asyncio.to_thread(self._close, drain)
+        await asyncio.to_thread(self._drain, seconds)
 
-    def hurry(self) -> None:
-        """Leave off within a step, while it closes."""
-        self.workers.hurry()
-
-    def _close(self, drain: float) -> None:
-        with self._changing:
-            first, self._closing = not self._closing, True
-        if not first:
-            self._closed.wait()
-            return
-        working = [turn.job for turn in self.workers.working]
-        for job in self.queue.close(working):
-            self._leave_off(job)
-        self.workers.stop(drain)
-        for job in self.unfinished:
-            self._leave_off(job)
+    async def close(self, drain: float) -> None:
+        """Let go of everything, after a drain where there was none."""
+        await self.drain(drain)
         self.models.close()
         store, self.store = self.store, None
         if store:
             store.close()
-        self._closed.set()
+
+    def hurry(self) -> None:
+        """Leave off within a step, while it drains."""
+        self.workers.hurry()
+
+    def _drain(self, seconds: float) -> None:
+        with self._changing:
+            first, self._closing = not self._closing, True
+        if not first:
+            self._drained.wait()
+            return
+        try:
+            working = [turn.job for turn in self.workers.working]
+            for job in self.queue.close(working):
+                self._leave_off(job)
+            self.workers.stop(seconds)
+            for job in self.unfinished:
+                self._leave_off(job)
+        finally:
+            self._drained.set()
 
     def _leave_off(self, job: Job) -> None:
         if not job.kept:
             self.cancel(job)
-        else:
-            if self.store:
-                self.store.hand_back(job)
+        elif self.store:
+            self.store.hand_back(job)
             job.leave()
 
     # What workers say.
@@ -263,19 +268,8 @@ class Service:
         finally:
             with self._changing:
                 self.queue.remove(job)
-                self._jobs.pop(job.id, None)
+                self.jobs.pop(job.id, None)
                 self.painted[state] += 1
-                if not job.kept:
-                    self._recent[job.id] = job
-                    self._forget()
-
-    def _forget(self) -> None:
-        """Of jobs that are over and not kept, let go of the oldest."""
-        pixels, left = 0, 0
-        for id in reversed(list(self._recent)):
-            pixels, left = pixels + _pixels(self._recent[id]), left + 1
-            if pixels > _RECENT_PIXELS or left > _RECENT_JOBS:
-                del self._recent[id]
 
     # Beside them.
 
@@ -287,7 +281,7 @@ class Service:
             self.queue.check(job, self.wait())
             if job.kept and self.store:
                 self.store.add(job)
-            self._jobs[job.id] = job
+            self.jobs[job.id] = job
             try:
                 self.queue.put(job)
             except Closing:
@@ -311,7 +305,7 @@ class Service:
     def _look(self) -> None:
         """Give up what has taken too long; say so, once, where a worker is gone."""
         told = False
-        while not self._closed.wait(_TICK):
+        while not self._drained.wait(_TICK):
             for job in self.unfinished:
                 if job.until is not None and time.monotonic() > job.until:
                     self.ended(job, "failed", f"it took longer than {self.timeout:g} seconds")
@@ -319,7 +313,3 @@ class Service:
                 told = True
                 log.error("a worker has ended; start the server anew")
 
-
-def _pixels(job: Job) -> int:
-    images = [picture.image for picture in job.status.pictures.values()]
-    return sum(image.width * image.height for image in images if image)

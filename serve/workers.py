@@ -12,7 +12,6 @@ from PIL import Image
 
 from pleinair.runtime import PipelineOutput, Plan
 from pleinair.runtime.errors import PleinairError
-from pleinair.runtime.record.made import description
 
 from .job import Job, Picture, State, Status
 from .models import Models
@@ -34,11 +33,14 @@ Elsewhere = Callable[[Turn, Callable[[], None]], Picture]
 
 def tell(turn: Turn, **facts: Any) -> None:
     """Change fields of the job's status, where it is about this picture."""
-    turn.job.change(
-        lambda status: (
-            replace(status, index=turn.index, **facts) if status.shows(turn.index) else status
-        )
-    )
+
+    def changed(status: Status) -> Status:
+        if not status.shows(turn.index):
+            return status
+        about = status if status.index == turn.index else status.begun(turn.index)
+        return replace(about, **facts)
+
+    turn.job.change(changed)
 
 
 class Heard(Protocol):
@@ -168,7 +170,7 @@ class Workers:
         plan = self.models.plan(
             job.asked, turn.index, callback_on_stage=on_stage, callback_on_step_end=on_step
         )
-        info = description(self.models.pipeline(job.asked), plan)
+        info = self.models.described(job.asked, plan)
         out = plan.paint()
         return Picture(
             image=out.images[0],

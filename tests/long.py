@@ -63,6 +63,9 @@ LONG = {
     "export/test_graphs_sd3.py": [
         "test_a_traced_graph_is_its_module_*-onnx)",
     ],
+    "export/test_in_pieces.py": [
+        "test_what_goes_from_piece_to_piece_is_read_from_files(False)",
+    ],
     "export/test_quantize.py": [
         "*(onnx*",
         "test_a_format_is_added_to_the_other",
@@ -96,6 +99,13 @@ LONG = {
         "test_things_are_their_colour(a red heart*",
         "test_things_are_their_colour(a star*",
         "test_things_are_their_colour(a tomato*",
+    ],
+    "runtime/families/test_family_small_unets.py": [
+        "*bk-sdm-small*",
+        "*sdxs-dreamshaper*",
+        "*ssd-1b*",
+        "test_another_unet",
+        "test_the_large_vae_in_place_of_the_tiny_one",
     ],
     "runtime/test_adapter_records.py": [
         "test_every_line_has_its_own_files_*",
@@ -170,6 +180,9 @@ LONG = {
     "runtime/test_max_memory.py": [
         "*onnxruntime*",
     ],
+    "runtime/test_profiles.py": [
+        "test_lora_files_go_with_every_profile(auto)",
+    ],
     "runtime/test_shared_rows.py": [
         "*onnx*",
         "test_cut(5*",
@@ -177,6 +190,7 @@ LONG = {
     "runtime/test_stable_diffusion_3.py": [
         "*(onnxruntime-3 without*",
         "*(onnxruntime-3.5*",
+        "*(openvino-3 without*",
     ],
     "runtime/test_upscaler.py": [
         "*onnxruntime*",
@@ -185,6 +199,7 @@ LONG = {
     "runtime/test_xl.py": [
         "*onnxruntime*",
         "test_lora",
+        "test_the_refiner",
     ],
 }
 
