@@ -4,27 +4,32 @@ import http.client
 import ipaddress
 import socket
 import ssl
+import threading
 import time
 from urllib.parse import urljoin, urlsplit
 
 from pleinair.runtime.errors import shown
 
-from .errors import Refusal, TooLarge
+from .errors import Full, Refusal, TooLarge
 from .settings import Settings
 
 _SECONDS = 30.0
 _HOPS = 4
 """Addresses asked at most: redirections are followed."""
 _PIECE = 1 << 16
+_LINES = threading.BoundedSemaphore(4)
+"""Pictures fetched at once: each holds one of the few threads that all requests share."""
 _MOVED = frozenset({301, 302, 303, 307, 308})
 
 
 def fetched(url: str, settings: Settings, param: str) -> bytes:
-    """What is there; Refusal where nothing can be had, or more than the server's limit.
+    """What is there. Raises Refusal where nothing can be had, or more than the server's limit.
 
     A server that others reach fetches from public addresses alone: nobody uses it to look into
     the network that it stands in.
     """
+    if not _LINES.acquire(blocking=False):
+        raise Full("too many pictures are fetched at once; ask again later", retry_after=_SECONDS)
     until = time.monotonic() + _SECONDS
     try:
         for _ in range(_HOPS):
@@ -34,6 +39,8 @@ def fetched(url: str, settings: Settings, param: str) -> bytes:
             url = urljoin(url, answer.decode("latin-1"))
     except (OSError, http.client.HTTPException, ValueError, UnicodeError) as error:
         raise Refusal(f"{param}: {shown(url)} cannot be fetched: {error}", param=param) from error
+    finally:
+        _LINES.release()
     if status != 200:
         raise Refusal(f"{param}: {shown(url)} answers with status {status}", param=param)
     if len(answer) > settings.max_upload:
@@ -51,11 +58,12 @@ def _asked(url: str, settings: Settings, until: float) -> tuple[int, bytes]:
     kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
     connection = kind(parts.hostname, port)
     # The address that was looked at is the one that is asked.
-    line = _connected(parts.hostname, port, public=settings.beyond, until=until)
-    if secure:
-        line = ssl.create_default_context().wrap_socket(line, server_hostname=parts.hostname)
-    connection.sock = line
+    connection.sock = _connected(parts.hostname, port, public=settings.beyond, until=until)
     try:
+        if secure:
+            connection.sock = ssl.create_default_context().wrap_socket(
+                connection.sock, server_hostname=parts.hostname
+            )
         path = f"{parts.path or '/'}{'?' + parts.query if parts.query else ''}"
         connection.request("GET", path, headers={"Accept": "image/*", "User-Agent": "Pleinair"})
         response = connection.getresponse()

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from ..asked import Asked
 from ..bounds import PICTURES, SERVED
+from ..errors import Refusal
 from ..models import Models
 from ..pictures import received
 from ..settings import Settings
@@ -25,6 +26,8 @@ _OWNERS = frozenset({"safety"})
 """What whoever runs the server decides."""
 _TEXTS = frozenset({"prompt", "negative_prompt"})
 """Lists of them are for programs; a job has one."""
+_MOST_PICTURES = 8
+"""In a field that takes several: one for each ControlNet."""
 _NO_JSON = (os.PathLike, bytes, BinaryIO, np.ndarray, types.NoneType)
 
 
@@ -101,6 +104,8 @@ def asked(request: BaseModel, settings: Settings) -> Asked:
     for name, value in said.items():
         if name in PICTURES:
             many = isinstance(value, list)
+            if many and len(value) > _MOST_PICTURES:
+                raise Refusal(f"{name} has more than {_MOST_PICTURES} pictures", param=name)
             read = [received(one, settings, name) for one in (value if many else [value])]
             said[name] = read if many else read[0]
     arguments = {"prompt": "", **said}
