@@ -14,6 +14,7 @@ from . import (
     operations,
     peers,
     quality,
+    scale,
     serve,
     single_file,
     soak,
@@ -33,7 +34,7 @@ def parser() -> Parser:
     commands = made.add_subparsers(metavar="COMMAND", required=True)
     rooms = (
         *(fixture, single_file, hybrid, environments, making),
-        *(speed, operations, peers, quality, soak, start, throughput, serve, unet, device),
+        *(speed, operations, peers, quality, soak, start, throughput, scale, serve, unet, device),
     )
     for command in rooms:
         command.add_to(commands)

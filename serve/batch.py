@@ -22,7 +22,6 @@ from pleinair.runtime.cli.progress import StageBars
 from pleinair.runtime.errors import PleinairError, PromptError, SettingError
 from pleinair.runtime.exits import MISTAKE, tell
 from pleinair.runtime.record import metadata
-from pleinair.runtime.record.made import description
 from pleinair.runtime.record.programs.pleinair import KEY
 from pleinair.runtime.record.saving import check_target, sweep, write
 
@@ -125,7 +124,7 @@ def _planned(
         try:
             settled = line.asked.settled(models.named(line.asked.model))
             plan = models.plan(settled)
-            record = description(models.pipeline(settled), plan)
+            record = models.described(settled, plan)
         except PleinairError as error:
             bad[line.number] = str(error)
         else:

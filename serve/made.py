@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pleinair.runtime.errors import PleinairError
-from pleinair.runtime.record.made import description
 from pleinair.runtime.record.saving import encoded
 
 from .lines import Line
@@ -32,7 +31,7 @@ def made(
     try:
         plan = models.plan(line.asked, callback_on_stage=on_stage)
         output = plan.paint()
-        record = description(models.pipeline(line.asked), plan)
+        record = models.described(line.asked, plan)
     except PleinairError as error:
         return Made(line.file, error=str(error))
     image = output.images[0]

@@ -160,6 +160,7 @@ def serving(tmp_path: Path, **more: Any) -> Iterator[httpx.Client]:
             "replicas": 2,
             "port": port,
             "data": tmp_path / "data",
+            "profile": "exact",
             **more,
         }
     )
