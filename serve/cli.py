@@ -30,6 +30,10 @@ def main(words: Sequence[str]) -> int:
     """Serve until Ctrl-C or SIGTERM. Raises PleinairError where it cannot begin."""
     asked = settings.read(words)
     asked.check_safe()
+    if asked.ray:
+        from .cluster.command import run
+
+        return run(asked)
     with _listening(asked) as listener, _logging():
         service = Service.of(asked)
         app = create_app(service, asked)

@@ -144,6 +144,14 @@ class Models:
         with _naming_the_flag("--warm"):
             self.pipeline(Asked()).warm_up(sizes or None)
 
+    def forget(self, name: str) -> None:
+        """Let go of a model, opened anew where it is asked for."""
+        folder = self.folders[name].resolve()
+        with self._opening:
+            for key in [key for key in self._open if key[0] == name]:
+                del self._open[key]
+        self.shelf.drop(lambda wanted: wanted["path"].resolve().is_relative_to(folder))
+
     def close(self) -> None:
         """Let go of everything."""
         self.shelf.clear()
@@ -163,12 +171,18 @@ def _named(paths: Sequence[Path]) -> dict[str, Path]:
     """Paths by their names; the second of a name has a number behind it."""
     found: dict[str, Path] = {}
     for path in paths:
-        name, number = path.stem if path.suffix == ".safetensors" else path.resolve().name, 2
+        name, number = _name(path), 2
         unique = name
         while unique in found:
             unique, number = f"{name}-{number}", number + 1
         found[unique] = path
     return found
+
+
+def _name(path: Path) -> str:
+    if path.suffix == ".safetensors":
+        return path.stem
+    return path.name or path.resolve().name  # of the folder that one stands in
 
 
 def _lora_files(folder: Path | None) -> list[Path]:

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -18,7 +18,7 @@ from .queue import Queue, Turn
 from .settings import Settings, Size
 from .speed import Speed, work
 from .store import Store
-from .workers import Workers
+from .workers import Elsewhere, Workers
 
 log = logging.getLogger("pleinair.serve")
 
@@ -26,8 +26,6 @@ _UNKNOWN = 30.0
 """Seconds until a client asks again, where nothing was measured yet."""
 _TICK = 0.5
 """Seconds from one look at what has taken too long to the next."""
-_RECENT_PIXELS, _RECENT_JOBS = 32_000_000, 500
-"""Of jobs that are over and not kept: what can still be asked for of them, about 100 MB."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +46,7 @@ class Service:
     workers: pictures at once. most: pictures that wait. store: keeps jobs that are to be kept.
     timeout: seconds after which a job that is not kept is given up.
     jobs: those that wait or are painted, by their ids. painted: how many ended so. stages: seconds
-        that pictures took, by stage. fault: why it cannot serve.
+        that pictures took, by stage. fault: why it cannot serve. elsewhere: as of Workers.
     """
 
     def __init__(
@@ -59,6 +57,7 @@ class Service:
         most: int = 100,
         store: Store | None = None,
         timeout: float | None = None,
+        elsewhere: Elsewhere | None = None,
     ) -> None:
         self.models, self.store, self.timeout = models, store, timeout
         self.queue, self.speed = Queue(most), Speed()
@@ -66,26 +65,30 @@ class Service:
         self.stages: Counter[str] = Counter()
         self.fault: Exception | None = None
         self.jobs: dict[str, Job] = {}
-        self._recent: OrderedDict[str, Job] = OrderedDict()
         self._changing = threading.RLock()
         self._warm = self._closing = False
         self._drained = threading.Event()
-        self.workers = Workers(workers, self.queue, models, self)
+        self._elsewhere = elsewhere
+        self.workers = Workers(workers, self.queue, models, self, elsewhere)
         for job in store.unfinished() if store else []:
             self.jobs[job.id] = job
             self.queue.put(job)
         threading.Thread(target=self._look, name="pleinair-look", daemon=True).start()
 
     @classmethod
-    def of(cls, settings: Settings) -> "Service":
-        """A server's. Raises PleinairError for a model that is not there, or a store in use."""
+    def of(cls, settings: Settings, elsewhere: Elsewhere | None = None) -> "Service":
+        """A server's. Raises PleinairError for a model that is not there, or a store in use.
+
+        elsewhere: as of Workers; of pictures at once there are as many as replicas.
+        """
         models = Models.of(settings)
         return cls(
             models,
-            workers=settings.workers,
+            workers=settings.replicas if elsewhere else settings.workers,
             most=settings.max_queue,
             store=Store(settings.folder, keep=settings.keep),
             timeout=settings.timeout,
+            elsewhere=elsewhere,
         )
 
     # Whether it serves.
@@ -114,7 +117,8 @@ class Service:
     def _warm_up(self, sizes: Sequence[Size]) -> None:
         begun = time.perf_counter()
         try:
-            self.models.warm(sizes)
+            if self._elsewhere is None:
+                self.models.warm(sizes)
             for job in self.unfinished:
                 self._estimate(job)
         except Exception as error:  # whoever has begun it says so
@@ -150,9 +154,9 @@ class Service:
         return job
 
     def job(self, id: str) -> Job:
-        """A job by its id. Raises Unknown."""
+        """A job by its id: one that waits or is painted, or that is kept. Raises Unknown."""
         with self._changing:
-            found = self.jobs.get(id) or self._recent.get(id)
+            found = self.jobs.get(id)
         if found is None and self.store:
             found = self.store.find(id)
         if found is None:
@@ -266,17 +270,6 @@ class Service:
                 self.queue.remove(job)
                 self.jobs.pop(job.id, None)
                 self.painted[state] += 1
-                if not job.kept:
-                    self._recent[job.id] = job
-                    self._forget()
-
-    def _forget(self) -> None:
-        """Of jobs that are over and not kept, let go of the oldest."""
-        pixels, left = 0, 0
-        for id in reversed(list(self._recent)):
-            pixels, left = pixels + _pixels(self._recent[id]), left + 1
-            if pixels > _RECENT_PIXELS or left > _RECENT_JOBS:
-                del self._recent[id]
 
     # Beside them.
 
@@ -320,7 +313,3 @@ class Service:
                 told = True
                 log.error("a worker has ended; start the server anew")
 
-
-def _pixels(job: Job) -> int:
-    images = [picture.image for picture in job.status.pictures.values()]
-    return sum(image.width * image.height for image in images if image)

@@ -27,6 +27,22 @@ class Stopped(Exception):  # noqa: N818 (no error)
     """Nobody waits for the picture any more, or the server stops."""
 
 
+Elsewhere = Callable[[Turn, Callable[[], None]], Picture]
+"""Paints a turn on another machine; what it is given raises Stopped when nobody waits any more."""
+
+
+def tell(turn: Turn, **facts: Any) -> None:
+    """Change fields of the job's status, where it is about this picture."""
+
+    def changed(status: Status) -> Status:
+        if not status.shows(turn.index):
+            return status
+        about = status if status.index == turn.index else status.begun(turn.index)
+        return replace(about, **facts)
+
+    turn.job.change(changed)
+
+
 class Heard(Protocol):
     """Who hears of turns, in the worker's thread."""
 
@@ -44,10 +60,21 @@ class Heard(Protocol):
 
 
 class Workers:
-    """`number` threads that take turns out of the queue until it is closed and empty."""
+    """`number` threads that take turns out of the queue until it is closed and empty.
 
-    def __init__(self, number: int, queue: Queue, models: Models, heard: Heard) -> None:
+    elsewhere: paints in their place, None where they do.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        queue: Queue,
+        models: Models,
+        heard: Heard,
+        elsewhere: Elsewhere | None = None,
+    ) -> None:
         self.number, self.queue, self.models, self.heard = number, queue, models, heard
+        self._elsewhere = elsewhere
         self._stopping = threading.Event()
         self._working: dict[int, Turn] = {}
         self._changing = threading.Lock()
@@ -125,18 +152,20 @@ class Workers:
             self.heard.ended(turn.job, "done")
 
     def _picture(self, turn: Turn) -> Picture:
+        if self._elsewhere:
+            return self._elsewhere(turn, lambda: self._check(turn.job))
         job, begun, steps = turn.job, time.perf_counter(), itertools.count(1)
 
         def on_stage(stage: str, done: int, total: int) -> None:
             self._check(job)
-            self._say(turn, stage=stage, done=done, total=total)
+            tell(turn, stage=stage, done=done, total=total)
 
         def on_step(pipe: Any, step: int, timestep: Any, values: dict[str, Any]) -> None:
             shown: dict[str, Any] = {"step": next(steps), "steps": _steps(plan)}
             if job.previews and shown["step"] % job.previews == 0 and job.watched:
                 preview: Image.Image = pipe.preview(values["pred_original_sample"])
                 shown |= {"preview": preview, "previewed": job.status.previewed + 1}
-            self._say(turn, **shown)
+            tell(turn, **shown)
 
         plan = self.models.plan(
             job.asked, turn.index, callback_on_stage=on_stage, callback_on_step_end=on_step
@@ -150,16 +179,6 @@ class Workers:
             seconds=time.perf_counter() - begun,
             stages=_stages(out),
         )
-
-    def _say(self, turn: Turn, **facts: Any) -> None:
-        """Change fields of the job's status, where it is about this picture."""
-        def changed(status: Status) -> Status:
-            if not status.shows(turn.index):
-                return status
-            about = status if status.index == turn.index else status.begun(turn.index)
-            return replace(about, **facts)
-
-        turn.job.change(changed)
 
     def _check(self, job: Job) -> None:
         if self._stopping.is_set() or job.status.over:

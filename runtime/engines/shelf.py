@@ -104,6 +104,13 @@ class Shelf:
             self._kept.clear()
             give_back()
 
+    def drop(self, unwanted: Callable[[Any], bool]) -> None:
+        """Let go of some graphs. unwanted: of what one is compiled for, whether it is to go."""
+        with self._turn:
+            for name in [name for name, kept in self._kept.items() if unwanted(kept.wanted)]:
+                del self._kept[name]
+            give_back()
+
     def check(self, name: str, needs: int) -> None:
         """SettingError, with the smallest number that would do, where `needs` are too many."""
         if self.most is not None and _BESIDE + needs > self.most:

@@ -1,6 +1,7 @@
 """The models that a server offers: what is found by name, opened once, and not loaded anew."""
 
 import asyncio
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -80,8 +81,7 @@ def test_what_is_not_listed_is_not_found(models: Models, wrong: Any, param: str)
     assert (refused.value.status, refused.value.param) == (404, param)
 
 
-def test_two_folders_of_a_name_have_two_names(tmp_path: Path) -> None:
-    (tmp_path / "pocket").symlink_to(POCKET)
+def test_two_folders_of_a_name_have_two_names() -> None:
     assert list(Models([POCKET, POCKET]).folders) == ["pocket", "pocket-2"]
 
 
@@ -189,3 +189,25 @@ def test_the_service_s_pictures_are_the_library_s(tmp_path: Path) -> None:
         await service.close(0)
 
     asyncio.run(asyncio.wait_for(test(), 120))
+
+
+def test_a_model_that_is_forgotten_is_compiled_anew_and_no_other(
+    tmp_path: Path, compiled: list[str]
+) -> None:
+    for name in ("first", "second"):
+        shutil.copytree(POCKET, tmp_path / name)
+    models = Models([tmp_path / "first", tmp_path / "second"], profile="exact")
+    requests = [asked(model=name, arguments=QUICK) for name in ("first", "second")]
+    before = [painted_by(models, one) for one in requests]
+    models.forget("first")
+    compiled.clear()
+    assert painted_by(models, requests[1]) == before[1]
+    assert compiled == []
+    assert painted_by(models, requests[0]) == before[0]
+    assert "unet" in compiled
+    models.close()
+
+
+def painted_by(models: Models, request: Asked) -> bytes:
+    (image,) = models.plan(request).paint().images
+    return image.tobytes()

@@ -1,11 +1,20 @@
 """Settings: each declared once, read from the command line and the environment."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pleinair.runtime.errors import SettingError
-from pleinair.serve.settings import OPTIONS, Settings, parser, read, variable
+from pleinair.serve.settings import (
+    OPTIONS,
+    Settings,
+    gathered,
+    named,
+    parser,
+    read,
+    variable,
+)
 
 
 def test_every_option_has_a_flag_and_a_help() -> None:
@@ -66,7 +75,7 @@ def test_what_kubernetes_calls_a_port_is_none() -> None:
     [
         (["--port", "x"], "--port is 'x'; give a whole number"),
         (["--port", "65536"], "--port is 65536; give 0 to 65535"),
-        (["--max-queue", "0"], "--max-queue is 0; give 1 to 1e+06"),
+        (["--max-queue", "0"], "--max-queue is 0; give 1 to 1000000"),
         (["--warm", "512"], "--warm is '512'; give a size such as 512x512"),
         (["--max-upload", "much"], "--max-upload is 'much'; give a size such as 32MiB"),
         (["--timeout", "nan"], "--timeout is 'nan'; give a number of seconds"),
@@ -101,3 +110,36 @@ def test_beyond_this_machine_it_wants_keys(words: list[str]) -> None:
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1"])
 def test_on_this_machine_it_wants_none(host: str) -> None:
     read(["--host", host], {}).check_safe()
+
+
+def test_a_file_s_settings_win_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLEINAIR_PORT", "80")
+    monkeypatch.setenv("PLEINAIR_REPLICAS", "3")
+    given = {"replicas": 12, "model": ["a", "b"], "insecure": True, "max_memory": "2GB"}
+    found = named(given)
+    assert (found.port, found.replicas, found.model) == (80, 12, ("a", "b"))
+    assert (found.insecure, found.max_memory) == (True, "2GB")
+
+
+@pytest.mark.parametrize(
+    ("given", "line"),
+    [
+        ({"replica": 3}, "replica is no setting; did you mean replicas?"),
+        ({"replicas": "many"}, "PLEINAIR_REPLICAS: --replicas is 'many'; give a whole number"),
+        (
+            {"replicas": 2, "min_replicas": 3},
+            "--min-replicas is 3, more than the 2 of --replicas",
+        ),
+    ],
+)
+def test_a_mistake_in_a_file_is_one_line(given: dict[str, Any], line: str) -> None:
+    with pytest.raises(SettingError) as refused:
+        named(given)
+    assert str(refused.value) == line
+
+
+def test_a_command_that_takes_some_reads_no_others() -> None:
+    typed = {"file": "prompts.jsonl", "model": ["a"], "profile": None, "ray": False}
+    environment = {"PLEINAIR_PROFILE": "fast", "PLEINAIR_PORT": "80"}
+    found = gathered(typed, ("model", "profile", "ray"), environment)
+    assert found == Settings(model=("a",), profile="fast")
