@@ -6,17 +6,17 @@ import hashlib
 import hmac
 import ipaddress
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
-from pleinair.runtime.errors import SettingError
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from pleinair.runtime.errors import SettingError
 
 from .api.errors import problem
 from .settings import Settings
@@ -71,7 +71,8 @@ class Keys:
         """The name of the key that a request bears, which does not tell the key; else None."""
         for key in _borne(headers):
             digest = _digest(key[:_LONGEST_KEY])
-            if any([hmac.compare_digest(digest, known) for known in self._digests]):
+            matches = [hmac.compare_digest(digest, known) for known in self._digests]
+            if any(matches):
                 return f"key-{digest.hex()[:16]}"
         return None
 

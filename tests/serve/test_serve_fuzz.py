@@ -69,7 +69,9 @@ def value(random: random.Random, depth: int = 0) -> Any:
         lambda: random.choice([0, 1, 2, -1, 64, 65, 2**31, 2**63, -(2**64), 10**30]),
         lambda: random.choice([0.0, 0.5, 1.0, -0.5, 1e-300, 1e308]),
         lambda: random.choice(["", "a red apple", "auto", "64x64", "0x0", "9" * 400, "(", "\0"]),
-        lambda: random.choice(["[a:b:0.5]", "<lora:a:1>", "((a:1.3)", "AND", "../../etc", "\ud800"]),
+        lambda: random.choice(
+            ["[a:b:0.5]", "<lora:a:1>", "((a:1.3)", "AND", "../../etc", "\ud800"]
+        ),
         lambda: "".join(random.choices(string.printable, k=random.randrange(40))),
         lambda: "".join(chr(random.randrange(0x20, 0x1F600)) for _ in range(5)),
         lambda: base64.b64encode(image(random)).decode(),
@@ -159,7 +161,9 @@ def fuzz(server: Started, number: int, seed: int) -> dict[int, int]:
         for i in range(number):
             asked = request(source, operations)
             answer = client.request(**asked)
-            told = f"request {i} of seed {seed}: {asked} -> {answer.status_code} {answer.text[:300]}"
+            told = (
+                f"request {i} of seed {seed}: {asked} -> {answer.status_code} {answer.text[:300]}"
+            )
             assert answer.status_code < 500 or "/server-" in asked["url"], told
             if answer.headers.get("content-type", "").startswith("application/json"):
                 said = answer.json() if answer.content else {}
