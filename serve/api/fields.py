@@ -66,7 +66,7 @@ def job_model(
             Field(None, max_length=255, description=f"one of: {listed} (default: the first)"),
         ),
         "profile": (
-            Literal[(*PROFILES, "auto")] | None,
+            _one_of(*PROFILES, "auto") | None,
             Field(None, description="what is given up for speed (default: the server's)"),
         ),
         "loras": (
@@ -124,8 +124,13 @@ def _field(one: Option, settings: Settings) -> tuple[Any, Any]:
     if one.name in _TEXTS:
         return str | None, Field(None, max_length=settings.max_prompt, **told)
     if one.choices is not None and one.name != "scheduler":
-        return Literal[tuple(one.choices())] | None, Field(None, **told)
+        return _one_of(*one.choices()) | None, Field(None, **told)
     return _json_type(one.hint) | None, Field(None, **told)
+
+
+def _one_of(*values: str) -> Any:
+    literal: Any = Literal
+    return literal[values]
 
 
 def _json_type(hint: Any) -> Any:
@@ -138,7 +143,7 @@ def _json_type(hint: Any) -> Any:
         return Union[tuple(dict.fromkeys(_json_type(one) for one in fit))]  # noqa: UP007
     if origin is collections.abc.Sequence:
         (of,) = typing.get_args(hint)
-        return list[_json_type(of)]
+        return types.GenericAlias(list, (_json_type(of),))
     return _ATOMS.get(hint, hint)
 
 

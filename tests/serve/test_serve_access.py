@@ -48,7 +48,7 @@ def test_a_key_opens(guarded: Started, headers: dict[str, Any]) -> None:
     "headers",
     [
         {},
-        {"Authorization": "Bearer "},
+        {"Authorization": "Bearer"},
         {"Authorization": f"Bearer {KEY}x"},
         {"Authorization": f"Bearer {KEY[:-1]}"},
         {"Authorization": KEY},
