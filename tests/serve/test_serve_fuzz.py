@@ -21,7 +21,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 import schemathesis
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from PIL import Image
 from schemathesis.checks import not_a_server_error
 from servers import Started, started
@@ -132,7 +132,7 @@ def request(random: random.Random, operations: list[Operation]) -> dict[str, Any
         made["content"] = json.dumps(said).encode()
         made["headers"] = {"Content-Type": "application/json"}
     elif kind < 8:
-        made["data"] = {field: str(one) for field, one in said.items() if "\ud800" not in str(one)}
+        made["data"] = {field: str(one).encode(errors="replace") for field, one in said.items()}
         parts = random.choices(["image", "image[]", "mask", "image[0]", "other"], k=2)
         made["files"] = [(part, ("a.png", image(random), "image/png")) for part in parts]
     else:
@@ -200,23 +200,29 @@ def test_ten_thousand_requests_leave_nothing(quick: Started) -> None:
 
 # By the schema.
 
-
-@pytest.fixture
-def api_schema(quick: Started) -> Any:
-    return schemathesis.openapi.from_url(f"{quick.base_url}/openapi.json")
-
-
-schema = schemathesis.pytest.from_fixture("api_schema").exclude(path_regex="events$")
-
-
-@schema.parametrize()
-@settings(
-    max_examples=int(os.environ.get("PLEINAIR_FUZZ_EXAMPLES", "8")),
+HYPOTHESIS = settings(
+    max_examples=int(os.environ.get("PLEINAIR_FUZZ_EXAMPLES", "5")),
     deadline=None,
     derandomize=True,
     database=None,
-    phases=[Phase.explicit, Phase.generate],
+    phases=[Phase.generate],
     suppress_health_check=list(HealthCheck),
 )
-def test_the_schema_s_requests_are_answered(case: Any) -> None:
-    case.call_and_validate(checks=[not_a_server_error])
+
+
+def test_requests_that_the_schema_allows_are_answered(quick: Started) -> None:
+    """More of them by PLEINAIR_FUZZ_EXAMPLES=1000."""
+    schema = schemathesis.openapi.from_url(f"{quick.base_url}/openapi.json")
+    operations = [result.ok() for result in schema.get_all_operations()]
+    assert len(operations) > 15
+    for operation in operations:
+        if "/server-" in operation.path:  # 501, as webui answers where it may not be stopped
+            continue
+
+        @HYPOTHESIS
+        @given(case=operation.as_strategy())
+        def answered(case: Any) -> None:
+            case.call_and_validate(checks=[not_a_server_error], timeout=60)
+
+        answered()
+    quick.until_idle()
