@@ -10,8 +10,9 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pleinair.runtime.errors import shown
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from pleinair.runtime.errors import shown
 
 from ...errors import Refusal, Unknown
 from ...models import Models
