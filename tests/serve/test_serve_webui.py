@@ -414,13 +414,7 @@ def test_scripts_that_are_not_here(http: httpx.Client) -> None:
     for asked in (
         {"script_name": "X/Y/Z plot"},
         {"alwayson_scripts": {"ADetailer": {"args": [True]}}},
-        {
-            "alwayson_scripts": {
-                "ControlNet": {
-                    "args": [{"model": "canny", "image": webuiapi.raw_b64_img(painting())}]
-                }
-            }
-        },
+        {"alwayson_scripts": {"ControlNet": {"args": [unit]}}},
         {"tiling": True},
     ):
         answer = http.post("/txt2img", json={"prompt": PROMPT, **asked})
