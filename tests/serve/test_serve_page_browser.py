@@ -36,6 +36,7 @@ Open = Callable[..., Any]
 def browser() -> Iterator[Any]:
     if CHROMIUM is None:
         pytest.skip("chromium is not here: apt-get install chromium")
+    playwright.expect.set_options(timeout=60_000)  # the machine may be busy
     with playwright.sync_playwright() as started:
         browser = started.chromium.launch(executable_path=CHROMIUM, args=FLAGS.split())
         yield browser
@@ -58,7 +59,7 @@ def open_page(browser: Any, server: Started) -> Iterator[Open]:
         )
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(30_000)
+        page.set_default_timeout(60_000)
         page.on("request", lambda request: fetched.append(request.url))
         page.on("pageerror", lambda error: failed.append(str(error)))
         page.on("console", lambda one: failed.append(one.text) if one.type == "error" else None)
@@ -372,7 +373,7 @@ def test_the_language_is_the_browsers_and_can_be_switched(open_page: Open) -> No
     shot(page, "chinese")
     for one in page.locator("#form label > span:not(.spinner)").all():
         text = one.inner_text()
-        assert not text or any("一" <= letter for letter in text) or text in ("VAE", "Eta"), text
+        assert not text or any(letter >= "一" for letter in text) or text in ("VAE", "Eta"), text
     page.select_option("#language", "en")
     playwright.expect(page.locator("#paint")).to_have_text("Paint")
     for text in page.locator("#form label > span").all_inner_texts():
@@ -420,9 +421,7 @@ def fits(page: Any) -> None:
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
 
 
-def test_a_server_with_keys_is_asked_for_one(
-    open_page: Open, start: Any, tmp_path: Path
-) -> None:
+def test_a_server_with_keys_is_asked_for_one(open_page: Open, start: Any, tmp_path: Path) -> None:
     keys = tmp_path / "keys"
     keys.write_text("first\nsecond\n")
     with start(api_key_file=keys) as guarded:

@@ -55,9 +55,9 @@ export class Gallery {
 }
 
 /** A picture's file, fetched once. */
-export async function blobOf(picture) {
-  picture.blob ??= await api.picture(picture.path);
-  return picture.blob;
+export function blobOf(picture) {
+  picture.fetched ??= api.picture(picture.path).then((blob) => (picture.blob = blob));
+  return picture.fetched;
 }
 
 /** A picture's settings as a list of names and values. */
