@@ -127,11 +127,18 @@ def misfit(errors: Sequence[Any]) -> tuple[str | None, str]:
     """The field that does not fit, and a line about all that do not, of pydantic's errors."""
     lines = []
     for error in errors[:5]:
-        where = ".".join(str(part) for part in error["loc"] if part not in ("body", "query"))
-        given = "" if error["type"] in ("missing", "json_invalid") else _given(error.get("input"))
+        where = ".".join(map(str, _place(error)))
+        given = "" if error["type"] == "missing" else _given(error.get("input"))
         lines.append(f"{where or 'the request'}{given}: {error['msg']}")
-    names = [part for part in errors[0]["loc"] if part not in ("body", "query")]
-    return (shown(names[0]) if names else None), shown("; ".join(lines), 1000)
+    place = _place(errors[0])
+    return (shown(place[0]) if place else None), shown("; ".join(lines), 1000)
+
+
+def _place(error: Any) -> list[Any]:
+    """The field, and what in it, that an error is about; none where it is all of the body."""
+    if error["type"] == "json_invalid":
+        return []
+    return [part for part in error["loc"] if part not in ("body", "query", "path")]
 
 
 def _given(value: object) -> str:
