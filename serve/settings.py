@@ -203,7 +203,7 @@ class Settings:
             value = getattr(self, name)
             if value is not None and not least <= value <= most:
                 raise SettingError(
-                    f"{OPTIONS[name].flags[0]} is {value:g}; give {least:g} to {most:g}"
+                    f"{OPTIONS[name].flags[0]} is {value}; give {least:.0f} to {most:.0f}"
                 )
         if self.min_replicas > self.replicas:
             raise SettingError(

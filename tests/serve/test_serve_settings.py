@@ -75,7 +75,7 @@ def test_what_kubernetes_calls_a_port_is_none() -> None:
     [
         (["--port", "x"], "--port is 'x'; give a whole number"),
         (["--port", "65536"], "--port is 65536; give 0 to 65535"),
-        (["--max-queue", "0"], "--max-queue is 0; give 1 to 1e+06"),
+        (["--max-queue", "0"], "--max-queue is 0; give 1 to 1000000"),
         (["--warm", "512"], "--warm is '512'; give a size such as 512x512"),
         (["--max-upload", "much"], "--max-upload is 'much'; give a size such as 32MiB"),
         (["--timeout", "nan"], "--timeout is 'nan'; give a number of seconds"),

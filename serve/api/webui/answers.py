@@ -22,8 +22,8 @@ _UNVARIED = {"variation_seed": -1, "variation_strength": 0.0}
 
 def painted(
     done: Sequence[Picture], batch: Batch, wanted: Wanted, options: Options, said: Painting
-) -> dict[str, Any]:
-    """The answer to txt2img and img2img.
+) -> bytes:
+    """The body of the answer to txt2img and img2img.
 
     done: the pictures of the batch. said: the request, which is said back in the answer.
     Raises Withheld where there is none that may be shown.
@@ -32,10 +32,22 @@ def painted(
     if done and not shown:
         raise Withheld("the model's safety checker withholds what was painted", param="prompt")
     images = [_text(picture, wanted, options) for picture in shown] if said.send_images else []
-    kept = isinstance(said, ImageToImage) and said.include_init_images
-    aside = {"include_init_images", *(() if kept else _PICTURES)}
-    again = {**said.model_dump(exclude=aside), **({} if kept else dict.fromkeys(_PICTURES))}
-    return {"images": images, "parameters": again, "info": json.dumps(_info(shown, batch, wanted))}
+    gone = (
+        dict.fromkeys(_PICTURES)
+        if isinstance(said, ImageToImage) and not said.include_init_images
+        else {}
+    )
+    again = {**said.model_dump(exclude={"include_init_images"}), **gone}
+    answer = {
+        "images": images,
+        "parameters": json.loads(json.dumps(again), parse_constant=_no_number),
+        "info": json.dumps(_info(shown, batch, wanted)),
+    }
+    return json.dumps(answer).encode()
+
+
+def _no_number(name: str) -> None:
+    """NaN and infinities are no JSON, and come in all the same."""
 
 
 def _text(picture: Picture, wanted: Wanted, options: Options) -> str:
@@ -52,7 +64,7 @@ def _info(done: Sequence[Picture], batch: Batch, wanted: Wanted) -> dict[str, An
     first: Mapping[str, Any] = done[0].info if done else asked.arguments
     seeds = [picture.seed for picture in done] or [asked.seed]
     varied = [{**_UNVARIED, **picture.info} for picture in done] or [{**_UNVARIED, **first}]
-    width, height = _size(first, done)
+    width, height = _size({**first, **asked.arguments}, done)
     layer = first.get("clip_layer") or 1 + int(first.get("clip_skip", 0))
     return {
         "prompt": wanted.prompt,
@@ -91,10 +103,10 @@ def _info(done: Sequence[Picture], batch: Batch, wanted: Wanted) -> dict[str, An
     }
 
 
-def _size(first: Mapping[str, Any], done: Sequence[Picture]) -> tuple[int | None, int | None]:
+def _size(said: Mapping[str, Any], done: Sequence[Picture]) -> tuple[int | None, int | None]:
     """Of what was painted, else of the picture that came of it."""
-    if "width" in first and "height" in first:
-        return first["width"], first["height"]
+    if "width" in said and "height" in said:
+        return said["width"], said["height"]
     image = done[0].image if done else None
     return image.size if image else (None, None)
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fastapi import APIRouter, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from ...access import client_of
 from ...errors import Unknown
@@ -53,9 +53,10 @@ def router(server: Server) -> APIRouter:
                 done = await batch.painted()
             finally:
                 server.batches.end(batch)
-            return JSONResponse(
-                await asyncio.to_thread(answers.painted, done, batch, wanted, options, said)
+            body = await asyncio.to_thread(
+                answers.painted, done, batch, wanted, options, said
             )
+            return Response(body, media_type="application/json")
 
         return await awaited(request, response(), lambda: server.batches.end(batch))
 

@@ -11,7 +11,10 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, field_validator
 from . import infotext
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1)]
+Whole = Annotated[int, Field(ge=-(2**63), lt=2**64)]
+Count = Annotated[int, Field(ge=1, le=10**6)]
+OrNone = Annotated[int, Field(ge=0, le=10**6)]
+"""0 is none."""
 
 
 class Fields(BaseModel):
@@ -31,21 +34,21 @@ class Painting(Fields):
     prompt: str | None = None
     negative_prompt: str | None = None
     styles: list[str] | None = None
-    seed: int | None = None
-    subseed: int | None = None
+    seed: Whole | None = None
+    subseed: Whole | None = None
     subseed_strength: Number | None = None
     sampler_name: str | None = None
     sampler_index: str | None = Field(None, description="an older name of sampler_name")
     scheduler: str | None = None
     batch_size: Count | None = None
     n_iter: Count | None = None
-    steps: int | None = None
+    steps: Whole | None = None
     cfg_scale: Number | None = None
-    width: int | None = None
-    height: int | None = None
+    width: Count | None = None
+    height: Count | None = None
     eta: Number | None = None
     tiling: bool | None = None
-    clip_skip: int | None = Field(None, description="as SD.Next and stable-diffusion.cpp have it")
+    clip_skip: Whole | None = Field(None, description="as SD.Next and stable-diffusion.cpp have it")
     override_settings: dict[str, Any] | None = None
     override_settings_restore_afterwards: bool | None = True
     script_name: str | None = None
@@ -73,8 +76,8 @@ class TextToImage(Painting):
 
     enable_hr: bool | None = False
     hr_scale: Number | None = None
-    hr_resize_x: int | None = None
-    hr_resize_y: int | None = None
+    hr_resize_x: OrNone | None = None
+    hr_resize_y: OrNone | None = None
     denoising_strength: Number | None = Field(None, description="of the second pass")
     hr_cfg: Number | None = Field(None, description="of the second pass, as Forge has it")
 
@@ -100,7 +103,7 @@ class Extras(Fields):
 
     resize_mode: Literal[0, 1] | None = 0
     show_extras_results: bool | None = True
-    upscaling_resize: Annotated[Number, Field(gt=0)] | None = 2.0
+    upscaling_resize: Annotated[Number, Field(gt=0, le=64)] | None = 2.0
     upscaling_resize_w: Count | None = 512
     upscaling_resize_h: Count | None = 512
     upscaling_crop: bool | None = True
@@ -160,6 +163,9 @@ class ToDetect(BaseModel):
     """What controlnet/detect takes."""
 
     module: str = Field("none", alias="controlnet_module")
-    pictures: list[str] = Field(alias="controlnet_input_images", min_length=1)
+    pictures: list[str] = Field(
+        min_length=1,
+        validation_alias=AliasChoices("controlnet_input_images", "controlnet_images"),
+    )
     threshold_a: Number | None = Field(None, alias="controlnet_threshold_a")
     threshold_b: Number | None = Field(None, alias="controlnet_threshold_b")

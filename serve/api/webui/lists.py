@@ -1,7 +1,6 @@
 """What there is to choose from, as webui lists it. Names alone: no client learns where files lie."""
 
 import asyncio
-from collections.abc import Mapping
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -65,8 +64,12 @@ def router(server: Server) -> APIRouter:
 
     @made.get("/sd-vae")
     @made.get("/sd-modules")
-    async def sd_vae() -> Listed:
-        """Beside the models' own: their tiny decoders."""
+    async def sd_vae(request: Request) -> Listed:
+        """Beside the model's own: its tiny decoder, where it has one."""
+        model = server.options(client_of(request)).model
+        family = await asyncio.to_thread(family_of, server.models, model)
+        if not family.bundle.has(family.tiny_decoder):
+            return []
         return [{"model_name": TINY_VAE, "filename": TINY_VAE}]
 
     @made.get("/loras")
@@ -111,7 +114,7 @@ def router(server: Server) -> APIRouter:
         return {"api": True, "nowebui": False, "use_cpu": ["all"], "port": server.settings.port}
 
     @made.get("/memory")
-    async def memory() -> Mapping[str, Any]:
+    async def memory() -> dict[str, Any]:
         known = machine.memory()
         total, free = known or (0, 0)
         ram = {"free": free, "used": total - free, "total": total}

@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from pleinair.runtime.errors import shown
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ...errors import Refusal, Unknown
@@ -18,7 +19,7 @@ from ...pictures import QUALITY, Format
 from ..errors import misfit
 
 _CLIENTS = 1000
-_USUAL_VAES = ("Automatic", "None", "")
+_USUAL_VAES = ("automatic", "none", "")
 TINY_VAE = "tiny"
 """What the models' tiny decoders are called among the VAEs."""
 
@@ -45,7 +46,7 @@ class Options(BaseModel):
     @property
     def vae(self) -> str | None:
         """By the name that a call has for it."""
-        return None if self.sd_vae in _USUAL_VAES else self.sd_vae
+        return None if self.sd_vae.lower() in _USUAL_VAES else self.sd_vae
 
     @property
     def format(self) -> Format:
@@ -76,7 +77,7 @@ class Options(BaseModel):
             raise Refusal(message, param=param) from None
         if options.vae not in (None, TINY_VAE):
             raise Unknown(
-                f"there is no VAE {options.vae!r} here; there are: Automatic, {TINY_VAE}",
+                f"there is no VAE {shown(options.vae)!r} here; there are: Automatic, {TINY_VAE}",
                 param="sd_vae",
             )
         return options

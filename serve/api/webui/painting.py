@@ -15,7 +15,7 @@ from pleinair.runtime.request import seeds_of
 from pleinair.runtime.text import styles
 
 from ...asked import Asked
-from ...errors import Refusal
+from ...errors import Refusal, TooLarge
 from ...models import Models
 from ...pictures import received
 from ...settings import Settings
@@ -205,7 +205,7 @@ class Painter:
         spacing = request.scheduler or ""
         name, spaced = samplers.found(self.family.bundle.scheduler, sampler, spacing)
         if not spaced:
-            self.comments.append(f"scheduler {shown(spacing)} is not of {sampler}: not used")
+            self.comments.append(f"scheduler {shown(spacing)} is not of {shown(sampler)}: not used")
         if name in _WITH_ETA:
             return name, request.eta
         if request.eta not in (None, 1.0):
@@ -218,9 +218,19 @@ class Painter:
         return max(0, layers - self.family.layers_left) or None
 
     def _size(self, request: Painting) -> "Sides":
-        """What is asked for, snapped to what the model can paint."""
+        """What is asked for, snapped to what the model can paint.
+
+        Raises TooLarge before a picture is brought to such a size.
+        """
         multiple = self.family.multiple
-        return _snapped(request.width, multiple), _snapped(request.height, multiple)
+        width, height = _snapped(request.width, multiple), _snapped(request.height, multiple)
+        if width and height and width * height > self.settings.max_pixels:
+            raise TooLarge(
+                f"{width}x{height} is more than {self.settings.max_pixels} pixels; ask for a "
+                "smaller picture",
+                param="width",
+            )
+        return width, height
 
     def _second_pass(self, request: TextToImage, size: "Sides") -> dict[str, Any]:
         """webui's hires fix: the picture is enlarged, and painted over."""
@@ -290,7 +300,5 @@ def _known(size: Sides) -> Size | None:
 
 
 def _snapped(side: int | None, multiple: int) -> int | None:
-    """The nearest multiple; what is no length stays, for the library to refuse."""
-    if side is None or side < 1:
-        return side
-    return max(multiple, round(side / multiple) * multiple)
+    """The nearest multiple."""
+    return None if side is None else max(multiple, round(side / multiple) * multiple)

@@ -5,10 +5,10 @@ import time
 from typing import Any
 
 from fastapi import APIRouter, Request
+from PIL import Image
 
 from ... import pictures
 from ...access import client_of
-from ...job import Job
 from .answers import stamp
 from .batch import Batch
 from .server import Server
@@ -24,12 +24,13 @@ def router(server: Server) -> APIRouter:
     async def progress(request: Request, skip_current_image: bool = False) -> dict[str, Any]:
         """Of the client's own pictures: nobody sees what others paint."""
         batch = server.batches.current(client_of(request))
-        job = batch.current if batch else None
-        if batch is None or job is None:
+        left = batch.left if batch else []
+        if batch is None or not left:
             return {**_NOTHING, "state": _state(None)}
-        preview = None if skip_current_image else await asyncio.to_thread(_preview, job)
-        place = server.service.place(batch.left[-1])
-        done = batch.progress
+        preview = None
+        if not skip_current_image and (image := _shown(batch)):
+            preview = await asyncio.to_thread(_encoded, image)
+        place, done = server.service.place(left[-1]), batch.progress
         return {
             "progress": max(_BEGUN, done),
             "eta_relative": _left(batch, done) if place.seconds is None else place.seconds,
@@ -76,9 +77,14 @@ def _state(batch: Batch | None) -> dict[str, Any]:
     }
 
 
-def _preview(job: Job) -> str | None:
-    preview = job.status.preview
-    return pictures.text(pictures.encoded(preview, {})) if preview else None
+def _shown(batch: Batch) -> Image.Image | None:
+    """What the picture in work looks like by now."""
+    job = batch.current
+    return job.status.preview if job else None
+
+
+def _encoded(image: Image.Image) -> str:
+    return pictures.text(pictures.encoded(image, {}))
 
 
 def _left(batch: Batch, done: float) -> float:

@@ -150,7 +150,7 @@ export async function* follow(id) {
         if (OVER.includes(one.event)) return;
       }
     } catch (error) {
-      if (error.status) throw error; // the server's answer, and no lost connection
+      if (error.status && error.status < 500) throw error; // no lost connection, no restart
     }
     await pause(PATIENCE);
   }

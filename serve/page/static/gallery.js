@@ -122,6 +122,6 @@ export class Viewer {
 
   #step(steps) {
     const next = this.gallery.beside(this.picture, steps);
-    if (next) this.open(next);
+    if (next) this.gallery.open(next);
   }
 }

@@ -5,7 +5,7 @@ import { bring, takeAnywhere } from "./brought.js";
 import { Axis, paintSheet } from "./compare.js";
 import { base64 } from "./dom.js";
 import { Form, sized } from "./form.js";
-import { Gallery, Viewer } from "./gallery.js";
+import { Gallery, Viewer, blobOf } from "./gallery.js";
 import { showJob } from "./jobs.js";
 import { askForKey } from "./key.js";
 import { paintMask } from "./mask.js";
@@ -103,8 +103,18 @@ async function followed({ slot, edges }, { width, height }) {
 
 function painted(picture) {
   gallery.add(picture);
+  showLatest(picture).catch(tell);
   lastSeed = picture.seed;
   find("#again").disabled = false;
+}
+
+/** The newest picture is shown large; a click opens it with its settings. */
+async function showLatest(picture) {
+  const blob = await blobOf(picture);
+  const latest = find("#latest");
+  show(latest.firstElementChild, blob);
+  latest.hidden = false;
+  latest.onclick = () => gallery.open(picture);
 }
 
 let lastSeed = null;
@@ -129,7 +139,12 @@ find("#form").addEventListener("submit", (event) => {
   paint();
 });
 find("#form").addEventListener("keydown", (event) => {
-  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) find("#form").requestSubmit();
+  if (event.key !== "Enter") return;
+  if (event.ctrlKey || event.metaKey) find("#form").requestSubmit();
+  else if (event.target.closest(".axis input")) {
+    event.preventDefault();
+    find("#sheet").click();
+  }
 });
 
 // Comparing.

@@ -33,12 +33,11 @@ function write(element, attribute, text) {
   else element.textContent = text;
 }
 
-/** Say everything in a language, and remember it. */
+/** Say everything in a language. */
 export async function speak(wanted) {
   const answer = wanted === "en" ? null : await fetch(`page/files/${wanted}.json`);
   table = answer ? await answer.json() : {};
   language = wanted;
-  localStorage.setItem(STORED, wanted);
   document.documentElement.lang = wanted === "zh" ? "zh-Hans" : wanted;
   for (const element of document.querySelectorAll("[data-said]")) {
     for (const [attribute, { text, values }] of Object.entries(element.said ?? {})) {
@@ -62,7 +61,10 @@ export async function begin(select) {
   for (const [code, name] of Object.entries(LANGUAGES)) select.append(new Option(name, code));
   const asked = [localStorage.getItem(STORED), ...navigator.languages.map((one) => one.slice(0, 2))];
   select.value = asked.find((code) => code in LANGUAGES) ?? "en";
-  select.addEventListener("change", () => speak(select.value));
+  select.addEventListener("change", () => {
+    localStorage.setItem(STORED, select.value);
+    speak(select.value);
+  });
   adopt();
   await speak(select.value);
 }
