@@ -164,9 +164,7 @@ def _painted(
     return errors, withheld
 
 
-def _here(
-    waiting: Sequence[Line], models: Models, bars: StageBars
-) -> Generator[Made, None, None]:
+def _here(waiting: Sequence[Line], models: Models, bars: StageBars) -> Generator[Made, None, None]:
     for line in sorted(waiting, key=lambda one: one.setup):
         yield made(line, models, bars)
 

@@ -70,7 +70,9 @@ def _stream(lines: Sequence[Line], setup: Settings) -> Generator[Made, None, Non
         Painter,
         fn_constructor_args=(setup, tries),
         compute=ActorPoolStrategy(
-            min_size=1, initial_size=min(len(rows), _painters(threads)), max_tasks_in_flight_per_actor=2
+            min_size=1,
+            initial_size=min(len(rows), _painters(threads)),
+            max_tasks_in_flight_per_actor=2,
         ),
         num_cpus=threads,
     )
