@@ -25,7 +25,10 @@ from pleinair.runtime.cli import main
 from pleinair.runtime.model import catalog
 from pleinair.serve.settings import Settings
 
-pytestmark = pytest.mark.cluster
+pytestmark = [
+    pytest.mark.cluster,
+    pytest.mark.filterwarnings("ignore:::ray"),  # what Ray says of its own fields
+]
 
 STEPS = 40
 THREADS = ("--threads", "1")
