@@ -25,10 +25,7 @@ NOT_SERVED = {
 """Arguments of a call that stand elsewhere in what is asked, or are for programs alone."""
 
 SERVED: dict[str, Option] = {
-    name: one
-    for group in GROUPS
-    for name, one in declared(group).items()
-    if name not in NOT_SERVED
+    name: one for group in GROUPS for name, one in declared(group).items() if name not in NOT_SERVED
 }
 """The arguments of a call that a client may give."""
 

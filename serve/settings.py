@@ -290,9 +290,7 @@ def gathered(
         for name, value in typed.items()
         if name in named and value is not None and value is not False
     }
-    found = {
-        name: value for name, value in _of_environment(environment).items() if name in named
-    }
+    found = {name: value for name, value in _of_environment(environment).items() if name in named}
     return Settings(**{**found, **_values(given)})
 
 
@@ -370,9 +368,7 @@ def _bytes(text: str) -> int:
     try:
         return bytes_of(text) or 0
     except SettingError:
-        raise argparse.ArgumentTypeError(
-            f"is {shown(text)!r}; give a size such as 32MiB"
-        ) from None
+        raise argparse.ArgumentTypeError(f"is {shown(text)!r}; give a size such as 32MiB") from None
 
 
 def _seconds(text: str) -> float:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from serving import POCKET, asked, pocket_lora
 
 from pleinair.runtime import StableDiffusionPipeline
 from pleinair.runtime.engines.openvino import OpenVinoEngine
@@ -19,7 +20,6 @@ from pleinair.serve.errors import Refusal, TooLarge, Unknown
 from pleinair.serve.models import Models
 from pleinair.serve.service import Service
 from pleinair.serve.settings import Settings
-from serving import POCKET, asked, pocket_lora
 
 QUICK = {"num_inference_steps": 3}
 

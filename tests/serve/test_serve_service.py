@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from serving import Gate, Painter, asked, picture, until
 
 from pleinair.runtime.errors import EngineError
 from pleinair.serve.errors import Closing, Full, Refusal, Unknown
 from pleinair.serve.job import Job, Status
 from pleinair.serve.service import Service
 from pleinair.serve.store import Store
-from serving import Gate, Painter, asked, picture, until
 
 
 def run(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -52,9 +52,7 @@ def test_pictures_are_painted_from_their_seeds() -> None:
             status = await ended(job)
             assert status.state == "done"
             assert [status.pictures[i].seed for i in range(3)] == [7, 8, 9]
-            assert all(
-                np.array_equal(status.pictures[i].image, picture(7 + i)) for i in range(3)
-            )
+            assert all(np.array_equal(status.pictures[i].image, picture(7 + i)) for i in range(3))
             assert status.pictures[0].info["prompt"] == "a red apple"
             assert status.started is not None
             assert service.painted["done"] == 1
