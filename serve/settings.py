@@ -207,8 +207,8 @@ class Settings:
                 )
         if self.min_replicas > self.replicas:
             raise SettingError(
-                f"--min-replicas is {self.min_replicas}, and --replicas {self.replicas}; give it no "
-                "more"
+                f"--min-replicas is {self.min_replicas}, more than the {self.replicas} of "
+                "--replicas"
             )
         bytes_of(self.max_memory)
         if self.ray and importlib.util.find_spec("ray") is None:
