@@ -7,7 +7,7 @@ denoiser for one entry of the scheduler's timesteps: a solver that looks at a ti
 plms at its second) has two there.
 """
 
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
@@ -21,7 +21,7 @@ from ..options.groups import Reuse
 
 Array: TypeAlias = NDArray[np.float32]
 Feeding: TypeAlias = Callable[[], Feeds]
-Rows: TypeAlias = Sequence[int]
+Rows: TypeAlias = list[int] | slice
 """Places in a batch of branches."""
 
 _GROWTH = 1.4
@@ -131,7 +131,13 @@ class Uncached:
     graph: Graph
 
     def predict(
-        self, feeds: Feeding, evaluation: Evaluation, *, of: Hashable, key: Hashable, rows: Rows
+        self,
+        feeds: Feeding,
+        evaluation: Evaluation,
+        *,
+        of: Hashable,
+        key: Hashable,
+        rows: Rows = slice(None),
     ) -> Array:
         """As `FeatureCache.predict`; nothing is kept."""
         (prediction,) = self.graph(feeds()).values()
@@ -158,7 +164,13 @@ class PredictionCache:
     _kept: dict[Hashable, _Kept] = field(init=False, default_factory=dict)
 
     def predict(
-        self, feeds: Feeding, evaluation: Evaluation, *, of: Hashable, key: Hashable, rows: Rows
+        self,
+        feeds: Feeding,
+        evaluation: Evaluation,
+        *,
+        of: Hashable,
+        key: Hashable,
+        rows: Rows = slice(None),
     ) -> Array:
         """As `FeatureCache.predict`: the kept prediction where there is one for this evaluation."""
         if not self.holds(evaluation, of=of, key=key):
@@ -184,7 +196,13 @@ class FeatureCache:
     _kept: dict[Hashable, _Kept] = field(init=False, default_factory=dict)
 
     def predict(
-        self, feeds: Feeding, evaluation: Evaluation, *, of: Hashable, key: Hashable, rows: Rows
+        self,
+        feeds: Feeding,
+        evaluation: Evaluation,
+        *,
+        of: Hashable,
+        key: Hashable,
+        rows: Rows = slice(None),
     ) -> Array:
         """The denoiser's prediction, from kept features where there are any for this evaluation.
 
@@ -194,7 +212,7 @@ class FeatureCache:
         rows: those of that batch that are asked now; of the full graph it is all of them.
         """
         if self.holds(evaluation, of=of, key=key):
-            found = self.shallow({**feeds(), DEEP_FEATURES: self._kept[of].value[list(rows)]})
+            found = self.shallow({**feeds(), DEEP_FEATURES: self._kept[of].value[rows]})
         else:
             found = dict(self.full(feeds()))
             self._kept[of] = _Kept(found.pop(DEEP_FEATURES), key)
