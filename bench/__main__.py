@@ -14,6 +14,8 @@ from . import (
     operations,
     peers,
     quality,
+    scale,
+    serve,
     single_file,
     soak,
     speed,
@@ -32,7 +34,7 @@ def parser() -> Parser:
     commands = made.add_subparsers(metavar="COMMAND", required=True)
     rooms = (
         *(fixture, single_file, hybrid, environments, making),
-        *(speed, operations, peers, quality, soak, start, throughput, unet, device),
+        *(speed, operations, peers, quality, soak, start, throughput, scale, serve, unet, device),
     )
     for command in rooms:
         command.add_to(commands)

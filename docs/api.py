@@ -73,7 +73,8 @@ ENTRIES: Mapping[str, Mapping[str, list[str]]] = {
             "StableDiffusionPipeline.preview",
             "StableDiffusionPipeline.to",
             "StableDiffusionPipeline.close",
-        ]
+        ],
+        "runtime/engines/shelf.py": ["Shelf", "Shelf.clear"],
     },
     "What a call gives": {
         "runtime/output.py": ["PipelineOutput", "PipelineOutput.nsfw_content_detected", "Timings"],

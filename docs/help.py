@@ -27,6 +27,7 @@ In a checkout `python demo.py` is the same command as `pleinair`.
 
 PARSERS = {
     "pleinair": "pleinair.runtime.cli.arguments:parser",
+    "pleinair batch": "pleinair.serve.batch:parser",
     "pleinair models": "pleinair.runtime.cli.models:parser",
     "pleinair pull": "pleinair.runtime.cli.pull:parser",
     "pleinair tune": "pleinair.runtime.cli.tune:parser",

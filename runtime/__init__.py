@@ -10,10 +10,11 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .engines.shelf import Shelf
     from .pipeline import Pipeline, PipelineOutput, Plan, StableDiffusionPipeline
     from .record.saving import save
 
-__all__ = ["Pipeline", "PipelineOutput", "Plan", "StableDiffusionPipeline", "save"]
+__all__ = ["Pipeline", "PipelineOutput", "Plan", "Shelf", "StableDiffusionPipeline", "save"]
 __version__ = "0.1.0"
 
 # A library does not print: whoever embeds it decides where its few lines go.
@@ -26,6 +27,10 @@ def __getattr__(name: str) -> Any:
         from .record.saving import save
 
         return save
+    if name == "Shelf":
+        from .engines.shelf import Shelf
+
+        return Shelf
     if name in __all__:
         from . import pipeline
 

@@ -89,6 +89,7 @@ class StableDiffusionPipeline(metaclass=migration.Named):
         controlnets: Sequence[ControlNet] = (),
         profile: str = DEFAULT,
         max_memory: str | int | None = None,
+        shelf: Shelf | None = None,
     ) -> None:
         self.loras, self.embeddings = tuple(loras), tuple(embeddings)
         few_steps = distillation.among(self.loras, family.bundle.scheduler)
@@ -99,7 +100,15 @@ class StableDiffusionPipeline(metaclass=migration.Named):
         words = [item.word for item in self.embeddings]
         self.known_words = KnownWords.of(self.bundle.path, words)
         tell_of_unused(self.bundle)
-        self.parts = self._parts(Shelf(bytes_of(max_memory)))
+        self._shares = shelf is not None
+        if shelf is not None and max_memory is not None:
+            raise SettingError(
+                Message(
+                    "{max_memory} and {shelf} are both given; a shelf has a limit of its own: "
+                    "Shelf(bytes)"
+                )
+            )
+        self.parts = self._parts(shelf or Shelf(bytes_of(max_memory)))
         self.parts.check_memory(family.denoiser, "vae_decoder")
         self._colours: LatentColours | None = family.space.colours
 
@@ -124,6 +133,7 @@ class StableDiffusionPipeline(metaclass=migration.Named):
         loras: Sequence[lora.Named] = (),
         embeddings: Sequence[inversion.Named] = (),
         controlnet: Named | Sequence[Named] | None = None,
+        shelf: Shelf | None = None,
         **others: Any,
     ) -> "StableDiffusionPipeline":
         """Open a converted model: a folder, a catalog name, or a hub id that is on this machine.
@@ -157,6 +167,8 @@ class StableDiffusionPipeline(metaclass=migration.Named):
         embeddings: textual inversion; each a path, (path, word) or "path:word".
         controlnet: folder of a converted ControlNet, or several; each a path, (path, weight) or
             "path:0.8".
+        shelf: where compiled graphs are kept, with those of other pipelines: what two have in common
+            is compiled once, and its limit of memory is for all of them. None is one of its own.
         others: arguments of diffusers' that ask for what is so anyway, such as
             use_safetensors=True; any other says in its error what to give instead.
         Raises BundleError, EngineError, SettingError or AdapterError; TypeError for an argument
@@ -187,6 +199,7 @@ class StableDiffusionPipeline(metaclass=migration.Named):
             opened(controlnet),
             profile,
             max_memory,
+            shelf,
         )
 
     @property
@@ -411,9 +424,11 @@ class StableDiffusionPipeline(metaclass=migration.Named):
     def close(self) -> None:
         """Let go of the compiled graphs and their memory; a later call compiles them anew.
 
+        Those on a shelf that was given stay, as others may paint with them: see `Shelf.clear`.
         `with StableDiffusionPipeline.from_pretrained(…) as pipe:` does it at the end.
         """
-        self.parts.shelf.clear()
+        if not self._shares:
+            self.parts.shelf.clear()
 
     def __enter__(self) -> "StableDiffusionPipeline":
         return self

@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from pleinair.runtime.text.networks import loras_named
+
 Weighted = tuple[str, float]
 """A file's name, as the server lists it, and how much of it."""
 
@@ -19,8 +21,9 @@ class Asked:
     model: by the name that the server lists; None is its first.
     profile: None is the server's. loras, controlnets: by the names that the server lists.
     arguments: of a call, by the names that runtime/options declares; pictures are PIL pictures.
+        `<lora:name:0.8>` in the prompt is one of `loras`.
     number: of pictures; they are painted from `seed`, `seed + 1`, …
-    seed: None draws one when the job is made.
+    seed: None and -1 draw one when the job is made.
     """
 
     model: str | None = None
@@ -32,7 +35,34 @@ class Asked:
     seed: int | None = None
 
     def settled(self, model: str) -> "Asked":
-        """The same of a named model, with a seed that is drawn where none was given."""
-        drawn = self.seed is None or self.seed == -1
-        seed = secrets.randbelow(_SEEDS) if drawn else self.seed
-        return replace(self, model=model, seed=seed)
+        """The same of a named model, with a seed drawn where none was given, and no tags left.
+
+        Raises PromptError for a tag `<lora:…>` that cannot be read.
+        """
+        arguments, loras = dict(self.arguments), [*self.loras]
+        prompt = arguments.get("prompt")
+        if isinstance(prompt, str) and arguments.get("syntax", "webui") == "webui":
+            arguments["prompt"], named = loras_named(prompt)
+            loras += named
+        if arguments.get("variation_strength"):
+            arguments["variation_seed"] = _drawn(arguments.get("variation_seed"))
+        return replace(
+            self, model=model, seed=_drawn(self.seed), arguments=arguments, loras=tuple(loras)
+        )
+
+    def call(self, index: int) -> dict[str, Any]:
+        """The arguments of the call that paints one of the pictures, as one that paints all would.
+
+        Its seed counts up; of variations, which share theirs, the variation's does.
+        """
+        arguments, seed = dict(self.arguments), self.seed
+        varied = arguments.get("variation_seed")
+        if arguments.get("variation_strength") and isinstance(varied, int):
+            arguments["variation_seed"] = varied + index
+        elif seed is not None:
+            seed += index
+        return {**arguments, "seed": seed}
+
+
+def _drawn(seed: Any) -> Any:
+    return secrets.randbelow(_SEEDS) if seed in (None, -1) else seed

@@ -30,12 +30,18 @@ def main(words: Sequence[str]) -> int:
     """Serve until Ctrl-C or SIGTERM. Raises PleinairError where it cannot begin."""
     asked = settings.read(words)
     asked.check_safe()
+    if asked.ray:
+        from .cluster.command import run
+
+        return run(asked)
     with _listening(asked) as listener, _logging():
         service = Service.of(asked)
         app = create_app(service, asked)
         tell(f"{address(listener, asked.host)}: opening {service.models.first}; Ctrl-C stops")
         service.begin(asked.warm)
         _Server(app, service, asked.drain).run(sockets=[listener])
+        if service.fault:
+            raise service.fault
     tell("stopped")
     return 0
 
@@ -67,10 +73,10 @@ class _Server(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
         if self._told and self._closing is None:
             tell(f"stopping: pictures in work have {self._drain:g} seconds")
-            self._closing = asyncio.create_task(self._service.close(self._drain))
+            self._closing = asyncio.create_task(self._service.drain(self._drain))
         if self._told > 1:
             self._service.hurry()
-        if self._closing is not None and self._closing.done():
+        if self._service.fault or (self._closing and self._closing.done()):
             self.should_exit = True
         return await super().on_tick(counter)
 

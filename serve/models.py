@@ -1,19 +1,26 @@
 """The models that a server offers, opened when they are asked for."""
 
+import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pleinair.runtime import Plan, StableDiffusionPipeline
-from pleinair.runtime.engines.shelf import Shelf
-from pleinair.runtime.errors import did_you_mean, shown
+from pleinair.runtime import Plan, Shelf, StableDiffusionPipeline
+from pleinair.runtime.errors import PleinairError, SettingError, did_you_mean, shown
 from pleinair.runtime.model import catalog
+from pleinair.runtime.model.controlnet import ControlNet
 from pleinair.runtime.model.footprint import bytes_of
+from pleinair.runtime.record.made import description
 
 from .asked import Asked, Weighted
-from .errors import Refusal, Unknown
+from .bounds import Bounds
+from .errors import Unknown
+from .settings import Settings, Size
+
+log = logging.getLogger("pleinair.serve")
 
 _OPEN = 16
 """Pipelines kept open: each is a combination of model, profile and files, without its graphs."""
@@ -30,6 +37,7 @@ class Models:
     names: folders or catalog names; the first is what is painted with where none is asked for.
     loras: a folder of LoRA files. controlnets: folders of converted ControlNets.
     profile, max_memory, streams, options: as of `StableDiffusionPipeline.from_pretrained`.
+    bounds: of what is asked.
     """
 
     def __init__(
@@ -41,15 +49,44 @@ class Models:
         profile: str | None = None,
         max_memory: str | int | None = None,
         streams: int = 1,
+        bounds: Bounds = Bounds(),
         **options: Any,
     ) -> None:
         self.folders = _named([catalog.find(name) for name in names])
+        self._lora_folder = loras
         self.loras = _named(_lora_files(loras))
-        self.controlnets = _named(controlnets)
+        self.controlnets = _named([ControlNet.open(path).path for path in controlnets])
         self.profile, self.streams, self.options = profile, streams, options
+        self.bounds = bounds
         self.shelf = Shelf(bytes_of(max_memory))
         self._open: OrderedDict[Key, StableDiffusionPipeline] = OrderedDict()
         self._opening = threading.Lock()
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Models":
+        """Those of a server; each of them is opened once. Raises PleinairError for one that is
+        not there, or not whole.
+        """
+        models = cls(
+            settings.model,
+            loras=settings.loras,
+            controlnets=settings.controlnet,
+            profile=settings.profile,
+            max_memory=settings.max_memory,
+            streams=settings.workers,
+            threads=settings.threads,
+            engine=settings.engine,
+            device=settings.device,
+            bounds=Bounds(
+                pixels=settings.max_pixels,
+                steps=settings.max_steps,
+                number=settings.max_n,
+                prompt=settings.max_prompt,
+            ),
+        )
+        for name in reversed(models.folders):
+            models.pipeline(Asked(model=name))
+        return models
 
     @property
     def first(self) -> str:
@@ -59,12 +96,16 @@ class Models:
         """A model's name as it is listed; None is the first. Raises Unknown."""
         return self.first if name is None else _found(name, self.folders, "model", "model")
 
+    def refresh(self) -> None:
+        """Look into the folder of LoRA files again."""
+        self.loras = _named(_lora_files(self._lora_folder))
+
     def pipeline(self, asked: Asked) -> StableDiffusionPipeline:
         """The pipeline for a request, opened where it is not. Raises Refusal and PleinairError."""
         model, profile = self.named(asked.model), asked.profile or self.profile
         loras = tuple((_found(n, self.loras, "LoRA", "loras"), w) for n, w in asked.loras)
         nets = tuple(
-            (_found(n, self.controlnets, "ControlNet", "controlnet"), w)
+            (_found(n, self.controlnets, "ControlNet", "controlnets"), w)
             for n, w in asked.controlnets
         )
         key = model, profile, loras, nets
@@ -87,15 +128,29 @@ class Models:
     def plan(self, asked: Asked, index: int = 0, **callbacks: Any) -> Plan:
         """What one picture of a request takes; a request that cannot be painted is refused.
 
-        callbacks: as of a call.
+        callbacks: as of a call. Raises Refusal and PleinairError.
         """
-        if asked.seed is None:
-            raise Refusal("a seed has to be settled before", param="seed")
-        pipe = self.pipeline(asked)
-        try:
-            return pipe.plan(**{**asked.arguments, "seed": asked.seed + index}, **callbacks)
-        except TypeError as error:
-            raise Refusal(str(error)) from error
+        self.bounds.check(asked)
+        plan = self.pipeline(asked).plan(**asked.call(index), **callbacks)
+        self.bounds.check_plan(plan)
+        return plan
+
+    def described(self, asked: Asked, plan: Plan) -> dict[str, Any]:
+        """How the picture of a plan is made, by the names of a call's arguments."""
+        return description(self.pipeline(asked), plan)
+
+    def warm(self, sizes: Sequence[Size]) -> None:
+        """Compile what the first model takes at these sizes, or at its own where there are none."""
+        with _naming_the_flag("--warm"):
+            self.pipeline(Asked()).warm_up(sizes or None)
+
+    def forget(self, name: str) -> None:
+        """Let go of a model, opened anew where it is asked for."""
+        folder = self.folders[name].resolve()
+        with self._opening:
+            for key in [key for key in self._open if key[0] == name]:
+                del self._open[key]
+        self.shelf.drop(lambda wanted: wanted["path"].resolve().is_relative_to(folder))
 
     def close(self) -> None:
         """Let go of everything."""
@@ -104,11 +159,19 @@ class Models:
             self._open.clear()
 
 
+@contextmanager
+def _naming_the_flag(flag: str) -> Iterator[None]:
+    try:
+        yield
+    except PleinairError as error:
+        raise SettingError(f"{flag}: {error}") from error
+
+
 def _named(paths: Sequence[Path]) -> dict[str, Path]:
     """Paths by their names; the second of a name has a number behind it."""
     found: dict[str, Path] = {}
     for path in paths:
-        name, number = path.stem if path.suffix == ".safetensors" else path.name, 2
+        name, number = _name(path), 2
         unique = name
         while unique in found:
             unique, number = f"{name}-{number}", number + 1
@@ -116,8 +179,18 @@ def _named(paths: Sequence[Path]) -> dict[str, Path]:
     return found
 
 
+def _name(path: Path) -> str:
+    if path.suffix == ".safetensors":
+        return path.stem
+    return path.name or path.resolve().name  # of the folder that one stands in
+
+
 def _lora_files(folder: Path | None) -> list[Path]:
-    return sorted(folder.glob("*.safetensors")) if folder else []
+    if folder is None:
+        return []
+    if not folder.is_dir():
+        raise SettingError(f"--loras is {folder}, which is no folder; give one of LoRA files")
+    return sorted(folder.glob("*.safetensors"))
 
 
 def _found(name: str, known: Mapping[str, Path], kind: str, param: str) -> str:

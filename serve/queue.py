@@ -2,10 +2,10 @@
 
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
-from .errors import Closing, Full
+from .errors import Closing, Full, TooLarge
 from .job import Job
 
 
@@ -31,32 +31,38 @@ class Queue:
 
     def __len__(self) -> int:
         with self._changed:
-            return sum(map(len, self._clients.values()))
+            return self._waiting()
 
-    def put(self, job: Job, *, retry_after: float = 30.0, forced: bool = False) -> None:
-        """Queue what is missing of a job's pictures.
-
-        forced: also where there is no room, for jobs that were accepted before.
-        Raises Full, and Closing when the server is about to stop.
-        """
-        turns = [Turn(job, i) for i in range(job.asked.number) if i not in job.status.pictures]
+    def check(self, job: Job, retry_after: float) -> None:
+        """Raise Full where there is no room for a job, Closing when the server is about to stop."""
+        if job.asked.number > self.most:
+            raise TooLarge(
+                f"{job.asked.number} pictures are asked for, and at most {self.most} may wait",
+                param="number",
+            )
         with self._changed:
-            if self._closed:
-                raise Closing("the server is about to stop; ask again later", retry_after=30.0)
-            waiting = sum(map(len, self._clients.values()))
-            if waiting + len(turns) > self.most and not forced:
+            self._check_open()
+            waiting = self._waiting()
+            if waiting + job.asked.number > self.most:
                 raise Full(
                     f"{waiting} pictures are waiting, and at most {self.most} may; ask again later",
                     retry_after=retry_after,
                 )
-            self._clients.setdefault(job.client, deque()).extend(turns)
-            self._changed.notify_all()
+
+    def put(self, job: Job) -> None:
+        """Queue what is missing of a job's pictures. Raises Closing."""
+        turns = [Turn(job, i) for i in range(job.asked.number) if i not in job.status.pictures]
+        with self._changed:
+            self._check_open()
+            if turns:
+                self._clients.setdefault(job.client, deque()).extend(turns)
+                self._changed.notify(len(turns))
 
     def take(self) -> Turn | None:
-        """The next turn, waited for; None when the queue is closed."""
+        """The next turn, waited for; None when the queue is closed and empty."""
         with self._changed:
             self._changed.wait_for(lambda: self._closed or self._clients)
-            if self._closed:
+            if not self._clients:
                 return None
             client, turns = self._clients.popitem(last=False)
             turn = turns.popleft()
@@ -67,10 +73,8 @@ class Queue:
     def remove(self, job: Job) -> None:
         """Take a job's waiting pictures out."""
         with self._changed:
-            left = deque(turn for turn in self._clients.pop(job.client, ()) if turn.job is not job)
-            if left:
-                self._clients[job.client] = left
-                self._clients.move_to_end(job.client, last=False)
+            if job.client in self._clients:
+                self._keep({job.client: [t for t in self._clients[job.client] if t.job is not job]})
 
     def ahead(self, job: Job) -> list[Turn]:
         """The turns before the last one of a job, its own among them, in their order."""
@@ -78,14 +82,42 @@ class Queue:
         last = max((i for i, turn in enumerate(turns) if turn.job is job), default=-1)
         return turns[: last + 1]
 
-    def close(self) -> list[Turn]:
-        """Give out nothing any more; what waited."""
+    def close(self, stay: Collection[Job] = ()) -> list[Job]:
+        """Take nothing in any more, and give out nothing but the turns of some jobs.
+
+        The jobs that were waiting beside them.
+        """
         with self._changed:
-            waiting = [turn for turns in self._clients.values() for turn in turns]
             self._closed = True
-            self._clients.clear()
+            dropped = {
+                turn.job.id: turn.job
+                for turns in self._clients.values()
+                for turn in turns
+                if turn.job not in stay
+            }
+            self._keep(
+                {
+                    client: [turn for turn in turns if turn.job in stay]
+                    for client, turns in self._clients.items()
+                }
+            )
             self._changed.notify_all()
-            return waiting
+            return list(dropped.values())
+
+    def _keep(self, left: dict[str, list[Turn]]) -> None:
+        """Leave these turns alone to clients, each in its place; one without any is gone."""
+        for client, turns in left.items():
+            if turns:
+                self._clients[client] = deque(turns)
+            else:
+                del self._clients[client]
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise Closing("the server is about to stop; ask again later", retry_after=30.0)
+
+    def _waiting(self) -> int:
+        return sum(map(len, self._clients.values()))
 
     def _in_order(self) -> Iterator[Turn]:
         with self._changed:

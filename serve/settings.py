@@ -1,15 +1,16 @@
 """The options of `pleinair serve`, each declared once: flag, environment variable, default, help."""
 
 import argparse
+import importlib.util
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pleinair.runtime.cli.parser import Parser, number, whole_number
-from pleinair.runtime.errors import SettingError, shown
+from pleinair.runtime.errors import SettingError, did_you_mean, shown, to_install
 from pleinair.runtime.model import catalog
 from pleinair.runtime.model.footprint import bytes_of
 from pleinair.runtime.options.groups import PROFILES
@@ -32,6 +33,8 @@ _RANGES: Mapping[str, tuple[float, float]] = {
     "timeout": (1, 1e9),
     "keep": (1, 1e9),
     "drain": (0, 1e9),
+    "replicas": (1, 100_000),
+    "min_replicas": (1, 100_000),
 }
 
 
@@ -174,6 +177,25 @@ class Settings:
         metavar="SECONDS",
         help="how long pictures in work may take when the server is stopped (default: 60)",
     )
+    ray: bool = option(
+        "--ray",
+        default=False,
+        help="paint on a Ray cluster: that of RAY_ADDRESS, or the one that runs here, or this "
+        "machine's cores (needs the extra ray)",
+    )
+    replicas: int = option(
+        "--replicas",
+        default=8,
+        metavar="N",
+        help="with --ray: painters at most, of --threads each, one picture at a time; as many run "
+        "as pictures wait (default: 8)",
+    )
+    min_replicas: int = option(
+        "--min-replicas",
+        default=1,
+        metavar="N",
+        help="with --ray: painters that always run (default: 1)",
+    )
 
     def __post_init__(self) -> None:
         """Raises SettingError for a value out of its range."""
@@ -181,9 +203,15 @@ class Settings:
             value = getattr(self, name)
             if value is not None and not least <= value <= most:
                 raise SettingError(
-                    f"{OPTIONS[name].flags[0]} is {value:g}; give {least:g} to {most:g}"
+                    f"{OPTIONS[name].flags[0]} is {value}; give {least:.0f} to {most:.0f}"
                 )
+        if self.min_replicas > self.replicas:
+            raise SettingError(
+                f"--min-replicas is {self.min_replicas}, more than the {self.replicas} of --replicas"
+            )
         bytes_of(self.max_memory)
+        if self.ray and importlib.util.find_spec("ray") is None:
+            raise SettingError(f"--ray: ray is not installed; install it with: {to_install('ray')}")
         if not self.model:
             raise SettingError("--model names no model; leave it out for the bundled one")
 
@@ -217,19 +245,24 @@ def parser() -> Parser:
         epilog="Each option is also read from the environment: PLEINAIR_PORT=80 is --port 80, and "
         "several values stand there with commas between them.",
     )
-    for name, one in OPTIONS.items():
+    add_to(made, OPTIONS)
+    return made
+
+
+def add_to(made: Parser, names: Iterable[str]) -> None:
+    """Let a command take some of the options."""
+    for one in map(OPTIONS.__getitem__, names):
         if one.type is bool:
-            made.add_argument(*one.flags, dest=name, action="store_true", help=one.help)
+            made.add_argument(*one.flags, dest=one.name, action="store_true", help=one.help)
         else:
             made.add_argument(
                 *one.flags,
-                dest=name,
+                dest=one.name,
                 type=_reader(one),
                 nargs="+" if one.type is tuple else None,
                 metavar=one.metavar,
                 help=one.help,
             )
-    return made
 
 
 def read(words: Sequence[str], environment: Mapping[str, str] = os.environ) -> Settings:
@@ -241,7 +274,38 @@ def read(words: Sequence[str], environment: Mapping[str, str] = os.environ) -> S
     typed, left = made.given(words)
     if left:
         raise made.unknown(left[0])
-    return Settings(**{**_of_environment(made, environment), **_values(typed)})
+    return gathered(typed, OPTIONS, environment)
+
+
+def gathered(
+    typed: Mapping[str, Any], names: Iterable[str], environment: Mapping[str, str] = os.environ
+) -> Settings:
+    """The settings of those names that were typed, over those of the environment.
+
+    typed: may hold what is no setting, and None or False for what was not typed.
+    """
+    named = set(names)
+    given = {
+        name: value
+        for name, value in typed.items()
+        if name in named and value is not None and value is not False
+    }
+    found = {name: value for name, value in _of_environment(environment).items() if name in named}
+    return Settings(**{**found, **_values(given)})
+
+
+def named(values: Mapping[str, Any]) -> Settings:
+    """The settings of those names, as a file gives them, over those of the environment.
+
+    Raises SettingError for a name that there is not, and for what cannot be read.
+    """
+    texts = {}
+    for name, value in values.items():
+        if name not in OPTIONS:
+            raise SettingError(f"{shown(name)} is no setting{did_you_mean(name, OPTIONS)}")
+        several = isinstance(value, list | tuple)
+        texts[variable(OPTIONS[name])] = ",".join(map(str, value)) if several else str(value)
+    return gathered({}, OPTIONS, {**os.environ, **texts})
 
 
 def variable(one: Option) -> str:
@@ -249,7 +313,8 @@ def variable(one: Option) -> str:
     return f"PLEINAIR_{one.name.upper()}"
 
 
-def _of_environment(made: Parser, environment: Mapping[str, str]) -> dict[str, Any]:
+def _of_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    made = parser()
     values: dict[str, Any] = {}
     for one in OPTIONS.values():
         text = environment.get(variable(one), "")
@@ -303,9 +368,7 @@ def _bytes(text: str) -> int:
     try:
         return bytes_of(text) or 0
     except SettingError:
-        raise argparse.ArgumentTypeError(
-            f"is {shown(text)!r}; give a size such as 32MiB"
-        ) from None
+        raise argparse.ArgumentTypeError(f"is {shown(text)!r}; give a size such as 32MiB") from None
 
 
 def _seconds(text: str) -> float:

@@ -1,34 +1,68 @@
 """Threads that paint: one picture at a time each."""
 
+import itertools
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 from PIL import Image
 
+from pleinair.runtime import PipelineOutput, Plan
 from pleinair.runtime.errors import PleinairError
-from pleinair.runtime.record.made import description
 
-from .job import Picture, Status
+from .job import Job, Picture, State, Status
 from .models import Models
 from .queue import Queue, Turn
 
 log = logging.getLogger("pleinair.serve")
 
-_STAGES = {"load", "encode", "picture", "denoise", "decode", "enlarge"}
+_FAULT = "the server made a mistake; its log says which"
+_SHORT = "not enough memory; ask for a smaller picture"
 
 
 class Stopped(Exception):  # noqa: N818 (no error)
     """Nobody waits for the picture any more, or the server stops."""
 
 
-class Workers:
-    """`number` threads that take turns out of the queue until it is closed.
+Elsewhere = Callable[[Turn, Callable[[], None]], Picture]
+"""Paints a turn on another machine; what it is given raises Stopped when nobody waits any more."""
 
-    painted: called with a turn and its picture, before the job is told of it.
+
+def tell(turn: Turn, **facts: Any) -> None:
+    """Change fields of the job's status, where it is about this picture."""
+
+    def changed(status: Status) -> Status:
+        if not status.shows(turn.index):
+            return status
+        about = status if status.index == turn.index else status.begun(turn.index)
+        return replace(about, **facts)
+
+    turn.job.change(changed)
+
+
+class Heard(Protocol):
+    """Who hears of turns, in the worker's thread."""
+
+    def begun(self, turn: Turn) -> None:
+        """A worker has taken a turn."""
+        ...
+
+    def finished(self, turn: Turn, picture: Picture) -> Mapping[int, Picture]:
+        """Its picture is finished; all of the job's."""
+        ...
+
+    def ended(self, job: Job, state: State, error: str | None = None) -> None:
+        """The job is to be over."""
+        ...
+
+
+class Workers:
+    """`number` threads that take turns out of the queue until it is closed and empty.
+
+    elsewhere: paints in their place, None where they do.
     """
 
     def __init__(
@@ -36,92 +70,139 @@ class Workers:
         number: int,
         queue: Queue,
         models: Models,
-        painted: Callable[[Turn, Picture], None],
-        ended: Callable[[Turn], None],
+        heard: Heard,
+        elsewhere: Elsewhere | None = None,
     ) -> None:
-        self.queue, self.models, self.painted, self.ended = queue, models, painted, ended
+        self.number, self.queue, self.models, self.heard = number, queue, models, heard
+        self._elsewhere = elsewhere
         self._stopping = threading.Event()
-        self._working: set[Turn] = set()
+        self._working: dict[int, Turn] = {}
         self._changing = threading.Lock()
         self._threads = [
-            threading.Thread(target=self._run, name=f"pleinair-worker-{i}", daemon=True)
+            threading.Thread(target=self._run, args=(i,), name=f"pleinair-worker-{i}", daemon=True)
             for i in range(number)
         ]
         for thread in self._threads:
             thread.start()
 
     @property
-    def working(self) -> set[Turn]:
+    def working(self) -> list[Turn]:
         """The turns in work."""
         with self._changing:
-            return set(self._working)
+            return list(self._working.values())
+
+    @property
+    def alive(self) -> bool:
+        """Whether all of them are: one that is not will paint nothing any more."""
+        return all(thread.is_alive() for thread in self._threads)
 
     def stop(self, seconds: float) -> None:
-        """Wait for the pictures in work so long, then leave off within a step."""
+        """Wait for what is in the closed queue so long, then leave off within a step."""
         until = time.monotonic() + seconds
-        for thread in self._threads:
-            thread.join(max(0.0, until - time.monotonic()))
-        self._stopping.set()
+        while not self._stopping.is_set() and self._busy() and time.monotonic() < until:
+            time.sleep(0.02)
+        self.hurry()
         for thread in self._threads:
             thread.join()
 
-    def _run(self) -> None:
-        while turn := self.queue.take():
-            with self._changing:
-                self._working.add(turn)
-            try:
-                self._paint(turn)
-            finally:
-                with self._changing:
-                    self._working.discard(turn)
-                self.ended(turn)
+    def hurry(self) -> None:
+        """Leave off within a step."""
+        self._stopping.set()
 
-    def _paint(self, turn: Turn) -> None:
-        job, begun = turn.job, time.perf_counter()
+    def _busy(self) -> bool:
+        return any(thread.is_alive() for thread in self._threads)
+
+    def _run(self, number: int) -> None:
+        while self._next(number):
+            pass
+
+    def _next(self, number: int) -> bool:
+        """Take one turn; False where there are no more. Nothing of it is held afterwards."""
+        turn = self.queue.take()
+        if turn is None or self._stopping.is_set():
+            return False
+        with self._changing:
+            self._working[number] = turn
         try:
-            self._check(turn)
-            job.say(state="painting", index=turn.index, step=0, started=_first(job.status))
-            picture = self._picture(turn)
+            self._take(turn)
+        except Exception:  # of those who hear of it: the worker goes on
+            log.exception("job %s", turn.job.id)
+            turn.job.end("failed", _FAULT)
+        finally:
+            with self._changing:
+                del self._working[number]
+        return True
+
+    def _take(self, turn: Turn) -> None:
+        try:
+            self._check(turn.job)
+            self.heard.begun(turn)
+            turn.job.change(lambda status: status.begun(turn.index))
+            self._finish(turn, self._picture(turn))
         except Stopped:
             return
         except PleinairError as error:
-            job.end("failed", str(error))
+            self.heard.ended(turn.job, "failed", str(error))
+        except MemoryError:
+            self.heard.ended(turn.job, "failed", _SHORT)
         except Exception:
-            log.exception("a picture of job %s", job.id)
-            job.end("failed", "the server made a mistake; its log says which")
-        else:
-            picture = replace(picture, seconds=time.perf_counter() - begun)
-            self.painted(turn, picture)
-            pictures = {**job.status.pictures, turn.index: picture}
-            job.change(lambda status: replace(status, pictures={**status.pictures, **pictures}))
-            if len(job.status.pictures) == job.asked.number:
-                job.end("done")
+            log.exception("picture %d of job %s", turn.index, turn.job.id)
+            self.heard.ended(turn.job, "failed", _FAULT)
+
+    def _finish(self, turn: Turn, picture: Picture) -> None:
+        pictures = self.heard.finished(turn, picture)
+
+        def finished(status: Status) -> Status:
+            kept = pictures if turn.job.kept else {**status.pictures, **pictures}
+            return replace(status, pictures=kept)
+
+        if len(turn.job.change(finished).pictures) == turn.job.asked.number:
+            self.heard.ended(turn.job, "done")
 
     def _picture(self, turn: Turn) -> Picture:
-        job = turn.job
+        if self._elsewhere:
+            return self._elsewhere(turn, lambda: self._check(turn.job))
+        job, begun, steps = turn.job, time.perf_counter(), itertools.count(1)
 
         def on_stage(stage: str, done: int, total: int) -> None:
-            self._check(turn)
-            job.say(stage=stage, done=done, total=total)
+            self._check(job)
+            tell(turn, stage=stage, done=done, total=total)
 
         def on_step(pipe: Any, step: int, timestep: Any, values: dict[str, Any]) -> None:
-            shown: dict[str, Any] = {"step": step + 1, "steps": len(plan.timesteps)}
-            if job.previews and (step + 1) % job.previews == 0:
+            shown: dict[str, Any] = {"step": next(steps), "steps": _steps(plan)}
+            if job.previews and shown["step"] % job.previews == 0 and job.watched:
                 preview: Image.Image = pipe.preview(values["pred_original_sample"])
                 shown |= {"preview": preview, "previewed": job.status.previewed + 1}
-            job.say(**shown)
+            tell(turn, **shown)
 
         plan = self.models.plan(
             job.asked, turn.index, callback_on_stage=on_stage, callback_on_step_end=on_step
         )
+        info = self.models.described(job.asked, plan)
         out = plan.paint()
-        info = description(self.models.pipeline(job.asked), plan)
-        return Picture(image=out.images[0], seed=out.seeds[0], info=info)
+        return Picture(
+            image=out.images[0],
+            seed=out.seeds[0],
+            info=info,
+            seconds=time.perf_counter() - begun,
+            stages=_stages(out),
+        )
 
-    def _check(self, turn: Turn) -> None:
-        if self._stopping.is_set() or turn.job.status.over:
+    def _check(self, job: Job) -> None:
+        if self._stopping.is_set() or job.status.over:
             raise Stopped
 
 
-def _first(status: Status) -> float:
-    return status.started or time.time()
+def _steps(plan: Plan) -> int:
+    """Of both passes, where there are two."""
+    return len(plan.timesteps) + (_steps(plan.then) if plan.then else 0)
+
+
+def _stages(out: PipelineOutput) -> dict[str, float]:
+    timings = out.timings
+    return {
+        "load": timings.load,
+        "encode": timings.encode,
+        "denoise": sum(timings.steps),
+        "decode": timings.decode,
+    }

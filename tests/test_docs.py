@@ -36,7 +36,7 @@ def page_name(page: Path) -> str:
 
 def paths(text: str) -> Iterator[str]:
     """What stands in backticks and looks like a file or folder of this repository."""
-    rooms = r"(?:\.ci|bench|docs|export|models/pocket|runtime|tests)"
+    rooms = r"(?:\.ci|bench|docs|export|models/pocket|runtime|serve|tests)"
     for quoted in re.findall(r"`([^`\n]+)`", text):
         path = quoted.partition("::")[0]
         if re.fullmatch(rf"{rooms}/[\w./-]*|[\w/]+\.py", path):
@@ -45,7 +45,7 @@ def paths(text: str) -> Iterator[str]:
 
 @pytest.mark.parametrize("page", PAGES, ids=page_name)
 def test_paths_exist(page: Path) -> None:
-    files = {path.name for room in ("runtime", "export", "tests") for path in sources(room)}
+    files = {path.name for room in ("runtime", "export", "serve", "tests") for path in sources(room)}
     for path in paths(text_of(page)):
         if path.startswith("bench/work/") or path in FOREIGN:
             continue
@@ -193,7 +193,7 @@ def test_no_rooms_import_each_other() -> None:
     assert circles(table()) == []
 
 
-@pytest.mark.parametrize("room", ["runtime", "export", "bench"])
+@pytest.mark.parametrize("room", ["runtime", "export", "bench", "serve"])
 def test_no_files_import_each_other(room: str) -> None:
     found = [
         {file.relative_to(ROOT).as_posix() for file in circle}

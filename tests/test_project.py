@@ -35,15 +35,15 @@ def imports(file: Path) -> Iterator[str]:
 def test_every_package_is_listed() -> None:
     found = {
         "pleinair." + ".".join(init.parent.relative_to(ROOT).parts)
-        for room in ("runtime", "export", "bench")
+        for room in ("runtime", "export", "bench", "serve")
         for init in (ROOT / room).rglob("__init__.py")
         if not init.is_relative_to(WORK)
     }
     assert found | {"pleinair", "pleinair.models"} == set(PROJECT["tool"]["setuptools"]["packages"])
 
 
-@pytest.mark.parametrize("room", ["runtime", "bench"])
-def test_the_runtime_and_bench_start_without_torch(room: str) -> None:
+@pytest.mark.parametrize("room", ["runtime", "bench", "serve"])
+def test_the_runtime_bench_and_serve_start_without_torch(room: str) -> None:
     """bench may import torch inside a function; the runtime nowhere."""
     heavy = {"torch", "transformers", "diffusers", "optimum", "nncf", "scipy"}
     for file in sources(room):

@@ -46,30 +46,35 @@ def changed_weights(
     """
     found = {}
     for part, made in changes(graphs, loras, words).items():
+        asked = _asked(loras, words if part.startswith("text_encoder") else None)
         if files[part] == graphs[part]:
-            found[part] = ChangedWeights(made)
+            found[part] = ChangedWeights(made, asked=asked)
         else:
             try:
                 require_held(made, shapes_in_8_bits(files[part]))
             except AdapterError as error:
                 raise AdapterError(f"{files[part]}: {error}") from None
-            found[part] = ChangedWeights(made, graphs[part], _asked(loras))
+            found[part] = ChangedWeights(made, graphs[part], asked)
     return found
 
 
-def _asked(loras: Sequence[Lora]) -> Any:
+def _asked(loras: Sequence[Lora], words: Words | None) -> Any:
     """Which files they are, whether they are still the same, and how much is added of each."""
-    asked = []
+    asked: list[Any] = []
     for one in loras:
-        files = [file for file in (one.path, settings_beside(one.path)) if file and file.exists()]
-        facts = [[str(file.resolve()), *_state(file)] for file in files]
-        asked.append([one.weight, facts])
+        asked.append([one.weight, _facts(one.path, settings_beside(one.path))])
+    for word in words.embeddings if words else ():
+        asked.append([word.word, _facts(word.path)])
     return asked
 
 
-def _state(file: Path) -> tuple[int, int]:
-    facts = file.stat()
-    return facts.st_size, facts.st_mtime_ns
+def _facts(*files: Path | None) -> list[list[Any]]:
+    found = []
+    for file in files:
+        if file and file.exists():
+            state = file.stat()
+            found.append([str(file.resolve()), state.st_size, state.st_mtime_ns])
+    return found
 
 
 def _both(added: Changes, taught: Changes) -> Changes:

@@ -49,6 +49,11 @@ COMMANDS = {
         ".typed:command",
         ".arguments:parser",
     ),
+    "batch": Command(
+        "paint a file of calls, a JSON object a line, here or on a Ray cluster",
+        "pleinair.serve.batch:main",
+        "pleinair.serve.batch:parser",
+    ),
     "models": Command("the known models, and which are here", ".models:models", ".models:parser"),
     "pull": Command("fetch a model by its name or hub id", ".pull:pull", ".pull:parser"),
     "convert": Command(

@@ -8,16 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .. import schedulers
 from ..errors import SettingError
 from ..exits import tell
-from ..families import FAMILIES
 from ..families.family import Family
 from ..model import catalog
 from ..model.bundle import Bundle
 from ..options.groups import Reuse
 from ..options.option import declared
 from ..record import metadata
+from ..record.fitting import fitted
 from ..record.metadata import shown
 from . import adapters
 from .arguments import BETAS, CALL
@@ -28,7 +27,8 @@ _AROUND = ("watermark",)
 _PICTURED = {"strength": "image", "resize": "image", "mask_blur": "mask_image"}
 # Fields of one extension that are told as one, and names in a line, behind which they are counted.
 _MOST_ALIKE, _MOST_NAMED = 3, 50
-_OPEN_CLIP_WIDTH = 1024
+# What says how many of the text encoder's layers are left out, and whose counting that is.
+_LAYERS = ("clip_layer", "version")
 
 
 @dataclass(frozen=True)
@@ -41,36 +41,16 @@ class Restored:
     names: Collection[str]
 
     def fit(self, options: argparse.Namespace, family: Family) -> None:
-        """Let go of what the model at hand does not have; one line says which.
-
-        Programs count the text encoder's layers from the last, but not every kind of model is
-        read from there: what a number means is known only now.
-        """
-        gone = [name for name in self.names if _is_foreign(name, family)]
-        for name in gone:
-            setattr(options, name, None)
-        known = schedulers.names(family.bundle.scheduler)
-        if "scheduler" in self.names and options.scheduler not in known:
-            flow = f"flow_{options.scheduler}"  # one sampler in webui, whatever the training noise
-            if flow not in known:
-                gone.append(f"scheduler {options.scheduler}")
-            options.scheduler = flow if flow in known else None
-        layer = self.settings.get("clip_layer")
-        if layer is not None and options.clip_skip is None:
-            options.clip_skip = max(0, self._skipped(layer, family)) or None
+        """Let go of what the model at hand does not have; one line says which."""
+        filled = {name: getattr(options, name) for name in self.names}
+        if options.clip_skip is None:
+            filled |= {name: self.settings[name] for name in _LAYERS if name in self.settings}
+        settings, gone = fitted(filled, self.program, family)
+        for name in {*self.names, *settings.keys() & {"clip_skip"}}:
+            setattr(options, name, settings.get(name))
         _tell_of_another_model(self.settings, family.bundle)
         if gone:
             _tell(self.path, [f"{', '.join(gone)} (not of {family.name})"])
-
-    def _skipped(self, layer: int, family: Family) -> int:
-        """The layers left out where `layer` is read. webui, unlike Forge, skips none of XL's and
-        of Stable Diffusion 2's.
-        """
-        webui = self.program == "webui" and re.match(r"v?1\.|$", self.settings.get("version", ""))
-        width = family.bundle.config("text_encoder").get("hidden_size")
-        if webui and (family.layers_left > 1 or width == _OPEN_CLIP_WIDTH):
-            return 0
-        return layer - family.layers_left
 
 
 def restore(options: argparse.Namespace) -> Restored:
@@ -130,12 +110,6 @@ def _together(names: Collection[str]) -> list[str]:
     told = list(dict.fromkeys(told))
     more = len(told) - _MOST_NAMED
     return [*told[:_MOST_NAMED], *([f"and {more} more"] if more > 0 else [])]
-
-
-def _is_foreign(name: str, family: Family) -> bool:
-    """Whether an option is one of other kinds of models alone."""
-    others = (other.options for other in FAMILIES if other.options is not family.options)
-    return name not in declared(family.options) and any(name in declared(one) for one in others)
 
 
 def _tell_of_another_model(stated: Mapping[str, Any], bundle: Bundle) -> None:

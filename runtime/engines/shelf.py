@@ -1,9 +1,10 @@
-"""A model's compiled graphs: which are there, and which make room for others."""
+"""Compiled graphs in memory: which are there, and which make room for others."""
 
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -48,7 +49,10 @@ class Together:
 
 @dataclass
 class Shelf:
-    """Compiled graphs, one of a name.
+    """Compiled graphs in memory, those of one model or, given to several pipelines, of all of them.
+
+    What two of them have in common is compiled once: of two LoRA files on one model all but what
+    the files change, of two profiles what they compute alike.
 
     most: bytes that the process may take, None for any. With it a graph is compiled when it is
         called, and where all do not fit, those used longest ago make room, as soon as no call of
@@ -69,24 +73,27 @@ class Shelf:
         *,
         needs: int = 0,
         together: Together | None = None,
+        folder: Path | None = None,
     ) -> Graph:
         """The graph of a name, compiled unless it is the one there.
 
         wanted: what it is compiled for; one for anything else makes way.
         needs: its bytes. together: the graphs of the same call that it stays together with.
+        folder: where its file lies; those of other folders go by the same name beside it.
         Raises SettingError where it, or all those, do not fit by themselves.
         """
+        key = name if folder is None else f"{name} of {folder}"
         if self.most is None:
             with self._turn:
-                turn = self._turns.setdefault(name, threading.Lock())
+                turn = self._turns.setdefault(key, threading.Lock())
             with turn:
-                return self._compiled(name, wanted, compile)
+                return self._compiled(key, wanted, compile)
         stay = together or Together()
-        stay.add(name, wanted, needs)
+        stay.add(key, wanted, needs)
         self.check(name, sum(stay.needs.values()))
 
         def on_demand(feeds: Feeds) -> dict[str, NDArray[np.float32]]:
-            with self._used(name, wanted, compile, needs, stay) as graph:
+            with self._used(key, wanted, compile, needs, stay) as graph:
                 return graph(feeds)
 
         return on_demand
@@ -95,6 +102,13 @@ class Shelf:
         """Let go of all graphs; those that are asked for later are compiled anew."""
         with self._turn:
             self._kept.clear()
+            give_back()
+
+    def drop(self, unwanted: Callable[[Any], bool]) -> None:
+        """Let go of some graphs. unwanted: of what one is compiled for, whether it is to go."""
+        with self._turn:
+            for name in [name for name, kept in self._kept.items() if unwanted(kept.wanted)]:
+                del self._kept[name]
             give_back()
 
     def check(self, name: str, needs: int) -> None:

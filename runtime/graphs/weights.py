@@ -32,7 +32,7 @@ class ChangedWeights:
 
     exact: a graph of the same weights in floats. Where it is given, the changed graph has weights
         of 8 bits, which are changed in floats and rounded anew; else the graph's own are changed.
-    asked: of weights of 8 bits: tells these changes from others, as JSON.
+    asked: tells these changes from others, as JSON; None where nobody says so.
     Raises AdapterError when it is applied to a graph that lacks one, or has it quantized.
     """
 
@@ -43,6 +43,11 @@ class ChangedWeights:
     @property
     def key(self) -> None:
         """The new weights are in no file, so that a kept graph could not find them again."""
+
+    @property
+    def identity(self) -> Any:
+        """What is equal for the same changes of the same graph, as far as that is known."""
+        return self if self.asked is None else self.asked
 
     def openvino(self, model: Any) -> Any:
         if self.exact is None:

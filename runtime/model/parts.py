@@ -65,7 +65,8 @@ class Parts:
     working: what a part holds while it computes, for shapes of its inputs.
     cuts: places that the denoiser can be cut at, for the share of its weights above one.
     exact: parts that compute in float32, whatever the engine's precision.
-    shelf: keeps one size of each: a server that is asked for many holds the weights once.
+    shelf: keeps one size of each: a server that is asked for many holds the weights once. Several
+        models may share it.
     """
 
     engine: Engine
@@ -109,9 +110,22 @@ class Parts:
                 share=(cut.branch + 1) / (self.cuts or 1) if cut else 1.0,
                 changed=0.0 if changed is None else 0.5 if changed.exact is None else 1.0,
             )
-        name = f"{part}, shallow" if cut else part
-        wanted = {name: tuple(shape) for name, shape in shapes.items()}, [e.key for e in edits]
-        return self.shelf.graph(name, wanted, compile, needs=needs, together=together)
+        wanted = {
+            "engine": (self.engine.name, self.engine.device, self.engine.streams),
+            "precision": "f32" if part in self.exact else self.engine.precision,
+            "path": path,
+            "shapes": {name: tuple(shape) for name, shape in shapes.items()},
+            "edits": [edit.key for edit in edits],
+            "changed": changed and changed.identity,
+        }
+        return self.shelf.graph(
+            f"{part}, shallow" if cut else part,
+            wanted,
+            compile,
+            needs=needs,
+            together=together,
+            folder=path.parent,
+        )
 
     def inputs(self, part: str, *names: str) -> tuple[str, ...]:
         """What a part's graph itself calls these inputs, as edits have to."""

@@ -25,7 +25,7 @@ from ..options.option import Option, declared
 from . import infotext, texts
 from .programs import READERS
 from .programs.pleinair import KEY, SOFTWARE
-from .texts import MAIN, texts_of
+from .texts import MAIN, UNNAMED, texts_of
 
 # What a picture's file may say, and of which type it is: the options that are recorded, by the
 # names of a call's arguments, then what stands around the call.
@@ -114,21 +114,24 @@ def exif(settings: Mapping[str, Any]) -> bytes:
     return next((data for data in (full, brief) if len(data) < _EXIF_ROOM), b"")
 
 
-def read(path: str | Path) -> Found:
+def read(source: str | Path | bytes) -> Found:
     """How the picture in a PNG, JPEG or WebP file was made, by whichever program's word there is.
 
     Ours is taken first; `programs` says which others, and in which order. A `.txt` or `.json` file
     that a program has saved beside a picture is read, too.
+
+    source: the file, or a picture file's bytes.
     Raises SettingError where the file cannot be read, is damaged, or says nothing.
     """
-    path = Path(path)
-    found = texts_of(path)
+    file = source if isinstance(source, bytes) else Path(source)
+    where = UNNAMED if isinstance(file, bytes) else file
+    found = texts_of(file)
     short = {name: text for name, text in found.items() if len(text) <= texts.LARGEST_TEXT}
     for program, reader in READERS.items():
         try:
             said = reader(short)
         except SettingError as error:
-            raise SettingError(f"{path}: {error}") from error
+            raise SettingError(f"{where}: {error}") from error
         if said is None:
             continue
         checked = _checked(said.settings if said.typed else _converted(said.settings))
@@ -137,7 +140,7 @@ def read(path: str | Path) -> Found:
             checked.program = program
             return checked
     long = "; a text in it is too long to read" if len(short) < len(found) else ""
-    raise SettingError(f"{path}: does not say how it was made{long}; give the settings as options")
+    raise SettingError(f"{where}: does not say how it was made{long}; give the settings as options")
 
 
 def _converted(stated: Mapping[str, Any]) -> dict[str, Any]:

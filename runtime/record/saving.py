@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import hashlib
+import io
 import os
 import secrets
 from collections.abc import Callable, Iterator, Mapping
@@ -36,11 +37,10 @@ def save(
 ) -> Path:
     """Write a picture to a path that must not exist yet, with how it was made.
 
-    Written beside the target, synced, then published under its name in one step.
     path: ends in .png, .jpg or .webp.
     settings: by the names of a call's arguments; None is what the picture itself says, in `info`,
         as the pipeline's do.
-    owner: part of the unfinished file's name, by which `sweep` finds it after a crash.
+    owner, announce: see `write`.
     Raises SettingError where the file exists, the format is another or the disk refuses.
     """
     path = Path(path)
@@ -48,18 +48,45 @@ def save(
         kind = "no picture" if image is None else f"of type {type(image).__name__}"
         raise SettingError(f"{path}: what is to be saved is {kind}; give a PIL picture")
     format = _format(path)
-    described = _described(format, metadata.of_picture(image) if settings is None else settings)
+    with _one_error(path):
+        data = encoded(image, format, settings)
+    return write(data, path, owner, announce)
+
+
+def encoded(
+    image: Image.Image, format: str = "PNG", settings: Mapping[str, Any] | None = None
+) -> bytes:
+    """The bytes of a picture's file, with how it was made.
+
+    settings: as of `save`. Raises what Pillow does.
+    """
+    said = metadata.of_picture(image) if settings is None else settings
+    buffer = io.BytesIO()
+    image.save(buffer, format=format, **_described(format, said))
+    return buffer.getvalue()
+
+
+def write(
+    data: bytes,
+    path: Path,
+    owner: str = "",
+    announce: Announce = lambda path, digest: None,
+) -> Path:
+    """Write a file's bytes to a path that must not exist yet.
+
+    Written beside the target, synced, then published under its name in one step.
+    owner: part of the unfinished file's name, by which `sweep` finds it after a crash.
+    Raises SettingError where the file exists or the disk refuses.
+    """
     part = _part(path, owner)
     try:
         with _one_error(path):
             _make_folder(path)
-            with part.open("x+b") as file:
-                image.save(file, format=format, **described)
+            with part.open("xb") as file:
+                file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-                file.seek(0)
-                digest = hashlib.sha256(file.read()).hexdigest()
-            announce(path, digest)
+            announce(path, hashlib.sha256(data).hexdigest())
             _publish(part, path)
     finally:
         with contextlib.suppress(OSError, ValueError):

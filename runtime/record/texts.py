@@ -1,13 +1,14 @@
 """The texts that a file holds: a PNG's, those of EXIF and XMP; or a text file's own."""
 
 import contextlib
+import io
 import re
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from ..errors import SettingError, shown
 
@@ -25,15 +26,20 @@ _TEXT_FILES = (".txt", ".json")
 _FORMATS = ("PNG", "JPEG", "WEBP")
 _LARGEST_FILE = 200 << 20
 LARGEST_TEXT = 1 << 20
+UNNAMED = "the picture"
+"""What an error calls a picture that is no file here."""
 # No picture is painted larger in one go; to unpack one would only exhaust the memory.
 LARGEST_SIDE = 4096
 
 
-def texts_of(path: Path) -> dict[str, str]:
-    """The texts in a file, by name. The pixels are not looked at.
+def texts_of(source: Path | bytes) -> dict[str, str]:
+    """The texts in a file, or in a picture file's bytes, by name. The pixels are not looked at.
 
     Raises SettingError where it is not there, too large or no picture.
     """
+    if isinstance(source, bytes):
+        return _picture_texts(io.BytesIO(source), UNNAMED)
+    path = source
     try:
         size = path.stat().st_size if path.is_file() else None
     except (OSError, ValueError):  # a name of thousands of letters, or with a NUL in it
@@ -44,14 +50,20 @@ def texts_of(path: Path) -> dict[str, str]:
         return {MAIN: _text_file(path, size)}
     if size > _LARGEST_FILE:
         raise SettingError(f"{path}: too large to read settings from")
+    return _picture_texts(path, str(path))
+
+
+def _picture_texts(file: Path | BinaryIO, where: str) -> dict[str, str]:
     try:
-        with _quiet(), Image.open(path, formats=_FORMATS) as image:
+        with _quiet(), Image.open(file, formats=_FORMATS) as image:
             texts = {**_exif_texts(image.getexif()), **_strings(image.info)}
             if image.format == "PNG" and not texts and max(image.size) <= LARGEST_SIDE:
                 image.load()  # some programs write their texts after the pixels
                 texts.update(_strings(image.info))
+    except UnidentifiedImageError as error:
+        raise SettingError(f"{where}: cannot be read as a picture: no PNG, JPEG or WebP") from error
     except Exception as error:  # a file made to harm can raise anything in a decoder
-        raise SettingError(f"{path}: cannot be read as a picture: {shown(str(error))}") from error
+        raise SettingError(f"{where}: cannot be read as a picture: {shown(str(error))}") from error
     return texts
 
 

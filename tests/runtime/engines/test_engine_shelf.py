@@ -180,3 +180,12 @@ def test_eight_threads_near_the_limit(graphs: Graphs) -> None:
     assert errors == []
     assert graphs.most <= 30
     assert sum(size for _, size in graphs.alive.values()) <= 30
+
+
+def test_some_are_dropped_by_what_they_were_wanted_for(graphs: Graphs) -> None:
+    shelf = Shelf()
+    for name in ("unet", "vae"):
+        for folder in ("a", "b"):
+            shelf.graph(f"{name} of {folder}", folder, graphs.compiler(f"{folder} {name}", 1))
+    shelf.drop(lambda wanted: wanted == "a")
+    assert labels(graphs) == ["b unet", "b vae"]

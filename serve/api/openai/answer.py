@@ -1,0 +1,127 @@
+"""What OpenAI's clients are answered: a body with all pictures, or a stream of events."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from ...errors import Refusal
+from ...job import Job, Picture, Status
+from ...pictures import encoded, text
+from ..errors import openai
+from ..files import Files
+from ..waiting import HEARTBEAT, event, failure, following
+from .request import Images
+
+_NO_USAGE = {
+    "input_tokens": 0,
+    "input_tokens_details": {"image_tokens": 0, "text_tokens": 0},
+    "output_tokens": 0,
+    "total_tokens": 0,
+}
+"""Nothing is counted: it is this machine's own time."""
+
+
+class Withheld(Refusal):
+    """The model's safety checker has found nothing fit to be shown."""
+
+    code = "content_policy_violation"
+
+
+def whole(status: Status, job: Job, said: Images, files: Files, url: Callable[[str], str]) -> bytes:
+    """The body for a job that is done.
+
+    url: the address of a file by its name. Raises Withheld.
+    """
+    shown = [status.pictures[index] for index in sorted(status.pictures)]
+    data = []
+    for picture in shown:
+        if picture.image is None:
+            continue
+        file = encoded(picture.image, picture.info, said.format, said.output_compression)
+        where = (
+            {"url": url(files.add(file, said.format))}
+            if said.response_format == "url"
+            else {"b64_json": text(file)}
+        )
+        data.append({**where, "seed": picture.seed})
+    if not data:
+        raise Withheld("the model's safety checker withholds what was painted", param="prompt")
+    answer = {
+        "created": int(job.created),
+        "data": data,
+        **_described(_first(shown), said),
+        "usage": _NO_USAGE,
+    }
+    return json.dumps(answer).encode()
+
+
+async def events(job: Job, said: Images, kind: str) -> AsyncIterator[bytes]:
+    """Partial pictures as they come, each picture when it is done, and signs of life.
+
+    kind: "image_generation" or "image_edit".
+    """
+    yield HEARTBEAT
+    sent, partials, status = set[int](), Partials(said.partial_images or 0), job.status
+    async with following(job) as changes:
+        async for status in changes:
+            pieces = []
+            if partials.due(status):
+                assert status.preview is not None
+                partial = {"partial_image_index": partials.number - 1}
+                picture = Picture(image=status.preview, seed=0, info={})
+                pieces.append(await _told(f"{kind}.partial_image", picture, job, said, **partial))
+            for index in sorted(status.pictures.keys() - sent):
+                sent.add(index)
+                picture = status.pictures[index]
+                pieces.append(
+                    await _told(f"{kind}.completed", picture, job, said, usage=_NO_USAGE)
+                )
+            for piece in pieces or [HEARTBEAT]:
+                yield piece
+    if status.state != "done":
+        code, message = failure(status)
+        yield event("error", openai(code, message, None, status.state))
+
+
+class Partials:
+    """Which previews are sent: no more than so many of each picture."""
+
+    def __init__(self, most: int) -> None:
+        self.most, self.number = most, 0
+        self._index, self._seen = 0, 0
+
+    def due(self, status: Status) -> bool:
+        """Whether there is a new one, and room for it; it then counts."""
+        if status.index != self._index:
+            self._index, self.number = status.index, 0
+        new = status.previewed > self._seen and status.preview is not None
+        self._seen = status.previewed
+        if not new or self.number >= self.most:
+            return False
+        self.number += 1
+        return True
+
+
+async def _told(name: str, picture: Picture, job: Job, said: Images, **more: Any) -> bytes:
+    """An event with a picture; an error where it is withheld."""
+    if picture.image is None:
+        message = "the model's safety checker withholds what was painted"
+        return event("error", openai(400, message, "prompt", Withheld.code))
+    file = await asyncio.to_thread(
+        encoded, picture.image, picture.info, said.format, said.output_compression
+    )
+    about = {"quality": "auto", **_described(picture, said)}
+    data = {"type": name, "b64_json": text(file), "created_at": int(job.created), **about, **more}
+    return event(name, data)
+
+
+def _described(picture: Picture, said: Images) -> dict[str, Any]:
+    """What a picture is, for whoever asked for something near it."""
+    quality = {"quality": said.quality} if said.quality else {}
+    size = {} if picture.image is None else {"size": "{}x{}".format(*picture.image.size)}
+    return {"background": "opaque", "output_format": said.format, **quality, **size}
+
+
+def _first(pictures: list[Picture]) -> Picture:
+    return next(picture for picture in pictures if picture.image is not None)

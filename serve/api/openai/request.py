@@ -1,0 +1,146 @@
+"""What OpenAI's clients ask, in the service's terms."""
+
+import asyncio
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from PIL import Image
+from pleinair.runtime import Pipeline
+from pleinair.runtime.errors import shown
+from pleinair.runtime.options.option import declared
+from pleinair.runtime.record import metadata
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from ...asked import Asked
+from ...errors import Refusal
+from ...pictures import Format, edited
+from ...service import Service
+
+VARIATION = 0.6
+"""How far a variation is from its picture: image to image at this strength."""
+
+_THEIRS = re.compile(r"(dall-e|gpt-image|chatgpt-image)", re.IGNORECASE)
+"""Models of OpenAI's, which some programs name whatever the server: the first model stands in."""
+_SIZE = re.compile(r"(\d{1,5})\s*[x×*]\s*(\d{1,5})", re.IGNORECASE)
+_PASSED = ("negative_prompt", "num_inference_steps", "guidance_scale", "scheduler")
+
+
+class Images(BaseModel):
+    """What generations, edits and variations have in common; other fields are ignored."""
+
+    model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
+
+    prompt: str = Field("", description="what is to be seen; <lora:name:0.8> names a LoRA file")
+    model: str | None = Field(None, description="of /v1/models; OpenAI's own names are the first")
+    n: int | None = Field(None, ge=1, description="how many pictures, painted from a seed more each")
+    size: str | None = Field(None, description="auto, or WIDTHxHEIGHT, rounded to what fits")
+    response_format: Literal["b64_json", "url"] | None = Field(None)
+    output_format: Format | None = Field(None)
+    output_compression: int | None = Field(
+        None, ge=0, le=100, description="quality of JPEG and WebP files"
+    )
+    stream: bool | None = Field(None, description="server-sent events")
+    partial_images: int | None = Field(None, ge=0, le=3, description="previews in a stream")
+    quality: str | None = Field(None, description="repeated in the answer, and no more")
+    negative_prompt: str | None = Field(None, description="OpenVINO Model Server's: what to avoid")
+    num_inference_steps: int | None = Field(None, description="OpenVINO Model Server's: steps")
+    guidance_scale: float | None = Field(None, description="OpenVINO Model Server's")
+    rng_seed: int | None = Field(None, description="OpenVINO Model Server's: as seed")
+    seed: int | None = Field(None, description="-1 and null draw one")
+    strength: float | None = Field(
+        None, description="OpenVINO Model Server's: how far a picture is changed, above 0 to 1"
+    )
+    max_sequence_length: int | None = Field(
+        None, description="OpenVINO Model Server's: of models that have it; ignored by others"
+    )
+    scheduler: str | None = Field(None, description="the solver")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _given(cls, said: Any) -> Any:
+        """An empty field of a form is not given."""
+        if not isinstance(said, dict):
+            return said
+        return {name: value for name, value in said.items() if value != "" or name == "prompt"}
+
+    @property
+    def format(self) -> Format:
+        return self.output_format or "png"
+
+
+class Generation(Images):
+    """The body of /v1/images/generations."""
+
+    prompt: str = Field(description="what is to be seen; <lora:name:0.8> names a LoRA file")
+
+
+@dataclass(frozen=True)
+class Sent:
+    """The pictures of a request, read."""
+
+    image: Image.Image | None = None
+    mask: Image.Image | None = None
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What is asked, and the steps that it will take: how often a preview may be made."""
+
+    asked: Asked
+    steps: int = field(default=20)
+
+    def previews(self, wanted: int) -> int:
+        """Steps from one preview to the next, so that there are as many as wanted."""
+        return max(1, self.steps // (wanted + 1)) if wanted else 0
+
+
+async def prepared(service: Service, said: Images, sent: Sent, *, vary: bool = False) -> Prepared:
+    """What a request asks for. Raises Refusal and PleinairError.
+
+    vary: the picture itself is to be painted again, a little different.
+    """
+    model = None if said.model is None or _THEIRS.match(said.model) else said.model
+    pipe = await asyncio.to_thread(service.models.pipeline, Asked(model=model))
+    arguments = {"prompt": said.prompt, **_size(said.size, pipe.family.multiple)}
+    arguments |= {name: getattr(said, name) for name in _PASSED if getattr(said, name) is not None}
+    if said.max_sequence_length and "max_sequence_length" in declared(pipe.family.options):
+        arguments["max_sequence_length"] = said.max_sequence_length
+    if sent.image is not None:
+        arguments |= _varied(sent.image, pipe, said) if vary else _edited(sent, said)
+    asked = Asked(
+        model=model,
+        arguments=arguments,
+        number=said.n or 1,
+        seed=said.seed if said.rng_seed is None else said.rng_seed,
+    )
+    return Prepared(asked, said.num_inference_steps or pipe.family.recommended.steps or 20)
+
+
+def _size(text: str | None, multiple: int) -> Mapping[str, int]:
+    """Width and height, rounded to what the model can paint; none where it is to choose."""
+    if text is None or text.strip().lower() == "auto":
+        return {}
+    found = _SIZE.fullmatch(text.strip())
+    if found is None:
+        raise Refusal(
+            f"size is {shown(text)!r}; give auto, or a size such as 512x512", param="size"
+        )
+    width, height = (max(1, round(int(side) / multiple)) * multiple for side in found.groups())
+    return {"width": width, "height": height}
+
+
+def _edited(sent: Sent, said: Images) -> Mapping[str, Any]:
+    assert sent.image is not None
+    mask = edited(sent.image, sent.mask)
+    strength = {} if said.strength is None else {"strength": said.strength}
+    return {"image": sent.image, **({"mask_image": mask} if mask else {}), **strength}
+
+
+def _varied(image: Image.Image, pipe: Pipeline, said: Images) -> Mapping[str, Any]:
+    """Image to image, by the prompt that a picture painted here says in its file."""
+    before = metadata.of_picture(image)
+    prompt = said.prompt or str(before.get("prompt", ""))
+    changed = {"strength": said.strength or VARIATION} if pipe.family.task == "text" else {}
+    return {"image": image, "prompt": prompt, **changed}

@@ -1,0 +1,31 @@
+"""The ingress: the service's queue and its APIs, with replicas to paint."""
+
+from typing import Any
+
+from ray.serve.handle import DeploymentHandle
+
+from ..app import create_app
+from ..service import Service
+from ..settings import Settings
+from .remote import Remote
+
+
+class Ingress:
+    """The service as on one machine; `serve.ingress` puts its application before Ray's proxies."""
+
+    def __init__(self, setup: Settings, replicas: DeploymentHandle) -> None:
+        self._setup = setup
+        self._service = Service.of(setup, Remote(replicas).picture)
+        self._service.begin()
+
+    def __serve_build_asgi_app__(self) -> Any:  # noqa: N807 (what Ray asks for)
+        return create_app(self._service, self._setup)
+
+    def check_health(self) -> None:
+        """Ray starts it anew where this raises."""
+        if not self._service.healthy:
+            raise RuntimeError("a worker has ended")
+
+    async def drain(self) -> None:
+        """Take no new work; what replicas are at is finished, or handed back in time."""
+        await self._service.close(self._setup.drain)

@@ -1,0 +1,74 @@
+"""A replica: paints one picture at a time, and tells how far it is."""
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+from ray import serve
+
+from pleinair.runtime.errors import PleinairError
+
+from ..asked import Asked
+from ..errors import Closing
+from ..job import Status
+from ..models import Models
+from ..service import Service
+from ..settings import Settings
+
+_MODELS = 3
+"""Models that a replica keeps: Ray sends a request to one that has its model already."""
+_MOST = 8
+"""Pictures that it lets wait: another comes before the one that was cancelled has stopped."""
+_EVERY = 15.0
+"""Seconds from one word of a picture to the next, at most."""
+
+
+class Replica:
+    """The service of one machine with one worker: one picture at a time, whatever it is sent.
+
+    It is there for requests once the first model is warm.
+    """
+
+    def __init__(self, setup: Settings) -> None:
+        models = Models.of(replace(setup, workers=1))
+        models.warm(setup.warm)
+        self._service = Service(models, most=_MOST)
+
+    @serve.multiplexed(max_num_models_per_replica=_MODELS)
+    async def opened(self, name: str) -> "Opened":
+        """What Ray knows a model by that this replica has."""
+        return Opened(self._service.models, name)
+
+    async def paint(self, asked: Asked, previews: int) -> AsyncIterator[Status]:
+        """How far the picture of a request is, until it is over; each preview is told once.
+
+        Cancelled, it stops within a step.
+        """
+        await self.opened(serve.get_multiplexed_model_id())
+        try:
+            job = await self._service.submit(asked, "ingress", previews=previews)
+        except Closing:
+            raise  # another replica paints it
+        except PleinairError as error:
+            yield Status(state="failed", error=str(error))
+            return
+        told = 0
+        try:
+            async for status in job.follow(_EVERY):
+                yield status if status.previewed > told else replace(status, preview=None)
+                told = status.previewed
+        finally:
+            self._service.cancel(job)
+
+    async def __del__(self) -> None:
+        """Ray has let it finish what it was at."""
+        await self._service.close(0.0)
+
+
+class Opened:
+    """A model that a replica has; Ray calls `__del__` when it makes room for another."""
+
+    def __init__(self, models: Models, name: str) -> None:
+        self._models, self._name = models, name
+
+    def __del__(self) -> None:
+        self._models.forget(self._name)

@@ -1,0 +1,55 @@
+// A picture that somebody brings: what it says of itself, and what can be done with it.
+
+import * as api from "./api.js";
+import { button, element } from "./dom.js";
+import { described } from "./gallery.js";
+import { brings, dropped, show } from "./slot.js";
+
+/** Take pictures that are dropped anywhere on the page, or pasted. */
+export function takeAnywhere(take) {
+  document.addEventListener("dragover", (event) => brings(event.dataTransfer) && event.preventDefault());
+  document.addEventListener("drop", (event) => {
+    const blob = brings(event.dataTransfer) && dropped(event.dataTransfer);
+    if (!blob) return;
+    event.preventDefault();
+    take(blob);
+  });
+  document.addEventListener("paste", (event) => {
+    const blob = dropped(event.clipboardData);
+    if (blob) take(blob);
+  });
+}
+
+/** Show a picture with what can be done with it.
+ * repeats: actions for a picture that says how it was made; starts: for any picture. */
+export async function bring(dialog, blob, form, repeats, starts) {
+  const said = await api.read(blob, form.model.name);
+  const image = element("img", { alt: "" });
+  show(image, blob);
+  const act = ([text, action]) =>
+    button(text, () => {
+      dialog.close();
+      action(said?.settings ?? {}, blob);
+    });
+  const found = said
+    ? [
+        element("p", { t: "Made by {program}:", values: { program: said.program } }),
+        element("div", { className: "buttons" }, ...Object.entries(repeats).map(act)),
+        described(said.settings, form),
+      ]
+    : [element("p", { t: "It does not say how it was made." })];
+  if (said?.ignored.length) {
+    const names = said.ignored.join(", ");
+    found.push(element("p", { className: "help", t: "Not used: {names}", values: { names } }));
+  }
+  dialog.replaceChildren(
+    element("div", { className: "large" }, image),
+    element(
+      "div",
+      { className: "side" },
+      element("div", { className: "bar" }, button("Cancel", () => dialog.close())),
+      element("div", { className: "about" }, element("div", { className: "buttons" }, ...Object.entries(starts).map(act)), ...found),
+    ),
+  );
+  dialog.showModal();
+}

@@ -1,0 +1,81 @@
+// A place for one picture: chosen, dropped, or put there by the page.
+
+import { element } from "./dom.js";
+
+export class Slot extends EventTarget {
+  /** `text` says what the picture is for. */
+  constructor(text) {
+    super();
+    this.blob = null;
+    this.file = element("input", { type: "file", accept: "image/*" });
+    this.thumb = element("img", { alt: "", hidden: true });
+    this.mask = element("img", { alt: "", className: "mask", hidden: true });
+    this.text = element("span", { t: text });
+    this.clear = element("button", {
+      type: "button",
+      className: "clear",
+      title: "Remove the picture",
+      textContent: "×",
+      hidden: true,
+      onclick: () => this.put(null),
+    });
+    const label = element("label", { className: "slot" }, this.file, this.text, this.thumb, this.mask);
+    this.element = element("div", { className: "holder" }, label, this.clear);
+    this.file.onchange = () => this.put(this.file.files[0] ?? null);
+    accept(this.element, (blob) => this.put(blob));
+  }
+
+  /** Put a picture there; null removes it. */
+  put(blob) {
+    this.blob = blob;
+    this.file.value = "";
+    show(this.thumb, blob);
+    this.text.hidden = blob !== null;
+    this.clear.hidden = blob === null;
+    this.dispatchEvent(new Event("change"));
+  }
+}
+
+/** Show a picture, or nothing. */
+export function show(image, blob) {
+  if (image.src) URL.revokeObjectURL(image.src);
+  if (blob) image.src = URL.createObjectURL(blob);
+  else image.removeAttribute("src");
+  image.hidden = !blob;
+}
+
+/** Let an element take pictures that are dropped on it. */
+export function accept(target, take) {
+  target.addEventListener("dragover", (event) => {
+    event.preventDefault();
+    target.classList.add("over");
+  });
+  target.addEventListener("dragleave", () => target.classList.remove("over"));
+  target.addEventListener("drop", (event) => {
+    target.classList.remove("over");
+    const blob = dropped(event.dataTransfer);
+    if (!blob) return;
+    event.preventDefault();
+    event.stopPropagation();
+    take(blob);
+  });
+}
+
+let carried = null;
+
+/** Let a picture of the page be dragged: `blob` gives it. */
+export function draggable(image, blob) {
+  image.draggable = true;
+  image.addEventListener("dragstart", () => (carried = blob()));
+  image.addEventListener("dragend", () => (carried = null));
+}
+
+/** The picture in what is dropped or pasted, null where there is none. */
+export function dropped(transfer) {
+  return carried ?? [...transfer.files].find((file) => file.type.startsWith("image/")) ?? null;
+}
+
+/** Whether what is dragged comes from outside the page and may hold a picture. */
+export function brings(transfer) {
+  return carried === null && transfer.types.includes("Files");
+}

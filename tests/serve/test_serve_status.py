@@ -1,0 +1,86 @@
+"""Health, readiness and figures."""
+
+import asyncio
+import time
+from typing import Any
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from servers import Started
+
+from pleinair.runtime import __version__
+
+
+def figures(server: Started) -> dict[tuple[str, ...], float]:
+    """What /metrics says, by name and labels."""
+    text = httpx.get(f"{server.base_url}/metrics").text
+    return {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def test_a_server_that_answers_is_alive(server: Started) -> None:
+    answer = httpx.get(f"{server.base_url}/health")
+    assert answer.json() == {"status": "ok", "version": __version__}
+
+
+def test_a_warm_server_is_ready(server: Started) -> None:
+    answer = httpx.get(f"{server.base_url}/ready")
+    assert answer.status_code == 200
+    assert answer.json()["ready"] is True
+
+
+def test_a_server_that_stops_is_alive_and_not_ready(start: Any) -> None:
+    with start() as server:
+        asyncio.run(server.service.close(0))
+        assert httpx.get(f"{server.base_url}/health").status_code == 200
+        answer = httpx.get(f"{server.base_url}/ready")
+        assert answer.status_code == 503
+        assert answer.json()["ready"] is False
+        assert int(answer.headers["Retry-After"]) > 0
+        for path, asked in (("images/generations", {"prompt": "a"}), ("jobs", {"prompt": "a"})):
+            answer = httpx.post(f"{server.base_url}/v1/{path}", json=asked)
+            assert answer.status_code == 503
+            assert answer.json()["error"]["code"] == "closing"
+            assert int(answer.headers["Retry-After"]) > 0
+
+
+def test_figures_count_what_was_painted(server: Started) -> None:
+    server.until_idle()
+    before = figures(server)
+    asked = {"prompt": "a red apple", "num_inference_steps": 2}
+    httpx.post(f"{server.base_url}/v1/images/generations", json=asked).raise_for_status()
+    server.until_idle()
+    after = figures(server)
+    done = ("pleinair_jobs_total", "done")
+    assert after[done] == before[done] + 1
+    for stage in ("encode", "denoise", "decode"):
+        seconds = ("pleinair_stage_seconds_total", stage)
+        assert after[seconds] > before.get(seconds, 0)
+    assert after["pleinair_pictures", "waiting"] == after["pleinair_pictures", "painting"] == 0
+
+
+def test_resident_memory_is_told(server: Started) -> None:
+    assert figures(server)[("process_resident_memory_bytes",)] > 50 << 20
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_server_whose_workers_have_died_is_not_healthy(start: Any) -> None:
+    with start() as server:
+        server.service.queue.take = None  # what they do next is a mistake that nobody expects
+        asked = {"prompt": "a", "num_inference_steps": 1}
+        httpx.post(f"{server.base_url}/v1/jobs", json=asked)
+        until = time.monotonic() + 10
+        while server.service.workers.alive and time.monotonic() < until:
+            time.sleep(0.01)
+        assert httpx.get(f"{server.base_url}/health").status_code == 503
+        assert httpx.get(f"{server.base_url}/ready").status_code == 503
+
+
+def test_each_server_has_its_own_figures(start: Any, server: Started) -> None:
+    with start() as other:
+        assert figures(other)["pleinair_jobs_total", "done"] == 0
+        assert figures(server)
