@@ -2,21 +2,22 @@
 
 import base64
 import binascii
+import contextlib
 import hashlib
 import hmac
 import ipaddress
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
-from pleinair.runtime.errors import SettingError
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from pleinair.runtime.errors import SettingError
 
 from .api.errors import problem
 from .settings import Settings
@@ -25,7 +26,6 @@ OPEN = re.compile(r"/(|health|ready|page/files/[^/]+|v1/images/files/[^/]+)")
 """Paths that want no key: the page asks for it, and a picture's own name is one."""
 
 _CLIENT = "pleinair.client"
-_LONGEST_KEY = 4096
 _CHANGING = {"POST", "PUT", "PATCH", "DELETE"}
 
 
@@ -44,7 +44,7 @@ class Keys:
     """
 
     def __init__(self, keys: list[str]) -> None:
-        self._digests = [_digest(key) for key in keys]
+        self._digests = [_digest(key.encode()) for key in keys]
 
     @classmethod
     def read(cls, path: Path | None) -> "Keys":
@@ -70,29 +70,27 @@ class Keys:
     def client(self, headers: Mapping[str, str]) -> str | None:
         """The name of the key that a request bears, which does not tell the key; else None."""
         for key in _borne(headers):
-            digest = _digest(key[:_LONGEST_KEY])
-            if any([hmac.compare_digest(digest, known) for known in self._digests]):
+            digest = _digest(key)
+            matches = [hmac.compare_digest(digest, known) for known in self._digests]
+            if any(matches):
                 return f"key-{digest.hex()[:16]}"
         return None
 
 
-def _borne(headers: Mapping[str, str]) -> list[str]:
+def _borne(headers: Mapping[str, str]) -> list[bytes]:
     """Keys in a request: as Bearer, as the password of any user by Basic, as x-api-key."""
-    borne = [headers["x-api-key"]] if "x-api-key" in headers else []
+    borne = [headers["x-api-key"].encode("latin-1")] if "x-api-key" in headers else []
     scheme, _, value = headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer":
-        borne.append(value.strip())
+        borne.append(value.strip().encode("latin-1"))
     elif scheme.lower() == "basic":
-        try:
-            decoded = base64.b64decode(value.strip(), validate=True).decode()
-        except (binascii.Error, ValueError):
-            return borne
-        borne.append(decoded.partition(":")[2])
+        with contextlib.suppress(binascii.Error, ValueError):
+            borne.append(base64.b64decode(value.strip(), validate=True).partition(b":")[2])
     return borne
 
 
-def _digest(key: str) -> bytes:
-    return hashlib.sha256(key.encode("utf-8", errors="surrogateescape")).digest()
+def _digest(key: bytes) -> bytes:
+    return hashlib.sha256(key).digest()
 
 
 class Access:

@@ -4,9 +4,10 @@ import contextlib
 from collections.abc import AsyncIterator
 
 from fastapi import FastAPI
-from pleinair.runtime import __version__
 from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route
+
+from pleinair.runtime import __version__
 
 from . import page
 from .access import Access, Keys

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from PIL import Image
+
 from pleinair.runtime.errors import SettingError, shown
 from pleinair.runtime.images import reading
 from pleinair.runtime.record import metadata

@@ -7,9 +7,10 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from pleinair.runtime.errors import Message, PleinairError, shown
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
+
+from pleinair.runtime.errors import Argument, Message, PleinairError, shown
 
 from ..errors import Refusal
 
@@ -17,7 +18,7 @@ from ..errors import Refusal
 Shape = Callable[[int, str, str | None, str | None], dict[str, Any]]
 
 _AGAIN = frozenset({408, 429, 503})
-"""Statuses after which a request may do better: for all others a client is told not to ask again."""
+"""Statuses after which asking again may do better: for all others a client is told not to."""
 
 
 def openai(status: int, message: str, param: str | None, code: str | None) -> dict[str, Any]:
@@ -84,10 +85,14 @@ def mistaken(path: str) -> Response:
 
 def blamed(error: PleinairError) -> str | None:
     """The argument that a message names first, which is the one that is wrong."""
-    if not isinstance(error.message, Message):
+    message = error.message
+    if not isinstance(message, Message):
         return None
-    names = (name for _, name, _, _ in string.Formatter().parse(error.message.text))
-    return next((name for name in names if name and name.isidentifier()), None)
+    for _, name, _, _ in string.Formatter().parse(message.text):
+        value = message.values[int(name)] if name and name.isdecimal() else name
+        if isinstance(value, Argument) or (value is name and name and name.isidentifier()):
+            return str(value)
+    return None
 
 
 def handle(app: FastAPI) -> None:

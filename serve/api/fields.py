@@ -9,11 +9,10 @@ from typing import Annotated, Any, BinaryIO, Literal, Union
 
 import numpy as np
 from PIL import Image
-from pleinair.runtime.families import FAMILIES
-from pleinair.runtime.files import read_json
+from pydantic import BaseModel, ConfigDict, Field, create_model
+
 from pleinair.runtime.options.groups import CALL, PROFILES
 from pleinair.runtime.options.option import Option, declared
-from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from ..asked import Asked
 from ..bounds import PICTURES, SERVED
@@ -42,11 +41,8 @@ class Named(BaseModel):
 
 def options_of(models: Models) -> dict[str, Option]:
     """The options of a call that the kinds of models served here have, by their names."""
-    indexes = [
-        read_json(folder / "model_index.json", optional=True) for folder in models.folders.values()
-    ]
-    kinds = [kind for kind in FAMILIES if any(map(kind.named, indexes))] or FAMILIES
-    groups = dict.fromkeys((*CALL, *(kind.options for kind in kinds)))
+    families = [models.pipeline(Asked(model=name)).family for name in models.folders]
+    groups = dict.fromkeys((*CALL, *(family.options for family in families)))
     return {
         name: one
         for group in groups
@@ -70,7 +66,7 @@ def job_model(
             Field(None, max_length=255, description=f"one of: {listed} (default: the first)"),
         ),
         "profile": (
-            Literal[(*PROFILES, "auto")] | None,
+            _one_of(*PROFILES, "auto") | None,
             Field(None, description="what is given up for speed (default: the server's)"),
         ),
         "loras": (
@@ -96,7 +92,9 @@ def job_model(
 def asked(request: BaseModel, settings: Settings) -> Asked:
     """What a job's model asks for, its pictures read; Refusal names one that is none."""
     said = request.model_dump(exclude_none=True)
-    around = {name: said.pop(name) for name in ("model", "profile", "number", "seed") if name in said}
+    around = {
+        name: said.pop(name) for name in ("model", "profile", "number", "seed") if name in said
+    }
     loras, nets = (
         [(one["name"], one["weight"]) for one in said.pop(name, [])]
         for name in ("loras", "controlnets")
@@ -126,19 +124,26 @@ def _field(one: Option, settings: Settings) -> tuple[Any, Any]:
     if one.name in _TEXTS:
         return str | None, Field(None, max_length=settings.max_prompt, **told)
     if one.choices is not None and one.name != "scheduler":
-        return Literal[tuple(one.choices())] | None, Field(None, **told)
+        return _one_of(*one.choices()) | None, Field(None, **told)
     return _json_type(one.hint) | None, Field(None, **told)
+
+
+def _one_of(*values: str) -> Any:
+    literal: Any = Literal
+    return literal[values]
 
 
 def _json_type(hint: Any) -> Any:
     """What a hint is in JSON: pictures are text, sequences are lists."""
     origin = typing.get_origin(hint)
     if _is_union(hint):
-        fit = [one for one in typing.get_args(hint) if (typing.get_origin(one) or one) not in _NO_JSON]
+        fit = [
+            one for one in typing.get_args(hint) if (typing.get_origin(one) or one) not in _NO_JSON
+        ]
         return Union[tuple(dict.fromkeys(_json_type(one) for one in fit))]  # noqa: UP007
     if origin is collections.abc.Sequence:
         (of,) = typing.get_args(hint)
-        return list[_json_type(of)]
+        return types.GenericAlias(list, (_json_type(of),))
     return _ATOMS.get(hint, hint)
 
 

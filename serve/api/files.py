@@ -53,7 +53,9 @@ def address(request: Request, name: str) -> str:
 def router(files: Files) -> APIRouter:
     made = APIRouter(tags=["pictures"])
 
-    @made.get(f"{PATH}/{{name}}", response_class=Response, responses={200: {"content": {"image/*": {}}}})
+    @made.get(
+        f"{PATH}/{{name}}", response_class=Response, responses={200: {"content": {"image/*": {}}}}
+    )
     async def picture(name: str) -> Response:
         """A picture whose URL an answer gave."""
         data = files.read(name)

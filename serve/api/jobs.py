@@ -36,7 +36,7 @@ def router(service: Service, settings: Settings, keys: Keys) -> APIRouter:
     @made.post("", status_code=202)
     async def submit(
         request: Request,
-        said: asked_for,  # type: ignore[valid-type]
+        said: asked_for,
     ) -> dict[str, Any]:
         """Pictures that are painted whether somebody waits or not, after a restart, too."""
         what = await asyncio.to_thread(asked, said, settings)

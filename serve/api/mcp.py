@@ -10,10 +10,11 @@ from mcp import types
 from mcp.server import Server
 from mcp.server.context import ServerRequestContext
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
-from pleinair.runtime import __version__
-from pleinair.runtime.errors import PleinairError
 from pydantic import ValidationError
 from starlette.types import Receive, Scope, Send
+
+from pleinair.runtime import __version__
+from pleinair.runtime.errors import PleinairError
 
 from ..access import client_of
 from ..job import Job, Picture, Status

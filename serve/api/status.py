@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 
 from fastapi import APIRouter
-from pleinair.runtime import __version__
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
     CollectorRegistry,
@@ -12,6 +11,8 @@ from prometheus_client import (
 )
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from starlette.responses import JSONResponse, Response
+
+from pleinair.runtime import __version__
 
 from ..service import Service
 
@@ -73,9 +74,7 @@ def router(service: Service) -> APIRouter:
             return JSONResponse(told)
         return JSONResponse(told, 503, {"Retry-After": _SOON})
 
-    @made.get(
-        "/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}}
-    )
+    @made.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
     async def metrics() -> Response:
         """Queue, jobs, seconds a stage and memory, as Prometheus reads them."""
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)

@@ -10,10 +10,11 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
-from pleinair.runtime.errors import PleinairError
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
+
+from pleinair.runtime.errors import PleinairError
 
 from ..job import Job, Status
 from ..service import Service

@@ -48,7 +48,7 @@ def test_a_key_opens(guarded: Started, headers: dict[str, Any]) -> None:
     "headers",
     [
         {},
-        {"Authorization": "Bearer "},
+        {"Authorization": "Bearer"},
         {"Authorization": f"Bearer {KEY}x"},
         {"Authorization": f"Bearer {KEY[:-1]}"},
         {"Authorization": KEY},
@@ -101,14 +101,23 @@ def test_a_job_is_its_key_s_alone(guarded: Started) -> None:
         assert answer.status_code == 404
     assert [one["id"] for one in httpx.get(url, headers=first).json()["data"]] == [job["id"]]
     assert httpx.get(url, headers=second).json()["data"] == []
-    (kept,) = (one for one in guarded.service.listed(guarded.service.job(job["id"]).client) if one.id == job["id"])
+    (kept,) = (
+        one
+        for one in guarded.service.listed(guarded.service.job(job["id"]).client)
+        if one.id == job["id"]
+    )
     assert KEY not in kept.client
     guarded.until_idle()
 
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [("", "no API key"), ("# none\n\n", "no API key"), (b"\xff", "cannot be read"), (None, "No such")],
+    [
+        ("", "no API key"),
+        ("# none\n\n", "no API key"),
+        (b"\xff", "cannot be read"),
+        (None, "No such"),
+    ],
 )
 def test_a_key_file_without_keys_is_refused(
     tmp_path: Path, content: str | bytes | None, said: str
@@ -123,13 +132,17 @@ def test_a_key_file_without_keys_is_refused(
 # Pages of other sites, and names that are made to lead here.
 
 
-@pytest.mark.parametrize("host", ["evil.example", "evil.example:8080", "", "localhost.evil.example"])
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:8080", "", "localhost.evil.example"]
+)
 def test_another_name_for_this_machine_is_refused(server: Started, host: str) -> None:
     answer = httpx.get(f"{server.base_url}/v1/models", headers={"Host": host})
     assert answer.status_code == 421
 
 
-@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:80", "[::1]:80", "10.0.0.2", "a.localhost"])
+@pytest.mark.parametrize(
+    "host", ["localhost", "LOCALHOST:80", "[::1]:80", "10.0.0.2", "a.localhost"]
+)
 def test_its_own_names_are_taken(server: Started, host: str) -> None:
     answer = httpx.get(f"{server.base_url}/v1/models", headers={"Host": host})
     assert answer.status_code == 200

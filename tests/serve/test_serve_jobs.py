@@ -77,9 +77,7 @@ def test_a_job_paints_the_library_s_pictures(client: httpx.Client, library: Any)
         assert picture["info"]["scheduler"] == "euler"
 
 
-def test_its_events_tell_all_of_it(
-    client: httpx.Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_its_events_tell_all_of_it(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
     slowly(monkeypatch, 0.01)
     first = client.post("/v1/jobs", json=ASKED).json()
     second = client.post("/v1/jobs", json={**ASKED, "number": 2}).json()
@@ -216,7 +214,17 @@ def test_what_does_not_fit_is_named(
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"{", b"[]", b"null", b'"a"', b"[" * 100_000, b"\xff", b'{"seed": 1' + b"0" * 5000 + b"}"]
+    "body",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b'"a"',
+        b"[" * 100_000,
+        b"\xff",
+        b'{"seed": 1' + b"0" * 5000 + b"}",
+    ],
 )
 def test_what_is_no_job_is_refused(client: httpx.Client, body: bytes) -> None:
     headers = {"Content-Type": "application/json"}

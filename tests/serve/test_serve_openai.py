@@ -98,9 +98,7 @@ def test_fields_of_openvino_model_server(client: openai.OpenAI, library: Any) ->
 def test_sizes_are_rounded_to_what_fits(
     client: openai.OpenAI, size: str, painted: tuple[int, int]
 ) -> None:
-    answer = client.images.generate(
-        prompt=PROMPT, size=size, extra_body={"num_inference_steps": 1}
-    )
+    answer = client.images.generate(prompt=PROMPT, size=size, extra_body={"num_inference_steps": 1})
     assert answer.data is not None
     assert picture(answer.data[0]).size == painted
     assert answer.size == "{}x{}".format(*painted)
@@ -145,9 +143,7 @@ def test_other_formats_say_how_they_were_made_too(
 
 
 def test_a_url_can_be_fetched(client: openai.OpenAI, apple: Image.Image) -> None:
-    answer = client.images.generate(
-        prompt=PROMPT, response_format="url", extra_body={"seed": 1}
-    )
+    answer = client.images.generate(prompt=PROMPT, response_format="url", extra_body={"seed": 1})
     assert answer.data is not None
     url = answer.data[0].url
     assert url is not None
@@ -189,13 +185,9 @@ def test_models(client: openai.OpenAI) -> None:
 # Streams.
 
 
-def test_a_stream_shows_the_picture_as_it_comes(
-    client: openai.OpenAI, apple: Image.Image
-) -> None:
+def test_a_stream_shows_the_picture_as_it_comes(client: openai.OpenAI, apple: Image.Image) -> None:
     events = list(
-        client.images.generate(
-            prompt=PROMPT, stream=True, partial_images=2, extra_body={"seed": 1}
-        )
+        client.images.generate(prompt=PROMPT, stream=True, partial_images=2, extra_body={"seed": 1})
     )
     *partials, last = events
     assert {event.type for event in partials} <= {"image_generation.partial_image"}
@@ -220,9 +212,7 @@ def test_a_stream_has_partial_pictures_where_steps_take_their_time(
 
 
 def test_a_stream_of_several(client: openai.OpenAI, library: Any) -> None:
-    events = list(
-        client.images.generate(prompt=PROMPT, stream=True, n=2, extra_body={"seed": 8})
-    )
+    events = list(client.images.generate(prompt=PROMPT, stream=True, n=2, extra_body={"seed": 8}))
     assert [event.type for event in events] == ["image_generation.completed"] * 2
     for event, seed in zip(events, (8, 9), strict=True):
         same(picture(event), library(PROMPT, seed=seed).images[0])
@@ -322,7 +312,10 @@ def test_an_edit_in_json(server: Started, library: Any, apple: Image.Image, kind
         json={**named, "mask": mask, "prompt": "a rocket", "seed": 2},
     )
     expected = library(
-        "a rocket", image=apple, mask_image=Image.eval(hole().getchannel("A"), lambda a: 255 - a), seed=2
+        "a rocket",
+        image=apple,
+        mask_image=Image.eval(hole().getchannel("A"), lambda a: 255 - a),
+        seed=2,
     ).images[0]
     same(picture(answer.json()["data"][0]["b64_json"]), expected)
 
@@ -472,17 +465,19 @@ def test_a_client_that_goes_away_ends_its_picture(
     cancelled = server.service.painted["cancelled"]
     url = f"{server.base_url}/v1/images/generations"
     asked = {"prompt": PROMPT, "num_inference_steps": 100, "stream": stream}
-    with contextlib.suppress(httpx.ReadTimeout):
-        httpx.post(url, json=asked, timeout=httpx.Timeout(5, read=0.3))
+    wait = httpx.Timeout(10, read=0.5)
+    with (
+        contextlib.suppress(httpx.ReadTimeout),
+        httpx.stream("POST", url, json=asked, timeout=wait) as answer,
+    ):
+        next(answer.iter_raw())
     begun = time.monotonic()
     server.until_idle()
     assert time.monotonic() - begun < 5  # of ten seconds that it would take
     assert server.service.painted["cancelled"] == cancelled + 1
 
 
-def test_a_full_queue_says_when_to_come_again(
-    start: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_queue_says_when_to_come_again(start: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     let = threading.Event()
     paint = Plan.paint
 

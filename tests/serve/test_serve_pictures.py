@@ -85,9 +85,7 @@ def bomb(side: int) -> bytes:
 
     head = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
     dots = zlib.compress(bytes(1 << 20), 9)
-    return (
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", dots) + chunk(b"IEND", b"")
-    )
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", dots) + chunk(b"IEND", b"")
 
 
 @pytest.mark.parametrize("side", [9_000, 50_000, 2**31 - 1])

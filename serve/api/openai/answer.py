@@ -74,9 +74,7 @@ async def events(job: Job, said: Images, kind: str) -> AsyncIterator[bytes]:
             for index in sorted(status.pictures.keys() - sent):
                 sent.add(index)
                 picture = status.pictures[index]
-                pieces.append(
-                    await _told(f"{kind}.completed", picture, job, said, usage=_NO_USAGE)
-                )
+                pieces.append(await _told(f"{kind}.completed", picture, job, said, usage=_NO_USAGE))
             for piece in pieces or [HEARTBEAT]:
                 yield piece
     if status.state != "done":

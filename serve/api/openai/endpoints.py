@@ -87,7 +87,11 @@ def _documented(*, edits: bool) -> dict[str, Any]:
     fields = Images.model_json_schema()["properties"]
     form = {**fields, "image": _PICTURE, **({"mask": _PICTURE} if edits else {})}
     link = {"type": "object", "properties": {"image_url": {"type": "string"}}}
-    told = {**fields, "images": {"type": "array", "items": link}, **({"mask": link} if edits else {})}
+    told = {
+        **fields,
+        "images": {"type": "array", "items": link},
+        **({"mask": link} if edits else {}),
+    }
     needed = ["prompt"] if edits else []
     return {
         "requestBody": {
@@ -97,7 +101,11 @@ def _documented(*, edits: bool) -> dict[str, Any]:
                     "schema": {"type": "object", "properties": form, "required": ["image", *needed]}
                 },
                 "application/json": {
-                    "schema": {"type": "object", "properties": told, "required": ["images", *needed]}
+                    "schema": {
+                        "type": "object",
+                        "properties": told,
+                        "required": ["images", *needed],
+                    }
                 },
             },
         }

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
 from pleinair.runtime import Pipeline
 from pleinair.runtime.errors import shown
 from pleinair.runtime.options.option import declared
 from pleinair.runtime.record import metadata
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ...asked import Asked
 from ...errors import Refusal
@@ -34,7 +35,9 @@ class Images(BaseModel):
 
     prompt: str = Field("", description="what is to be seen; <lora:name:0.8> names a LoRA file")
     model: str | None = Field(None, description="of /v1/models; OpenAI's own names are the first")
-    n: int | None = Field(None, ge=1, description="how many pictures, painted from a seed more each")
+    n: int | None = Field(
+        None, ge=1, description="how many pictures, painted from a seed more each"
+    )
     size: str | None = Field(None, description="auto, or WIDTHxHEIGHT, rounded to what fits")
     response_format: Literal["b64_json", "url"] | None = Field(None)
     output_format: Format | None = Field(None)
