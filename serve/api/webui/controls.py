@@ -27,8 +27,12 @@ MODULES = ("none", "canny")
 
 _THRESHOLDS = 100.0, 200.0
 _RESIZES: Mapping[object, str] = {
-    **{0: "stretch", 1: "crop", 2: "pad"},
-    **{"Just Resize": "stretch", "Crop and Resize": "crop", "Resize and Fill": "pad"},
+    0: "stretch",
+    1: "crop",
+    2: "pad",
+    "Just Resize": "stretch",
+    "Crop and Resize": "crop",
+    "Resize and Fill": "pad",
 }
 _STRONGER_PROMPT = (1, "My prompt is more important")
 _STRONGER_NET = (2, "ControlNet is more important")
@@ -54,7 +58,9 @@ def read(
     units: list[Unit] = []
     for name, script in scripts.items():
         if name.lower() != SCRIPT:
-            raise Unprocessable(f"always on script {shown(name)} not found", param="alwayson_scripts")
+            raise Unprocessable(
+                f"always on script {shown(name)} not found", param="alwayson_scripts"
+            )
         listed = script.get("args") if isinstance(script, dict) else script
         units += [_unit(one) for one in (listed if isinstance(listed, list) else [])]
     units = [unit for unit in units if unit.enabled]
