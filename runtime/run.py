@@ -194,7 +194,7 @@ class Run:
 
         told: shapes of its inputs beside the latents and the timestep, for a batch of branches.
         """
-        plan, caching = self.plan, self.plan.caching
+        caching = self.plan.caching
         if caching is None or caching.keeps_prediction:
             return [self.denoiser(guidance, guidance.batches[0], told, graph, [])]
         parts = (caching.full, guidance.batches[0]), (caching.shallow, guidance.between)

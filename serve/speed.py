@@ -19,7 +19,7 @@ def work(plan: Plan) -> float:
     counts, branches = plan.evaluations, len(plan.guidance.batches[0])
     whole = counts.get("full", 0) + _SHALLOW * counts.get("shallow", 0)
     rows, columns = plan.tiles.tile
-    pixels = rows * columns / 1e6
+    pixels: float = rows * columns / 1e6
     later = work(plan.then) if plan.then else 0.0
     return whole * branches * pixels + later
 

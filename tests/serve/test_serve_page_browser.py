@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from servers import Started
 
 from pleinair.runtime import save
 from pleinair.runtime.images.condition import Condition
 from pleinair.serve.job import Job
 from pleinair.serve.service import Service
+from servers import Started
 
 playwright = pytest.importorskip("playwright.sync_api")
 

@@ -16,7 +16,6 @@ import pytest
 import webuiapi
 from PIL import Image
 from safetensors.numpy import save_file
-from servers import Started
 
 from checkpoints import tiny_controlnet
 from pictures import hole, painting
@@ -25,6 +24,7 @@ from pleinair.runtime.denoise.denoiser import Denoiser
 from pleinair.runtime.images.canny import canny
 from pleinair.runtime.images.fitting import Fit
 from pleinair.runtime.record import metadata
+from servers import Started
 
 PROMPT, NEGATIVE = "a red apple", "blue"
 ASKED: dict[str, Any] = {"steps": 4, "seed": 3, "width": 64, "height": 64, "cfg_scale": 5.0}

@@ -10,6 +10,7 @@ import httpx
 import numpy as np
 import pytest
 from PIL import Image
+
 from servers import Started
 
 PROMPT = "a red apple"
