@@ -25,10 +25,7 @@ NOT_SERVED = {
 """Arguments of a call that stand elsewhere in what is asked, or are for programs alone."""
 
 SERVED: dict[str, Option] = {
-    name: one
-    for group in GROUPS
-    for name, one in declared(group).items()
-    if name not in NOT_SERVED
+    name: one for group in GROUPS for name, one in declared(group).items() if name not in NOT_SERVED
 }
 """The arguments of a call that a client may give."""
 
@@ -105,8 +102,8 @@ class Bounds:
         """What is plainly too large is refused before a plan is made of it."""
         times = arguments.get("enlarge")
         times = min(times, _HUGE) if isinstance(times, int | float) and times > 1 else 1
-        for width, height in _sizes(arguments):
-            width, height = (min(side, _HUGE) * times for side in (width, height))
+        for sides in _sizes(arguments):
+            width, height = (min(side, _HUGE) * times for side in sides)
             self._check_pixels(width * height, "width", f"{width:g}x{height:g}")
 
     def _check_pixels(self, pixels: float, param: str, size: str) -> None:

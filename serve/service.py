@@ -61,7 +61,7 @@ class Service:
     ) -> None:
         self.models, self.store, self.timeout = models, store, timeout
         self.queue, self.speed = Queue(most), Speed()
-        self.painted: Counter[State] = Counter(done=0, failed=0, cancelled=0)
+        self.painted: Counter[State] = Counter({"done": 0, "failed": 0, "cancelled": 0})
         self.stages: Counter[str] = Counter()
         self.fault: Exception | None = None
         self.jobs: dict[str, Job] = {}
@@ -303,13 +303,15 @@ class Service:
         return seconds * (1 - status.step / status.steps) if status.steps else seconds
 
     def _look(self) -> None:
-        """Give up what has taken too long; say so, once, where a worker is gone."""
+        """Look what has taken too long; say so, once, where a worker is gone."""
         told = False
         while not self._drained.wait(_TICK):
-            for job in self.unfinished:
-                if job.until is not None and time.monotonic() > job.until:
-                    self.ended(job, "failed", f"it took longer than {self.timeout:g} seconds")
+            self._give_up()
             if not told and not self.healthy:
                 told = True
                 log.error("a worker has ended; start the server anew")
 
+    def _give_up(self) -> None:
+        for job in self.unfinished:
+            if job.until is not None and time.monotonic() > job.until:
+                self.ended(job, "failed", f"it took longer than {self.timeout:g} seconds")

@@ -1,4 +1,4 @@
-"""The options of `pleinair serve`, each declared once: flag, environment variable, default, help."""
+"""The options of `pleinair serve`, each declared once: flag, variable, default, help."""
 
 import argparse
 import importlib.util
@@ -207,7 +207,7 @@ class Settings:
                 )
         if self.min_replicas > self.replicas:
             raise SettingError(
-                f"--min-replicas is {self.min_replicas}, more than the {self.replicas} of --replicas"
+                f"--min-replicas is {self.min_replicas}, more than --replicas, {self.replicas}"
             )
         bytes_of(self.max_memory)
         if self.ray and importlib.util.find_spec("ray") is None:
@@ -290,9 +290,7 @@ def gathered(
         for name, value in typed.items()
         if name in named and value is not None and value is not False
     }
-    found = {
-        name: value for name, value in _of_environment(environment).items() if name in named
-    }
+    found = {name: value for name, value in _of_environment(environment).items() if name in named}
     return Settings(**{**found, **_values(given)})
 
 
@@ -370,13 +368,11 @@ def _bytes(text: str) -> int:
     try:
         return bytes_of(text) or 0
     except SettingError:
-        raise argparse.ArgumentTypeError(
-            f"is {shown(text)!r}; give a size such as 32MiB"
-        ) from None
+        raise argparse.ArgumentTypeError(f"is {shown(text)!r}; give a size such as 32MiB") from None
 
 
 def _seconds(text: str) -> float:
-    value = number(text)
+    value: float = number(text)
     if not math.isfinite(value):
         raise argparse.ArgumentTypeError(f"is {shown(text)!r}; give a number of seconds")
     return value

@@ -113,17 +113,25 @@ class Workers:
         return any(thread.is_alive() for thread in self._threads)
 
     def _run(self, number: int) -> None:
-        while (turn := self.queue.take()) and not self._stopping.is_set():
+        while self._next(number):
+            pass
+
+    def _next(self, number: int) -> bool:
+        """Take one turn; False where there are no more. Nothing of it is held afterwards."""
+        turn = self.queue.take()
+        if turn is None or self._stopping.is_set():
+            return False
+        with self._changing:
+            self._working[number] = turn
+        try:
+            self._take(turn)
+        except Exception:  # of those who hear of it: the worker goes on
+            log.exception("job %s", turn.job.id)
+            turn.job.end("failed", _FAULT)
+        finally:
             with self._changing:
-                self._working[number] = turn
-            try:
-                self._take(turn)
-            except Exception:  # of those who hear of it: the worker goes on
-                log.exception("job %s", turn.job.id)
-                turn.job.end("failed", _FAULT)
-            finally:
-                with self._changing:
-                    del self._working[number]
+                del self._working[number]
+        return True
 
     def _take(self, turn: Turn) -> None:
         try:

@@ -8,11 +8,11 @@ from typing import Any
 
 import httpx
 import pytest
-from servers import Started, started
 
 from pleinair.runtime.errors import SettingError
 from pleinair.serve.access import Keys
 from pleinair.serve.settings import Settings
+from servers import Started, started
 
 KEY, OTHER = "sk-a-key-of-our-own", "schlüssel two"
 BASIC = base64.b64encode(f"anybody:{KEY}".encode()).decode()

@@ -256,9 +256,7 @@ def test_two_hundred_clients(tmp_path: Path, expected: dict[int, Any]) -> None:
 ENDS = ("done", "failed", "cancelled")
 
 
-def test_a_server_killed_under_load_loses_no_job(
-    tmp_path: Path, expected: dict[int, Any]
-) -> None:
+def test_a_server_killed_under_load_loses_no_job(tmp_path: Path, expected: dict[int, Any]) -> None:
     """Every job that was accepted is done after the restart, with the pictures of its seeds."""
     server = Server(tmp_path, "--max-queue", "180")
     accepted: dict[str, tuple[int, int]] = {}

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from mcp import Client
 from PIL import Image
-from servers import Started, failing, slowly
 
 from pleinair.serve.api import mcp as endpoint
+from servers import Started, failing, slowly
 
 MODES = ["auto", "legacy"]
 

@@ -15,10 +15,10 @@ import numpy as np
 import openai
 import pytest
 from PIL import Image
-from servers import Started, failing, slowly
 
 from pleinair.runtime import Plan
 from pleinair.serve.api import waiting
+from servers import Started, failing, slowly
 
 PROMPT = "a red apple"
 KEYS = {"message", "type", "param", "code"}

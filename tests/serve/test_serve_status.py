@@ -7,9 +7,9 @@ from typing import Any
 import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from servers import Started
 
 from pleinair.runtime import __version__
+from servers import Started
 
 
 def figures(server: Started) -> dict[tuple[str, ...], float]:
