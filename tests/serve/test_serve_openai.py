@@ -344,10 +344,12 @@ def test_an_edit_in_json(server: Started, library: Any, apple: Image.Image, kind
         image=apple,
         mask_image=Image.eval(hole().getchannel("A"), lambda a: 255 - a),
         seed=2,
+        **QUICK,
     ).images[0]
     same(picture(answer.json()["data"][0]["b64_json"]), expected)
 
 
+@pytest.mark.filterwarnings("ignore:deprecated")
 def test_a_variation_is_the_picture_again_by_its_own_prompt(
     client: openai.OpenAI, library: Any
 ) -> None:
