@@ -337,6 +337,7 @@ def test_settings_are_compared_on_a_sheet(open_page: Open, server: Started) -> N
 
 def test_mistakes_are_told_in_a_line(open_page: Open) -> None:
     page = ready(open_page())
+    page.click("#more summary")
     ask(page, width=64, height=64, eta=3)
     page.click("#paint")
     playwright.expect(page.locator("#error")).to_contain_text("eta")
@@ -475,8 +476,8 @@ def test_files_that_the_server_has_can_be_chosen(
         paint(page)
         asked = JOBS[-1].asked
         assert asked.model == exported_openvino.name
-        assert asked.loras == [("ink", 0.5)]
-        assert asked.controlnets == [(net.name, 1.0)]
+        assert list(asked.loras) == [("ink", 0.5)]
+        assert list(asked.controlnets) == [(net.name, 1.0)]
         edges = Condition(followed, (100.0, 200.0)).pixels((64, 64), "stretch")
         (given,) = asked.arguments["control_image"]
         assert (np.asarray(given).transpose(2, 0, 1) / 255 == edges[0]).all()

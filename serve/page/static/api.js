@@ -173,8 +173,15 @@ async function* asked(id) {
   yield { event, data: job };
 }
 
-/** A finished picture, as the page knows it. */
-export const pictureOf = ({ url, info, seed }) => ({ path: url.replace(/^\//, ""), info, seed });
+/** A finished picture of a job, as the page knows it. */
+export const pictureOf = (id, { url, index, info, seed }) => ({ path: url.replace(/^\//, ""), id, index, info, seed });
+
+/** A picture with how it was made, which lists leave out. */
+export async function known(picture) {
+  if (picture.info) return picture;
+  const { pictures } = await json(`v1/jobs/${picture.id}`);
+  return Object.assign(picture, pictureOf(picture.id, pictures.find((one) => one.index === picture.index)));
+}
 
 /** A JPEG file of base64. */
 export function unpacked(text) {

@@ -18,7 +18,7 @@ const AROUND = {
   version: "Version",
 };
 
-/** Finished pictures: {path, info, seed}; a picture is fetched when it comes into view. */
+/** Finished pictures: see `api.pictureOf`; a picture is fetched when it comes into view. */
 export class Gallery {
   /** open: called with a picture that is clicked. */
   constructor(root, empty, open) {
@@ -36,7 +36,7 @@ export class Gallery {
   /** Put a picture at the beginning, or behind all others. */
   add(picture, { last = false } = {}) {
     if (this.pictures.some((one) => one.path === picture.path)) return;
-    const image = element("img", { alt: picture.info.prompt ?? "" });
+    const image = element("img", { alt: picture.prompt ?? picture.info?.prompt ?? "" });
     const thumb = element("button", { type: "button", className: "thumb" }, image);
     thumb.onclick = () => this.open(picture);
     thumb.picture = picture;
@@ -113,7 +113,7 @@ export class Viewer {
 
   async open(picture) {
     this.picture = picture;
-    const blob = await blobOf(picture);
+    const [blob] = await Promise.all([blobOf(picture), api.known(picture)]);
     if (this.picture !== picture) return;
     show(this.image, blob);
     this.image.alt = picture.info.prompt ?? "";

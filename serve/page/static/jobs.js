@@ -6,7 +6,7 @@ import { show } from "./slot.js";
 import { say, t } from "./words.js";
 
 /** Follow a job to its end. heard: what is told of it, by name:
- * stands(status, pictures that are done), previewed(blob), picture({path, info, seed}), withheld(),
+ * stands(status, pictures that are done), previewed(blob), picture(see `api.pictureOf`), withheld(),
  * failed(message). */
 export async function watch(id, heard) {
   const told = new Set();
@@ -16,7 +16,7 @@ export async function watch(id, heard) {
     if (event === "picture" && !told.has(data.index)) {
       told.add(data.index);
       if (data.withheld) heard.withheld?.();
-      else await heard.picture?.(api.pictureOf(data));
+      else await heard.picture?.(api.pictureOf(id, data));
     }
     if (event === "failed") heard.failed?.(data.error);
   }

@@ -104,8 +104,7 @@ async function followed({ slot, edges }, { width, height }) {
 function painted(picture) {
   gallery.add(picture);
   showLatest(picture).catch(tell);
-  lastSeed = picture.seed;
-  find("#again").disabled = false;
+  setLastSeed(picture.seed);
 }
 
 /** The newest picture is shown large; a click opens it with its settings. */
@@ -117,8 +116,10 @@ async function showLatest(picture) {
   latest.onclick = () => gallery.open(picture);
 }
 
-let lastSeed = null;
-find("#again").onclick = () => form.set("seed", lastSeed);
+function setLastSeed(seed) {
+  find("#again").disabled = false;
+  find("#again").onclick = () => form.set("seed", seed);
+}
 
 async function paint() {
   tell();
@@ -155,7 +156,7 @@ find("#compare .axes").append(columns.element, rows.element);
 find("#sheet").onclick = async () => {
   tell();
   try {
-    if (find("#form").reportValidity()) paintSheet(find("#sheets"), await order(), columns, rows, painted);
+    if (find("#form").reportValidity()) paintSheet(find("#sheets"), await order(), columns, rows, (picture) => gallery.add(picture));
   } catch (error) {
     tell(error);
   }
@@ -207,16 +208,17 @@ let older = [];
 async function recall() {
   for (const job of await api.jobs()) {
     if (!api.isOver(job)) showJob(find("#jobs"), job, painted);
-    older.push(...job.pictures.filter((one) => !one.withheld).toReversed().map(api.pictureOf));
+    const pictures = job.pictures.map((one) => ({ ...api.pictureOf(job.id, one), prompt: job.arguments.prompt }));
+    older.push(...pictures.toReversed());
   }
   listOlder();
+  const [newest] = gallery.pictures;
+  if (newest) setLastSeed((await api.known(newest)).seed);
 }
 
 function listOlder() {
   for (const picture of older.splice(0, SHOWN)) gallery.add(picture, { last: true });
   find("#older").hidden = !older.length;
-  lastSeed ??= gallery.pictures[0]?.seed ?? null;
-  find("#again").disabled = lastSeed === null;
 }
 
 find("#older").onclick = listOlder;
