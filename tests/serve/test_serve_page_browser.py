@@ -87,6 +87,7 @@ def shot(page: Any, name: str) -> None:
 
 def ready(page: Any) -> Any:
     page.wait_for_selector("body[data-ready]")
+    assert page.locator("#error").is_hidden()
     return page
 
 

@@ -252,7 +252,7 @@ function control({ kind, most, name }, rows) {
 function options(select, choices, usual) {
   const before = select.value;
   const first = usual
-    ? element("option", { value: "", t: "usual: {usual}", values: { usual } })
+    ? element("option", { value: "", t: "{usual} (usual)", values: { usual } })
     : element("option", { value: "", t: "as usual" });
   select.replaceChildren(first, ...choices.map((one) => new Option(one, one)));
   select.value = choices.includes(before) ? before : "";
