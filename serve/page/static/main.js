@@ -42,7 +42,8 @@ function setMask(blob) {
   show(start.mask, blob);
   find("#unmask").hidden = blob === null;
   for (const name of MASKED) form.fields.get(name).input.closest("label").hidden = blob === null;
-  for (const part of ["#start > .buttons", "#start > .fields"]) find(part).hidden = start.blob === null;
+  for (const part of ["#start > .buttons", "#start > .fields"])
+    find(part).hidden = start.blob === null;
 }
 
 async function mark() {
@@ -77,7 +78,12 @@ function fitModel() {
 
 /** What the form asks for, as the server takes it. */
 async function order() {
-  const asked = { ...form.values(), model: form.model.name, number: form.number, loras: loras.chosen };
+  const asked = {
+    ...form.values(),
+    model: form.model.name,
+    number: form.number,
+    loras: loras.chosen,
+  };
   const profile = find("#form").profile.value;
   if (profile) asked.profile = profile;
   if (find("#loras").hidden) delete asked.loras;
@@ -156,7 +162,8 @@ find("#compare .axes").append(columns.element, rows.element);
 find("#sheet").onclick = async () => {
   tell();
   try {
-    if (find("#form").reportValidity()) paintSheet(find("#sheets"), await order(), columns, rows, (picture) => gallery.add(picture));
+    if (find("#form").reportValidity())
+      paintSheet(find("#sheets"), await order(), columns, rows, (picture) => gallery.add(picture));
   } catch (error) {
     tell(error);
   }
@@ -178,7 +185,9 @@ const starts = {
     },
   }),
 };
-const gallery = new Gallery(find("#gallery"), find("#empty"), (picture) => viewer.open(picture).catch(tell));
+const gallery = new Gallery(find("#gallery"), find("#empty"), (picture) =>
+  viewer.open(picture).catch(tell),
+);
 const viewer = new Viewer(find("#viewer"), gallery, form, { ...repeats, ...starts });
 takeAnywhere((blob) => bring(find("#brought"), blob, form, repeats, starts).catch(tell));
 
@@ -191,7 +200,11 @@ function repeat(settings) {
     if (offer.loras.includes(name)) loras.add(name, weight);
     else missing.push(`LoRA ${name}`);
   }
-  tell(missing.length ? { text: "Not to be had here: {names}", values: { names: missing.join(", ") } } : null);
+  tell(
+    missing.length
+      ? { text: "Not to be had here: {names}", values: { names: missing.join(", ") } }
+      : null,
+  );
   find("#form").prompt.scrollIntoView({ block: "center" });
 }
 
@@ -208,7 +221,10 @@ let older = [];
 async function recall() {
   for (const job of await api.jobs()) {
     if (!api.isOver(job)) showJob(find("#jobs"), job, painted);
-    const pictures = job.pictures.map((one) => ({ ...api.pictureOf(job.id, one), prompt: job.arguments.prompt }));
+    const pictures = job.pictures.map((one) => ({
+      ...api.pictureOf(job.id, one),
+      prompt: job.arguments.prompt,
+    }));
     older.push(...pictures.toReversed());
   }
   listOlder();
