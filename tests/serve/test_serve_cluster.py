@@ -285,7 +285,7 @@ def test_a_request_goes_to_a_replica_that_has_its_model(nodes: list[Any], tmp_pa
 
         def loading() -> float:
             found = re.search(
-                r'^pleinair_stage_seconds_sum\{stage="load"\} (\S+)$',
+                r'^pleinair_stage_seconds_(?:sum|total)\{stage="load"\} (\S+)$',
                 client.get("/metrics").text,
                 re.M,
             )
