@@ -49,7 +49,7 @@ class Models:
         profile: str | None = None,
         max_memory: str | int | None = None,
         streams: int = 1,
-        bounds: Bounds = Bounds(),
+        bounds: Bounds | None = None,
         **options: Any,
     ) -> None:
         self.folders = _named([catalog.find(name) for name in names])
@@ -57,7 +57,7 @@ class Models:
         self.loras = _named(_lora_files(loras))
         self.controlnets = _named([ControlNet.open(path).path for path in controlnets])
         self.profile, self.streams, self.options = profile, streams, options
-        self.bounds = bounds
+        self.bounds = bounds or Bounds()
         self.shelf = Shelf(bytes_of(max_memory))
         self._open: OrderedDict[Key, StableDiffusionPipeline] = OrderedDict()
         self._opening = threading.Lock()
@@ -137,7 +137,8 @@ class Models:
 
     def described(self, asked: Asked, plan: Plan) -> dict[str, Any]:
         """How the picture of a plan is made, by the names of a call's arguments."""
-        return description(self.pipeline(asked), plan)
+        found: dict[str, Any] = description(self.pipeline(asked), plan)
+        return found
 
     def warm(self, sizes: Sequence[Size]) -> None:
         """Compile what the first model takes at these sizes, or at its own where there are none."""

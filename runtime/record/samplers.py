@@ -22,13 +22,14 @@ _WEBUI = {
 _SPACINGS = {"_karras": " Karras", "_exponential": " Exponential"}
 
 # What others say for one of ours, as `_plain` writes it: k-diffusion's and ComfyUI's functions,
-# Easy Diffusion's and Draw Things' words, the classes of diffusers.
+# Easy Diffusion's, Draw Things' and stable-diffusion.cpp's words, the classes of diffusers.
 _OTHERS = {
     "euler_ancestral": "euler_a",
     "uni_pc": "unipc",
     "unipc_bh2": "unipc",
     "uni_pc_bh2": "unipc",
     "dpm_solver_pp_2m": "dpmpp_2m",
+    "dpmpp2m": "dpmpp_2m",
     "ddimscheduler": "ddim",
     "ddpmscheduler": "ddpm",
     "pndmscheduler": "pndm",

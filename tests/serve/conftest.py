@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from servers import Started, started
 
 from pleinair.runtime import StableDiffusionPipeline
 from pleinair.serve.settings import Settings
+from servers import Started, started
 
 POCKET = Path(__file__).parents[2] / "models" / "pocket"
 

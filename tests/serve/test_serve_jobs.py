@@ -11,12 +11,12 @@ import httpx
 import numpy as np
 import pytest
 from PIL import Image
-from servers import Started, failing, slowly
 
 from pleinair.runtime.families import FAMILIES
 from pleinair.runtime.options.groups import CALL
 from pleinair.runtime.options.option import declared
 from pleinair.runtime.record import metadata
+from servers import Started, failing, slowly
 
 ASKED: dict[str, Any] = {"prompt": "a red apple", "seed": 1}
 

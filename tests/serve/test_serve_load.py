@@ -26,9 +26,9 @@ import httpx
 import numpy as np
 import pytest
 from PIL import Image
-from serving import POCKET
 
 from pleinair.runtime import StableDiffusionPipeline
+from serving import POCKET
 
 pytestmark = [
     pytest.mark.slow,

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from serving import POCKET, asked, pocket_lora
 
 from pleinair.runtime import StableDiffusionPipeline
 from pleinair.runtime.engines.openvino import OpenVinoEngine
@@ -20,6 +19,7 @@ from pleinair.serve.errors import Refusal, TooLarge, Unknown
 from pleinair.serve.models import Models
 from pleinair.serve.service import Service
 from pleinair.serve.settings import Settings
+from serving import POCKET, asked, pocket_lora
 
 QUICK = {"num_inference_steps": 3}
 

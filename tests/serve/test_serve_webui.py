@@ -3,6 +3,7 @@
 import base64
 import io
 import threading
+import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -14,16 +15,16 @@ import numpy as np
 import pytest
 import webuiapi
 from PIL import Image
-from servers import Started
+from safetensors.numpy import save_file
 
 from checkpoints import tiny_controlnet
-from loras import factors, kohya
 from pictures import hole, painting
 from pleinair.runtime import StableDiffusionPipeline
 from pleinair.runtime.denoise.denoiser import Denoiser
 from pleinair.runtime.images.canny import canny
 from pleinair.runtime.images.fitting import Fit
 from pleinair.runtime.record import metadata
+from servers import Started
 
 PROMPT, NEGATIVE = "a red apple", "blue"
 ASKED: dict[str, Any] = {"steps": 4, "seed": 3, "width": 64, "height": 64, "cfg_scale": 5.0}
@@ -53,6 +54,66 @@ def api(server: Started) -> Iterator[webuiapi.WebUIApi]:
 def http(server: Started) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=f"{server.base_url}/sdapi/v1") as made:
         yield made
+
+
+class Gate:
+    """Lets the denoiser's steps through one by one."""
+
+    def __init__(self) -> None:
+        self.begun = 0
+        self._free = threading.Semaphore(0)
+
+    def let(self, steps: int) -> None:
+        for _ in range(steps):
+            self._free.release()
+
+    def open(self) -> None:
+        self.let(10_000)
+
+    def wait(self) -> None:
+        self.begun += 1
+        assert self._free.acquire(timeout=60)
+
+
+@pytest.fixture
+def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
+    made, step = Gate(), Denoiser.__call__
+
+    def held(*args: Any) -> Any:
+        made.wait()
+        return step(*args)
+
+    monkeypatch.setattr(Denoiser, "__call__", held)
+    yield made
+    made.open()
+
+
+class Asking:
+    """A call in a thread, and its answer."""
+
+    def __init__(self, server: Started, **asked: Any) -> None:
+        self._server, self._asked = server, asked
+        self._answers: list[Any] = []
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        api = client_of(self._server)
+        self._answers.append(api.txt2img(prompt=PROMPT, **{**ASKED, **self._asked}))
+        api.session.close()
+
+    def answer(self) -> Any:
+        self._thread.join()
+        (found,) = self._answers
+        return found
+
+
+def reached(api: webuiapi.WebUIApi, step: int) -> dict[str, Any]:
+    """The progress once it is at a step."""
+    until = time.monotonic() + 60
+    while (said := api.get_progress())["state"]["sampling_step"] < step:
+        assert time.monotonic() < until
+    return said
 
 
 def same(found: Image.Image, expected: Image.Image) -> None:
@@ -100,9 +161,7 @@ def test_a_seed_is_drawn(api: webuiapi.WebUIApi, library: Any) -> None:
 
 
 def test_variations_share_a_seed(api: webuiapi.WebUIApi, library: Any) -> None:
-    answer = api.txt2img(
-        prompt=PROMPT, subseed=9, subseed_strength=0.4, batch_size=2, **ASKED
-    )
+    answer = api.txt2img(prompt=PROMPT, subseed=9, subseed_strength=0.4, batch_size=2, **ASKED)
     assert answer.info["all_seeds"] == [3, 3]
     assert (answer.info["all_subseeds"], answer.info["subseed_strength"]) == ([9, 10], 0.4)
     varied = {"variation_seed": 9, "variation_strength": 0.4, "num_images_per_prompt": 2}
@@ -113,9 +172,7 @@ def test_variations_share_a_seed(api: webuiapi.WebUIApi, library: Any) -> None:
 
 
 def test_a_second_pass_enlarges(api: webuiapi.WebUIApi, library: Any) -> None:
-    answer = api.txt2img(
-        prompt=PROMPT, enable_hr=True, hr_scale=2, denoising_strength=0.5, **ASKED
-    )
+    answer = api.txt2img(prompt=PROMPT, enable_hr=True, hr_scale=2, denoising_strength=0.5, **ASKED)
     larger = {"enlarge": 2.0, "enlarge_strength": 0.5, "enlarge_guidance_scale": 5.0}
     assert answer.image.size == (128, 128)
     same(answer.image, library(PROMPT, **LIBRARY, **larger).images[0])
@@ -171,16 +228,14 @@ def test_settings_in_webui_s_text(http: httpx.Client, api: webuiapi.WebUIApi) ->
     differ(_decoded(other["images"][0]), first.image)
 
 
-def test_a_lora_in_the_prompt(
-    start: Any, tmp_path: Path, tiny_checkpoint: Path, exported_openvino: Path
-) -> None:
-    from diffusers import UNet2DConditionModel
-
-    unet = UNet2DConditionModel.from_pretrained(tiny_checkpoint, subfolder="unet")
-    (tmp_path / "loras").mkdir()
-    file = kohya(tmp_path / "loras" / "line.safetensors", factors(unet, 1))
-    with start(model=(str(exported_openvino),), loras=tmp_path / "loras") as server:
+def test_a_lora_in_the_prompt(start: Any, tmp_path: Path, library: Any) -> None:
+    folder = tmp_path / "loras"
+    folder.mkdir()
+    with start(loras=folder) as server:
         api = client_of(server)
+        assert api.get_loras() == []
+        file = _lora(folder / "line.safetensors")
+        httpx.post(f"{server.base_url}/sdapi/v1/refresh-loras").raise_for_status()
         assert [one["name"] for one in api.get_loras()] == ["line"]
         answer = api.txt2img(prompt=f"{PROMPT} <lora:line:0.8>", **ASKED)
         missing = httpx.post(
@@ -188,17 +243,29 @@ def test_a_lora_in_the_prompt(
         )
         api.session.close()
     pipe = StableDiffusionPipeline.from_pretrained(
-        exported_openvino, profile="exact", loras=[(file, 0.8)]
+        library.bundle.path, profile="exact", loras=[(file, 0.8)]
     )
     same(answer.image, pipe(PROMPT, **LIBRARY).images[0])
+    differ(answer.image, library(PROMPT, **LIBRARY).images[0])
     assert "<lora:line:0.8>" in answer.info["infotexts"][0]
     assert (missing.status_code, "other" in missing.json()["detail"]) == (404, True)
 
 
+def _lora(path: Path) -> Path:
+    """A LoRA file for one layer of the bundled model."""
+    random, width = np.random.default_rng(0), 112
+    layer = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_q"
+    factors = {"lora_down.weight": (2, width), "lora_up.weight": (width, 2)}
+    tensors = {
+        f"{layer}.{name}": random.normal(size=shape).astype(np.float32)
+        for name, shape in factors.items()
+    }
+    save_file(tensors, path)
+    return path
+
+
 def test_layers_left_out(api: webuiapi.WebUIApi, library: Any) -> None:
-    skipped = api.txt2img(
-        prompt=PROMPT, override_settings={"CLIP_stop_at_last_layers": 2}, **ASKED
-    )
+    skipped = api.txt2img(prompt=PROMPT, override_settings={"CLIP_stop_at_last_layers": 2}, **ASKED)
     same(skipped.image, library(PROMPT, **LIBRARY, clip_skip=1).images[0])
     assert skipped.info["clip_skip"] == 2
     assert api.get_options()["CLIP_stop_at_last_layers"] == 1
@@ -217,9 +284,7 @@ def test_image_to_image(api: webuiapi.WebUIApi, library: Any) -> None:
 
 
 @pytest.mark.parametrize(("mode", "way"), [(0, "stretch"), (1, "crop"), (2, "pad")])
-def test_ways_to_another_size(
-    api: webuiapi.WebUIApi, library: Any, mode: int, way: str
-) -> None:
+def test_ways_to_another_size(api: webuiapi.WebUIApi, library: Any, mode: int, way: str) -> None:
     picture = painting(96, 64)
     answer = api.img2img([picture], prompt=PROMPT, resize_mode=mode, **ASKED)
     asked = {**LIBRARY, "strength": 0.75, "resize": way}
@@ -309,6 +374,7 @@ def controlled(both: Any) -> Path:
     return both("net-1", partial(tiny_controlnet, seed=1))[1]
 
 
+@pytest.mark.slow  # exports a model and a ControlNet
 def test_controlnets(start: Any, exported_openvino: Path, controlled: Path) -> None:
     followed = painting(seed=4)
     with start(model=(str(exported_openvino),), controlnet=(controlled,)) as server:
@@ -331,9 +397,7 @@ def test_controlnets(start: Any, exported_openvino: Path, controlled: Path) -> N
         edges = api.controlnet_detect([followed], module="canny", threshold_a=50, threshold_b=120)
         unknown = webuiapi.ControlNetUnit(image=followed, model="other")
         with pytest.raises(RuntimeError, match="other"):
-            api.txt2img(
-                prompt=PROMPT, controlnet_units=[unknown], alwayson_scripts={}, **ASKED
-            )
+            api.txt2img(prompt=PROMPT, controlnet_units=[unknown], alwayson_scripts={}, **ASKED)
         api.session.close()
     pipe = StableDiffusionPipeline.from_pretrained(
         exported_openvino, profile="exact", controlnet=controlled
@@ -346,10 +410,11 @@ def test_controlnets(start: Any, exported_openvino: Path, controlled: Path) -> N
 
 
 def test_scripts_that_are_not_here(http: httpx.Client) -> None:
+    unit = {"model": "canny", "image": webuiapi.raw_b64_img(painting())}
     for asked in (
         {"script_name": "X/Y/Z plot"},
         {"alwayson_scripts": {"ADetailer": {"args": [True]}}},
-        {"alwayson_scripts": {"ControlNet": {"args": [{"model": "canny", "image": "aaaa"}]}}},
+        {"alwayson_scripts": {"ControlNet": {"args": [unit]}}},
         {"tiling": True},
     ):
         answer = http.post("/txt2img", json={"prompt": PROMPT, **asked})
@@ -388,7 +453,7 @@ def test_lists(api: webuiapi.WebUIApi, server: Started) -> None:
 
 def test_every_sampler_that_is_listed_paints(api: webuiapi.WebUIApi) -> None:
     for name in api.util_get_sampler_names():
-        answer = api.txt2img(prompt=PROMPT, sampler_name=name, **{**ASKED, "steps": 2})
+        answer = api.txt2img(prompt=PROMPT, sampler_name=name, **ASKED)
         assert answer.info["sampler_name"].startswith(name)
 
 
@@ -410,18 +475,19 @@ def test_options_are_posted_back_as_a_whole(api: webuiapi.WebUIApi) -> None:
         api.set_options(options)
 
 
-def test_another_model(start: Any, exported_openvino: Path, library: Any) -> None:
-    models = (str(library.bundle.path), str(exported_openvino))
+def test_another_model(start: Any, tmp_path: Path, library: Any) -> None:
+    (tmp_path / "other").symlink_to(library.bundle.path, target_is_directory=True)
+    models = (str(library.bundle.path), str(tmp_path / "other"))
     with start(model=models) as server:
         api = client_of(server)
-        assert api.util_get_model_names() == sorted(["pocket", exported_openvino.name])
-        api.util_set_model(exported_openvino.name)
-        assert api.util_get_current_model() == exported_openvino.name
+        assert api.util_get_model_names() == sorted(["pocket", "other"])
+        api.util_set_model("other")
+        assert api.util_get_current_model() == "other"
         assert api.get_progress()["state"]["job_count"] == 0
         switched = api.txt2img(prompt=PROMPT, **ASKED)
         again = {"sd_model_checkpoint": "pocket"}
         once = api.txt2img(prompt=PROMPT, override_settings=again, **ASKED)
-        assert api.util_get_current_model() == exported_openvino.name
+        assert api.util_get_current_model() == "other"
         kept = {"override_settings_restore_afterwards": False}
         api.txt2img(prompt=PROMPT, override_settings=again, **ASKED, **kept)
         assert api.util_get_current_model() == "pocket"
@@ -429,83 +495,104 @@ def test_another_model(start: Any, exported_openvino: Path, library: Any) -> Non
         # Another client's model is another's affair.
         elsewhere = httpx.HTTPTransport(local_address="127.0.0.2")
         with httpx.Client(transport=elsewhere, base_url=f"{server.base_url}/sdapi/v1") as other:
-            other.post("/options", json={"sd_model_checkpoint": exported_openvino.name})
-            assert other.get("/options").json()["sd_model_checkpoint"] == exported_openvino.name
+            other.post("/options", json={"sd_model_checkpoint": "other"})
+            assert other.get("/options").json()["sd_model_checkpoint"] == "other"
         own = httpx.get(f"{server.base_url}/sdapi/v1/options").json()
         assert own["sd_model_checkpoint"] == "pocket"
-    pipe = StableDiffusionPipeline.from_pretrained(exported_openvino, profile="exact")
-    same(switched.image, pipe(PROMPT, **LIBRARY).images[0])
-    same(once.image, library(PROMPT, **LIBRARY).images[0])
-    assert switched.info["sd_model_name"] == exported_openvino.name
+    for answer, name in ((switched, "other"), (once, "pocket")):
+        same(answer.image, library(PROMPT, **LIBRARY).images[0])
+        assert answer.info["sd_model_name"] == name
 
 
 # How far it is, and ending it.
 
 
 def test_progress_moves_and_interrupt_stops(
-    api: webuiapi.WebUIApi, server: Started, monkeypatch: pytest.MonkeyPatch
+    api: webuiapi.WebUIApi, server: Started, gate: Gate
 ) -> None:
-    step, done = Denoiser.__call__, list[int]()
-
-    def counted(*args: Any) -> Any:
-        done.append(len(done))
-        return step(*args)
-
-    monkeypatch.setattr(Denoiser, "__call__", counted)
     api.set_options({"show_progress_every_n_steps": 1})
-    answers: list[Any] = []
-    asked = {**ASKED, "steps": 150, "width": 256, "height": 256}
-    painting = threading.Thread(
-        target=lambda: answers.append(client_of(server).txt2img(prompt=PROMPT, **asked))
-    )
-    painting.start()
-    seen: list[dict[str, Any]] = []
-    while len({one["state"]["sampling_step"] for one in seen if one["current_image"]}) < 3:
-        seen.append(api.get_progress())
-        assert painting.is_alive()
+    asking = Asking(server, steps=20)
+    shares = []
+    for step in (1, 2, 3):
+        gate.let(1)
+        said = reached(api, step)
+        shares.append(said["progress"])
+        assert (said["state"]["sampling_step"], said["state"]["sampling_steps"]) == (step, 20)
+        assert said["state"]["job_count"] == 1
+        assert said["eta_relative"] > 0
+        assert _decoded(said["current_image"]).size == (64, 64)
+    assert shares == pytest.approx([0.05, 0.1, 0.15])
     api.interrupt()
-    before = len(done)
-    painting.join()
+    gate.open()
+    assert asking.answer().images == []
     server.until_idle()
-    assert len(done) <= before + 1
-    steps = [one["state"]["sampling_step"] for one in seen]
-    assert steps == sorted(steps)
-    shares = [one["progress"] for one in seen]
-    assert shares == sorted(shares)
-    assert 0 < shares[-1] < 1
-    running = seen[-1]
-    assert (running["state"]["job_count"], running["state"]["sampling_steps"]) == (1, 150)
-    assert running["eta_relative"] > 0
-    assert _decoded(running["current_image"]).size == (256, 256)
-    assert answers[0].images == []
+    assert gate.begun <= 4
     idle = api.get_progress()
     assert (idle["progress"], idle["state"]["job_count"], idle["current_image"]) == (0, 0, None)
     api.set_options({"show_progress_every_n_steps": 5})
 
 
-def test_skip_leaves_out_one_picture(api: webuiapi.WebUIApi, server: Started) -> None:
-    answers: list[Any] = []
-    asked = {**ASKED, "steps": 60, "width": 128, "height": 128}
-    painting = threading.Thread(
-        target=lambda: answers.append(
-            client_of(server).txt2img(prompt=PROMPT, batch_size=2, **asked)
-        )
-    )
-    painting.start()
-    while not api.get_progress()["state"]["sampling_step"]:
-        assert painting.is_alive()
+def test_interrupted_the_pictures_before_are_answered(
+    api: webuiapi.WebUIApi, server: Started, library: Any, gate: Gate
+) -> None:
+    asking = Asking(server, n_iter=3)
+    gate.let(6)
+    until = time.monotonic() + 60
+    while not (said := api.get_progress())["state"]["job_no"]:
+        assert time.monotonic() < until
+    assert said["state"]["job_count"] == 3
+    api.interrupt()
+    gate.open()
+    answer = asking.answer()
+    assert answer.info["all_seeds"] == [3]
+    same(answer.image, library(PROMPT, **LIBRARY).images[0])
+
+
+def test_skip_leaves_out_one_picture(
+    api: webuiapi.WebUIApi, server: Started, library: Any, gate: Gate
+) -> None:
+    asking = Asking(server, batch_size=2)
+    gate.let(2)
+    reached(api, 2)
     api.skip()
-    painting.join()
-    assert answers[0].info["all_seeds"] == [4]
-    assert len(answers[0].images) == 1
+    gate.open()
+    answer = asking.answer()
+    assert answer.info["all_seeds"] == [4]
+    same(answer.image, library(PROMPT, **{**LIBRARY, "seed": 4}).images[0])
 
 
-def test_who_goes_away_ends_the_picture(server: Started, http: httpx.Client) -> None:
+def test_who_waits_behind_others_can_be_interrupted(
+    api: webuiapi.WebUIApi, server: Started, gate: Gate
+) -> None:
+    first = Asking(server)
+    gate.let(1)
+    reached(api, 1)
+    elsewhere = httpx.HTTPTransport(local_address="127.0.0.2")
+    with httpx.Client(transport=elsewhere, base_url=f"{server.base_url}/sdapi/v1") as other:
+        assert other.get("/progress").json()["state"]["job_count"] == 0
+        found: list[Any] = []
+        waiting = threading.Thread(
+            target=lambda: found.append(other.post("/txt2img", json={"prompt": PROMPT}).json())
+        )
+        waiting.start()
+        until = time.monotonic() + 60
+        while not (said := other.get("/progress").json())["state"]["job_count"]:
+            assert time.monotonic() < until
+        assert said["textinfo"] == "1 pictures come first"
+        other.post("/interrupt")
+        waiting.join()
+    assert found[0]["images"] == []
+    gate.open()
+    assert len(first.answer().images) == 1
+
+
+def test_who_goes_away_ends_the_picture(server: Started, http: httpx.Client, gate: Gate) -> None:
     before = server.service.painted["cancelled"]
-    asked = {"prompt": PROMPT, **ASKED, "steps": 150, "width": 256, "height": 256}
     with pytest.raises(httpx.ReadTimeout):
-        http.post("/txt2img", json=asked, timeout=0.5)
+        http.post("/txt2img", json={"prompt": PROMPT, **ASKED}, timeout=0.2)
+    gate.open()
     server.until_idle()
+    assert gate.begun <= 1
     assert server.service.painted["cancelled"] == before + 1
     assert http.get("/progress").json()["state"]["job_count"] == 0
 

@@ -10,6 +10,7 @@ import httpx
 import numpy as np
 import pytest
 from PIL import Image
+
 from servers import Started
 
 PROMPT = "a red apple"
@@ -113,7 +114,7 @@ class SillyTavern:
     """Its server's calls for the source "Stable Diffusion Web UI (AUTOMATIC1111)"."""
 
     def __init__(self, base: str, auth: str = "") -> None:
-        self.http = httpx.Client(base_url=base, headers=basic(auth))
+        self.http = httpx.Client(base_url=base, headers=basic(auth or ":"))
 
     def ping(self) -> None:
         self.http.get("/sdapi/v1/options").raise_for_status()
@@ -192,9 +193,7 @@ def test_sillytavern_by_its_webui_source(server: Started, library: Any) -> None:
     assert "karras" in client.names("schedulers")
     assert client.upscalers()[:2] == ["None", "Lanczos"]
     vaes = {*client.names("sd-vae", "model_name"), *client.names("sd-modules", "model_name")}
-    same(
-        picture(client.generate()["images"][0]), library(PROMPT, "blue", **SETTINGS).images[0]
-    )
+    same(picture(client.generate()["images"][0]), library(PROMPT, "blue", **SETTINGS).images[0])
     chosen = {"sd_vae": vaes.pop(), "CLIP_stop_at_last_layers": 2}
     answer = client.generate(override_settings=chosen, clip_skip=2)
     expected = library(PROMPT, "blue", **SETTINGS, vae="tiny", clip_skip=1).images[0]
@@ -204,7 +203,7 @@ def test_sillytavern_by_its_webui_source(server: Started, library: Any) -> None:
 def test_sillytavern_interrupts_when_its_user_goes_away(server: Started) -> None:
     client, other = SillyTavern(server.base_url), SillyTavern(server.base_url)
     found: list[dict[str, Any]] = []
-    size = {"width": 256, "height": 256, "steps": 150}
+    size = {"width": 128, "height": 128, "steps": 150}
     painting = threading.Thread(target=lambda: found.append(client.generate(**size)))
     painting.start()
     while not other.http.get("/sdapi/v1/progress").json()["state"]["sampling_step"]:

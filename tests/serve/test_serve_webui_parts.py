@@ -4,15 +4,18 @@ import json
 
 import numpy as np
 import pytest
+import webuiapi
+from PIL import Image
 from pydantic import ValidationError
 
-from PIL import Image
-
 from pictures import hole, painting
-from pleinair.serve.api.webui import controls, inpainting, infotext, remarks, samplers
+from pleinair.runtime.images.canny import canny
+from pleinair.runtime.images.fitting import Fit
+from pleinair.serve.api.webui import controls, infotext, inpainting, remarks, samplers
 from pleinair.serve.api.webui.errors import Unprocessable
 from pleinair.serve.api.webui.fields import ImageToImage, TextToImage, Unit
 from pleinair.serve.errors import Unknown
+from pleinair.serve.settings import Settings
 
 BETAS = {"_class_name": "DDIMScheduler"}
 FLOW = {"_class_name": "FlowMatchEulerDiscreteScheduler"}
@@ -58,7 +61,7 @@ def test_what_is_listed_is_found(config: dict[str, str]) -> None:
 
 @pytest.mark.parametrize(("config", "sampler"), [(BETAS, "Nobody"), (FLOW, "Euler a"), (BETAS, "")])
 def test_a_sampler_that_is_not_there(config: dict[str, str], sampler: str) -> None:
-    with pytest.raises(Unknown, match="Sampler not found.*there are: .*Euler"):
+    with pytest.raises(Unknown, match=r"Sampler not found.*there are: .*Euler"):
         samplers.found(config, sampler, "")
 
 
@@ -167,3 +170,30 @@ def test_units() -> None:
     assert unit.image == "abc"
     with pytest.raises(Unprocessable, match="preprocessor 'depth'"):
         controls.module("depth")
+
+
+def test_units_as_a_call_has_them() -> None:
+    settings, followed = Settings(), painting(80, 60)
+    units = [
+        webuiapi.ControlNetUnit(image=followed, model="lines [12ab]", weight=0.5, control_mode=2),
+        webuiapi.ControlNetUnit(model="depth", module="canny", guidance_start=0.1),
+        webuiapi.ControlNetUnit(image=followed, model="off", enabled=False),
+    ]
+    scripts = {"ControlNet": {"args": [unit.to_dict() for unit in units]}}
+    control = controls.read(scripts, settings, image=painting(), size=(64, 64))
+    assert control.nets == [("lines", 1.0), ("depth", 1.0)]
+    first, second = control.arguments.pop("control_image")
+    fit = Fit.of((80, 60), (64, 64), "pad")
+    np.testing.assert_array_equal(np.asarray(first), np.asarray(fit.lay(followed)))
+    edges = canny(np.asarray(painting()), 64, 64)
+    np.testing.assert_array_equal(np.asarray(second)[..., 0], edges)
+    assert control.arguments == {
+        "controlnet_conditioning_scale": [0.5, 1.0],
+        "control_guidance_start": [0.0, 0.1],
+        "control_guidance_end": [1.0, 1.0],
+        "guess_mode": True,
+    }
+    assert control.remarks == ["control_mode 2 holds for all ControlNets"]
+    with pytest.raises(Unprocessable, match="follows a picture"):
+        controls.read(scripts, settings, image=None, size=None)
+    assert controls.read({"ControlNet": {"args": []}}, settings, image=None, size=None).nets == ()

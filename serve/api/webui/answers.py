@@ -62,7 +62,7 @@ def _info(done: Sequence[Picture], batch: Batch, wanted: Wanted) -> dict[str, An
     """What webui's text says of its pictures; of pictures that were not painted nothing."""
     asked = wanted.each[0]
     first: Mapping[str, Any] = done[0].info if done else asked.arguments
-    seeds = [picture.seed for picture in done] or [asked.seed]
+    seeds: list[int | None] = [picture.seed for picture in done] or [asked.seed]
     varied = [{**_UNVARIED, **picture.info} for picture in done] or [{**_UNVARIED, **first}]
     width, height = _size({**first, **asked.arguments}, done)
     layer = first.get("clip_layer") or 1 + int(first.get("clip_skip", 0))

@@ -27,8 +27,12 @@ MODULES = ("none", "canny")
 
 _THRESHOLDS = 100.0, 200.0
 _RESIZES: Mapping[object, str] = {
-    **{0: "stretch", 1: "crop", 2: "pad"},
-    **{"Just Resize": "stretch", "Crop and Resize": "crop", "Resize and Fill": "pad"},
+    0: "stretch",
+    1: "crop",
+    2: "pad",
+    "Just Resize": "stretch",
+    "Crop and Resize": "crop",
+    "Resize and Fill": "pad",
 }
 _STRONGER_PROMPT = (1, "My prompt is more important")
 _STRONGER_NET = (2, "ControlNet is more important")
@@ -54,7 +58,9 @@ def read(
     units: list[Unit] = []
     for name, script in scripts.items():
         if name.lower() != SCRIPT:
-            raise Unprocessable(f"always on script {shown(name)} not found", param="alwayson_scripts")
+            raise Unprocessable(
+                f"always on script {shown(name)} not found", param="alwayson_scripts"
+            )
         listed = script.get("args") if isinstance(script, dict) else script
         units += [_unit(one) for one in (listed if isinstance(listed, list) else [])]
     units = [unit for unit in units if unit.enabled]
@@ -118,12 +124,12 @@ def _picture(
     given = received(unit.image, settings, "image") if unit.image else usual
     if given is None:
         raise Unprocessable("a ControlNet follows a picture; give its image", param="image")
-    picture = over(given, "black")
+    picture: Image.Image = over(given, "black")
     if size is not None:
         way = _RESIZES.get(unit.resize_mode, "crop")
         picture = Fit.of(picture.size, size, way).lay(picture)
     if module(unit.module) == "canny":
-        return edges(picture, unit.threshold_a, unit.threshold_b)
+        picture = edges(picture, unit.threshold_a, unit.threshold_b)
     return picture
 
 

@@ -53,9 +53,7 @@ def router(server: Server) -> APIRouter:
                 done = await batch.painted()
             finally:
                 server.batches.end(batch)
-            body = await asyncio.to_thread(
-                answers.painted, done, batch, wanted, options, said
-            )
+            body = await asyncio.to_thread(answers.painted, done, batch, wanted, options, said)
             return Response(body, media_type="application/json")
 
         return await awaited(request, response(), lambda: server.batches.end(batch))

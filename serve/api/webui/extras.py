@@ -81,9 +81,7 @@ async def _one_enlarged(
     painted: list[Image.Image] = []
     if asked:
         with in_webuis_words():
-            batch = await server.batches.submit(
-                "extras", client, asked, previews=options.previews
-            )
+            batch = await server.batches.submit("extras", client, asked, previews=options.previews)
         try:
             found = [done.image for done in await batch.painted()]
         finally:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +11,8 @@ from PIL import Image, ImageFilter, ImageOps
 from pleinair.runtime.images.fitting import Fit, Size
 from pleinair.runtime.images.reading import over
 
-Box = tuple[int, int, int, int]
+Dots: TypeAlias = NDArray[Any]
+Box: TypeAlias = tuple[int, int, int, int]
 """Left, upper, right, lower."""
 
 FILL, ORIGINAL, NOISE, NOTHING = range(4)
@@ -42,9 +44,8 @@ class Masked:
 
 def marked(mask: Image.Image, size: Size, *, invert: bool) -> Image.Image:
     """Mode L, white is painted anew: the opaque parts of a mask, or of an opaque one the white."""
-    alpha = mask.getchannel("A") if mask.mode == "RGBA" else None
     grey = over(mask, "black").convert("L")
-    if alpha is not None and alpha.getextrema()[0] < 255:
+    if mask.mode == "RGBA" and not _is_opaque(alpha := mask.getchannel("A")):
         grey = alpha
     if grey.size != size:
         grey = grey.resize(size, Image.Resampling.LANCZOS)
@@ -82,6 +83,10 @@ def filled(masked: Masked, way: int, seed: int) -> Masked:
         return masked
     picture = Image.composite(grounds[way](), masked.picture, masked.mask)
     return Masked(picture, masked.mask, masked.corner, masked.around)
+
+
+def _is_opaque(alpha: Image.Image) -> bool:
+    return alpha.histogram()[255] == alpha.width * alpha.height
 
 
 def _padded(box: Box, padding: int, size: Size) -> Box:
@@ -122,7 +127,7 @@ def _surroundings(picture: Image.Image, mask: Image.Image) -> Image.Image:
     return Image.fromarray(np.clip(np.rint(dots), 0, 255).astype(np.uint8))
 
 
-def _spread(means: NDArray[np.float32], weights: NDArray[np.float32]) -> NDArray[np.float32]:
+def _spread(means: Dots, weights: Dots) -> Dots:
     """Colours everywhere, of those that are known and how much, 0 to 1, each of them is."""
     rows, columns = weights.shape[:2]
     if rows == columns == 1 or weights.min() >= 1:
@@ -130,11 +135,11 @@ def _spread(means: NDArray[np.float32], weights: NDArray[np.float32]) -> NDArray
     summed = _halved(weights)
     coarser = _spread(_halved(means * weights) / np.maximum(summed, 1e-6), np.minimum(1, summed))
     wide = _smooth(coarser.repeat(2, axis=0).repeat(2, axis=1))[:rows, :columns]
-    filled: NDArray[np.float32] = means * weights + wide * (1 - weights)
+    filled: Dots = means * weights + wide * (1 - weights)
     return filled
 
 
-def _smooth(values: NDArray[np.float32]) -> NDArray[np.float32]:
+def _smooth(values: Dots) -> Dots:
     """Without the steps between blocks: each of the dots with a quarter of its neighbours."""
     for axis in (0, 1):
         ends = [(1, 1) if one == axis else (0, 0) for one in range(3)]
@@ -144,12 +149,12 @@ def _smooth(values: NDArray[np.float32]) -> NDArray[np.float32]:
     return values
 
 
-def _halved(values: NDArray[np.float32]) -> NDArray[np.float32]:
+def _halved(values: Dots) -> Dots:
     """Sums of blocks of two by two; beyond the edge there is nothing."""
     rows, columns, depth = values.shape
     even = np.pad(values, ((0, rows % 2), (0, columns % 2), (0, 0)))
     blocks = even.reshape(even.shape[0] // 2, 2, even.shape[1] // 2, 2, depth)
-    summed: NDArray[np.float32] = blocks.sum(axis=(1, 3))
+    summed: Dots = blocks.sum(axis=(1, 3))
     return summed
 
 

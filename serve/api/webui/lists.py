@@ -1,4 +1,4 @@
-"""What there is to choose from, as webui lists it. Names alone: no client learns where files lie."""
+"""What there is to choose from, as webui lists it. Names alone: nobody learns where files lie."""
 
 import asyncio
 from typing import Any

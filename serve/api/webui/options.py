@@ -10,8 +10,9 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pleinair.runtime.errors import shown
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from pleinair.runtime.errors import shown
 
 from ...errors import Refusal, Unknown
 from ...models import Models
@@ -101,7 +102,7 @@ class Clients:
         """A client's, or where it has set none the usual."""
         with self._changing:
             set_by_it = self._options.get(client)
-        return set_by_it or Options(sd_model_checkpoint=self._models.first)
+        return set_by_it or Options.model_validate({"sd_model_checkpoint": self._models.first})
 
     def set(self, client: str, options: Options) -> None:
         with self._changing:

@@ -98,9 +98,7 @@ class Painter:
             "mask_blur": request.mask_blur or 0.0,
             "keep_unmasked": True,
         }
-        return self._wanted(
-            request, size, {**arguments, **given}, control, finish=masked.finished
-        )
+        return self._wanted(request, size, {**arguments, **given}, control, finish=masked.finished)
 
     def _masked(
         self, request: ImageToImage, picture: Image.Image, size: "Sides", way: str

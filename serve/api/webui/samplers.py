@@ -15,7 +15,7 @@ SPACINGS = {"automatic": "Automatic", "karras": "Karras", "exponential": "Expone
 # What webui takes for a sampler where nobody names another.
 _AUTOMATIC = {"dpmpp_2m": "karras", "dpmpp_2m_sde": "exponential"}
 _UNSAID = {"", "automatic"}
-# webui's samplers are for any training noise; ours of models trained otherwise have names of theirs.
+# webui's samplers are for any training noise; ours of models trained otherwise have other names.
 _NOISES = ("", "flow_", "edm_")
 
 Config = Mapping[str, Any]
@@ -50,15 +50,16 @@ def found(config: Config, sampler: str, spacing: str) -> tuple[str, bool]:
     if sampler in known and automatic:
         return sampler, True  # one of our own names says all
     name, spaced = samplers.ours(sampler, spacing)
+    names = [name] if name else []
     if name in _AUTOMATIC and automatic:
-        name = f"{name}_{_AUTOMATIC[name]}"
-    for noise in _NOISES:
-        if name is not None and noise + name in known:
-            return noise + name, spaced
-    names = [one["name"] for one in listed(config)]
+        names.insert(0, f"{name}_{_AUTOMATIC[name]}")
+    for one in (noise + name for name in names for noise in _NOISES):
+        if one in known:
+            return one, spaced
+    here = [one["name"] for one in listed(config)]
     raise Unknown(
         f"Sampler not found: there is no {shown(sampler)!r} for this model"
-        f"{did_you_mean(sampler, names)}; there are: {', '.join(names)}",
+        f"{did_you_mean(sampler, here)}; there are: {', '.join(here)}",
         param="sampler_name",
     )
 

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-from ...asked import Asked
 from ...service import Service
 from ...settings import Settings
 from .batch import Batches

@@ -118,12 +118,14 @@ export class Form extends EventTarget {
     return label;
   }
 
-  /** Say what the field at hand is for: on a phone nothing hovers. */
+  /** Say what the field at hand is for: on a phone nothing hovers. It stays until another field's
+   * is said, or the button below would move away under a click. */
   #hint(name) {
     const hint = this.root.querySelector("#hint");
     const field = this.fields.get(name);
-    hint.hidden = !field;
-    if (field) say(hint, field.help, this.#named(field.help));
+    if (!field) return;
+    hint.hidden = false;
+    say(hint, field.help, this.#named(field.help));
   }
 
   /** The labels of other fields that a help names. */

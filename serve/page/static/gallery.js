@@ -5,6 +5,18 @@ import { button, download, element } from "./dom.js";
 import { draggable, show } from "./slot.js";
 
 const ORDER = ["prompt", "negative_prompt", "model", "profile", "width", "height", "seed"];
+// What a picture says beside its call.
+const AROUND = {
+  model: "Model",
+  profile: "Profile",
+  loras: "LoRA",
+  engine: "Engine",
+  device: "Device",
+  precision: "Precision",
+  model_digest: "Model digest",
+  solver: "Solver",
+  version: "Version",
+};
 
 /** Finished pictures: {path, info, seed}; a picture is fetched when it comes into view. */
 export class Gallery {
@@ -55,9 +67,9 @@ export class Gallery {
 }
 
 /** A picture's file, fetched once. */
-export async function blobOf(picture) {
-  picture.blob ??= await api.picture(picture.path);
-  return picture.blob;
+export function blobOf(picture) {
+  picture.fetched ??= api.picture(picture.path).then((blob) => (picture.blob = blob));
+  return picture.fetched;
 }
 
 /** A picture's settings as a list of names and values. */
@@ -65,9 +77,8 @@ export function described(info, form) {
   const names = [...new Set([...ORDER, ...form.fields.keys(), ...Object.keys(info)])];
   const list = element("dl");
   for (const name of names.filter((one) => info[one] !== undefined && info[one] !== "")) {
-    const said = { loras: "LoRA", model: "Model", profile: "Profile" }[name] ?? form.fields.get(name)?.label;
     list.append(
-      element("dt", said ? { t: said } : { textContent: name.replaceAll("_", " ") }),
+      element("dt", { t: form.labels.get(name) ?? AROUND[name] ?? name.replaceAll("_", " ") }),
       element("dd", { textContent: written(info[name]) }),
     );
   }
