@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from servers import Started, started
 
+from gates import Gate
 from pleinair.runtime import StableDiffusionPipeline
 from pleinair.serve.settings import Settings
+from servers import Started, started
 
 POCKET = Path(__file__).parents[2] / "models" / "pocket"
 
@@ -39,3 +40,12 @@ def start(tmp_path: Path) -> Start:
 def library() -> StableDiffusionPipeline:
     """The same model, as a program paints with it."""
     return StableDiffusionPipeline.from_pretrained(POCKET, profile="exact")
+
+
+@pytest.fixture
+def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
+    """Closed before the first step of denoising; open when the test is over."""
+    made = Gate()
+    made.close_on(monkeypatch)
+    yield made
+    made.open()

@@ -102,9 +102,7 @@ class Clients:
         """A client's, or where it has set none the usual."""
         with self._changing:
             set_by_it = self._options.get(client)
-        return set_by_it or Options.model_validate(
-            {"sd_model_checkpoint": self._models.first}
-        )
+        return set_by_it or Options.model_validate({"sd_model_checkpoint": self._models.first})
 
     def set(self, client: str, options: Options) -> None:
         with self._changing:
