@@ -167,9 +167,10 @@ def _served(options: argparse.Namespace, count: int) -> dict[str, float]:
 def serve(job: dict[str, Any], watch: Watch) -> dict[str, Any]:
     """The worker's way in: clients ask for more than replicas can paint at once."""
     import ray
+    from ray import serve as ray_serve
+
     from pleinair.serve.cluster.application import application
     from pleinair.serve.settings import Settings
-    from ray import serve as ray_serve
 
     count = job["replicas"]
     ray.init(num_cpus=count * job["threads"], include_dashboard=False, log_to_driver=False)

@@ -167,8 +167,9 @@ class StableDiffusionPipeline(metaclass=migration.Named):
         embeddings: textual inversion; each a path, (path, word) or "path:word".
         controlnet: folder of a converted ControlNet, or several; each a path, (path, weight) or
             "path:0.8".
-        shelf: where compiled graphs are kept, with those of other pipelines: what two have in common
-            is compiled once, and its limit of memory is for all of them. None is one of its own.
+        shelf: where compiled graphs are kept, with those of other pipelines: what they have in
+            common is compiled once, and its limit of memory is for all of them. None is one of its
+            own.
         others: arguments of diffusers' that ask for what is so anyway, such as
             use_safetensors=True; any other says in its error what to give instead.
         Raises BundleError, EngineError, SettingError or AdapterError; TypeError for an argument

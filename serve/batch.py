@@ -45,7 +45,7 @@ _SETUP = (
     *("engine", "device", "threads", "max_memory", "ray"),
 )
 """The server's options that a batch has, too."""
-_AMPLE = {"max_pixels": 80_000_000, "max_steps": 10_000, "max_prompt": 1_000_000}
+_AMPLE: dict[str, Any] = {"max_pixels": 80_000_000, "max_steps": 10_000, "max_prompt": 1_000_000}
 """A batch is its user's own: what bounds strangers does not bound it."""
 _OWNER = "batch"
 _OF_MACHINE = frozenset({"engine", "device", "precision", "version"})
@@ -164,9 +164,7 @@ def _painted(
     return errors, withheld
 
 
-def _here(
-    waiting: Sequence[Line], models: Models, bars: StageBars
-) -> Generator[Made, None, None]:
+def _here(waiting: Sequence[Line], models: Models, bars: StageBars) -> Generator[Made, None, None]:
     for line in sorted(waiting, key=lambda one: one.setup):
         yield made(line, models, bars)
 

@@ -184,10 +184,9 @@ class Job:
 
     async def finished(self) -> Status:
         """Its status once it is over."""
-        status = self.status
-        async for status in self.follow():
+        async for _ in self.follow():
             pass
-        return status
+        return self.status
 
     def _tell(self) -> None:
         with self._changing:

@@ -49,7 +49,7 @@ class Models:
         profile: str | None = None,
         max_memory: str | int | None = None,
         streams: int = 1,
-        bounds: Bounds = Bounds(),
+        bounds: Bounds | None = None,
         **options: Any,
     ) -> None:
         self.folders = _named([catalog.find(name) for name in names])
@@ -57,7 +57,7 @@ class Models:
         self.loras = _named(_lora_files(loras))
         self.controlnets = _named([ControlNet.open(path).path for path in controlnets])
         self.profile, self.streams, self.options = profile, streams, options
-        self.bounds = bounds
+        self.bounds = bounds or Bounds()
         self.shelf = Shelf(bytes_of(max_memory))
         self._open: OrderedDict[Key, StableDiffusionPipeline] = OrderedDict()
         self._opening = threading.Lock()

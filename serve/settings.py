@@ -1,4 +1,4 @@
-"""The options of `pleinair serve`, each declared once: flag, environment variable, default, help."""
+"""The options of `pleinair serve`, each declared once: flag, variable, default and help."""
 
 import argparse
 import importlib.util
@@ -207,7 +207,8 @@ class Settings:
                 )
         if self.min_replicas > self.replicas:
             raise SettingError(
-                f"--min-replicas is {self.min_replicas}, more than the {self.replicas} of --replicas"
+                f"--min-replicas is {self.min_replicas}, more than the {self.replicas} of "
+                "--replicas"
             )
         bytes_of(self.max_memory)
         if self.ray and importlib.util.find_spec("ray") is None:

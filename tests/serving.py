@@ -1,4 +1,4 @@
-"""What tests of the service share: a painter without a model, and LoRA files for the bundled one."""
+"""What tests of the service share: a painter without a model, and LoRA files for the bundled."""
 
 import threading
 import time

@@ -4,6 +4,19 @@ The ingress is the service of one machine, with its queue, its limits and its AP
 do itself is paint. Replicas do: each is that same service once more, with one worker and no HTTP.
 """
 
-from .application import app
+from collections.abc import Mapping
+from typing import Any
 
-__all__ = ["app"]
+
+def app(args: Mapping[str, Any]) -> Any:
+    """For `serve run pleinair.serve.cluster:app model=NAME replicas=8`, and Ray's config files.
+
+    args: the options of `pleinair serve` by their names, `_` for `-`; over the environment's.
+    Raises SettingError.
+    """
+    from .. import settings
+    from .application import application
+
+    setup = settings.named(args)
+    setup.check_safe()
+    return application(setup)

@@ -1,13 +1,9 @@
 """The two deployments: many replicas that paint, and one ingress before them."""
 
-from collections.abc import Mapping
-from typing import Any
-
 from ray import serve
 from ray.serve import Application
 from ray.serve.config import BackpressureConfig, RequestRouterConfig
 
-from .. import settings
 from ..settings import Settings
 from .ingress import Ingress
 from .replica import Replica
@@ -21,17 +17,6 @@ _LINGER = 10.0
 """Seconds beside --drain before Ray kills what does not end."""
 _RETRY = 30.0
 """Seconds after which a client asks again whom Ray's proxy has turned away."""
-
-
-def app(args: Mapping[str, Any]) -> Application:
-    """For `serve run pleinair.serve.cluster:app model=NAME replicas=8`, and Ray's config files.
-
-    args: the options of `pleinair serve` by their names, `_` for `-`; over the environment's.
-    Raises SettingError.
-    """
-    setup = settings.named(args)
-    setup.check_safe()
-    return application(setup)
 
 
 def application(setup: Settings) -> Application:

@@ -18,7 +18,7 @@ class Ingress:
         self._service = Service.of(setup, Remote(replicas).picture)
         self._service.begin()
 
-    def __serve_build_asgi_app__(self) -> Any:  # noqa: N807 (what Ray asks for)
+    def __serve_build_asgi_app__(self) -> Any:
         return create_app(self._service, self._setup)
 
     def check_health(self) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import ray
 from ray.data import ActorPoolStrategy, DataContext
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pleinair.runtime.engines import cores
 from pleinair.runtime.errors import PleinairError
@@ -64,13 +65,16 @@ def _stream(lines: Sequence[Line], setup: Settings) -> Generator[Made, None, Non
     context = DataContext.get_current()
     context.enable_progress_bars = context.print_on_execution_start = False
     threads = setup.threads or cores.physical_cores()
-    tries = ray.remote(num_cpus=0)(Tries).remote()
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    tries = ray.remote(num_cpus=0, scheduling_strategy=here)(Tries).remote()
     rows = [{"line": pickle.dumps(line)} for line in lines]
     data = ray.data.from_items(rows, override_num_blocks=min(len(rows), _BLOCKS)).map(
         Painter,
         fn_constructor_args=(setup, tries),
         compute=ActorPoolStrategy(
-            min_size=1, initial_size=min(len(rows), _painters(threads)), max_tasks_in_flight_per_actor=2
+            min_size=1,
+            initial_size=min(len(rows), _painters(threads)),
+            max_tasks_in_flight_per_actor=2,
         ),
         num_cpus=threads,
     )

@@ -33,7 +33,7 @@ class Replica:
         models.warm(setup.warm)
         self._service = Service(models, most=_MOST)
 
-    @serve.multiplexed(max_num_models_per_replica=_MODELS)
+    @serve.multiplexed(max_num_models_per_replica=_MODELS)  # type: ignore[untyped-decorator]
     async def opened(self, name: str) -> "Opened":
         """What Ray knows a model by that this replica has."""
         return Opened(self._service.models, name)

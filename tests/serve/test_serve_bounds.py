@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from serving import asked
 
 from pleinair.serve.bounds import NOT_SERVED, SERVED, Bounds
 from pleinair.serve.errors import Refusal
+from serving import asked
 
 BOUNDS = Bounds(pixels=64 * 64, steps=20, number=4, prompt=100)
 LARGE = Image.new("L", (65, 64))

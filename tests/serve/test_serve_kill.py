@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from serving import POCKET
 
 from pleinair.runtime import StableDiffusionPipeline
 from pleinair.serve.models import Models
 from pleinair.serve.service import Service
 from pleinair.serve.store import Store
+from serving import POCKET
 
 STEPS = 3
 SERVER = """

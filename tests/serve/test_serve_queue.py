@@ -3,12 +3,12 @@
 import threading
 
 import pytest
-from serving import until
 
 from pleinair.serve.asked import Asked
 from pleinair.serve.errors import Closing, Full, TooLarge
 from pleinair.serve.job import Job
 from pleinair.serve.queue import Queue
+from serving import until
 
 
 def job(client: str, number: int = 1) -> Job:

@@ -1,4 +1,4 @@
-"""The service: jobs are painted in turn, followed, cancelled and answered once, whatever happens."""
+"""The service: jobs are painted in turn, followed, cancelled and answered once, in any case."""
 
 import asyncio
 import gc
@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from serving import Gate, Painter, asked, picture, until
 
 from pleinair.runtime.errors import EngineError
 from pleinair.serve.errors import Closing, Full, Refusal, Unknown
 from pleinair.serve.job import Job, Status
 from pleinair.serve.service import Service
 from pleinair.serve.store import Store
+from serving import Gate, Painter, asked, picture, until
 
 
 def run(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -107,7 +107,8 @@ def test_a_place_is_told_in_seconds_once_something_was_painted() -> None:
             first = await service.submit(asked(), "a")
             assert service.place(first).seconds is None
             gate.open(4)
-            assert service.place(first if (await ended(first)).over else first).seconds == 0
+            await ended(first)
+            assert service.place(first).seconds == 0
             gate.waiting.clear()
             second, third = [await service.submit(asked(), client) for client in "ab"]
             await came_about(gate.waiting.is_set)

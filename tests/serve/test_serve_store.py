@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from serving import picture
 
 from pleinair.runtime.errors import SettingError
 from pleinair.runtime.record import metadata
@@ -19,6 +18,7 @@ from pleinair.serve.asked import Asked
 from pleinair.serve.errors import Unknown
 from pleinair.serve.job import Job, Picture
 from pleinair.serve.store import FILE, Store
+from serving import picture
 
 INFO = {"prompt": "a red apple", "seed": 7, "num_inference_steps": 4}
 
