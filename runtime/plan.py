@@ -95,7 +95,8 @@ class Plan:
             asked = guidance.batches
             if not guidance.acts(*evaluation) or (guidance.kept and stands >= set(asked)):
                 asked = ((CONDITIONAL,),)
-            for batch in asked:
+            for branches in asked:
+                batch = guidance.batch_of(branches)
                 if batch not in stands:
                     counts["full"] += len(self.tiles.windows)
                 elif not (self.caching and self.caching.keeps_prediction):
@@ -120,12 +121,15 @@ class Plan:
 
     def __str__(self) -> str:
         settings, size = self.settings, f"{self.settings.width}x{self.settings.height}"
-        asked = ", ".join(f"{count} {name}" for name, count in self.evaluations.items())
-        branches = _counted(len(self.guidance.batches[0]), "branch", "branches")
+        batches = {"full": self.guidance.batches[0], "shallow": self.guidance.between}
+        asked = ", ".join(
+            f"{count} {name} of {_counted(len(batches[name]), 'branch', 'branches')}"
+            for name, count in self.evaluations.items()
+        )
         words = (
             f"{_counted(len(self.jobs), 'picture')} of {size}, "
             f"{_counted(len(self.timesteps), 'step')}, guidance scale "
-            f"{settings.guidance_scale:g}; evaluations of {branches} for each: {asked}"
+            f"{settings.guidance_scale:g}; evaluations for each: {asked}"
         )
         return f"{words}; then {self.then}" if self.then else words
 

@@ -171,7 +171,7 @@ class Run:
         plan, family, steering = self.plan, self.family, self.steering
         conditioning = schedule.each[0]
         branches = schedule.guidance.batches[0]
-        graphs = self.denoisers(schedule.guidance, conditioning.shapes(branches), graph)
+        graphs = self.denoisers(schedule.guidance, conditioning.shapes, graph)
         cache: FeatureCache | PredictionCache | Uncached
         if plan.caching and plan.caching.keeps_prediction:
             cache = PredictionCache(plan.caching, *graphs)
@@ -185,29 +185,41 @@ class Run:
         return Network(cache, family.sample, family.timestep)
 
     def denoisers(
-        self, guidance: Guidance, told: Shapes, graph: Callable[..., Graph]
+        self,
+        guidance: Guidance,
+        told: Callable[[Sequence[str]], Shapes],
+        graph: Callable[..., Graph],
     ) -> list[Graph]:
         """The denoiser's graph; with kept features also that of its uppermost blocks.
 
-        told: shapes of its inputs beside the latents and the timestep.
+        told: shapes of its inputs beside the latents and the timestep, for a batch of branches.
         """
+        caching = self.plan.caching
+        if caching is None or caching.keeps_prediction:
+            return [self.denoiser(guidance, guidance.batches[0], told, graph, [])]
+        parts = (caching.full, guidance.batches[0]), (caching.shallow, guidance.between)
+        return [self.denoiser(guidance, asked, told, graph, [cut]) for cut, asked in parts]
+
+    def denoiser(
+        self,
+        guidance: Guidance,
+        branches: Sequence[str],
+        told: Callable[[Sequence[str]], Shapes],
+        graph: Callable[..., Graph],
+        cut: Sequence[Edit],
+    ) -> Graph:
+        """The denoiser's graph, or a part of it, for a batch of branches."""
         plan, family, steering = self.plan, self.family, self.steering
-        branches = guidance.batches[0]
         shapes: Shapes = {
             family.sample: (len(branches), family.in_channels, *plan.tiles.tile),
-            **told,
+            **told(branches),
         }
         before: list[Edit] = [steering.residuals_of(branches)] if steering else []
-        same = self.parts.inputs(family.denoiser, family.sample, family.timestep)
         after: list[Edit] = [TransposedUpsamplers()]
-        if guidance.shares_sample:
+        if guidance.shares_sample and len(branches) > 1:
+            same = self.parts.inputs(family.denoiser, family.sample, family.timestep)
             after.append(SharedRows(same))
-        cuts: list[list[Edit]] = [[]]
-        if plan.caching and not plan.caching.keeps_prediction:
-            cuts = [[plan.caching.full], [plan.caching.shallow]]
-        return [
-            graph(family.denoiser, shapes, [*before, *cut, *after], self.together) for cut in cuts
-        ]
+        return graph(family.denoiser, shapes, [*before, *cut, *after], self.together)
 
     # Compiled while other work is done.
 
@@ -226,10 +238,13 @@ class Run:
         steered, long = plan.controls is not None, any(text.length > 1 for text in texts)
         if steered or long or not self.compiles_ahead:
             return
-        guidance, size = plan.guidance, (plan.settings.width, plan.settings.height)
-        usual = self.family.denoiser_inputs(len(guidance.batches[0]), *size)
-        told = {name: shape for name, shape in usual.items() if name != self.family.sample}
-        ahead.begin(lambda: self.denoisers(guidance, told, self.parts.graph))
+        width, height = plan.settings.width, plan.settings.height
+
+        def told(branches: Sequence[str]) -> Shapes:
+            usual = self.family.denoiser_inputs(len(branches), width, height)
+            return {name: shape for name, shape in usual.items() if name != self.family.sample}
+
+        ahead.begin(lambda: self.denoisers(plan.guidance, told, self.parts.graph))
 
     def compile_decoder(self, ahead: Ahead, decoder: Coder) -> Future[object] | None:
         """Begin with the decoder while the steps are computed; where it cannot be so, do it now."""

@@ -102,8 +102,8 @@ class Bounds:
         """What is plainly too large is refused before a plan is made of it."""
         times = arguments.get("enlarge")
         times = min(times, _HUGE) if isinstance(times, int | float) and times > 1 else 1
-        for size in _sizes(arguments):
-            width, height = (min(side, _HUGE) * times for side in size)
+        for sides in _sizes(arguments):
+            width, height = (min(side, _HUGE) * times for side in sides)
             self._check_pixels(width * height, "width", f"{width:g}x{height:g}")
 
     def _check_pixels(self, pixels: float, param: str, size: str) -> None:

@@ -3,7 +3,7 @@
 from pleinair.runtime.errors import PleinairError
 
 
-class Refusal(PleinairError):  # noqa: N818 (as an API says it)
+class Refusal(PleinairError):  # noqa: N818 (what the server does, no fault)
     """A request that is not served.
 
     status: of HTTP. code: a word for programs. param: the field that is to blame, by its name in

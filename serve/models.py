@@ -137,7 +137,8 @@ class Models:
 
     def described(self, asked: Asked, plan: Plan) -> dict[str, Any]:
         """How the picture of a plan is made, by the names of a call's arguments."""
-        return description(self.pipeline(asked), plan)
+        found: dict[str, Any] = description(self.pipeline(asked), plan)
+        return found
 
     def warm(self, sizes: Sequence[Size]) -> None:
         """Compile what the first model takes at these sizes, or at its own where there are none."""

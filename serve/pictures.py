@@ -36,14 +36,14 @@ def received(source: str | bytes, settings: Settings, param: str = "image") -> I
     """
     data = file_of(source, settings, param) if isinstance(source, str) else source
     try:
-        picture = reading.read(data, param)
+        picture: Image.Image = reading.read(data, param)
     except SettingError as error:
         raise Refusal(str(error), param=param) from error
     scale = math.sqrt(settings.max_pixels / (picture.width * picture.height))
     if scale >= 1:
         return picture
     width, height = (max(1, int(side * scale)) for side in picture.size)
-    smaller = picture.resize((width, height), Image.Resampling.LANCZOS)
+    smaller: Image.Image = picture.resize((width, height), Image.Resampling.LANCZOS)
     smaller.info = picture.info
     return smaller
 

@@ -61,7 +61,7 @@ class Service:
     ) -> None:
         self.models, self.store, self.timeout = models, store, timeout
         self.queue, self.speed = Queue(most), Speed()
-        self.painted: dict[str, int] = {"done": 0, "failed": 0, "cancelled": 0}
+        self.painted: Counter[State] = Counter({"done": 0, "failed": 0, "cancelled": 0})
         self.stages: Counter[str] = Counter()
         self.fault: Exception | None = None
         self.jobs: dict[str, Job] = {}

@@ -1,4 +1,4 @@
-"""The options of `pleinair serve`, each declared once: flag, variable, default and help."""
+"""The options of `pleinair serve`, each declared once: flag, variable, default, help."""
 
 import argparse
 import importlib.util
@@ -207,8 +207,7 @@ class Settings:
                 )
         if self.min_replicas > self.replicas:
             raise SettingError(
-                f"--min-replicas is {self.min_replicas}, more than the {self.replicas} of "
-                "--replicas"
+                f"--min-replicas is {self.min_replicas}, more than --replicas, {self.replicas}"
             )
         bytes_of(self.max_memory)
         if self.ray and importlib.util.find_spec("ray") is None:
@@ -373,7 +372,7 @@ def _bytes(text: str) -> int:
 
 
 def _seconds(text: str) -> float:
-    value = number(text)
+    value: float = number(text)
     if not math.isfinite(value):
         raise argparse.ArgumentTypeError(f"is {shown(text)!r}; give a number of seconds")
     return value

@@ -1,4 +1,4 @@
-"""What tests of the service share: a painter without a model, and LoRA files for the bundled."""
+"""What tests of the service share: a painter without a model, LoRA files for the bundled one."""
 
 import threading
 import time

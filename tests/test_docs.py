@@ -45,8 +45,9 @@ def paths(text: str) -> Iterator[str]:
 
 @pytest.mark.parametrize("page", PAGES, ids=page_name)
 def test_paths_exist(page: Path) -> None:
-    rooms = ("runtime", "export", "serve", "tests")
-    files = {path.name for room in rooms for path in sources(room)}
+    files = {
+        path.name for room in ("runtime", "export", "serve", "tests") for path in sources(room)
+    }
     for path in paths(text_of(page)):
         if path.startswith("bench/work/") or path in FOREIGN:
             continue

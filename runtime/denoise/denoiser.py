@@ -90,9 +90,14 @@ class _Asked:
 
     def predict(self, branches: Sequence[str]) -> Array:
         """The network's prediction for a batch of branches, (branches, channels, rows, columns)."""
-        of, key = self._features(branches)
+        batch = self.denoiser.guidance.batch_of(branches)
+        of, key = self._features(batch)
         return self.denoiser.network.cache.predict(
-            functools.partial(self._feeds, branches), self.evaluation, of=of, key=key
+            functools.partial(self._feeds, branches),
+            self.evaluation,
+            of=of,
+            key=key,
+            rows=[batch.index(branch) for branch in branches],
         )
 
     def _feeds(self, branches: Sequence[str]) -> Feeds:

@@ -21,6 +21,8 @@ from ..options.groups import Reuse
 
 Array: TypeAlias = NDArray[np.float32]
 Feeding: TypeAlias = Callable[[], Feeds]
+Rows: TypeAlias = list[int] | slice
+"""Places in a batch of branches."""
 
 _GROWTH = 1.4
 """A power: 1 spaces full evaluations evenly. Measured: docs/decisions/0039."""
@@ -129,7 +131,13 @@ class Uncached:
     graph: Graph
 
     def predict(
-        self, feeds: Feeding, evaluation: Evaluation, *, of: Hashable, key: Hashable
+        self,
+        feeds: Feeding,
+        evaluation: Evaluation,
+        *,
+        of: Hashable,
+        key: Hashable,
+        rows: Rows = slice(None),
     ) -> Array:
         """As `FeatureCache.predict`; nothing is kept."""
         (prediction,) = self.graph(feeds()).values()
@@ -156,7 +164,13 @@ class PredictionCache:
     _kept: dict[Hashable, _Kept] = field(init=False, default_factory=dict)
 
     def predict(
-        self, feeds: Feeding, evaluation: Evaluation, *, of: Hashable, key: Hashable
+        self,
+        feeds: Feeding,
+        evaluation: Evaluation,
+        *,
+        of: Hashable,
+        key: Hashable,
+        rows: Rows = slice(None),
     ) -> Array:
         """As `FeatureCache.predict`: the kept prediction where there is one for this evaluation."""
         if not self.holds(evaluation, of=of, key=key):
@@ -182,16 +196,23 @@ class FeatureCache:
     _kept: dict[Hashable, _Kept] = field(init=False, default_factory=dict)
 
     def predict(
-        self, feeds: Feeding, evaluation: Evaluation, *, of: Hashable, key: Hashable
+        self,
+        feeds: Feeding,
+        evaluation: Evaluation,
+        *,
+        of: Hashable,
+        key: Hashable,
+        rows: Rows = slice(None),
     ) -> Array:
         """The denoiser's prediction, from kept features where there are any for this evaluation.
 
         feeds: makes the graph's inputs, and is called where a graph is asked.
         of: whose features, a tile's and batch's. key: of what the denoiser is told: features of
         another prompt are of no use, and where a scheduled one changes the full UNet is asked.
+        rows: those of that batch that are asked now; of the full graph it is all of them.
         """
         if self.holds(evaluation, of=of, key=key):
-            found = self.shallow({**feeds(), DEEP_FEATURES: self._kept[of].value})
+            found = self.shallow({**feeds(), DEEP_FEATURES: self._kept[of].value[rows]})
         else:
             found = dict(self.full(feeds()))
             self._kept[of] = _Kept(found.pop(DEEP_FEATURES), key)

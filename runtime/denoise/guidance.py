@@ -36,8 +36,10 @@ class Guidance:
     start, stop: shares of the evaluations between which guidance acts; outside, the conditional
         branch is the prediction [Kynkäänniemi et al. 2024, arXiv 2404.07724].
     kept: what guidance adds is found in evaluations of the whole denoiser alone, and kept for those
-        of its shallow part. With the depths frozen it changes little, and half of the work remains
-        [Lv et al. 2024, FasterCache, arXiv 2410.19355, keep what is between the branches].
+        of its shallow part, which the conditional branch alone is asked. With the depths frozen it
+        changes little, and half of the work remains [Lv et al. 2024, FasterCache, arXiv 2410.19355,
+        keep what is between the branches].
+    steered: whether ControlNets steer, whose graphs take batches of one size.
     """
 
     branches: tuple[str, ...] = (CONDITIONAL,)
@@ -46,6 +48,7 @@ class Guidance:
     start: float = 0.0
     stop: float = 1.0
     kept: bool = False
+    steered: bool = False
 
     @property
     def guides(self) -> bool:
@@ -83,12 +86,22 @@ class Guidance:
 
         One graph for a batch of one serves both.
         """
-        return self.guides and (self.kept or (self.start, self.stop) != (0.0, 1.0))
+        always = (self.start, self.stop) == (0.0, 1.0)
+        return self.guides and (not always or (self.kept and self.steered))
 
     @property
     def batches(self) -> tuple[tuple[str, ...], ...]:
         """The branches as they are asked together."""
         return tuple((branch,) for branch in self.branches) if self.apart else (self.branches,)
+
+    @property
+    def between(self) -> tuple[str, ...]:
+        """The branches that are asked together of the denoiser's shallow part."""
+        return (CONDITIONAL,) if self.guides and self.kept else self.batches[0]
+
+    def batch_of(self, branches: Sequence[str]) -> tuple[str, ...]:
+        """The batch in which the whole denoiser is asked these branches."""
+        return next(batch for batch in self.batches if set(branches) <= set(batch))
 
     @property
     def shares_sample(self) -> bool:

@@ -114,6 +114,7 @@ def _guidance(draft: Draft, scale: float) -> Guidance:
         start=float(sampling.guidance_start),
         stop=float(sampling.guidance_stop),
         kept=caching is not None and caching.keeps_guidance,
+        steered=draft.request.control.control_image is not None,
     )
 
 

@@ -21,7 +21,7 @@ from ..job import Job, Picture, Status
 from ..pictures import Format, encoded, text
 from ..service import Service
 from ..settings import Settings
-from .errors import misfit
+from .errors import misfit, problem
 from .fields import asked, job_model
 from .waiting import failure, following
 
@@ -47,6 +47,13 @@ class Mcp:
         self._manager: StreamableHTTPSessionManager | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Only what is posted: a stream that is fetched stays open, and nothing comes in it."""
+        if scope["method"] != "POST":
+            message = "only what is posted is answered here"
+            headers = {"Allow": "POST"}
+            refusal = problem(PATH, 405, message, code="method_not_allowed", headers=headers)
+            await refusal(scope, receive, send)
+            return
         assert self._manager is not None
         await self._manager.handle_request(scope, receive, send)
 

@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 from PIL import Image
+
 from servers import Started
 
 PAGE = Path(__file__).parents[2] / "docs" / "serving.md"

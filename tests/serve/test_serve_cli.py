@@ -22,7 +22,7 @@ from pleinair.runtime import StableDiffusionPipeline
 from pleinair.runtime.cli import main
 from pleinair.serve.store import Store
 
-JOB = {"prompt": "a red apple", "num_inference_steps": 20}
+JOB = {"prompt": "a red apple", "num_inference_steps": 40}
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def test_told_to_stop_it_ends_what_is_in_work(tmp_path: Path) -> None:
     answers: list[httpx.Response] = []
     pipe = StableDiffusionPipeline.from_pretrained("models/pocket", profile="exact")
     with running(tmp_path, "--profile", "exact") as server:
-        asked = {"prompt": "a rocket", "seed": 3, "num_inference_steps": 60}
+        asked = {"prompt": "a rocket", "seed": 3, "num_inference_steps": 100}
 
         def wait() -> None:
             url = f"{server.url}/v1/images/generations"

@@ -5,13 +5,13 @@ import threading
 from collections.abc import Callable
 
 import pytest
-from serving import Painter, asked, picture
 
 from pleinair.runtime.errors import PleinairError
 from pleinair.serve.job import Picture
 from pleinair.serve.queue import Turn
 from pleinair.serve.service import Service
 from pleinair.serve.workers import Stopped, tell
+from serving import Painter, asked, picture
 
 Check = Callable[[], None]
 

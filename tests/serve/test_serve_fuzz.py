@@ -24,9 +24,9 @@ import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from PIL import Image
 from schemathesis.checks import not_a_server_error
-from servers import Started, started
 
 from pleinair.serve.settings import Settings
+from servers import Started, started
 
 POCKET = Path(__file__).parents[2] / "models" / "pocket"
 SMALL = {"width": 64, "height": 64}

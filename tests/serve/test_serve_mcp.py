@@ -5,13 +5,14 @@ import base64
 import io
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 from mcp import Client
 from PIL import Image
-from servers import Started, failing, slowly
 
 from pleinair.serve.api import mcp as endpoint
+from servers import Started, failing, slowly
 
 MODES = ["auto", "legacy"]
 
@@ -36,6 +37,15 @@ def test_there_is_one_tool(server: Started, mode: str) -> None:
     steps = tool.input_schema["properties"]["num_inference_steps"]
     assert "denoising steps" in steps["description"]
     assert "image" not in tool.input_schema["properties"]
+
+
+def test_there_is_no_stream_that_nothing_comes_in(server: Started) -> None:
+    for method in ("GET", "DELETE", "PUT"):
+        answer = httpx.request(
+            method, f"{server.base_url}/mcp", headers={"Accept": "text/event-stream"}, timeout=10
+        )
+        assert answer.status_code == 405
+        assert answer.headers["Allow"] == "POST"
 
 
 @pytest.mark.parametrize("mode", MODES)

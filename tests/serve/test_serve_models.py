@@ -141,8 +141,8 @@ def test_a_profile_shares_what_it_computes_alike(models: Models, compiled: list[
     assert "text_encoder" not in compiled
 
 
-def test_bounds_hold_for_the_plan() -> None:
-    models = Models([POCKET], bounds=Bounds(pixels=64 * 64))
+def test_bounds_hold_for_the_plan(files: Path) -> None:
+    models = Models([POCKET], bounds=Bounds(pixels=64 * 64, steps=5))
     for arguments in ({"width": 128}, {"enlarge": 2.0}):
         with pytest.raises(TooLarge, match="more than 4096 pixels"):
             models.plan(asked(arguments=arguments))

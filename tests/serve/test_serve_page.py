@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
-from servers import Started
 
 import pleinair.serve.page
 from pleinair.runtime.images.condition import Condition
@@ -20,6 +19,7 @@ from pleinair.runtime.options.option import declared
 from pleinair.runtime.record import metadata
 from pleinair.serve.api.fields import PICTURES
 from pleinair.serve.page import fields
+from servers import Started
 
 POCKET = Path(__file__).parents[2] / "models" / "pocket"
 STATIC = Path(pleinair.serve.page.__file__).parent / "static"

@@ -1,4 +1,4 @@
-"""The service: jobs are painted in turn, followed, cancelled and answered once, in any case."""
+"""The service: jobs are painted in turn, followed, cancelled and answered once."""
 
 import asyncio
 import gc
@@ -107,7 +107,7 @@ def test_a_place_is_told_in_seconds_once_something_was_painted() -> None:
             first = await service.submit(asked(), "a")
             assert service.place(first).seconds is None
             gate.open(4)
-            await ended(first)
+            assert (await ended(first)).over
             assert service.place(first).seconds == 0
             gate.waiting.clear()
             second, third = [await service.submit(asked(), client) for client in "ab"]

@@ -124,12 +124,12 @@ def _picture(
     given = received(unit.image, settings, "image") if unit.image else usual
     if given is None:
         raise Unprocessable("a ControlNet follows a picture; give its image", param="image")
-    picture = over(given, "black")
+    picture: Image.Image = over(given, "black")
     if size is not None:
         way = _RESIZES.get(unit.resize_mode, "crop")
         picture = Fit.of(picture.size, size, way).lay(picture)
     if module(unit.module) == "canny":
-        return edges(picture, unit.threshold_a, unit.threshold_b)
+        picture = edges(picture, unit.threshold_a, unit.threshold_b)
     return picture
 
 

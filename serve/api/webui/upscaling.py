@@ -83,7 +83,8 @@ class Larger:
 
     def _fitted(self, picture: Image.Image, name: str) -> Image.Image:
         way = _FILTERS.get(name, Image.Resampling.LANCZOS)
-        return Fit.of(picture.size, self.size, "crop").lay(picture, way)
+        fitted: Image.Image = Fit.of(picture.size, self.size, "crop").lay(picture, way)
+        return fitted
 
 
 def _scaled(request: Extras, picture: Size) -> tuple[float, Size]:

@@ -149,24 +149,24 @@ def test_evaluations_are_the_calls_that_graphs_see(pipe: Any, arguments: dict[st
     [
         (
             {},
-            "1 picture of 64x64, 6 steps, guidance scale 7.5; evaluations of 2 branches for each: "
-            "6 full",
+            "1 picture of 64x64, 6 steps, guidance scale 7.5; evaluations for each: "
+            "6 full of 2 branches",
         ),
         (
             {"prompt": ["a", "b"], "guidance_scale": 1, "num_inference_steps": 1},
-            "2 pictures of 64x64, 1 step, guidance scale 1; evaluations of 1 branch for each: "
-            "1 full",
+            "2 pictures of 64x64, 1 step, guidance scale 1; evaluations for each: "
+            "1 full of 1 branch",
         ),
         (
             {"cache_interval": 3, "cache_guidance": "kept"},
-            "1 picture of 64x64, 6 steps, guidance scale 7.5; evaluations of 1 branch for each: "
-            "4 full, 4 shallow",
+            "1 picture of 64x64, 6 steps, guidance scale 7.5; evaluations for each: "
+            "2 full of 2 branches, 4 shallow of 1 branch",
         ),
         (
             {"enlarge": 2},
-            "1 picture of 64x64, 6 steps, guidance scale 7.5; evaluations of 2 branches for each: "
-            "6 full; then 1 picture of 128x128, 1 step, guidance scale 1; evaluations of 1 branch "
-            "for each: 9 full",
+            "1 picture of 64x64, 6 steps, guidance scale 7.5; evaluations for each: "
+            "6 full of 2 branches; then 1 picture of 128x128, 1 step, guidance scale 1; "
+            "evaluations for each: 9 full of 1 branch",
         ),
     ],
     ids=["plain", "several", "cached", "enlarged"],

@@ -114,12 +114,24 @@ def test_branches_are_asked_apart_where_not_all_are_asked_in_every_step() -> Non
     assert not known.apart
     assert known.shares_sample
     assert known.batches == ((UNCONDITIONAL, CONDITIONAL),)
-    for changed in ({"start": 0.1}, {"stop": 0.9}, {"kept": True}):
+    for changed in ({"start": 0.1}, {"stop": 0.9}, {"kept": True, "steered": True}):
         other = replace(known, **changed)
         assert other.apart
         assert not other.shares_sample
         assert other.batches == ((UNCONDITIONAL,), (CONDITIONAL,))
     assert not replace(Guidance(), kept=True, start=0.5).apart  # nothing to compare
+
+
+def test_kept_guidance_asks_all_branches_together_and_the_conditional_one_in_between() -> None:
+    kept = replace(classifier_free(7.5), kept=True)
+    assert kept.batches == ((UNCONDITIONAL, CONDITIONAL),)
+    assert kept.shares_sample
+    assert kept.between == (CONDITIONAL,)
+    assert kept.batch_of(kept.between) == kept.batches[0]
+    apart = replace(kept, start=0.5)
+    assert apart.batch_of(apart.between) == (CONDITIONAL,)
+    assert classifier_free(7.5).between == (UNCONDITIONAL, CONDITIONAL)
+    assert replace(Guidance(), kept=True).between == (CONDITIONAL,)
 
 
 def test_blind_branches_share_no_sample() -> None:

@@ -50,9 +50,7 @@ def resident(file: Path) -> int:
     return found
 
 
-def test_pages_are_let_go_of_and_come_back(
-    weights: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_pages_are_let_go_of_and_come_back(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mapped, "_EVERY", 60)  # at the end alone
     with mapped.read_once(weights):
         content = opened(weights)
@@ -62,9 +60,7 @@ def test_pages_are_let_go_of_and_come_back(
     assert bytes(content) == b"x" * SIZE
 
 
-def test_a_mapping_of_before_is_not_touched(
-    weights: Path, released: list[mapped.Span]
-) -> None:
+def test_a_mapping_of_before_is_not_touched(weights: Path, released: list[mapped.Span]) -> None:
     """Its holder may drop it at any time, and what is mapped there next is somebody else's."""
     before = opened(weights)
     theirs = mapped.spans(weights)

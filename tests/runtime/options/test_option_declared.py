@@ -24,7 +24,7 @@ class Boats:
 @dataclass(frozen=True, kw_only=True)
 class Trees:
     height: float | Sequence[float] | None = option()
-    wood: NDArray[np.float32] | None = option(recorded=False)  # noqa: RUF009
+    wood: NDArray[np.float32] | None = option(recorded=False)
     old: Optional[bool] = option(default=False)  # noqa: UP045
 
 
