@@ -18,7 +18,8 @@ from pleinair.serve.app import create_app
 from pleinair.serve.service import Service
 from pleinair.serve.settings import Settings
 
-_SECONDS = 60.0
+_SECONDS = 300.0
+"""So long a busy machine may take."""
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,12 @@
 """A server with the bundled model, and the library that its pictures are compared with."""
 
+import inspect
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from gates import Gate
@@ -15,6 +17,16 @@ from servers import Started, started
 POCKET = Path(__file__).parents[2] / "models" / "pocket"
 
 Start = Callable[..., AbstractContextManager[Started]]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _patient() -> Iterator[None]:
+    """A client waits longer than httpx's five seconds: tests run on busy machines."""
+    usual = inspect.signature(httpx.request).parameters["timeout"].default
+    with pytest.MonkeyPatch.context() as patch:
+        for what in ("connect", "read", "write", "pool"):
+            patch.setattr(usual, what, 300.0)
+        yield
 
 
 @pytest.fixture(scope="session")

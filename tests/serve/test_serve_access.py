@@ -117,6 +117,33 @@ def test_a_job_is_its_key_s_alone(guarded: Started) -> None:
     guarded.until_idle()
 
 
+def test_every_api_paints_for_the_key(guarded: Started, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The queue's turns are by client, whichever way one asks."""
+    clients, submit = [], guarded.service.submit
+
+    def heard(asked: Any, client: str, **more: Any) -> Any:
+        clients.append(client)
+        return submit(asked, client, **more)
+
+    monkeypatch.setattr(guarded.service, "submit", heard)
+    asked = {"prompt": "an apple", "num_inference_steps": 1}
+    call = {"name": "paint", "arguments": asked}
+    bodies = {
+        "/v1/images/generations": asked,
+        "/v1/jobs": asked,
+        "/sdapi/v1/txt2img": {"prompt": "an apple", "steps": 1, "width": 64, "height": 64},
+        "/mcp": {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": call},
+    }
+    for path, body in bodies.items():
+        headers = {"x-api-key": KEY, "Accept": "application/json, text/event-stream"}
+        answer = httpx.post(f"{guarded.base_url}{path}", json=body, headers=headers, timeout=60)
+        assert answer.is_success, path
+    assert len(clients) == len(bodies)
+    assert len({*clients}) == 1
+    assert clients[0].startswith("key-")
+    guarded.until_idle()
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [

@@ -157,7 +157,7 @@ def fuzz(server: Started, number: int, seed: int) -> dict[int, int]:
     """Send so many; how often each status came."""
     source, operations = random.Random(seed), operations_of(server)
     statuses: dict[int, int] = {}
-    with httpx.Client(base_url=server.base_url, timeout=60) as client:
+    with httpx.Client(base_url=server.base_url, timeout=300) as client:
         for i in range(number):
             asked = request(source, operations)
             answer = client.request(**asked)
@@ -222,7 +222,7 @@ def test_requests_that_the_schema_allows_are_answered(quick: Started) -> None:
         @HYPOTHESIS
         @given(case=operation.as_strategy())
         def answered(case: Any) -> None:
-            case.call_and_validate(checks=[not_a_server_error], timeout=60)
+            case.call_and_validate(checks=[not_a_server_error], timeout=300)
 
         answered()
     quick.until_idle()
