@@ -42,7 +42,7 @@ class OpenWebUi:
 
     def __init__(self, base: str, auth: str | None = None) -> None:
         headers = {"authorization": ""} if auth is None else basic(auth)
-        self.http = httpx.Client(base_url=base, headers=headers)
+        self.http = httpx.Client(base_url=base, headers=headers, timeout=60)
 
     def verify(self) -> bool:
         return self.http.get("/sdapi/v1/options").is_success
@@ -115,7 +115,7 @@ class SillyTavern:
     """Its server's calls for the source "Stable Diffusion Web UI (AUTOMATIC1111)"."""
 
     def __init__(self, base: str, auth: str = "") -> None:
-        self.http = httpx.Client(base_url=base, headers=basic(auth or ":"))
+        self.http = httpx.Client(base_url=base, headers=basic(auth or ":"), timeout=60)
 
     def ping(self) -> None:
         self.http.get("/sdapi/v1/options").raise_for_status()
@@ -218,7 +218,7 @@ def test_sillytavern_interrupts_when_its_user_goes_away(server: Started, gate: G
 
 
 def test_sillytavern_by_its_stable_diffusion_cpp_source(server: Started, library: Any) -> None:
-    assert httpx.options(f"{server.base_url}/v1/images/generations").is_success
+    assert httpx.options(f"{server.base_url}/v1/images/generations", timeout=60).is_success
     payload = {
         "prompt": PROMPT,
         "negative_prompt": "blue",

@@ -38,7 +38,7 @@ def test_every_line_of_curl_is_answered(server: Started, tmp_path: Path) -> None
 
 
 def test_every_endpoint_is_on_the_page(server: Started) -> None:
-    paths = httpx.get(f"{server.base_url}/openapi.json").json()["paths"]
+    paths = httpx.get(f"{server.base_url}/openapi.json", timeout=60).json()["paths"]
     names = [path.rpartition("/")[2] for path in paths if path.startswith("/sdapi/")]
     assert len(names) > 30
     assert not [name for name in names if not re.search(rf"[/`]{name}\b", TEXT)]
