@@ -47,7 +47,7 @@ class Mcp:
         self._manager: StreamableHTTPSessionManager | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Only what is posted: a stream that is fetched would stay open, and nothing comes in it."""
+        """Only what is posted: a stream that is fetched stays open, and nothing comes in it."""
         if scope["method"] != "POST":
             message = "only what is posted is answered here"
             headers = {"Allow": "POST"}

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import os
 import signal
 from collections.abc import Iterator
 
@@ -17,6 +18,7 @@ def connected() -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it tells nobody how it is used
     before = signal.getsignal(signal.SIGTERM)
     ray.init(log_to_driver=False, logging_level=logging.WARNING, include_dashboard=False)
     signal.signal(signal.SIGTERM, before)

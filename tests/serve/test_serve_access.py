@@ -14,6 +14,7 @@ from pleinair.serve.access import Keys
 from pleinair.serve.settings import Settings
 from servers import Started, started
 
+ORIGIN = "https://chat.example"
 KEY, OTHER = "sk-a-key-of-our-own", "schlüssel two"
 BASIC = base64.b64encode(f"anybody:{KEY}".encode()).decode()
 
@@ -23,7 +24,13 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Started]:
     folder = tmp_path_factory.mktemp("guarded")
     (folder / "keys").write_text(f"# ours\n{KEY}\n\n  {OTHER}  \n", encoding="utf-8")
     pocket = str(Path(__file__).parents[2] / "models" / "pocket")
-    asked = Settings(model=(pocket,), data=folder, api_key_file=folder / "keys")
+    asked = Settings(
+        model=(pocket,),
+        data=folder,
+        api_key_file=folder / "keys",
+        cors=(ORIGIN,),
+        max_upload=100_000,
+    )
     with started(asked) as one:
         yield one
 
@@ -173,47 +180,52 @@ def test_without_cors_options_are_answered_and_nothing_allowed(server: Started) 
         assert not [name for name in answer.headers if name.startswith("access-control")]
 
 
-def test_cors_lets_the_pages_of_an_origin_ask(start: Any) -> None:
-    origin = "https://chat.example"
-    with start(cors=(origin,)) as server:
-        url = f"{server.base_url}/v1/images/generations"
-        asks = {
-            "Origin": origin,
-            "Access-Control-Request-Method": "POST",
-            "Access-Control-Request-Headers": "authorization, content-type",
-        }
-        answer = httpx.options(url, headers=asks)
-        assert answer.is_success
-        assert answer.headers["Access-Control-Allow-Origin"] == origin
-        theirs = {"Origin": origin, "Sec-Fetch-Site": "cross-site"}
-        answer = httpx.post(url, json={}, headers=theirs)
-        assert answer.status_code == 400
-        assert answer.headers["Access-Control-Allow-Origin"] == origin
-        other = httpx.post(url, json={}, headers={**theirs, "Origin": "https://evil.example"})
-        assert other.status_code == 403
-        assert httpx.options(url).is_success  # SillyTavern asks so
+def test_cors_lets_the_pages_of_an_origin_ask(guarded: Started) -> None:
+    url = f"{guarded.base_url}/v1/images/generations"
+    asks = {
+        "Origin": ORIGIN,
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "authorization, content-type",
+    }
+    answer = httpx.options(url, headers=asks)
+    assert answer.is_success
+    assert answer.headers["Access-Control-Allow-Origin"] == ORIGIN
+    theirs = {"Origin": ORIGIN, "Sec-Fetch-Site": "cross-site"}
+    answer = httpx.post(url, json={}, headers=theirs)
+    assert answer.status_code == 401
+    assert answer.headers["Access-Control-Allow-Origin"] == ORIGIN
+    assert httpx.post(url, json={}, headers={**theirs, "x-api-key": KEY}).status_code == 400
+    evil = {**theirs, "Origin": "https://evil.example", "x-api-key": KEY}
+    assert httpx.post(url, json={}, headers=evil).status_code == 403
+    assert httpx.options(url).is_success  # SillyTavern asks so
 
 
 # Bodies.
 
 
-def test_a_large_body_is_refused_before_it_is_read(start: Any) -> None:
-    with start(max_upload=100_000) as server:
-        host, _, port = server.base_url.removeprefix("http://").partition(":")
-        with socket.create_connection((host, int(port)), timeout=10) as line:
-            line.sendall(
-                b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-                b"Content-Length: 100001\r\n\r\n"
-            )
-            assert line.recv(1000).startswith(b"HTTP/1.1 413")
-        for path in ("/v1/jobs", "/v1/images/generations", "/v1/images/edits", "/mcp"):
-            for kind in ("application/json", "multipart/form-data; boundary=x"):
-                answer = httpx.post(
-                    f"{server.base_url}{path}",
-                    content=(b"x" * 1000 for _ in range(200)),  # no length is told
-                    headers={"Content-Type": kind, "Accept": "application/json, text/event-stream"},
-                )
-                assert answer.status_code in (400, 413), (path, kind)
-                if kind == "application/json" and path != "/mcp":
-                    assert answer.status_code == 413
-                    assert answer.json()["error"]["code"] == "too_large"
+def test_a_large_body_is_refused_before_it_is_read(guarded: Started) -> None:
+    host, _, port = guarded.base_url.removeprefix("http://").partition(":")
+    with socket.create_connection((host, int(port)), timeout=10) as line:
+        line.sendall(
+            b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+            b"X-API-Key: " + KEY.encode() + b"\r\nContent-Length: 100001\r\n\r\n"
+        )
+        assert line.recv(1000).startswith(b"HTTP/1.1 413")
+
+
+@pytest.mark.parametrize("path", ["/v1/jobs", "/v1/images/generations", "/v1/images/edits", "/mcp"])
+@pytest.mark.parametrize("kind", ["application/json", "multipart/form-data; boundary=x"])
+def test_a_body_that_does_not_say_how_long_it_is(guarded: Started, path: str, kind: str) -> None:
+    answer = httpx.post(
+        f"{guarded.base_url}{path}",
+        content=(b"x" * 1000 for _ in range(200)),
+        headers={
+            "Content-Type": kind,
+            "Accept": "application/json, text/event-stream",
+            "x-api-key": KEY,
+        },
+    )
+    assert answer.status_code in (400, 413)
+    if kind == "application/json":
+        assert answer.status_code == 413
+        assert answer.json()["error"]["code"] == "too_large"

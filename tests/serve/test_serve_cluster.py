@@ -6,6 +6,7 @@ They take some minutes: pytest -m cluster -n 0 tests/serve
 import base64
 import io
 import json
+import re
 import shutil
 import socket
 import threading
@@ -196,9 +197,15 @@ def picture(answer: httpx.Response) -> bytes:
         return image.tobytes()
 
 
-def figure(client: httpx.Client, name: str) -> float:
-    lines = client.get("/metrics").text.splitlines()
-    return next(float(line.split()[1]) for line in lines if line.startswith(f"{name} "))
+def working(client: httpx.Client) -> float:
+    """Pictures in work."""
+    found = re.search(
+        r'^pleinair_pictures\{state="(?:working|painting)"\} (\S+)$',
+        client.get("/metrics").text,
+        re.M,
+    )
+    assert found
+    return float(found[1])
 
 
 def test_every_request_is_answered_though_a_node_is_killed(
@@ -230,8 +237,8 @@ def test_streams_cancels_and_turns_away(nodes: list[Any], tmp_path: Path) -> Non
         long = request(1, num_inference_steps=150, width=256, height=256, stream=True)
         with client.stream("POST", "/v1/images/generations", json=long) as answer:
             assert answer.status_code == 200
-            until(lambda: figure(client, "pleinair_working") == 1)
-        until(lambda: figure(client, "pleinair_working") == 0, 20)
+            until(lambda: working(client) == 1)
+        until(lambda: working(client) == 0, 20)
         begun = time.monotonic()
         picture(client.post("/v1/images/generations", json=request(5)))
         assert time.monotonic() - begun < 20
@@ -256,31 +263,46 @@ def test_drained_it_finishes_what_is_in_work(nodes: list[Any], tmp_path: Path) -
     from ray import serve
 
     with serving(tmp_path) as client, ThreadPoolExecutor(2) as pool:
-        working = pool.submit(
+        painting = pool.submit(
             client.post, "/v1/images/generations", json=request(1, num_inference_steps=150)
         )
-        until(lambda: figure(client, "pleinair_working") == 1)
+        until(lambda: working(client) == 1)
         ingress = serve.get_app_handle("pleinair")
         draining = ingress.drain.remote()
         until(lambda: client.get("/ready").status_code == 503)
         refused = client.post("/v1/images/generations", json=request(2))
         assert refused.status_code == 503
-        picture(working.result())
+        picture(painting.result())
         draining.result(timeout_s=60)
 
 
 def test_a_request_goes_to_a_replica_that_has_its_model(nodes: list[Any], tmp_path: Path) -> None:
+    """Each replica has compiled the first model when it is ready; the second is loaded once."""
     for name in ("first", "second"):
         shutil.copytree(catalog.bundled(), tmp_path / name)
     models = tuple(str(tmp_path / name) for name in ("first", "second"))
     with serving(tmp_path, model=models) as client:
-        for seed in range(6):
-            for name in ("first", "second"):
-                picture(client.post("/v1/images/generations", json=request(seed, model=name)))
-        # Each model was loaded by one replica and stayed there.
-        from ray.util.state import list_actors
 
-        assert len(list_actors(filters=[("class_name", "=", "ServeReplica:pleinair:replica")])) == 2
+        def loading() -> float:
+            found = re.search(
+                r'^pleinair_stage_seconds_(?:sum|total)\{stage="load"\} (\S+)$',
+                client.get("/metrics").text,
+                re.M,
+            )
+            assert found
+            return float(found[1])
+
+        def paint(seed: int) -> bytes:
+            asked = (request(seed, model=name) for name in ("first", "second"))
+            one, two = (picture(client.post("/v1/images/generations", json=ask)) for ask in asked)
+            assert one == two
+            return one
+
+        paint(0)
+        once = loading()
+        pictures = {paint(seed) for seed in range(1, 6)}
+        assert len(pictures) == 5
+        assert loading() - once < once / 2
 
 
 def test_preferred_are_replicas_with_the_model_then_those_with_fewest() -> None:

@@ -18,9 +18,11 @@ from PIL import Image
 
 from pleinair.runtime import Plan
 from pleinair.serve.api import waiting
+from pleinair.serve.api.openai.request import sized
 from servers import Started, failing, slowly
 
 PROMPT = "a red apple"
+QUICK: dict[str, Any] = {"num_inference_steps": 4}
 KEYS = {"message", "type", "param", "code"}
 
 
@@ -48,7 +50,7 @@ def file(image: Image.Image, name: str = "a.png") -> tuple[str, bytes, str]:
 
 @pytest.fixture(scope="module")
 def apple(library: Any) -> Image.Image:
-    return library(PROMPT, seed=1).images[0]
+    return library(PROMPT, seed=1, **QUICK).images[0]
 
 
 def hole(size: tuple[int, int] = (64, 64)) -> Image.Image:
@@ -62,7 +64,7 @@ def hole(size: tuple[int, int] = (64, 64)) -> Image.Image:
 
 
 def test_a_picture_is_the_library_s(client: openai.OpenAI, apple: Image.Image) -> None:
-    answer = client.images.generate(prompt=PROMPT, extra_body={"seed": 1})
+    answer = client.images.generate(prompt=PROMPT, extra_body={**QUICK, "seed": 1})
     assert answer.data is not None
     same(picture(answer.data[0]), apple)
     assert answer.data[0].url is None
@@ -73,10 +75,10 @@ def test_a_picture_is_the_library_s(client: openai.OpenAI, apple: Image.Image) -
 
 
 def test_several_are_painted_from_a_seed_more_each(client: openai.OpenAI, library: Any) -> None:
-    answer = client.images.generate(prompt=PROMPT, n=2, extra_body={"seed": 5})
+    answer = client.images.generate(prompt=PROMPT, n=2, extra_body={**QUICK, "seed": 5})
     assert answer.data is not None
     for image, seed in zip(answer.data, (5, 6), strict=True):
-        same(picture(image), library(PROMPT, seed=seed).images[0])
+        same(picture(image), library(PROMPT, seed=seed, **QUICK).images[0])
 
 
 def test_fields_of_openvino_model_server(client: openai.OpenAI, library: Any) -> None:
@@ -92,16 +94,29 @@ def test_fields_of_openvino_model_server(client: openai.OpenAI, library: Any) ->
     same(picture(answer.data[0]), library(PROMPT, seed=3, **asked).images[0])
 
 
-@pytest.mark.parametrize(
-    ("size", "painted"), [("100x70", (96, 72)), ("auto", (64, 64)), ("1x40", (8, 40))]
-)
-def test_sizes_are_rounded_to_what_fits(
-    client: openai.OpenAI, size: str, painted: tuple[int, int]
-) -> None:
-    answer = client.images.generate(prompt=PROMPT, size=size, extra_body={"num_inference_steps": 1})
+def test_a_size_is_rounded_to_what_fits(client: openai.OpenAI) -> None:
+    answer = client.images.generate(
+        prompt=PROMPT, size="100x70", extra_body={"num_inference_steps": 1}
+    )
     assert answer.data is not None
-    assert picture(answer.data[0]).size == painted
-    assert answer.size == "{}x{}".format(*painted)
+    assert picture(answer.data[0]).size == (96, 72)
+    assert answer.size == "96x72"
+
+
+@pytest.mark.parametrize(
+    ("text", "multiple", "size"),
+    [
+        ("512x768", 8, (512, 768)),
+        (" 1X40 ", 8, (8, 40)),
+        ("1000×1000", 64, (1024, 1024)),
+        ("0x0", 16, (16, 16)),
+        ("auto", 8, None),
+        ("Auto", 8, None),
+        (None, 8, None),
+    ],
+)
+def test_sizes(text: str | None, multiple: int, size: tuple[int, int] | None) -> None:
+    assert tuple(sized(text, multiple).values()) == (size or ())
 
 
 @pytest.mark.parametrize("model", ["pocket", "gpt-image-1", "dall-e-3"])
@@ -143,7 +158,9 @@ def test_other_formats_say_how_they_were_made_too(
 
 
 def test_a_url_can_be_fetched(client: openai.OpenAI, apple: Image.Image) -> None:
-    answer = client.images.generate(prompt=PROMPT, response_format="url", extra_body={"seed": 1})
+    answer = client.images.generate(
+        prompt=PROMPT, response_format="url", extra_body={**QUICK, "seed": 1}
+    )
     assert answer.data is not None
     url = answer.data[0].url
     assert url is not None
@@ -167,7 +184,9 @@ def test_the_asynchronous_client(server: Started, apple: Image.Image) -> None:
     async def paint() -> Any:
         url = f"{server.base_url}/v1"
         async with openai.AsyncOpenAI(base_url=url, api_key="any", max_retries=0) as client:
-            asked = [client.images.generate(prompt=PROMPT, extra_body={"seed": 1}) for _ in "ab"]
+            asked = [
+                client.images.generate(prompt=PROMPT, extra_body={**QUICK, "seed": 1}) for _ in "ab"
+            ]
             return await asyncio.gather(*asked)
 
     for answer in asyncio.run(paint()):
@@ -187,7 +206,9 @@ def test_models(client: openai.OpenAI) -> None:
 
 def test_a_stream_shows_the_picture_as_it_comes(client: openai.OpenAI, apple: Image.Image) -> None:
     events = list(
-        client.images.generate(prompt=PROMPT, stream=True, partial_images=2, extra_body={"seed": 1})
+        client.images.generate(
+            prompt=PROMPT, stream=True, partial_images=2, extra_body={**QUICK, "seed": 1}
+        )
     )
     *partials, last = events
     assert {event.type for event in partials} <= {"image_generation.partial_image"}
@@ -212,10 +233,12 @@ def test_a_stream_has_partial_pictures_where_steps_take_their_time(
 
 
 def test_a_stream_of_several(client: openai.OpenAI, library: Any) -> None:
-    events = list(client.images.generate(prompt=PROMPT, stream=True, n=2, extra_body={"seed": 8}))
+    events = list(
+        client.images.generate(prompt=PROMPT, stream=True, n=2, extra_body={**QUICK, "seed": 8})
+    )
     assert [event.type for event in events] == ["image_generation.completed"] * 2
     for event, seed in zip(events, (8, 9), strict=True):
-        same(picture(event), library(PROMPT, seed=seed).images[0])
+        same(picture(event), library(PROMPT, seed=seed, **QUICK).images[0])
 
 
 def test_the_asynchronous_client_streams(server: Started, apple: Image.Image) -> None:
@@ -223,7 +246,7 @@ def test_the_asynchronous_client_streams(server: Started, apple: Image.Image) ->
         url = f"{server.base_url}/v1"
         async with openai.AsyncOpenAI(base_url=url, api_key="any") as client:
             stream = await client.images.generate(
-                prompt=PROMPT, stream=True, extra_body={"seed": 1}
+                prompt=PROMPT, stream=True, extra_body={**QUICK, "seed": 1}
             )
             return [event async for event in stream]
 
@@ -246,12 +269,15 @@ def test_an_edit_paints_where_the_mask_is_transparent(
     client: openai.OpenAI, library: Any, apple: Image.Image
 ) -> None:
     answer = client.images.edit(
-        image=file(apple), mask=file(hole(), "m.png"), prompt="a rocket", extra_body={"seed": 2}
+        image=file(apple),
+        mask=file(hole(), "m.png"),
+        prompt="a rocket",
+        extra_body={**QUICK, "seed": 2},
     )
     assert answer.data is not None
     mask = Image.new("L", (64, 64))
     mask.paste(255, (0, 0, 32, 64))
-    expected = library("a rocket", image=apple, mask_image=mask, seed=2).images[0]
+    expected = library("a rocket", image=apple, mask_image=mask, seed=2, **QUICK).images[0]
     same(picture(answer.data[0]), expected)
 
 
@@ -261,10 +287,10 @@ def test_a_mask_without_transparent_parts_is_white_where_it_paints(
     mask = Image.new("RGB", (64, 64))
     mask.paste((255, 255, 255), (0, 0, 32, 64))
     answer = client.images.edit(
-        image=[file(apple)], mask=file(mask), prompt="a rocket", extra_body={"rng_seed": 2}
+        image=[file(apple)], mask=file(mask), prompt="a rocket", extra_body={**QUICK, "rng_seed": 2}
     )
     assert answer.data is not None
-    expected = library("a rocket", image=apple, mask_image=mask, seed=2).images[0]
+    expected = library("a rocket", image=apple, mask_image=mask, seed=2, **QUICK).images[0]
     same(picture(answer.data[0]), expected)
 
 
@@ -272,10 +298,10 @@ def test_an_edit_without_a_mask_changes_the_whole(
     client: openai.OpenAI, library: Any, apple: Image.Image
 ) -> None:
     answer = client.images.edit(
-        image=file(apple), prompt="a rocket", extra_body={"seed": 2, "strength": 0.5}
+        image=file(apple), prompt="a rocket", extra_body={**QUICK, "seed": 2, "strength": 0.5}
     )
     assert answer.data is not None
-    expected = library("a rocket", image=apple, strength=0.5, seed=2).images[0]
+    expected = library("a rocket", image=apple, strength=0.5, seed=2, **QUICK).images[0]
     same(picture(answer.data[0]), expected)
 
 
@@ -284,9 +310,11 @@ def test_a_transparent_part_of_the_picture_is_a_mask(
 ) -> None:
     holed = apple.convert("RGBA")
     holed.putalpha(hole().getchannel("A"))
-    answer = client.images.edit(image=file(holed), prompt="a rocket", extra_body={"seed": 2})
+    answer = client.images.edit(
+        image=file(holed), prompt="a rocket", extra_body={**QUICK, "seed": 2}
+    )
     assert answer.data is not None
-    expected = library("a rocket", image=holed, mask_image="alpha", seed=2).images[0]
+    expected = library("a rocket", image=holed, mask_image="alpha", seed=2, **QUICK).images[0]
     same(picture(answer.data[0]), expected)
 
 
@@ -309,27 +337,29 @@ def test_an_edit_in_json(server: Started, library: Any, apple: Image.Image, kind
     mask = {"image_url": "data:image/png;base64," + base64.b64encode(file(hole())[1]).decode()}
     answer = httpx.post(
         f"{server.base_url}/v1/images/edits",
-        json={**named, "mask": mask, "prompt": "a rocket", "seed": 2},
+        json={**named, "mask": mask, "prompt": "a rocket", "seed": 2, **QUICK},
     )
     expected = library(
         "a rocket",
         image=apple,
         mask_image=Image.eval(hole().getchannel("A"), lambda a: 255 - a),
         seed=2,
+        **QUICK,
     ).images[0]
     same(picture(answer.json()["data"][0]["b64_json"]), expected)
 
 
+@pytest.mark.filterwarnings("ignore:deprecated")
 def test_a_variation_is_the_picture_again_by_its_own_prompt(
     client: openai.OpenAI, library: Any
 ) -> None:
-    before = client.images.generate(prompt=PROMPT, extra_body={"seed": 1}).data
+    before = client.images.generate(prompt=PROMPT, extra_body={**QUICK, "seed": 1}).data
     assert before is not None
     sent = base64.b64decode(before[0].b64_json or "")
-    answer = client.images.create_variation(image=sent, n=1, extra_body={"seed": "4"})
+    answer = client.images.create_variation(image=sent, n=1, extra_body={**QUICK, "seed": "4"})
     assert answer.data is not None
     start = Image.open(io.BytesIO(sent)).convert("RGB")
-    expected = library(PROMPT, image=start, strength=0.6, seed=4).images[0]
+    expected = library(PROMPT, image=start, strength=0.6, seed=4, **QUICK).images[0]
     same(picture(answer.data[0]), expected)
 
 
@@ -433,14 +463,14 @@ def test_headers_come_early_and_then_signs_of_life(
     server: Started, client: openai.OpenAI, apple: Image.Image
 ) -> None:
     url = f"{server.base_url}/v1/images/generations"
-    with httpx.stream("POST", url, json={"prompt": PROMPT, "seed": 1}) as answer:
+    with httpx.stream("POST", url, json={"prompt": PROMPT, "seed": 1, **QUICK}) as answer:
         assert answer.status_code == 200
         assert answer.headers["x-should-retry"] == "false"
         pieces = list(answer.iter_raw())
     body = b"".join(pieces)
     assert body.startswith(b" ")
     same(picture(json.loads(body)["data"][0]["b64_json"]), apple)
-    painted = client.images.generate(prompt=PROMPT, extra_body={"seed": 1}).data
+    painted = client.images.generate(prompt=PROMPT, extra_body={**QUICK, "seed": 1}).data
     assert painted is not None
     same(picture(painted[0]), apple)
 
@@ -477,38 +507,31 @@ def test_a_client_that_goes_away_ends_its_picture(
     assert server.service.painted["cancelled"] == cancelled + 1
 
 
-def test_a_full_queue_says_when_to_come_again(start: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    let = threading.Event()
-    paint = Plan.paint
+def test_a_full_queue_says_when_to_come_again(
+    server: Started, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    let, paint = threading.Event(), Plan.paint
 
     def waits(plan: Plan) -> Any:
         let.wait(30)
         return paint(plan)
 
     monkeypatch.setattr(Plan, "paint", waits)
-    with start(max_queue=1) as server:
-        url = f"{server.base_url}/v1/images/generations"
-        jobs = [
-            threading.Thread(target=httpx.post, args=(url,), kwargs={"json": {"prompt": PROMPT}})
-            for _ in range(2)
-        ]
-        try:
-            for number, job in enumerate(jobs):
-                job.start()
-                while len(server.service.workers.working) + len(server.service.queue) <= number:
-                    time.sleep(0.01)
-                if not number:
-                    while not server.service.workers.working:
-                        time.sleep(0.01)
-            answer = httpx.post(url, json={"prompt": PROMPT})
-            assert answer.status_code == 429
-            assert int(answer.headers["Retry-After"]) >= 1
-            assert "x-should-retry" not in answer.headers
-            assert answer.json()["error"]["type"] == "rate_limit_error"
-        finally:
-            let.set()
-            for job in jobs:
-                job.join()
+    monkeypatch.setattr(server.service.queue, "most", 1)
+    jobs = f"{server.base_url}/v1/jobs"
+    try:
+        assert httpx.post(jobs, json={"prompt": PROMPT, **QUICK}).status_code == 202
+        while not server.service.workers.working:
+            time.sleep(0.01)
+        assert httpx.post(jobs, json={"prompt": PROMPT, **QUICK}).status_code == 202
+        answer = httpx.post(f"{server.base_url}/v1/images/generations", json={"prompt": PROMPT})
+        assert answer.status_code == 429
+        assert int(answer.headers["Retry-After"]) >= 1
+        assert "x-should-retry" not in answer.headers
+        assert answer.json()["error"]["type"] == "rate_limit_error"
+    finally:
+        let.set()
+        server.until_idle()
 
 
 # Other programs, in their own words.

@@ -106,7 +106,7 @@ async def prepared(service: Service, said: Images, sent: Sent, *, vary: bool = F
     """
     model = None if said.model is None or _THEIRS.match(said.model) else said.model
     pipe = await asyncio.to_thread(service.models.pipeline, Asked(model=model))
-    arguments = {"prompt": said.prompt, **_size(said.size, pipe.family.multiple)}
+    arguments = {"prompt": said.prompt, **sized(said.size, pipe.family.multiple)}
     arguments |= {name: getattr(said, name) for name in _PASSED if getattr(said, name) is not None}
     if said.max_sequence_length and "max_sequence_length" in declared(pipe.family.options):
         arguments["max_sequence_length"] = said.max_sequence_length
@@ -121,7 +121,7 @@ async def prepared(service: Service, said: Images, sent: Sent, *, vary: bool = F
     return Prepared(asked, said.num_inference_steps or pipe.family.recommended.steps or 20)
 
 
-def _size(text: str | None, multiple: int) -> Mapping[str, int]:
+def sized(text: str | None, multiple: int) -> Mapping[str, int]:
     """Width and height, rounded to what the model can paint; none where it is to choose."""
     if text is None or text.strip().lower() == "auto":
         return {}
