@@ -161,7 +161,7 @@ async def _service(job: dict[str, Any]) -> Serving:
 
 
 async def _mutex(job: dict[str, Any]) -> Serving:
-    """A thread a request, a mutex around the pipeline; nobody looks whether a client is there."""
+    """A thread a request, a mutex around the pipeline, and nobody looks who is still there."""
     from pleinair.runtime import StableDiffusionPipeline
 
     pipe = StableDiffusionPipeline.from_pretrained(job["model"], threads=job["threads"])

@@ -167,7 +167,7 @@ class StableDiffusionPipeline(metaclass=migration.Named):
         embeddings: textual inversion; each a path, (path, word) or "path:word".
         controlnet: folder of a converted ControlNet, or several; each a path, (path, weight) or
             "path:0.8".
-        shelf: where compiled graphs are kept, with those of other pipelines: what two have in
+        shelf: where compiled graphs are kept, with those of other pipelines: what they have in
             common is compiled once, and its limit of memory is for all of them. None is one of its
             own.
         others: arguments of diffusers' that ask for what is so anyway, such as

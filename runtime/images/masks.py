@@ -1,6 +1,5 @@
 """Masks: which part of a picture is painted anew."""
 
-import math
 from dataclasses import dataclass
 
 from PIL import Image, ImageFilter, ImageOps
@@ -11,6 +10,9 @@ from .reading import over, read
 
 # As a mask's source: the picture's own transparency says what is to be painted.
 ALPHA = "alpha"
+
+MOST_BLUR = 4096
+"""Pixels of a soft edge, as in the widest pictures. Pillow crashes on numbers of ten digits."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +36,8 @@ class Mask:
         blur: radius of a soft edge in the mask's own pixels, 0 for a hard one.
         Raises SettingError where the mask cannot be read, or the picture has no alpha.
         """
-        if not (math.isfinite(blur) and blur >= 0):
-            raise SettingError(Message("{mask_blur} is {0:g}; give 0 or more", blur))
+        if not 0 <= blur <= MOST_BLUR:
+            raise SettingError(Message("{mask_blur} is {0:g}; give 0 to {1}", blur, MOST_BLUR))
         grey = _transparent(picture) if _is_alpha(source) else _brightness(source)
         if invert:
             grey = ImageOps.invert(grey)

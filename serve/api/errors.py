@@ -130,13 +130,14 @@ def handle(app: FastAPI) -> None:
 
 def misfit(errors: Sequence[Any]) -> tuple[str | None, str]:
     """The field that does not fit, and a line about all that do not, of pydantic's errors."""
+    place = _place(errors[0])
+    if not place:
+        return None, "the body is no JSON object; send one, with Content-Type: application/json"
     lines = []
     for error in errors[:5]:
-        where = ".".join(map(str, _place(error)))
         given = "" if error["type"] == "missing" else _given(error.get("input"))
-        lines.append(f"{where or 'the request'}{given}: {error['msg']}")
-    place = _place(errors[0])
-    return (shown(place[0]) if place else None), shown("; ".join(lines), 1000)
+        lines.append(f"{'.'.join(map(str, _place(error)))}{given}: {error['msg']}")
+    return shown(place[0]), shown("; ".join(lines), 1000)
 
 
 def _place(error: Any) -> list[Any]:

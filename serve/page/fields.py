@@ -11,6 +11,7 @@ from pleinair.runtime.options.option import Option, declared
 _KINDS = {int: "integer", float: "number", bool: "truth"}
 _LABELS = {"num_inference_steps": "Steps", "scheduler": "Sampler"}
 """Where the field calls the option otherwise than its name in a call does."""
+_SPELLED = {"Vae": "VAE", "Controlnet": "ControlNet"}
 _FLAG = re.compile(r"--[\w-]+")
 _OF_COMMAND = f" (default: {DEFAULT_PROMPT})"
 """What is painted where nobody says is the command's alone."""
@@ -55,7 +56,8 @@ def field(one: Option) -> dict[str, Any]:
 
 def label(name: str) -> str:
     """ "Guidance scale" of `guidance_scale`."""
-    return _LABELS.get(name, name.replace("_", " ").capitalize().replace("Vae", "VAE"))
+    words = name.replace("_", " ").capitalize()
+    return _LABELS.get(name, re.sub("Vae|Controlnet", lambda word: _SPELLED[word[0]], words))
 
 
 def _named(flag: re.Match[str]) -> str:

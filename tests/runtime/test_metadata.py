@@ -292,3 +292,14 @@ def test_a_prompt_too_long_for_exif_costs_no_picture(tmp_path: Path) -> None:
     longer = {**MADE, "prompt": "word " * 20_000}
     assert Image.open(save(PICTURE, tmp_path / "b.jpg", longer)).size == (64, 64)
     assert metadata.read(save(PICTURE, tmp_path / "a.png", longer)).settings == longer
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.webp"])
+def test_a_files_bytes_say_what_the_file_does(tmp_path: Path, name: str) -> None:
+    path = save(PICTURE, tmp_path / name, MADE)
+    assert metadata.read(path.read_bytes()) == metadata.read(path)
+
+
+def test_bytes_that_are_no_picture() -> None:
+    with pytest.raises(SettingError, match=r"^the picture: .*no PNG, JPEG or WebP$"):
+        metadata.read(b"no picture")

@@ -390,7 +390,7 @@ def test_white_strokes_on_a_transparent_ground_are_a_mask() -> None:
     assert mask[40, 40] == 0
 
 
-@pytest.mark.parametrize("blur", [-1.0, float("nan"), float("inf")])
+@pytest.mark.parametrize("blur", [-1.0, 4097.0, 1e300, float("nan"), float("inf")])
 def test_blur_out_of_range(blur: float) -> None:
     with pytest.raises(SettingError, match="mask_blur"):
         original(painting(), hole(), mask_blur=blur)

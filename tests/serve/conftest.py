@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from gates import Gate
 from pleinair.runtime import StableDiffusionPipeline
 from pleinair.serve.settings import Settings
 from servers import Started, started
@@ -39,3 +40,12 @@ def start(tmp_path: Path) -> Start:
 def library() -> StableDiffusionPipeline:
     """The same model, as a program paints with it."""
     return StableDiffusionPipeline.from_pretrained(POCKET, profile="exact")
+
+
+@pytest.fixture
+def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
+    """Closed before the first step of denoising; open when the test is over."""
+    made = Gate()
+    made.close_on(monkeypatch)
+    yield made
+    made.open()

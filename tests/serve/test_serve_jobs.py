@@ -230,7 +230,14 @@ def test_what_is_no_job_is_refused(client: httpx.Client, body: bytes) -> None:
     headers = {"Content-Type": "application/json"}
     answer = client.post("/v1/jobs", content=body, headers=headers)
     assert answer.status_code == 400
-    assert answer.json()["error"]["message"]
+    assert "body" in answer.json()["error"]["message"]
+    assert answer.json()["error"]["param"] is None
+
+
+def test_a_form_is_told_what_to_send(client: httpx.Client) -> None:
+    answer = client.post("/v1/jobs", data={"prompt": "a"})
+    assert answer.status_code == 400
+    assert "application/json" in answer.json()["error"]["message"]
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])

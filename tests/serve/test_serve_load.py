@@ -54,7 +54,7 @@ class Server:
         command = [sys.executable, "-m", "pleinair", "serve", "--port", "0"]
         options = ["--data", str(folder / "data"), "--api-key-file", str(keys), *words]
         exact = ["--profile", "exact"]
-        self.log = (folder / "log").open("a+")
+        self.log = (folder / "log").open("w")
         self.process = subprocess.Popen([*command, *options, *exact], stderr=self.log)
         self.url = self._url(folder / "log")
         while self._ready() != 200:
@@ -80,6 +80,12 @@ class Server:
         self.process.kill()
         self.process.wait(60)
         self.log.close()
+
+    def __enter__(self) -> "Server":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
 
     def _url(self, log: Path) -> str:
         end = time.monotonic() + 60
@@ -217,7 +223,13 @@ STATES = ("waiting", "painting")
 
 
 def test_two_hundred_clients(tmp_path: Path, expected: dict[int, Any]) -> None:
-    server = Server(tmp_path, "--max-queue", "180", "--keep", "100")
+    with Server(tmp_path, "--max-queue", "180", "--keep", "100") as server:
+        under_load(server, expected)
+    log = (tmp_path / "log").read_text()
+    assert "Traceback" not in log, log[-3000:]
+
+
+def under_load(server: Server, expected: dict[int, Any]) -> None:
     counts: Counter[str] = Counter()
     readings: list[tuple[float, int]] = []
 
@@ -249,8 +261,6 @@ def test_two_hundred_clients(tmp_path: Path, expected: dict[int, Any]) -> None:
     assert over["done"] >= counts["answered"]
     assert quarters[3] - quarters[1] < GROWTH
     server.stop()
-    log = (tmp_path / "log").read_text()
-    assert "Traceback" not in log, log[-3000:]
 
 
 ENDS = ("done", "failed", "cancelled")
@@ -258,8 +268,25 @@ ENDS = ("done", "failed", "cancelled")
 
 def test_a_server_killed_under_load_loses_no_job(tmp_path: Path, expected: dict[int, Any]) -> None:
     """Every job that was accepted is done after the restart, with the pictures of its seeds."""
-    server = Server(tmp_path, "--max-queue", "180")
     accepted: dict[str, tuple[int, int]] = {}
+    with Server(tmp_path, "--max-queue", "180") as server:
+        killed(server, accepted)
+    assert len(accepted) > 50
+    with Server(tmp_path, "--max-queue", "180") as server:
+        idle(server)
+        for id, (number, seed) in accepted.items():
+            headers = {"Authorization": f"Bearer key-{number}"}
+            job = httpx.get(f"{server.url}/v1/jobs/{id}", headers=headers).json()
+            assert job["state"] == "done"
+            for i in range(2):
+                url = f"{server.url}/v1/jobs/{id}/pictures/{i}.png"
+                file = io.BytesIO(httpx.get(url, headers=headers).content)
+                assert np.array_equal(Image.open(file), expected[seed + i])
+        server.stop()
+
+
+def killed(server: Server, accepted: dict[str, tuple[int, int]]) -> None:
+    """Fifty clients have jobs accepted until the server is killed."""
 
     async def ask(number: int) -> None:
         headers = {"Authorization": f"Bearer key-{number}"}
@@ -278,15 +305,3 @@ def test_a_server_killed_under_load_loses_no_job(tmp_path: Path, expected: dict[
         await asyncio.gather(*asking, return_exceptions=True)
 
     asyncio.run(load())
-    assert len(accepted) > 50
-    server = Server(tmp_path, "--max-queue", "180")
-    idle(server)
-    for id, (number, seed) in accepted.items():
-        headers = {"Authorization": f"Bearer key-{number}"}
-        job = httpx.get(f"{server.url}/v1/jobs/{id}", headers=headers).json()
-        assert job["state"] == "done"
-        for i in range(2):
-            url = f"{server.url}/v1/jobs/{id}/pictures/{i}.png"
-            file = io.BytesIO(httpx.get(url, headers=headers).content)
-            assert np.array_equal(Image.open(file), expected[seed + i])
-    server.stop()

@@ -18,9 +18,9 @@ from PIL import Image
 from safetensors.numpy import save_file
 
 from checkpoints import tiny_controlnet
+from gates import Gate
 from pictures import hole, painting
 from pleinair.runtime import StableDiffusionPipeline
-from pleinair.runtime.denoise.denoiser import Denoiser
 from pleinair.runtime.images.canny import canny
 from pleinair.runtime.images.fitting import Fit
 from pleinair.runtime.record import metadata
@@ -54,38 +54,6 @@ def api(server: Started) -> Iterator[webuiapi.WebUIApi]:
 def http(server: Started) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=f"{server.base_url}/sdapi/v1") as made:
         yield made
-
-
-class Gate:
-    """Lets the denoiser's steps through one by one."""
-
-    def __init__(self) -> None:
-        self.begun = 0
-        self._free = threading.Semaphore(0)
-
-    def let(self, steps: int) -> None:
-        for _ in range(steps):
-            self._free.release()
-
-    def open(self) -> None:
-        self.let(10_000)
-
-    def wait(self) -> None:
-        self.begun += 1
-        assert self._free.acquire(timeout=60)
-
-
-@pytest.fixture
-def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
-    made, step = Gate(), Denoiser.__call__
-
-    def held(*args: Any) -> Any:
-        made.wait()
-        return step(*args)
-
-    monkeypatch.setattr(Denoiser, "__call__", held)
-    yield made
-    made.open()
 
 
 class Asking:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gates import Gate
 from servers import Started
 
 PROMPT = "a red apple"
@@ -200,18 +201,20 @@ def test_sillytavern_by_its_webui_source(server: Started, library: Any) -> None:
     same(picture(answer["images"][0]), expected)
 
 
-def test_sillytavern_interrupts_when_its_user_goes_away(server: Started) -> None:
+def test_sillytavern_interrupts_when_its_user_goes_away(server: Started, gate: Gate) -> None:
     client, other = SillyTavern(server.base_url), SillyTavern(server.base_url)
     found: list[dict[str, Any]] = []
-    size = {"width": 128, "height": 128, "steps": 150}
-    painting = threading.Thread(target=lambda: found.append(client.generate(**size)))
+    painting = threading.Thread(target=lambda: found.append(client.generate()))
     painting.start()
+    gate.let(1)
     while not other.http.get("/sdapi/v1/progress").json()["state"]["sampling_step"]:
         assert painting.is_alive()
     other.interrupt()
+    gate.open()
     painting.join()
     assert found[0]["images"] == []
     server.until_idle()
+    assert gate.begun <= 2
 
 
 def test_sillytavern_by_its_stable_diffusion_cpp_source(server: Started, library: Any) -> None:
@@ -241,13 +244,13 @@ def test_librechat(server: Started) -> None:
         "negative_prompt": "blue",
         "cfg_scale": 4.5,
         "steps": 2,
-        "width": 256,
-        "height": 256,
+        "width": 128,
+        "height": 128,
     }
     answer = httpx.post(f"{server.base_url}/sdapi/v1/txt2img", json=payload, timeout=60).json()
     info = json.loads(answer["info"])
     image = picture(answer["images"][0].split(",", 1)[0])
-    assert image.size == (info["width"], info["height"]) == (256, 256)
+    assert image.size == (info["width"], info["height"]) == (128, 128)
     said = info["infotexts"][0].split("\n").pop()
     assert said.startswith("Steps: 2, ")
     assert f"Seed: {info['seed']}, " in said

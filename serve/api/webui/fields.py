@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from pleinair.runtime.images.masks import MOST_BLUR
+
 from . import infotext
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
@@ -90,7 +92,7 @@ class ImageToImage(Painting):
     denoising_strength: Number | None = 0.75
     image_cfg_scale: Number | None = None
     mask: str | None = None
-    mask_blur: Number | None = 4
+    mask_blur: Annotated[Number, Field(ge=0, le=MOST_BLUR)] | None = 4
     inpainting_fill: Annotated[int, Field(ge=0, le=3)] | None = 0
     inpaint_full_res: bool | None = True
     inpaint_full_res_padding: Annotated[int, Field(ge=0, le=4096)] | None = 0

@@ -75,7 +75,10 @@ export const offer = () => json("page/offer");
 /** What a picture file says of how it was made, for a model; null where it says nothing. */
 export async function read(blob, model) {
   try {
-    return await json(`page/read?model=${encodeURIComponent(model)}`, { method: "POST", body: blob });
+    return await json(`page/read?model=${encodeURIComponent(model)}`, {
+      method: "POST",
+      body: blob,
+    });
   } catch (error) {
     if (error.status === 400) return null;
     throw error;
@@ -173,8 +176,27 @@ async function* asked(id) {
   yield { event, data: job };
 }
 
-/** A finished picture, as the page knows it. */
-export const pictureOf = ({ url, info, seed }) => ({ path: url.replace(/^\//, ""), info, seed });
+/** A finished picture of a job, as the page knows it. */
+export const pictureOf = (id, { url, index, info, seed }) => ({
+  path: url.replace(/^\//, ""),
+  id,
+  index,
+  info,
+  seed,
+});
+
+/** A picture with how it was made, which lists leave out. */
+export async function known(picture) {
+  if (picture.info) return picture;
+  const { pictures } = await json(`v1/jobs/${picture.id}`);
+  return Object.assign(
+    picture,
+    pictureOf(
+      picture.id,
+      pictures.find((one) => one.index === picture.index),
+    ),
+  );
+}
 
 /** A JPEG file of base64. */
 export function unpacked(text) {

@@ -7,7 +7,10 @@ import { brings, dropped, show } from "./slot.js";
 
 /** Take pictures that are dropped anywhere on the page, or pasted. */
 export function takeAnywhere(take) {
-  document.addEventListener("dragover", (event) => brings(event.dataTransfer) && event.preventDefault());
+  document.addEventListener(
+    "dragover",
+    (event) => brings(event.dataTransfer) && event.preventDefault(),
+  );
   document.addEventListener("drop", (event) => {
     const blob = brings(event.dataTransfer) && dropped(event.dataTransfer);
     if (!blob) return;
@@ -47,8 +50,17 @@ export async function bring(dialog, blob, form, repeats, starts) {
     element(
       "div",
       { className: "side" },
-      element("div", { className: "bar" }, button("Cancel", () => dialog.close())),
-      element("div", { className: "about" }, element("div", { className: "buttons" }, ...Object.entries(starts).map(act)), ...found),
+      element(
+        "div",
+        { className: "bar" },
+        button("Cancel", () => dialog.close()),
+      ),
+      element(
+        "div",
+        { className: "about" },
+        element("div", { className: "buttons" }, ...Object.entries(starts).map(act)),
+        ...found,
+      ),
     ),
   );
   dialog.showModal();

@@ -28,7 +28,10 @@ export class Axis {
     for (const { name, label, kind } of form.fields.values()) {
       if (kind !== "truth") this.setting.append(element("option", { value: name, t: label }));
     }
-    for (const [name, label] of [["model", "Model"], ["profile", "Profile"]]) {
+    for (const [name, label] of [
+      ["model", "Model"],
+      ["profile", "Profile"],
+    ]) {
       this.setting.append(element("option", { value: name, t: label }));
     }
     this.setting.onchange = () => this.#offer();
@@ -43,7 +46,8 @@ export class Axis {
     if (!this.name) return [null];
     const parts = this.values.value.split(PROSE.includes(this.name) ? "|" : /[,，]/);
     const values = parts.map((one) => one.trim()).filter((one) => one !== "");
-    if (!values.length) throw new Error(t("Give values for {name}.", { name: this.form.label(this.name) }));
+    if (!values.length)
+      throw new Error(t("Give values for {name}.", { name: this.form.label(this.name) }));
     return values.map((text) => this.#value(text));
   }
 
@@ -66,14 +70,18 @@ export class Axis {
     if (this.name === "model") return this.form.offer.models.map((one) => one.name);
     if (this.name === "profile") return this.form.model.profiles;
     const field = this.form.fields.get(this.name);
-    return field?.kind === "choice" ? [...field.input.options].map((one) => one.value).filter(Boolean) : null;
+    return field?.kind === "choice"
+      ? [...field.input.options].map((one) => one.value).filter(Boolean)
+      : null;
   }
 
   #offer() {
     this.values.value = "";
     const add = (one) => (this.values.value = [this.values.value, one].filter(Boolean).join(", "));
     this.choices.replaceChildren(
-      ...(this.#known() ?? []).map((one) => button(undefined, () => add(one), { className: "word", textContent: one })),
+      ...(this.#known() ?? []).map((one) =>
+        button(undefined, () => add(one), { className: "word", textContent: one }),
+      ),
     );
   }
 }
@@ -84,7 +92,8 @@ export function paintSheet(root, order, columns, rows, painted) {
   const sides = rows.read();
   if (heads[0] === null) throw new Error(t("Choose a setting to compare."));
   if (columns.name === rows.name) throw new Error(t("Choose two different settings."));
-  if (heads.length * sides.length > MOST) throw new Error(t("A sheet has at most {most} pictures.", { most: MOST }));
+  if (heads.length * sides.length > MOST)
+    throw new Error(t("A sheet has at most {most} pictures.", { most: MOST }));
   const seed = order.seed ?? crypto.getRandomValues(new Uint32Array(1))[0];
   const cells = sides.map((side) =>
     heads.map((head) => ({
@@ -99,7 +108,10 @@ export function paintSheet(root, order, columns, rows, painted) {
       note: element("span", { className: "spinner" }),
     })),
   );
-  const label = (axis, value) => (PROSE.includes(axis.name) || typeof value === "string" ? value : `${axis.form.label(axis.name)} ${value}`);
+  const label = (axis, value) =>
+    PROSE.includes(axis.name) || typeof value === "string"
+      ? value
+      : `${axis.form.label(axis.name)} ${value}`;
   const sheet = new Sheet(
     cells,
     heads.map((value) => label(columns, value)),
@@ -115,16 +127,24 @@ class Sheet {
     Object.assign(this, { cells, heads, sides, stopped: false, ids: new Set() });
     this.stop = button("Stop", () => this.#stop(), { className: "stop" });
     this.save = button("Save the sheet", () => this.#save());
-    const close = button("Close", () => {
-      this.#stop();
-      this.element.remove();
-    }, { className: "quiet" });
+    const close = button(
+      "Close",
+      () => {
+        this.#stop();
+        this.element.remove();
+      },
+      { className: "quiet" },
+    );
     const table = element("table");
     const corner = sides ? [element("th")] : [];
-    table.append(element("tr", {}, ...corner, ...heads.map((text) => element("th", { textContent: text }))));
+    table.append(
+      element("tr", {}, ...corner, ...heads.map((text) => element("th", { textContent: text }))),
+    );
     cells.forEach((row, i) => {
       const side = sides ? [element("th", { textContent: sides[i] })] : [];
-      table.append(element("tr", {}, ...side, ...row.map(({ image, note }) => element("td", {}, image, note))));
+      table.append(
+        element("tr", {}, ...side, ...row.map(({ image, note }) => element("td", {}, image, note))),
+      );
     });
     this.element = element(
       "div",
@@ -178,16 +198,28 @@ class Sheet {
     const size = Math.min(28, Math.max(13, Math.round(width / 20)));
     const left = this.sides ? size * 10 : 0;
     const top = size * 2.5;
-    const canvas = element("canvas", { width: left + this.heads.length * (width + 8), height: top + images.length * (height + 8) });
+    const canvas = element("canvas", {
+      width: left + this.heads.length * (width + 8),
+      height: top + images.length * (height + 8),
+    });
     const pen = canvas.getContext("2d");
-    Object.assign(pen, { fillStyle: "white", font: `${size}px sans-serif`, textAlign: "center", textBaseline: "middle" });
+    Object.assign(pen, {
+      fillStyle: "white",
+      font: `${size}px sans-serif`,
+      textAlign: "center",
+      textBaseline: "middle",
+    });
     pen.fillRect(0, 0, canvas.width, canvas.height);
     pen.fillStyle = "black";
-    this.heads.forEach((text, x) => pen.fillText(text, left + x * (width + 8) + width / 2, top / 2, width));
+    this.heads.forEach((text, x) =>
+      pen.fillText(text, left + x * (width + 8) + width / 2, top / 2, width),
+    );
     images.forEach((row, y) => {
       const down = top + y * (height + 8);
       if (this.sides) pen.fillText(this.sides[y], left / 2, down + height / 2, left - 8);
-      row.forEach((image, x) => image.naturalWidth && pen.drawImage(image, left + x * (width + 8), down));
+      row.forEach(
+        (image, x) => image.naturalWidth && pen.drawImage(image, left + x * (width + 8), down),
+      );
     });
     download(await png(canvas), "pleinair-sheet.png");
   }

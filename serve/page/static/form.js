@@ -10,7 +10,18 @@ const HEADINGS = { Prompting: "Prompt", Reuse: "Reuse from step to step", Answer
 const IDEOGRAPH = /\p{Script=Han}/u;
 const SHAPES = ["1:1", "4:3", "3:4", "3:2", "2:3", "16:9", "9:16"];
 // What a picture says beside its call: filled in otherwise, or of the machine that painted it.
-const AROUND = ["model", "profile", "loras", "model_digest", "engine", "device", "precision", "solver", "version", "clip_layer"];
+const AROUND = [
+  "model",
+  "profile",
+  "loras",
+  "model_digest",
+  "engine",
+  "device",
+  "precision",
+  "solver",
+  "version",
+  "clip_layer",
+];
 
 export class Form extends EventTarget {
   /** `offer` is what the server says can be chosen. */
@@ -19,7 +30,9 @@ export class Form extends EventTarget {
     this.root = root;
     this.offer = offer;
     this.fields = new Map();
-    this.labels = new Map(offer.groups.flatMap((group) => group.fields).map((one) => [one.name, one.label]));
+    this.labels = new Map(
+      offer.groups.flatMap((group) => group.fields).map((one) => [one.name, one.label]),
+    );
     this.groups = [];
     for (const group of offer.groups) this.#place(group);
     this.#chooseModels();
@@ -71,7 +84,9 @@ export class Form extends EventTarget {
   /** Fill in a picture's settings; options that it says nothing of are emptied. What is not to be
    * had here is returned, in a few words each. */
   fill(settings) {
-    const missing = Object.keys(settings).filter((name) => !this.fields.has(name) && !AROUND.includes(name));
+    const missing = Object.keys(settings).filter(
+      (name) => !this.fields.has(name) && !AROUND.includes(name),
+    );
     const { model, profile } = settings;
     if (this.offer.models.some((one) => one.name === model && !one.broken)) this.choose(model);
     else if (model) missing.push(`${this.label("model")} ${model}`);
@@ -94,7 +109,9 @@ export class Form extends EventTarget {
   #place(group) {
     const special = this.root.querySelector(`[data-group="${group.name}"]`);
     const fields = group.fields.filter((field) => !PICTURES.includes(field.name));
-    const heading = group.families.length ? { textContent: group.families[0] } : { t: HEADINGS[group.name] ?? group.name };
+    const heading = group.families.length
+      ? { textContent: group.families[0] }
+      : { t: HEADINGS[group.name] ?? group.name };
     const rest = element("fieldset", {}, element("legend", heading));
     for (const field of fields) {
       const slot = this.root.querySelector(`[data-field="${field.name}"]`);
@@ -112,31 +129,37 @@ export class Form extends EventTarget {
     const limit = this.offer.limits[field.name];
     if (limit !== undefined) input.max = limit;
     this.fields.set(field.name, { ...field, input });
-    const label = element("label", { className: field.kind, title: field.help, values: this.#named(field.help) });
+    const label = element("label", {
+      className: field.kind,
+      title: field.help,
+      values: this.#named(field.help),
+    });
     const name = element("span", { t: field.label });
     label.append(...(field.kind === "truth" ? [input, name] : [name, input]));
     return label;
   }
 
-  /** Say what the field at hand is for: on a phone nothing hovers. It stays until another field's
-   * is said, or the button below would move away under a click. */
+  /** Say what the field at hand is for: on a phone nothing hovers. */
   #hint(name) {
     const hint = this.root.querySelector("#hint");
     const field = this.fields.get(name);
     if (!field) return;
-    hint.hidden = false;
     say(hint, field.help, this.#named(field.help));
   }
 
   /** The labels of other fields that a help names. */
   #named(help) {
-    return Object.fromEntries([...help.matchAll(/\{(\w+)\}/g)].map(([, name]) => [name, () => this.label(name)]));
+    return Object.fromEntries(
+      [...help.matchAll(/\{(\w+)\}/g)].map(([, name]) => [name, () => this.label(name)]),
+    );
   }
 
   #chooseModels() {
     const { model } = this.root;
     for (const one of this.offer.models) {
-      model.append(element("option", { value: one.name, textContent: one.name, disabled: one.broken }));
+      model.append(
+        element("option", { value: one.name, textContent: one.name, disabled: one.broken }),
+      );
     }
     model.value = this.offer.models.find((one) => !one.broken)?.name;
     model.addEventListener("change", () => this.#modelChanged());
@@ -167,16 +190,18 @@ export class Form extends EventTarget {
     const box = this.root.querySelector("#words");
     const { words } = this.model;
     box.hidden = !words;
-    box.querySelector("div").replaceChildren(
-      ...Object.entries(words ?? {}).map(([kind, names]) =>
-        element(
-          "p",
-          {},
-          element("b", { t: kind }),
-          ...Object.entries(names).map(([name, others]) => this.#word([name, ...others])),
+    box
+      .querySelector("div")
+      .replaceChildren(
+        ...Object.entries(words ?? {}).map(([kind, names]) =>
+          element(
+            "p",
+            {},
+            element("b", { t: kind }),
+            ...Object.entries(names).map(([name, others]) => this.#word([name, ...others])),
+          ),
         ),
-      ),
-    );
+      );
   }
 
   /** A word, in the reader's language where the model knows it by that name, too. */
@@ -198,7 +223,9 @@ export class Form extends EventTarget {
     for (const one of SHAPES) shape.append(new Option(one, one));
     const sides = ["width", "height"].map((name) => this.fields.get(name).input);
     shape.onchange = () => {
-      const values = shape.value ? sized(this.model, ...shape.value.split(":").map(Number)) : ["", ""];
+      const values = shape.value
+        ? sized(this.model, ...shape.value.split(":").map(Number))
+        : ["", ""];
       this.set("width", values[0]);
       this.set("height", values[1]);
     };
@@ -211,7 +238,11 @@ export class Form extends EventTarget {
       name,
       kind === "truth" ? input.checked : input.value,
     ]);
-    const state = { model: model.value, profile: profile.value, values: Object.fromEntries(values) };
+    const state = {
+      model: model.value,
+      profile: profile.value,
+      values: Object.fromEntries(values),
+    };
     localStorage.setItem(STORED, JSON.stringify(state));
   }
 
@@ -252,7 +283,7 @@ function control({ kind, most, name }, rows) {
 function options(select, choices, usual) {
   const before = select.value;
   const first = usual
-    ? element("option", { value: "", t: "usual: {usual}", values: { usual } })
+    ? element("option", { value: "", t: "{usual} (usual)", values: { usual } })
     : element("option", { value: "", t: "as usual" });
   select.replaceChildren(first, ...choices.map((one) => new Option(one, one)));
   select.value = choices.includes(before) ? before : "";

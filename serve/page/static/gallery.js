@@ -18,25 +18,28 @@ const AROUND = {
   version: "Version",
 };
 
-/** Finished pictures: {path, info, seed}; a picture is fetched when it comes into view. */
+/** Finished pictures: see `api.pictureOf`; a picture is fetched when it comes into view. */
 export class Gallery {
   /** open: called with a picture that is clicked. */
   constructor(root, empty, open) {
     Object.assign(this, { root, empty, open });
     this.pictures = [];
-    this.seen = new IntersectionObserver((entries) => {
-      for (const { isIntersecting, target } of entries) {
-        if (!isIntersecting) continue;
-        this.seen.unobserve(target);
-        this.#load(target);
-      }
-    }, { rootMargin: "400px" });
+    this.seen = new IntersectionObserver(
+      (entries) => {
+        for (const { isIntersecting, target } of entries) {
+          if (!isIntersecting) continue;
+          this.seen.unobserve(target);
+          this.#load(target);
+        }
+      },
+      { rootMargin: "400px" },
+    );
   }
 
   /** Put a picture at the beginning, or behind all others. */
   add(picture, { last = false } = {}) {
     if (this.pictures.some((one) => one.path === picture.path)) return;
-    const image = element("img", { alt: picture.info.prompt ?? "" });
+    const image = element("img", { alt: picture.prompt ?? picture.info?.prompt ?? "" });
     const thumb = element("button", { type: "button", className: "thumb" }, image);
     thumb.onclick = () => this.open(picture);
     thumb.picture = picture;
@@ -86,8 +89,13 @@ export function described(info, form) {
 }
 
 function written(value) {
-  if (!Array.isArray(value)) return typeof value === "object" ? JSON.stringify(value) : String(value);
-  return value.map((one) => (one.name ? `${one.name}${one.weight === undefined ? "" : ` ${one.weight}`}` : one)).join(", ");
+  if (!Array.isArray(value))
+    return typeof value === "object" ? JSON.stringify(value) : String(value);
+  return value
+    .map((one) =>
+      one.name ? `${one.name}${one.weight === undefined ? "" : ` ${one.weight}`}` : one,
+    )
+    .join(", ");
 }
 
 /** Shows one picture large, with what can be done with it. */
@@ -97,12 +105,28 @@ export class Viewer {
     Object.assign(this, { dialog, gallery, form, actions });
     this.image = element("img", { alt: "" });
     this.about = element("div", { className: "about" });
-    const steps = [["‹", -1, "Newer"], ["›", 1, "Older"]].map(([sign, step, title]) =>
-      element("button", { type: "button", textContent: sign, title, onclick: () => this.#step(step) }),
+    const steps = [
+      ["‹", -1, "Newer"],
+      ["›", 1, "Older"],
+    ].map(([sign, step, title]) =>
+      element("button", {
+        type: "button",
+        textContent: sign,
+        title,
+        onclick: () => this.#step(step),
+      }),
     );
-    const close = element("button", { type: "button", textContent: "×", title: "Close", onclick: () => dialog.close() });
+    const close = element("button", {
+      type: "button",
+      textContent: "×",
+      title: "Close",
+      onclick: () => dialog.close(),
+    });
     const bar = element("div", { className: "bar" }, ...steps, close);
-    dialog.append(element("div", { className: "large" }, this.image), element("div", { className: "side" }, bar, this.about));
+    dialog.append(
+      element("div", { className: "large" }, this.image),
+      element("div", { className: "side" }, bar, this.about),
+    );
     dialog.addEventListener("keydown", (event) => {
       if (event.key === "ArrowLeft") this.#step(-1);
       if (event.key === "ArrowRight") this.#step(1);
@@ -113,7 +137,7 @@ export class Viewer {
 
   async open(picture) {
     this.picture = picture;
-    const blob = await blobOf(picture);
+    const [blob] = await Promise.all([blobOf(picture), api.known(picture)]);
     if (this.picture !== picture) return;
     show(this.image, blob);
     this.image.alt = picture.info.prompt ?? "";

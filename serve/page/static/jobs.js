@@ -6,7 +6,7 @@ import { show } from "./slot.js";
 import { say, t } from "./words.js";
 
 /** Follow a job to its end. heard: what is told of it, by name:
- * stands(status, pictures that are done), previewed(blob), picture({path, info, seed}), withheld(),
+ * stands(status, pictures that are done), previewed(blob), picture(see `api.pictureOf`), withheld(),
  * failed(message). */
 export async function watch(id, heard) {
   const told = new Set();
@@ -16,7 +16,7 @@ export async function watch(id, heard) {
     if (event === "picture" && !told.has(data.index)) {
       told.add(data.index);
       if (data.withheld) heard.withheld?.();
-      else await heard.picture?.(api.pictureOf(data));
+      else await heard.picture?.(api.pictureOf(id, data));
     }
     if (event === "failed") heard.failed?.(data.error);
   }
@@ -67,7 +67,10 @@ function stands(place, bar, { state, ahead, seconds, step, steps, stage, progres
   }
   if (!step) bar.removeAttribute("value");
   else bar.value = progress;
-  const which = number > 1 ? () => t("Picture {one} of {number}: ", { one: Math.min(done + 1, number), number }) : "";
+  const which =
+    number > 1
+      ? () => t("Picture {one} of {number}: ", { one: Math.min(done + 1, number), number })
+      : "";
   if (stage === "load") say(place, "{which}the model is loaded{left}", { which, left });
   else if (!step) say(place, "{which}it begins{left}", { which, left });
   else say(place, "{which}step {step} of {steps}{left}", { which, step, steps, left });
@@ -75,5 +78,7 @@ function stands(place, bar, { state, ahead, seconds, step, steps, stage, progres
 
 /** Seconds as "40 s" or "3 min". */
 function duration(seconds) {
-  return seconds < 90 ? t("{n} s", { n: Math.max(1, Math.round(seconds)) }) : t("{n} min", { n: Math.round(seconds / 60) });
+  return seconds < 90
+    ? t("{n} s", { n: Math.max(1, Math.round(seconds)) })
+    : t("{n} min", { n: Math.round(seconds / 60) });
 }

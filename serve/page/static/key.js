@@ -11,9 +11,15 @@ export function askForKey(dialog, wrong) {
     const form = element(
       "form",
       { method: "dialog" },
-      element("h2", { t: wrong ? "This key is not one of the server's" : "This server wants a key" }),
+      element("h2", {
+        t: wrong ? "This key is not one of the server's" : "This server wants a key",
+      }),
       element("label", {}, element("span", { t: "Key" }), key),
-      element("div", { className: "buttons" }, element("button", { t: "Go on", className: "main" })),
+      element(
+        "div",
+        { className: "buttons" },
+        element("button", { t: "Go on", className: "main" }),
+      ),
     );
     form.querySelector(".buttons").prepend(button("Cancel", () => dialog.close()));
     let given = null;

@@ -42,7 +42,8 @@ function setMask(blob) {
   show(start.mask, blob);
   find("#unmask").hidden = blob === null;
   for (const name of MASKED) form.fields.get(name).input.closest("label").hidden = blob === null;
-  for (const part of ["#start > .buttons", "#start > .fields"]) find(part).hidden = start.blob === null;
+  for (const part of ["#start > .buttons", "#start > .fields"])
+    find(part).hidden = start.blob === null;
 }
 
 async function mark() {
@@ -77,7 +78,12 @@ function fitModel() {
 
 /** What the form asks for, as the server takes it. */
 async function order() {
-  const asked = { ...form.values(), model: form.model.name, number: form.number, loras: loras.chosen };
+  const asked = {
+    ...form.values(),
+    model: form.model.name,
+    number: form.number,
+    loras: loras.chosen,
+  };
   const profile = find("#form").profile.value;
   if (profile) asked.profile = profile;
   if (find("#loras").hidden) delete asked.loras;
@@ -104,8 +110,7 @@ async function followed({ slot, edges }, { width, height }) {
 function painted(picture) {
   gallery.add(picture);
   showLatest(picture).catch(tell);
-  lastSeed = picture.seed;
-  find("#again").disabled = false;
+  setLastSeed(picture.seed);
 }
 
 /** The newest picture is shown large; a click opens it with its settings. */
@@ -117,8 +122,10 @@ async function showLatest(picture) {
   latest.onclick = () => gallery.open(picture);
 }
 
-let lastSeed = null;
-find("#again").onclick = () => form.set("seed", lastSeed);
+function setLastSeed(seed) {
+  find("#again").disabled = false;
+  find("#again").onclick = () => form.set("seed", seed);
+}
 
 async function paint() {
   tell();
@@ -155,7 +162,8 @@ find("#compare .axes").append(columns.element, rows.element);
 find("#sheet").onclick = async () => {
   tell();
   try {
-    if (find("#form").reportValidity()) paintSheet(find("#sheets"), await order(), columns, rows, painted);
+    if (find("#form").reportValidity())
+      paintSheet(find("#sheets"), await order(), columns, rows, (picture) => gallery.add(picture));
   } catch (error) {
     tell(error);
   }
@@ -177,7 +185,9 @@ const starts = {
     },
   }),
 };
-const gallery = new Gallery(find("#gallery"), find("#empty"), (picture) => viewer.open(picture).catch(tell));
+const gallery = new Gallery(find("#gallery"), find("#empty"), (picture) =>
+  viewer.open(picture).catch(tell),
+);
 const viewer = new Viewer(find("#viewer"), gallery, form, { ...repeats, ...starts });
 takeAnywhere((blob) => bring(find("#brought"), blob, form, repeats, starts).catch(tell));
 
@@ -190,7 +200,11 @@ function repeat(settings) {
     if (offer.loras.includes(name)) loras.add(name, weight);
     else missing.push(`LoRA ${name}`);
   }
-  tell(missing.length ? { text: "Not to be had here: {names}", values: { names: missing.join(", ") } } : null);
+  tell(
+    missing.length
+      ? { text: "Not to be had here: {names}", values: { names: missing.join(", ") } }
+      : null,
+  );
   find("#form").prompt.scrollIntoView({ block: "center" });
 }
 
@@ -207,16 +221,20 @@ let older = [];
 async function recall() {
   for (const job of await api.jobs()) {
     if (!api.isOver(job)) showJob(find("#jobs"), job, painted);
-    older.push(...job.pictures.filter((one) => !one.withheld).toReversed().map(api.pictureOf));
+    const pictures = job.pictures.map((one) => ({
+      ...api.pictureOf(job.id, one),
+      prompt: job.arguments.prompt,
+    }));
+    older.push(...pictures.toReversed());
   }
   listOlder();
+  const [newest] = gallery.pictures;
+  if (newest) setLastSeed((await api.known(newest)).seed);
 }
 
 function listOlder() {
   for (const picture of older.splice(0, SHOWN)) gallery.add(picture, { last: true });
   find("#older").hidden = !older.length;
-  lastSeed ??= gallery.pictures[0]?.seed ?? null;
-  find("#again").disabled = lastSeed === null;
 }
 
 find("#older").onclick = listOlder;

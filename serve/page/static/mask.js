@@ -2,7 +2,7 @@
 
 import { button, element, png } from "./dom.js";
 
-const COLOUR = "rgb(230 60 60)";
+const COLOUR = [255, 0, 220]; // which few pictures have
 const LEAST = 512; // dots along the longer side of the canvas: small pictures are painted on enlarged
 const MOST = 1024; // and of the mask: a photograph's need be no finer
 
@@ -34,7 +34,9 @@ export async function paintMask(dialog, picture, before = null) {
       strokes.push(pen.getImageData(0, 0, width, height));
       pen.clearRect(0, 0, width, height);
     });
-    const done = button("Done", async () => leave(await finished(paint, scaled(image, 1, MOST))), { className: "main" });
+    const done = button("Done", async () => leave(await finished(paint, scaled(image, 1, MOST))), {
+      className: "main",
+    });
     dialog.replaceChildren(
       element("h2", { t: "Paint over what is to be painted anew" }),
       element("div", { className: "easel" }, shown, paint),
@@ -63,7 +65,11 @@ function draw(canvas, pen, brush, erases, strokes) {
   };
   const stroke = (to) => {
     pen.globalCompositeOperation = erases() ? "destination-out" : "source-over";
-    Object.assign(pen, { strokeStyle: COLOUR, lineWidth: brush(), lineCap: "round" });
+    Object.assign(pen, {
+      strokeStyle: `rgb(${COLOUR.join(" ")})`,
+      lineWidth: brush(),
+      lineCap: "round",
+    });
     pen.beginPath();
     pen.moveTo(...last);
     pen.lineTo(...to);
@@ -94,7 +100,7 @@ async function takeUp(pen, mask) {
   pen.drawImage(await createImageBitmap(mask), 0, 0, width, height);
   const dots = pen.getImageData(0, 0, width, height);
   for (let i = 0; i < dots.data.length; i += 4) {
-    dots.data.set([230, 60, 60, dots.data[i] > 127 ? 255 : 0], i);
+    dots.data.set([...COLOUR, dots.data[i] > 127 ? 255 : 0], i);
   }
   pen.putImageData(dots, 0, 0);
 }
@@ -103,7 +109,9 @@ async function takeUp(pen, mask) {
 function scaled(image, least, most) {
   const longer = Math.max(image.width, image.height);
   const scale = Math.min(Math.max(longer, least), most) / longer;
-  const [width, height] = [image.width, image.height].map((side) => Math.max(1, Math.round(side * scale)));
+  const [width, height] = [image.width, image.height].map((side) =>
+    Math.max(1, Math.round(side * scale)),
+  );
   return { width, height };
 }
 

@@ -19,7 +19,14 @@ export class Slot extends EventTarget {
       hidden: true,
       onclick: () => this.put(null),
     });
-    const label = element("label", { className: "slot" }, this.file, this.text, this.thumb, this.mask);
+    const label = element(
+      "label",
+      { className: "slot" },
+      this.file,
+      this.text,
+      this.thumb,
+      this.mask,
+    );
     this.element = element("div", { className: "holder" }, label, this.clear);
     this.file.onchange = () => this.put(this.file.files[0] ?? null);
     accept(this.element, (blob) => this.put(blob));

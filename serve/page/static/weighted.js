@@ -11,13 +11,23 @@ export class Weighted extends EventTarget {
     this.pictures = pictures;
     this.rows = [];
     this.list = element("div");
-    this.element = element("div", {}, this.list, button(text, () => this.add(), { className: "quiet" }));
+    this.element = element(
+      "div",
+      {},
+      this.list,
+      button(text, () => this.add(), { className: "quiet" }),
+    );
   }
 
   add(name = this.names[0], weight = 1, blob = null) {
     const file = element("select", {}, ...this.names.map((one) => new Option(one, one)));
     file.value = name;
-    const amount = element("input", { type: "number", step: "0.05", value: weight, required: true });
+    const amount = element("input", {
+      type: "number",
+      step: "0.05",
+      value: weight,
+      required: true,
+    });
     amount.title = "0.8";
     const row = { file, amount };
     const remove = button("Remove", () => this.#remove(row), { className: "quiet" });
@@ -25,7 +35,12 @@ export class Weighted extends EventTarget {
     if (this.pictures) {
       row.slot = new Slot("Picture that it follows");
       row.edges = element("input", { type: "checkbox", checked: /canny/i.test(name) });
-      const edges = element("label", { className: "truth" }, row.edges, element("span", { t: "Its edges (Canny)" }));
+      const edges = element(
+        "label",
+        { className: "truth" },
+        row.edges,
+        element("span", { t: "Its edges (Canny)" }),
+      );
       file.onchange = () => (row.edges.checked = /canny/i.test(file.value));
       row.element.append(row.slot.element, edges);
       if (blob) row.slot.put(blob);
@@ -51,6 +66,9 @@ export class Weighted extends EventTarget {
 
   /** What is chosen: [{name, weight}]. */
   get chosen() {
-    return this.rows.map(({ file, amount }) => ({ name: file.value, weight: amount.valueAsNumber }));
+    return this.rows.map(({ file, amount }) => ({
+      name: file.value,
+      weight: amount.valueAsNumber,
+    }));
   }
 }

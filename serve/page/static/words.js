@@ -24,7 +24,10 @@ export function say(element, text, values = {}, attribute = "") {
 /** A value that is itself said: a function, called whenever the text is written. */
 function resolved(values) {
   return Object.fromEntries(
-    Object.entries(values).map(([name, value]) => [name, typeof value === "function" ? value() : value]),
+    Object.entries(values).map(([name, value]) => [
+      name,
+      typeof value === "function" ? value() : value,
+    ]),
   );
 }
 
@@ -59,7 +62,10 @@ export function adopt(root = document) {
 /** Offer the languages in a <select>, and begin in the reader's. */
 export async function begin(select) {
   for (const [code, name] of Object.entries(LANGUAGES)) select.append(new Option(name, code));
-  const asked = [localStorage.getItem(STORED), ...navigator.languages.map((one) => one.slice(0, 2))];
+  const asked = [
+    localStorage.getItem(STORED),
+    ...navigator.languages.map((one) => one.slice(0, 2)),
+  ];
   select.value = asked.find((code) => code in LANGUAGES) ?? "en";
   select.addEventListener("change", () => {
     localStorage.setItem(STORED, select.value);
