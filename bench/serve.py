@@ -198,6 +198,10 @@ def _percentiles(waits: list[float]) -> dict[str, float]:
     return {"p50": cuts[49], "p95": cuts[94], "p99": cuts[98]}
 
 
+def _seconds(wait: float | None) -> str:
+    return "none answered" if wait is None else f"{wait:.2f}"
+
+
 def _told(record: Record) -> str:
     wait = record["waits"].get("p50")
     return f"{record['hourly']:.0f} answered an hour" + (f", p50 {wait:.2f} s" if wait else "")
@@ -211,8 +215,8 @@ def _markdown(records: list[Record]) -> str:
             record["name"],
             record["round"],
             f"{record['hourly']:.0f}",
-            *(f"{record['waits'].get(name, 0):.2f}" for name in names),
-            f"{record['greedy'].get('p50', 0):.2f}",
+            *(_seconds(record["waits"].get(name)) for name in names),
+            _seconds(record["greedy"].get("p50")),
             f"{100 * record['wasted']:.0f} %",
         ]
         for record in records

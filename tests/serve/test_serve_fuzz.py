@@ -201,7 +201,7 @@ def test_ten_thousand_requests_leave_nothing(quick: Started) -> None:
 # By the schema.
 
 HYPOTHESIS = settings(
-    max_examples=int(os.environ.get("PLEINAIR_FUZZ_EXAMPLES", "5")),
+    max_examples=int(os.environ.get("PLEINAIR_FUZZ_EXAMPLES", "2")),
     deadline=None,
     derandomize=True,
     database=None,

@@ -78,9 +78,10 @@ def test_a_job_paints_the_library_s_pictures(client: httpx.Client, library: Any)
 
 
 def test_its_events_tell_all_of_it(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    slowly(monkeypatch, 0.01)
-    first = client.post("/v1/jobs", json=ASKED).json()
-    second = client.post("/v1/jobs", json={**ASKED, "number": 2}).json()
+    slowly(monkeypatch, 0.02)
+    asked = {**ASKED, "num_inference_steps": 6}
+    first = client.post("/v1/jobs", json=asked).json()
+    second = client.post("/v1/jobs", json={**asked, "number": 2}).json()
     told = events(client, second["id"])
     names = [name for name, _ in told]
     assert names[0] == "queued"
@@ -102,9 +103,10 @@ def test_its_events_tell_all_of_it(client: httpx.Client, monkeypatch: pytest.Mon
 def test_seconds_are_told_once_something_was_painted(
     client: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    finished(client, client.post("/v1/jobs", json=ASKED).json()["id"])
-    slowly(monkeypatch, 0.01)
-    job = client.post("/v1/jobs", json=ASKED).json()
+    asked = {**ASKED, "num_inference_steps": 4}
+    finished(client, client.post("/v1/jobs", json=asked).json()["id"])
+    slowly(monkeypatch, 0.02)
+    job = client.post("/v1/jobs", json=asked).json()
     assert job["seconds"] > 0
     finished(client, job["id"])
 
