@@ -56,7 +56,7 @@ class Painter:
 
         return SimpleNamespace(
             evaluations={"full": self.steps},
-            guidance=SimpleNamespace(batches=[("conditional",)]),
+            guidance=SimpleNamespace(batches=[("conditional",)], between=("conditional",)),
             tiles=SimpleNamespace(tile=(8, 8)),
             timesteps=range(self.steps),
             then=None,

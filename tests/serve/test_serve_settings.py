@@ -128,7 +128,7 @@ def test_a_file_s_settings_win_over_the_environment(monkeypatch: pytest.MonkeyPa
         ({"replicas": "many"}, "PLEINAIR_REPLICAS: --replicas is 'many'; give a whole number"),
         (
             {"replicas": 2, "min_replicas": 3},
-            "--min-replicas is 3, more than the 2 of --replicas",
+            "--min-replicas is 3, more than --replicas, 2",
         ),
     ],
 )
