@@ -135,6 +135,15 @@ class Models:
         self.bounds.check_plan(plan)
         return plan
 
+    def told(self, error: PleinairError) -> str:
+        """What an error says to a client: names in the place of this machine's paths."""
+        text = str(error)
+        for known in (self.folders, self.loras, self.controlnets):
+            for name, path in known.items():
+                for spelled in (str(path.resolve()), str(path)):
+                    text = text.replace(spelled, name)
+        return text
+
     def described(self, asked: Asked, plan: Plan) -> dict[str, Any]:
         """How the picture of a plan is made, by the names of a call's arguments."""
         found: dict[str, Any] = description(self.pipeline(asked), plan)

@@ -8,10 +8,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from pleinair.runtime import Plan
 from pleinair.runtime.errors import PleinairError
 
 from .asked import Asked
-from .errors import Closing, Unknown
+from .errors import Closing, Refusal, Unknown
 from .job import Job, Picture, State
 from .models import Models
 from .queue import Queue, Turn
@@ -141,7 +142,7 @@ class Service:
             raise Closing("the server is about to stop; ask again later", retry_after=_UNKNOWN)
         self.models.bounds.check(asked)
         asked = asked.settled(self.models.named(asked.model))
-        plan = await asyncio.to_thread(self.models.plan, asked)
+        plan = await asyncio.to_thread(self._planned, asked)
         kept = kept and self.store is not None
         until = None if kept or self.timeout is None else time.monotonic() + self.timeout
         job = Job(asked, client, kept=kept, previews=previews, until=until)
@@ -152,6 +153,16 @@ class Service:
             self.cancel(job)
             raise
         return job
+
+    def _planned(self, asked: Asked) -> Plan:
+        """Raises Refusal and PleinairError; neither tells a client a path of this machine."""
+        try:
+            return self.models.plan(asked)
+        except PleinairError as error:
+            told = self.models.told(error)
+            if isinstance(error, Refusal) or told == str(error):
+                raise
+            raise Refusal(told) from error
 
     def job(self, id: str) -> Job:
         """A job by its id: one that waits or is painted, or that is kept. Raises Unknown."""
@@ -293,7 +304,7 @@ class Service:
         try:
             job.work = work(self.models.plan(job.asked))
         except PleinairError as error:
-            self.ended(job, "failed", str(error))
+            self.ended(job, "failed", self.models.told(error))
 
     def _seconds(self, turn: Turn) -> float | None:
         """What is left of a picture's time."""

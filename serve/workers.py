@@ -142,7 +142,7 @@ class Workers:
         except Stopped:
             return
         except PleinairError as error:
-            self.heard.ended(turn.job, "failed", str(error))
+            self.heard.ended(turn.job, "failed", self.models.told(error))
         except MemoryError:
             self.heard.ended(turn.job, "failed", _SHORT)
         except Exception:

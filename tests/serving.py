@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 from safetensors.numpy import save_file
 
+from pleinair.runtime.errors import PleinairError
 from pleinair.runtime.graphs.weights import shapes
 from pleinair.runtime.model import catalog
 from pleinair.runtime.output import PipelineOutput
@@ -62,6 +63,9 @@ class Painter:
             then=None,
             paint=paint,
         )
+
+    def told(self, error: PleinairError) -> str:
+        return str(error)
 
     def described(self, asked: Asked, plan: Any) -> dict[str, Any]:
         return dict(asked.arguments)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.numpy import save_file
 
 from pleinair.runtime import StableDiffusionPipeline
 from pleinair.runtime.engines.openvino import OpenVinoEngine
@@ -142,7 +143,7 @@ def test_a_profile_shares_what_it_computes_alike(models: Models, compiled: list[
 
 
 def test_bounds_hold_for_the_plan(files: Path) -> None:
-    models = Models([POCKET], bounds=Bounds(pixels=64 * 64, steps=5))
+    models = Models([POCKET], bounds=Bounds(pixels=64 * 64))
     for arguments in ({"width": 128}, {"enlarge": 2.0}):
         with pytest.raises(TooLarge, match="more than 4096 pixels"):
             models.plan(asked(arguments=arguments))
@@ -211,3 +212,17 @@ def test_a_model_that_is_forgotten_is_compiled_anew_and_no_other(
 def painted_by(models: Models, request: Asked) -> bytes:
     (image,) = models.plan(request).paint().images
     return image.tobytes()
+
+
+def test_an_error_tells_a_client_names_and_no_path(files: Path) -> None:
+    save_file(
+        {"lora_unet_nothing.lora_up.weight": np.zeros((4, 4), np.float32)},
+        files / "odd.safetensors",
+    )
+    service = Service(Models([POCKET], loras=files, profile="exact"))
+    try:
+        with pytest.raises(Refusal, match="odd") as refused:
+            asyncio.run(service.submit(asked(loras=[("odd", 1.0)]), "a"))
+        assert str(files) not in str(refused.value)
+    finally:
+        asyncio.run(service.close(0))
