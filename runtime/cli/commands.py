@@ -50,7 +50,7 @@ COMMANDS = {
         ".arguments:parser",
     ),
     "batch": Command(
-        "paint a file of calls, a JSON object a line, here or on a Ray cluster",
+        "paint a file, a JSON object a picture; with Ray by many machines",
         "pleinair.serve.batch:main",
         "pleinair.serve.batch:parser",
     ),

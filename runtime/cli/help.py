@@ -16,7 +16,6 @@ _MOST_USED = (
     "--W",
     "--H",
     "--seed",
-    "--n-samples",
     "--init-img",
     "--profile",
     "--outdir",
