@@ -365,7 +365,8 @@ def test_a_kept_job_goes_on_after_the_next_start(tmp_path: Path) -> None:
         following = asyncio.create_task(job.finished())
         await asyncio.sleep(0)
         closing = asyncio.create_task(service.close(0))
-        gate.open(1)
+        await came_about(service.workers._stopping.is_set)
+        gate.open(1)  # the step that it stops within
         await closing
         assert not (await following).over
         assert other.status.state == "cancelled"
