@@ -278,9 +278,9 @@ class Service:
                 self.store.end(job)
         finally:
             with self._changing:
+                self.painted[state] += 1
                 self.queue.remove(job)
                 self.jobs.pop(job.id, None)
-                self.painted[state] += 1
 
     # Beside them.
 

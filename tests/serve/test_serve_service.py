@@ -55,7 +55,7 @@ def test_pictures_are_painted_from_their_seeds() -> None:
             assert all(np.array_equal(status.pictures[i].image, picture(7 + i)) for i in range(3))
             assert status.pictures[0].info["prompt"] == "a red apple"
             assert status.started is not None
-            assert service.painted["done"] == 1
+            await came_about(lambda: service.painted["done"] == 1)
 
     run(test)
 
@@ -154,6 +154,7 @@ def test_cancelling_what_is_over_changes_nothing() -> None:
             await ended(job)
             service.cancel(job)
             assert job.status.state == "done"
+            await came_about(lambda: not service.jobs)
             assert service.painted == {"done": 1, "failed": 0, "cancelled": 0}
 
     run(test)
@@ -462,6 +463,7 @@ def test_every_job_is_answered_once_under_fifty_clients(tmp_path: Path, workers:
             await asyncio.gather(*(client(service, f"c{i}", answers) for i in range(50)))
             assert len(answers) == 300
             assert set(answers) == {"done", "cancelled", "full"}
+            await came_about(lambda: not service.jobs)
             assert service.painted["done"] == answers.count("done")
             assert service.painted["cancelled"] == answers.count("cancelled")
             await came_about(lambda: not service.workers.working)
