@@ -16,6 +16,7 @@ from ..graphs.edit import Edit
 from ..graphs.float32 import EXACT, KeptInFloat32
 from ..graphs.mapped import read_once
 from ..graphs.overflow_fix import OverflowFix
+from ..graphs.upsampling import TransposedUpsamplers
 from ..graphs.weights import ChangedWeights
 from . import saturation, telemetry
 from .cache import Cache, identity, key_of
@@ -93,6 +94,8 @@ class OpenVinoEngine:
         config: dict[str, Any] = {"INFERENCE_PRECISION_HINT": precision}
         if precision != "f32":
             edits = [*edits, KeptInFloat32()]
+        if precision == "bf16":
+            edits = [*edits, TransposedUpsamplers(floats=True)]
         try:
             path, edits = self._with_weights(path, edits)
             weights = path.with_suffix(".bin")
