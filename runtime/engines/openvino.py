@@ -15,6 +15,7 @@ from ..errors import EngineError, Message, shown
 from ..graphs.edit import Edit
 from ..graphs.float32 import EXACT, KeptInFloat32
 from ..graphs.mapped import read_once
+from ..graphs.norms import NormsByMoments
 from ..graphs.overflow_fix import OverflowFix
 from ..graphs.upsampling import TransposedUpsamplers
 from ..graphs.weights import ChangedWeights
@@ -92,10 +93,10 @@ class OpenVinoEngine:
     def compile(self, path: Path, shapes: Shapes, edits: Sequence[Edit] = ()) -> "OpenVinoGraph":
         precision = "f32" if EXACT in edits else self.precision
         config: dict[str, Any] = {"INFERENCE_PRECISION_HINT": precision}
+        if precision == "bf16":
+            edits = [*edits, NormsByMoments(), TransposedUpsamplers(floats=True)]
         if precision != "f32":
             edits = [*edits, KeptInFloat32()]
-        if precision == "bf16":
-            edits = [*edits, TransposedUpsamplers(floats=True)]
         try:
             path, edits = self._with_weights(path, edits)
             weights = path.with_suffix(".bin")

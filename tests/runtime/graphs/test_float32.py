@@ -10,12 +10,12 @@ from openvino import opset13 as opset
 
 from fakes import POCKET
 from openvino_core import Call
-from pleinair.export.int8.norms import norm_by_moments
 from pleinair.runtime.engines.openvino import OpenVinoEngine, native_precision
 from pleinair.runtime.errors import EngineError
 from pleinair.runtime.graphs import moments
 from pleinair.runtime.graphs.cut import Cut
 from pleinair.runtime.graphs.float32 import EXACT
+from pleinair.runtime.graphs.norms import norm_by_moments
 from pleinair.runtime.graphs.shared_rows import SharedRows
 from pleinair.runtime.graphs.upsampling import upsamplers
 
