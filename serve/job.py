@@ -73,6 +73,10 @@ class Status:
             within = 0.0
         return min(1.0, (len(self.pictures) + within) / self.number)
 
+    def over_as(self, state: State, error: str | None, ended: float) -> "Status":
+        """The same once it has ended so. ended: when, by time.time()."""
+        return replace(self, state=state, error=error, ended=ended, preview=None)
+
     def shows(self, index: int) -> bool:
         """Whether it is about that picture, or free to be: of several in work it shows one."""
         return self.state == "waiting" or self.index == index or self.index in self.pictures
@@ -143,17 +147,10 @@ class Job:
         """Change fields of the status."""
         return self.change(lambda status: replace(status, **facts))
 
-    def end(self, state: State, error: str | None = None) -> bool:
-        """Whether this call ended it: only one does."""
-        ended = False
-
-        def over(status: Status) -> Status:
-            nonlocal ended
-            ended = True
-            return replace(status, state=state, error=error, ended=time.time(), preview=None)
-
-        self.change(over)
-        return ended
+    def end(self, state: State, error: str | None = None, at: float | None = None) -> None:
+        """End it, unless it is over. at: when, by time.time(); None is now."""
+        ended = time.time() if at is None else at
+        self.change(lambda status: status.over_as(state, error, ended))
 
     def leave(self) -> None:
         """Let its followers go: it does not go on before the server's next start."""

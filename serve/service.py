@@ -66,6 +66,9 @@ class Service:
         self.stages: Counter[str] = Counter()
         self.fault: Exception | None = None
         self.jobs: dict[str, Job] = {}
+        # Held while a job is taken in and while one ends. Whoever holds it may then take the
+        # queue's, the store's or a job's lock, and never the other way about; those three hold no
+        # other.
         self._changing = threading.RLock()
         self._warm = self._closing = False
         self._drained = threading.Event()
@@ -197,8 +200,7 @@ class Service:
         """How many pictures come before a job's end, and how long that takes."""
         if job.status.over:
             return Place(0, 0.0)
-        working, waiting = self.workers.working, self.queue.ahead(job)
-        turns = [*working, *waiting] if waiting else [t for t in working if t.job is job]
+        turns = self.queue.ahead(job)
         before = sum(turn.job is not job for turn in turns)
         seconds = [self._seconds(turn) for turn in turns]
         known = [one for one in seconds if one is not None]
@@ -208,7 +210,7 @@ class Service:
 
     def wait(self) -> float:
         """Seconds until the queue has room, as far as it is known."""
-        seconds = [self._seconds(turn) for turn in self.workers.working]
+        seconds = [self._seconds(turn) for turn in self.queue.working]
         known = [one for one in seconds if one is not None]
         return max(1.0, min(known)) if known else _UNKNOWN
 
@@ -238,7 +240,7 @@ class Service:
             self._drained.wait()
             return
         try:
-            working = [turn.job for turn in self.workers.working]
+            working = [turn.job for turn in self.queue.working]
             for job in self.queue.close(working):
                 self._leave_off(job)
             self.workers.stop(seconds)
@@ -270,17 +272,23 @@ class Service:
         return {turn.index: picture}
 
     def ended(self, job: Job, state: State, error: str | None = None) -> None:
-        """End a job, whoever wants it; only the first has its way."""
-        if not job.end(state, error):
-            return
-        try:
-            if job.kept and self.store:
-                self.store.end(job)
-        finally:
-            with self._changing:
+        """End a job, whoever wants it; only the first has its way.
+
+        It is said to be over when all that there is to count and to keep of it is counted and kept:
+        who hears of its end finds it nowhere under way.
+        """
+        with self._changing:
+            if job.status.over:
+                return
+            now = time.time()
+            try:
+                if job.kept and self.store:
+                    self.store.end(job, job.status.over_as(state, error, now))
+            finally:
                 self.painted[state] += 1
                 self.queue.remove(job)
                 self.jobs.pop(job.id, None)
+                job.end(state, error, now)
 
     # Beside them.
 
@@ -309,7 +317,7 @@ class Service:
     def _seconds(self, turn: Turn) -> float | None:
         """What is left of a picture's time."""
         seconds, status = self.speed.seconds(turn.job), turn.job.status
-        if seconds is None or turn not in self.workers.working or status.index != turn.index:
+        if seconds is None or turn not in self.queue.working or status.index != turn.index:
             return seconds
         return seconds * (1 - status.step / status.steps) if status.steps else seconds
 

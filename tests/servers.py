@@ -33,7 +33,7 @@ class Started:
     def until_idle(self) -> None:
         """Wait until nothing waits and nothing is in work."""
         until = time.monotonic() + _SECONDS
-        while len(self.service.queue) or self.service.workers.working:
+        while len(self.service.queue) or self.service.queue.working:
             assert time.monotonic() < until, "a slot leaked"
             time.sleep(0.01)
 

@@ -35,8 +35,8 @@ class Figures:
         pictures = GaugeMetricFamily(
             "pleinair_pictures", "Pictures that wait, and that are in work.", labels=["state"]
         )
-        pictures.add_metric(["waiting"], len(service.queue))
-        pictures.add_metric(["painting"], len(service.workers.working))
+        for state, number in zip(("waiting", "painting"), service.queue.lengths, strict=True):
+            pictures.add_metric([state], number)
         yield pictures
         jobs = CounterMetricFamily(
             "pleinair_jobs", "Jobs that are over, by how they ended.", labels=["state"]

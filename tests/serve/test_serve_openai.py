@@ -519,7 +519,7 @@ def test_a_full_queue_says_when_to_come_again(
     jobs = f"{server.base_url}/v1/jobs"
     try:
         assert httpx.post(jobs, json={"prompt": PROMPT, **QUICK}).status_code == 202
-        while not server.service.workers.working:
+        while not server.service.queue.working:
             time.sleep(0.01)
         assert httpx.post(jobs, json={"prompt": PROMPT, **QUICK}).status_code == 202
         answer = httpx.post(f"{server.base_url}/v1/images/generations", json={"prompt": PROMPT})

@@ -44,7 +44,7 @@ def over(store: Store, number: int, client: str = "me") -> Job:
     store.add(job)
     painted(store, job, *range(number))
     job.end("done")
-    store.end(job)
+    store.end(job, job.status)
     return job
 
 
@@ -129,7 +129,7 @@ def test_what_the_client_sent_goes_when_the_job_is_over(folder: Path) -> None:
     store, job = Store(folder), kept(arguments={"prompt": "a cat", "image": picture(1)})
     store.add(job)
     job.end("cancelled")
-    store.end(job)
+    store.end(job, job.status)
     found = store.find(job.id)
     assert found is not None
     assert found.status.state == "cancelled"
@@ -196,7 +196,7 @@ def test_jobs_without_pictures_do_not_pile_up(folder: Path) -> None:
         jobs.append(kept())
         store.add(jobs[-1])
         jobs[-1].end("cancelled")
-        store.end(jobs[-1])
+        store.end(jobs[-1], jobs[-1].status)
     assert [store.find(job.id) is not None for job in jobs] == [False] * 3 + [True] * 3
     store.close()
 

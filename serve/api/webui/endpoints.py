@@ -78,7 +78,7 @@ def router(server: Server) -> APIRouter:
     @made.post("/unload-checkpoint")
     async def unload_checkpoint() -> dict[str, Any]:
         """Let go of the models' memory, where nothing is painted: others would wait for it."""
-        if not server.service.workers.working:
+        if not server.service.queue.working:
             await asyncio.to_thread(server.models.close)
         return {}
 
