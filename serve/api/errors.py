@@ -17,7 +17,7 @@ from ..errors import Refusal
 # What stands in the body, by status, message, param and code.
 Shape = Callable[[int, str, str | None, str | None], dict[str, Any]]
 
-_AGAIN = frozenset({408, 429, 503})
+_AGAIN = frozenset({429, 503})
 """Statuses after which asking again may do better: for all others a client is told not to."""
 
 
@@ -110,7 +110,7 @@ def handle(app: FastAPI) -> None:
 
     async def on_status(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        codes = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
+        codes = {404: "not_found", 405: "method_not_allowed", 408: "timeout", 413: "too_large"}
         message = str(error.detail)
         if error.status_code in (404, 405) and message in ("Not Found", "Method Not Allowed"):
             message = f"there is no {request.method} {shown(request.url.path)} here"
