@@ -1,4 +1,4 @@
-"""Who may ask: keys, the Host header, pages of other sites, and how much may be sent, and how slowly."""
+"""Who may ask: keys, Host, pages of other sites; how much may be sent, and how slowly."""
 
 import base64
 import binascii

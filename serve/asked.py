@@ -10,6 +10,7 @@ from pleinair.runtime.text.networks import loras_named
 Weighted = tuple[str, float]
 """A file's name, as the server lists it, and how much of it."""
 
+_BY_IMAGE = ("image", "mask_image")
 _SEEDS = 2**32
 """A seed is drawn from so many: other programs read no larger ones."""
 
@@ -21,8 +22,10 @@ class Asked:
     model: by the name that the server lists; None is its first.
     profile: None is the server's. loras, controlnets: by the names that the server lists.
     arguments: of a call, by the names that runtime/options declares; pictures are PIL pictures.
-        `<lora:name:0.8>` in the prompt is one of `loras`.
-    number: of pictures; they are painted from `seed`, `seed + 1`, …
+        `<lora:name:0.8>` in the prompt is one of `loras`. `image` may be a list, and `mask_image`
+        one as long: each is painted from in turn, equally often.
+    number: of pictures, 1 or more; they are painted from `seed`, `seed + 1`, …, of several images
+        each from `seed` on.
     seed: None and -1 draw one when the job is made.
     """
 
@@ -50,18 +53,33 @@ class Asked:
             self, model=model, seed=_drawn(self.seed), arguments=arguments, loras=tuple(loras)
         )
 
+    @property
+    def of_each(self) -> int:
+        """How many pictures are painted from each image; all of them where there are not several.
+
+        The first from each has an index that is a multiple of it.
+        """
+        image = self.arguments.get("image")
+        return self.number // len(image) if isinstance(image, list) else self.number
+
     def call(self, index: int) -> dict[str, Any]:
         """The arguments of the call that paints one of the pictures, as one that paints all would.
 
         Its seed counts up; of variations, which share theirs, the variation's does.
         """
-        arguments, seed = dict(self.arguments), self.seed
+        image, index = divmod(index, self.of_each)
+        arguments = {name: _chosen(name, value, image) for name, value in self.arguments.items()}
+        seed = self.seed
         varied = arguments.get("variation_seed")
         if arguments.get("variation_strength") and isinstance(varied, int):
             arguments["variation_seed"] = varied + index
         elif seed is not None:
             seed += index
         return {**arguments, "seed": seed}
+
+
+def _chosen(name: str, value: Any, image: int) -> Any:
+    return value[image] if name in _BY_IMAGE and isinstance(value, list) else value
 
 
 def _drawn(seed: Any) -> Any:

@@ -5,13 +5,14 @@ import contextlib
 import threading
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from PIL import Image
 
 from .asked import Asked
+from .usage import Usage
 
 State = Literal["waiting", "painting", "done", "failed", "cancelled"]
 ENDED: frozenset[State] = frozenset({"done", "failed", "cancelled"})
@@ -104,7 +105,7 @@ class Job:
     client: who asks, for the queue's turns. kept: whether it outlives the server.
     previews: a preview is made every so many steps while somebody watches; 0 makes none.
     until: when it is given up, by time.monotonic(). work: what one of its pictures takes, as
-        speed.work counts; None where that is not known.
+        speed.work counts; None where that is not known. usage: of a picture from each image.
     """
 
     def __init__(
@@ -124,6 +125,7 @@ class Job:
         self.created = time.time() if created is None else created
         self.until = until
         self.work: float | None = None
+        self.usage: Sequence[Usage] = ()
         self.status = status or Status(number=asked.number)
         self._changing = threading.Lock()
         self._followers: dict[asyncio.Event, asyncio.AbstractEventLoop] = {}

@@ -19,6 +19,7 @@ from .queue import Queue, Turn
 from .settings import Settings, Size
 from .speed import Speed, work
 from .store import Store
+from .usage import Usage
 from .workers import Elsewhere, Workers
 
 log = logging.getLogger("pleinair.serve")
@@ -145,11 +146,12 @@ class Service:
             raise Closing("the server is about to stop; ask again later", retry_after=_UNKNOWN)
         self.models.bounds.check(asked)
         asked = asked.settled(self.models.named(asked.model))
-        plan = await asyncio.to_thread(self._planned, asked)
+        plans = await asyncio.to_thread(self._planned, asked)
         kept = kept and self.store is not None
         until = None if kept or self.timeout is None else time.monotonic() + self.timeout
         job = Job(asked, client, kept=kept, previews=previews, until=until)
-        job.work = work(plan)
+        job.work = sum(map(work, plans)) / len(plans)
+        job.usage = [Usage.of(plan) for plan in plans]
         try:
             await asyncio.to_thread(self._take_in, job)
         except asyncio.CancelledError:  # nobody waits; the thread may have it in, or not yet
@@ -157,10 +159,14 @@ class Service:
             raise
         return job
 
-    def _planned(self, asked: Asked) -> Plan:
-        """Raises Refusal and PleinairError; neither tells a client a path of this machine."""
+    def _planned(self, asked: Asked) -> list[Plan]:
+        """A plan for each image that is painted from, or the one for a text.
+
+        Raises Refusal and PleinairError; neither tells a client a path of this machine.
+        """
         try:
-            return self.models.plan(asked)
+            firsts = range(0, asked.number, asked.of_each)
+            return [self.models.plan(asked, index) for index in firsts]
         except PleinairError as error:
             told = self.models.told(error)
             if isinstance(error, Refusal) or told == str(error):

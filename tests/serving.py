@@ -58,7 +58,9 @@ class Painter:
         return SimpleNamespace(
             evaluations={"full": self.steps},
             guidance=SimpleNamespace(batches=[("conditional",)], between=("conditional",)),
-            tiles=SimpleNamespace(tile=(8, 8)),
+            tiles=SimpleNamespace(tile=(8, 8), size=(8, 8)),
+            prompts={},
+            original=None,
             timesteps=range(self.steps),
             then=None,
             paint=paint,

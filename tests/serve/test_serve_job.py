@@ -21,8 +21,7 @@ def test_only_one_ends_it() -> None:
         ended.append(one.status.state)
 
     threads = [
-        threading.Thread(target=end, args=[state])
-        for state in ("done", "failed", "cancelled") * 10
+        threading.Thread(target=end, args=[state]) for state in ("done", "failed", "cancelled") * 10
     ]
     for thread in threads:
         thread.start()

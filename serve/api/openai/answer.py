@@ -8,18 +8,11 @@ from typing import Any
 from ...errors import Refusal
 from ...job import Job, Picture, Status
 from ...pictures import encoded, text
+from ...usage import Usage
 from ..errors import openai
 from ..files import Files
 from ..waiting import HEARTBEAT, event, failure, following
 from .request import Images
-
-_NO_USAGE = {
-    "input_tokens": 0,
-    "input_tokens_details": {"image_tokens": 0, "text_tokens": 0},
-    "output_tokens": 0,
-    "total_tokens": 0,
-}
-"""Nothing is counted: it is this machine's own time."""
 
 
 class Withheld(Refusal):
@@ -51,7 +44,7 @@ def whole(status: Status, job: Job, said: Images, files: Files, url: Callable[[s
         "created": int(job.created),
         "data": data,
         **_described(_first(shown), said),
-        "usage": _NO_USAGE,
+        "usage": _usage(Usage.total(job.usage, job.asked.of_each)),
     }
     return json.dumps(answer).encode()
 
@@ -74,7 +67,8 @@ async def events(job: Job, said: Images, kind: str) -> AsyncIterator[bytes]:
             for index in sorted(status.pictures.keys() - sent):
                 sent.add(index)
                 picture = status.pictures[index]
-                pieces.append(await _told(f"{kind}.completed", picture, job, said, usage=_NO_USAGE))
+                usage = _usage(job.usage[index // job.asked.of_each])
+                pieces.append(await _told(f"{kind}.completed", picture, job, said, usage=usage))
             for piece in pieces or [HEARTBEAT]:
                 yield piece
     if status.state != "done":
@@ -112,6 +106,18 @@ async def _told(name: str, picture: Picture, job: Job, said: Images, **more: Any
     about = {"quality": "auto", **_described(picture, said)}
     data = {"type": name, "b64_json": text(file), "created_at": int(job.created), **about, **more}
     return event(name, data)
+
+
+def _usage(usage: Usage) -> dict[str, Any]:
+    """As OpenAI says it."""
+    read = usage.text + usage.image
+    return {
+        "input_tokens": read,
+        "input_tokens_details": {"text_tokens": usage.text, "image_tokens": usage.image},
+        "output_tokens": usage.painted,
+        "output_tokens_details": {"text_tokens": 0, "image_tokens": usage.painted},
+        "total_tokens": read + usage.painted,
+    }
 
 
 def _described(picture: Picture, said: Images) -> dict[str, Any]:

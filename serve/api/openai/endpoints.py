@@ -47,7 +47,7 @@ def router(service: Service, settings: Settings, files: Files) -> APIRouter:
 
     @made.post("/images/edits", openapi_extra=_documented(edits=True))
     async def edits(request: Request) -> Response:
-        """A picture changed, or painted in where a mask is transparent."""
+        """A picture changed, or painted in where a mask is transparent; of several each one."""
         said, sent = await body.read(request, settings, edits=True)
         return await painted(request, said, await prepared(service, said, sent), "image_edit")
 
@@ -85,7 +85,8 @@ def router(service: Service, settings: Settings, files: Files) -> APIRouter:
 def _documented(*, edits: bool) -> dict[str, Any]:
     """The body of an endpoint that reads it by itself, for the schema."""
     fields = Images.model_json_schema()["properties"]
-    form = {**fields, "image": _PICTURE, **({"mask": _PICTURE} if edits else {})}
+    image = {"anyOf": [_PICTURE, {"type": "array", "items": _PICTURE}]} if edits else _PICTURE
+    form = {**fields, "image": image, **({"mask": _PICTURE} if edits else {})}
     link = {"type": "object", "properties": {"image_url": {"type": "string"}}}
     told = {
         **fields,

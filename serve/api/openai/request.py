@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -81,9 +81,9 @@ class Generation(Images):
 
 @dataclass(frozen=True)
 class Sent:
-    """The pictures of a request, read."""
+    """The pictures of a request, read. mask: of the only image."""
 
-    image: Image.Image | None = None
+    images: Sequence[Image.Image] = ()
     mask: Image.Image | None = None
 
 
@@ -110,12 +110,12 @@ async def prepared(service: Service, said: Images, sent: Sent, *, vary: bool = F
     arguments |= {name: getattr(said, name) for name in _PASSED if getattr(said, name) is not None}
     if said.max_sequence_length and "max_sequence_length" in declared(pipe.family.options):
         arguments["max_sequence_length"] = said.max_sequence_length
-    if sent.image is not None:
-        arguments |= _varied(sent.image, pipe, said) if vary else _edited(sent, said)
+    if sent.images:
+        arguments |= _varied(sent.images[0], pipe, said) if vary else _edited(sent, said)
     asked = Asked(
         model=model,
         arguments=arguments,
-        number=said.n or 1,
+        number=(said.n or 1) * max(1, len(sent.images)),
         seed=said.seed if said.rng_seed is None else said.rng_seed,
     )
     return Prepared(asked, said.num_inference_steps or pipe.family.recommended.steps or 20)
@@ -135,10 +135,13 @@ def sized(text: str | None, multiple: int) -> Mapping[str, int]:
 
 
 def _edited(sent: Sent, said: Images) -> Mapping[str, Any]:
-    assert sent.image is not None
-    mask = edited(sent.image, sent.mask)
+    """Each picture is changed for itself: no model here looks at several for one."""
+    masks = [edited(image, sent.mask) for image in sent.images]
+    pictures: dict[str, Any] = {"image": list(sent.images), "mask_image": masks}
+    if len(sent.images) == 1:
+        pictures = {"image": sent.images[0], "mask_image": masks[0]}
     strength = {} if said.strength is None else {"strength": said.strength}
-    return {"image": sent.image, **({"mask_image": mask} if mask else {}), **strength}
+    return {**pictures, **strength}
 
 
 def _varied(image: Image.Image, pipe: Pipeline, said: Images) -> Mapping[str, Any]:
