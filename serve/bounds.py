@@ -30,6 +30,7 @@ SERVED: dict[str, Option] = {
 """The arguments of a call that a client may give."""
 
 PICTURES = ("image", "mask_image", "control_image")
+_STEPS = ("num_inference_steps", "enlarge_steps")
 _HUGE = 10**9
 _SEEDS = range(-(2**63), 2**64)
 """What a call takes as a seed."""
@@ -87,8 +88,8 @@ class Bounds:
             )
         elif name in ("prompt", "negative_prompt") and not isinstance(value, str | None):
             raise Refusal(f"{name} is {shown(value)}; give one text", param=name)
-        elif name == "num_inference_steps" and isinstance(value, int) and value > self.steps:
-            raise self._too_many_steps(value)
+        elif name in _STEPS and isinstance(value, int) and value > self.steps:
+            raise self._too_many_steps(value, name)
 
     def _check_pictures(self, name: str, value: Any) -> None:
         """A text would be a path: pictures come as pictures, or not at all."""
@@ -113,10 +114,9 @@ class Bounds:
                 param=param,
             )
 
-    def _too_many_steps(self, steps: int) -> Refusal:
+    def _too_many_steps(self, steps: int, param: str = "num_inference_steps") -> Refusal:
         return Refusal(
-            f"{steps} steps are more than the {self.steps} that this server takes",
-            param="num_inference_steps",
+            f"{steps} steps are more than the {self.steps} that this server takes", param=param
         )
 
 

@@ -33,7 +33,7 @@ def webui(status: int, message: str, param: str | None, code: str | None) -> dic
     return {"error": code or "HTTPException", "detail": message, "body": "", "errors": message}
 
 
-_SHAPES: Mapping[str, Shape] = {"/sdapi": webui, "/controlnet": webui}
+_SHAPES: Mapping[str, Shape] = {"/sdapi": webui, "/internal": webui, "/controlnet": webui}
 """By the beginning of a path; all others are OpenAI's."""
 
 
@@ -105,7 +105,7 @@ def handle(app: FastAPI) -> None:
     async def on_misfit(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
         param, message = misfit(error.errors())
-        status = 422 if request.url.path.startswith("/sdapi") else 400
+        status = 422 if shape_of(request.url.path) is webui else 400
         return problem(request.url.path, status, message, param=param, code="invalid_value")
 
     async def on_status(request: Request, error: Exception) -> Response:

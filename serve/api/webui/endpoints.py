@@ -43,7 +43,7 @@ def router(server: Server) -> APIRouter:
         with in_webuis_words():
             wanted = await asyncio.to_thread(understood)
             batch = await server.batches.submit(
-                name, client, wanted.each, previews=options.previews
+                name, client, wanted.each, previews=options.previews, task=said.force_task_id
             )
         if said.override_settings_restore_afterwards is False:
             server.clients.set(client, options)

@@ -23,6 +23,7 @@ _FIELDS = {
     "Hires upscale": "hr_scale",
     "Hires upscaler": "hr_upscaler",
     "Hires CFG Scale": "hr_cfg",
+    "Hires steps": "hr_second_pass_steps",
     "Eta DDIM": "eta",
 }
 

@@ -252,6 +252,7 @@ class Painter:
             "enlarge": scale,
             "enlarge_strength": _SECOND_STRENGTH if strength is None else strength,
             "enlarge_guidance_scale": next(one for one in guidance if one is not None),
+            "enlarge_steps": request.hr_second_pass_steps or None,
         }
 
     def _completed(self, size: "Sides") -> Size:
