@@ -10,7 +10,6 @@ from pleinair.runtime.text.networks import loras_named
 Weighted = tuple[str, float]
 """A file's name, as the server lists it, and how much of it."""
 
-_BY_IMAGE = ("image", "mask_image")
 _SEEDS = 2**32
 """A seed is drawn from so many: other programs read no larger ones."""
 
@@ -59,27 +58,32 @@ class Asked:
 
         The first from each has an index that is a multiple of it.
         """
-        image = self.arguments.get("image")
-        return self.number // len(image) if isinstance(image, list) else self.number
+        images = self._by_image.get("image")
+        return max(1, self.number // len(images)) if images else self.number
+
+    @property
+    def _by_image(self) -> dict[str, list[Any]]:
+        """The arguments that differ from image to image; none where there are not several."""
+        if not isinstance(self.arguments.get("image"), list):
+            return {}
+        both = {name: self.arguments.get(name) for name in ("image", "mask_image")}
+        return {name: pictures for name, pictures in both.items() if isinstance(pictures, list)}
 
     def call(self, index: int) -> dict[str, Any]:
         """The arguments of the call that paints one of the pictures, as one that paints all would.
 
         Its seed counts up; of variations, which share theirs, the variation's does.
         """
-        image, index = divmod(index, self.of_each)
-        arguments = {name: _chosen(name, value, image) for name, value in self.arguments.items()}
-        seed = self.seed
+        arguments, seed = dict(self.arguments), self.seed
+        if self._by_image:
+            image, index = divmod(index, self.of_each)
+            arguments |= {name: pictures[image] for name, pictures in self._by_image.items()}
         varied = arguments.get("variation_seed")
         if arguments.get("variation_strength") and isinstance(varied, int):
             arguments["variation_seed"] = varied + index
         elif seed is not None:
             seed += index
         return {**arguments, "seed": seed}
-
-
-def _chosen(name: str, value: Any, image: int) -> Any:
-    return value[image] if name in _BY_IMAGE and isinstance(value, list) else value
 
 
 def _drawn(seed: Any) -> Any:

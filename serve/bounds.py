@@ -55,6 +55,7 @@ class Bounds:
             raise Refusal(
                 f"{asked.number} pictures are asked for; ask for 1 to {self.number}", param="number"
             )
+        _check_images(asked)
         if asked.seed is not None and not (
             asked.seed in _SEEDS and asked.seed + asked.number - 1 in _SEEDS
         ):
@@ -120,9 +121,26 @@ class Bounds:
         )
 
 
+def _check_images(asked: Asked) -> None:
+    """Refuse several images that cannot be painted from equally often, or masks of other ones."""
+    images, masks = (asked.arguments.get(name) for name in ("image", "mask_image"))
+    if isinstance(images, list) and (not images or asked.number % len(images)):
+        raise Refusal(
+            f"image has {len(images)} pictures, and {asked.number} are painted; give one of them",
+            param="image",
+        )
+    if isinstance(images, list) and isinstance(masks, list) and len(masks) != len(images):
+        raise Refusal(
+            f"mask_image has {len(masks)} pictures, and image {len(images)}; give as many",
+            param="mask_image",
+        )
+
+
 def _sizes(arguments: Any) -> Iterator[tuple[int, int]]:
     width, height = arguments.get("width"), arguments.get("height")
     if isinstance(width, int) and isinstance(height, int):
         yield width, height
-    if isinstance(image := arguments.get("image"), Image.Image):
-        yield image.size
+    images = arguments.get("image")
+    for image in images if isinstance(images, list) else [images]:
+        if isinstance(image, Image.Image):
+            yield image.size

@@ -168,10 +168,10 @@ class Service:
             firsts = range(0, asked.number, asked.of_each)
             return [self.models.plan(asked, index) for index in firsts]
         except PleinairError as error:
-            told = self.models.told(error)
-            if isinstance(error, Refusal) or told == str(error):
+            text = self.models.for_clients(error)
+            if isinstance(error, Refusal) or text == str(error):
                 raise
-            raise Refusal(told) from error
+            raise Refusal(text) from error
 
     def job(self, id: str) -> Job:
         """A job by its id: one that waits or is painted, or that is kept. Raises Unknown."""
@@ -318,7 +318,7 @@ class Service:
         try:
             job.work = work(self.models.plan(job.asked))
         except PleinairError as error:
-            self.ended(job, "failed", self.models.told(error))
+            self.ended(job, "failed", self.models.for_clients(error))
 
     def _seconds(self, turn: Turn) -> float | None:
         """What is left of a picture's time."""
@@ -329,11 +329,11 @@ class Service:
 
     def _look(self) -> None:
         """Look what has taken too long; say so, once, where a worker is gone."""
-        told = False
+        reported = False
         while not self._drained.wait(_TICK):
             self._give_up()
-            if not told and not self.healthy:
-                told = True
+            if not reported and not self.healthy:
+                reported = True
                 log.error("a worker has ended; start the server anew")
 
     def _give_up(self) -> None:

@@ -104,14 +104,14 @@ class Settings:
         "--max-memory",
         metavar="SIZE",
         help="what the process may take, such as 4GB; what was used longest ago makes room "
-        "(default: everything stays)",
+        "(default: of each part of a model one size stays)",
     )
     warm: tuple[Size, ...] = option(
         "--warm",
         default=(),
         metavar="WxH",
         help="sizes that the first model is compiled for before the server is ready; the last of "
-        "them stays in memory (default: the model's own size)",
+        "them stays in memory, with --max-memory as many as have room (default: the model's own)",
     )
     api_key_file: Path | None = option(
         "--api-key-file",

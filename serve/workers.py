@@ -134,7 +134,7 @@ class Workers:
         except Stopped:
             return None
         except PleinairError as error:
-            return "failed", self.models.told(error)
+            return "failed", self.models.for_clients(error)
         except MemoryError:
             return "failed", _SHORT
         except Exception:

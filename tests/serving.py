@@ -66,7 +66,7 @@ class Painter:
             paint=paint,
         )
 
-    def told(self, error: PleinairError) -> str:
+    def for_clients(self, error: PleinairError) -> str:
         return str(error)
 
     def described(self, asked: Asked, plan: Any) -> dict[str, Any]:

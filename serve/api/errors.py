@@ -55,12 +55,12 @@ def problem(
 
     retry_after: seconds after which asking again makes sense.
     """
-    told = dict(headers or {})
+    sent = dict(headers or {})
     if retry_after is not None:
-        told["Retry-After"] = str(max(1, math.ceil(retry_after)))
+        sent["Retry-After"] = str(max(1, math.ceil(retry_after)))
     if status not in _AGAIN:
-        told["x-should-retry"] = "false"
-    return JSONResponse(shape_of(path)(status, message, param, code), status, told)
+        sent["x-should-retry"] = "false"
+    return JSONResponse(shape_of(path)(status, message, param, code), status, sent)
 
 
 def refused(path: str, error: PleinairError) -> Response:

@@ -69,10 +69,10 @@ def router(service: Service) -> APIRouter:
     async def ready() -> Response:
         """Whether new work is taken in and begun at once: models are warm, and it does not stop."""
         fault = None if service.fault is None else str(service.fault)
-        told = {"ready": service.ready, "queue": len(service.queue), "fault": fault}
+        state = {"ready": service.ready, "queue": len(service.queue), "fault": fault}
         if service.ready:
-            return JSONResponse(told)
-        return JSONResponse(told, 503, {"Retry-After": _SOON})
+            return JSONResponse(state)
+        return JSONResponse(state, 503, {"Retry-After": _SOON})
 
     @made.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
     async def metrics() -> Response:

@@ -407,6 +407,37 @@ def test_a_kept_job_that_can_no_longer_be_painted_fails(tmp_path: Path) -> None:
     run(test)
 
 
+def test_workers_that_finish_at_once_lose_none_of_a_kept_job_s_pictures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first is kept before the second, and says so after it."""
+
+    async def test() -> None:
+        store, first = Store(tmp_path), threading.Event()
+        keep, end = store.picture, Service.ended
+
+        def kept(job: Job, index: int, made: Any) -> Any:
+            if index == 1:
+                assert first.wait(30)
+            pictures = keep(job, index, made)
+            if index == 0:
+                first.set()
+                until(lambda: len(job.status.pictures) == 2)
+            return pictures
+
+        def ended(service: Service, *arguments: Any) -> None:
+            until(lambda: not service.queue.working)
+            end(service, *arguments)
+
+        monkeypatch.setattr(store, "picture", kept)
+        monkeypatch.setattr(Service, "ended", ended)
+        async with serving(Painter(1), workers=2, store=store) as service:
+            job = await service.submit(asked(number=2), "me", kept=True)
+            assert list((await job.finished()).pictures) == [0, 1]
+
+    run(test)
+
+
 def test_a_disk_that_fails_fails_the_job_and_not_the_worker(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

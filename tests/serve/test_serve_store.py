@@ -182,6 +182,7 @@ def test_the_oldest_that_are_over_go_first(folder: Path) -> None:
     assert len(store.find(new.id).status.pictures) == 3  # type: ignore[union-attr]
     with pytest.raises(Unknown):
         old.status.pictures[0]
+    assert 0 in old.status.pictures  # which reads nothing
     assert [job.id for job in store.unfinished()] == [waiting.id]
     large = over(store, 9)  # more than is kept: it is the newest, and stays
     assert store.find(large.id) is not None

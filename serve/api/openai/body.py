@@ -43,19 +43,19 @@ async def read(request: Request, settings: Settings, *, edits: bool) -> tuple[Im
     else:
         raise Refusal("send multipart/form-data or application/json", param="content-type")
     try:
-        said = Images.model_validate(parts.fields)
+        fields = Images.model_validate(parts.fields)
     except ValidationError as error:
         raise RequestValidationError(error.errors(include_url=False)) from error
-    if edits and not said.prompt:
+    if edits and not fields.prompt:
         raise Refusal("prompt is missing: say what is to be seen", param="prompt")
     masks = parts.masks[:1] if edits else []
-    _check_number(len(parts.images), said.n or 1, settings.max_n, edits=edits, masked=bool(masks))
+    _check_number(len(parts.images), fields.n or 1, settings.max_n, edits=edits, masked=bool(masks))
 
     def unpacked() -> Sent:
         images = [received(one, settings, "image") for one in parts.images]
         return Sent(images, received(masks[0], settings, "mask") if masks else None)
 
-    return said, await asyncio.to_thread(unpacked)
+    return fields, await asyncio.to_thread(unpacked)
 
 
 def _check_number(images: int, n: int, most: int, *, edits: bool, masked: bool) -> None:

@@ -72,8 +72,8 @@ class Painting(Fields):
         """What the text says, where no field says it."""
         if not isinstance(given, dict) or not isinstance(given.get("infotext"), str):
             return given
-        said = {name: value for name, value in given.items() if value is not None}
-        return {**infotext.fields_of(given["infotext"]), **said}
+        given_fields = {name: value for name, value in given.items() if value is not None}
+        return {**infotext.fields_of(given["infotext"]), **given_fields}
 
 
 class TextToImage(Painting):

@@ -64,19 +64,19 @@ def of_tasks(server: Server) -> APIRouter:
         return {"size": len(tasks), "tasks": tasks}
 
     @made.post("/progress")
-    async def progress(request: Request, said: Task) -> dict[str, Any]:
+    async def progress(request: Request, task: Task) -> dict[str, Any]:
         """Of one of the client's own tasks."""
         client = client_of(request)
         batches = server.batches.waiting(client)
-        batch = next((one for one in batches if one.task == said.id_task), None)
+        batch = next((one for one in batches if one.task == task.id_task), None)
         if batch is None:
-            over = server.batches.is_over(client, said.id_task)
+            over = server.batches.is_over(client, task.id_task)
             return {**_UNKNOWN, "completed": over}
         if batch.left and not batch.working:
             return {**_UNKNOWN, "queued": True, "textinfo": _ahead(server, batch) or "Waiting..."}
         number, image = batch.previewed, _shown(batch)
         preview = None
-        if said.live_preview and image and number != said.id_live_preview:
+        if task.live_preview and image and number != task.id_live_preview:
             preview = f"data:image/png;base64,{await asyncio.to_thread(_encoded, image)}"
         return {
             "active": True,
@@ -85,7 +85,7 @@ def of_tasks(server: Server) -> APIRouter:
             "progress": max(_BEGUN, batch.progress),
             "eta": _seconds(server, batch),
             "live_preview": preview,
-            "id_live_preview": number if preview else said.id_live_preview,
+            "id_live_preview": number if preview else task.id_live_preview,
             "textinfo": None,
         }
 
