@@ -46,7 +46,9 @@ class Files:
 def address(request: Request, name: str) -> str:
     """The URL of a file, by the name that the client knows the server by."""
     forwarded = request.headers.get("x-forwarded-host", "").partition(",")[0].strip()
-    url = request.base_url.replace(netloc=forwarded) if _HOST.fullmatch(forwarded) else request.base_url
+    url = request.base_url
+    if _HOST.fullmatch(forwarded):
+        url = url.replace(netloc=forwarded)
     return f"{str(url).rstrip('/')}{PATH}/{name}"
 
 

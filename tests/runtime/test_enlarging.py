@@ -154,9 +154,7 @@ def test_two_passes(pipe: StableDiffusionPipeline, here: Path) -> None:
     assert not np.array_equal(Image.open("other.png"), Image.open("a.png"))
 
 
-def test_the_second_pass_has_steps_of_its_own(
-    pipe: StableDiffusionPipeline, here: Path
-) -> None:
+def test_the_second_pass_has_steps_of_its_own(pipe: StableDiffusionPipeline, here: Path) -> None:
     assert main([*QUICK, "--enlarge", "2", "--enlarge-steps", "7", "--output", "a.png"]) == 0
     small = pipe(PROMPT, seed=7, num_inference_steps=4).images[0]
     large = pipe.enlarge(small, PROMPT, scale=2, seed=7, num_inference_steps=7).images[0]

@@ -107,7 +107,8 @@ async def prepared(service: Service, fields: Images, sent: Sent, *, vary: bool =
     model = None if fields.model is None or _THEIRS.match(fields.model) else fields.model
     pipe = await asyncio.to_thread(service.models.pipeline, Asked(model=model))
     arguments = {"prompt": fields.prompt, **sized(fields.size, pipe.family.multiple)}
-    arguments |= {name: getattr(fields, name) for name in _PASSED if getattr(fields, name) is not None}
+    passed = {name: getattr(fields, name) for name in _PASSED}
+    arguments |= {name: value for name, value in passed.items() if value is not None}
     if fields.max_sequence_length and "max_sequence_length" in declared(pipe.family.options):
         arguments["max_sequence_length"] = fields.max_sequence_length
     if sent.images:
