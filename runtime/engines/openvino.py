@@ -61,7 +61,7 @@ class OpenVinoEngine:
         openvino = _import()
         self.device = device.upper()
         self.format = format
-        self.streams = streams
+        self.streams, self.threads = streams, threads
         self._core = openvino.Core()
         self._config: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
         if threads is not None:
