@@ -11,6 +11,8 @@ from .router import IdleRouter
 
 _HEAD = "node:__internal_head__"
 """What a Ray cluster's head has one of: the ingress stands there, and so do the jobs."""
+_SCALING = {"target_ongoing_requests": 1, "upscale_delay_s": 5, "downscale_delay_s": 600}
+"""One picture a replica; one is soon there when it is wanted, and stays for what comes next."""
 _LOOKING = 1000
 """Requests at once that wait for no picture: pages, statuses, probes."""
 _LINGER = 10.0
@@ -36,8 +38,7 @@ def application(setup: Settings) -> Application:
         autoscaling_config={
             "min_replicas": setup.min_replicas,
             "max_replicas": setup.replicas,
-            "target_ongoing_requests": 1,
-            "upscale_delay_s": 5,
+            **_SCALING,
         },
         request_router_config=RequestRouterConfig(
             request_router_class=IdleRouter, initial_backoff_s=0.005, max_backoff_s=0.05
