@@ -77,11 +77,11 @@ def run(options: argparse.Namespace) -> int:
     rounds = measured.rounds
     about = (
         f"{options.model}: {options.steps} steps, {options.threads} thread(s) a process or "
-        f"replica; {options.seconds:g} s each, in fresh processes, in turn; median (range over "
-        "the rounds)."
+        f"replica; {options.seconds:g} s each, in fresh processes, in turn; pictures an hour, "
+        "median (range over the rounds). CPU s are a picture's, by who spends them."
     )
-    header = ["replicas", *(f"pictures an hour, {word}" for word in ("expected", "measured"))]
-    header += ["measured / expected", *(f"CPU s a picture: {group}" for group in _GROUPS)]
+    header = ["replicas", "expected", "measured", "measured / expected"]
+    header += [f"CPU s: {group}" for group in _GROUPS]
     skipped = [f"{name}: skipped: {reason}" for name, reason in measured.skipped.items()]
     tables = [rounds.figures(), table(header, _rows(options, rounds.records))]
     results.publish(
