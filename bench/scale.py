@@ -254,7 +254,8 @@ def serve(job: dict[str, Any], watch: Watch) -> Record:
     from pleinair.serve.settings import Settings
 
     count = job["count"]
-    ray.init(num_cpus=count * job["threads"], include_dashboard=False, log_to_driver=False)
+    cores = count * job["threads"]
+    ray.init("local", num_cpus=cores, include_dashboard=False, log_to_driver=False)
     with tempfile.TemporaryDirectory() as folder:
         setup = Settings(
             ray=True,

@@ -4,6 +4,8 @@ from ray import serve
 from ray.serve import Application
 from ray.serve.config import BackpressureConfig, RequestRouterConfig
 
+from pleinair.runtime.errors import SettingError
+
 from ..settings import Settings
 from .ingress import Ingress
 from .replica import Replica
@@ -22,7 +24,14 @@ _RETRY = 30.0
 
 
 def application(setup: Settings) -> Application:
-    """The service on a Ray cluster: a replica of --threads each, or else one a node."""
+    """The service on a Ray cluster: a replica of --threads each, or else one a node.
+
+    Raises SettingError for what a cluster does otherwise.
+    """
+    if setup.workers > 1:
+        raise SettingError(
+            f"--workers is {setup.workers}; a replica paints one picture at a time: give --replicas"
+        )
     waiting = max(setup.max_queue, setup.replicas)
     room = {"num_cpus": setup.threads or 1}
     ending = {
