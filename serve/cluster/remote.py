@@ -27,7 +27,7 @@ _PAUSE = 1.0
 """Seconds before it is sent to another: by then Ray knows which is gone."""
 _TICK = 0.2
 """Seconds from one look at whether anybody still waits to the next."""
-_SAID = ("stage", "done", "total", "step", "steps")
+_PROGRESS = ("stage", "done", "total", "step", "steps")
 _LOST = (
     exceptions.RayActorError,
     exceptions.NodeDiedError,
@@ -74,6 +74,7 @@ class Remote:
         raise PleinairError(f"{lost} replicas were lost over this picture; their logs say why")
 
     async def _painted_by_one(self, turn: Turn, check: Callable[[], None]) -> Picture:
+        """Raises what there is in _LOST and _NOT_NOW, too; a replica left early stops painting."""
         asked = _alone(turn)
         replicas = self._replicas.options(multiplexed_model_id=asked.model)
         response = replicas.paint.remote(asked, turn.job.previews)
@@ -106,10 +107,10 @@ async def _read(response: Any, turn: Turn) -> Picture:
         if status.pictures:
             picture: Picture = status.pictures[0]
             return picture
-        said = {name: getattr(status, name) for name in _SAID}
+        progress = {name: getattr(status, name) for name in _PROGRESS}
         if status.preview is not None:
-            said |= {"preview": status.preview, "previewed": turn.job.status.previewed + 1}
-        tell(turn, **said)
+            progress |= {"preview": status.preview, "previewed": turn.job.status.previewed + 1}
+        tell(turn, **progress)
     raise exceptions.RayActorError(error_msg="a replica left off")
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import httpx
 import pytest
 
 from clusters import (
@@ -44,29 +45,32 @@ LONG = {"num_inference_steps": 150, "width": 512, "height": 512}
 """What takes minutes."""
 
 
-def test_previews_are_streamed(tmp_path: Path) -> None:
-    with serving(tmp_path / "data") as client:
+class TestTwoReplicas:
+    """What one service is enough for."""
+
+    @pytest.fixture(scope="class")
+    def client(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+        with serving(tmp_path_factory.mktemp("data"), max_queue=2) as made:
+            yield made
+
+    def test_previews_are_streamed(self, client: httpx.Client) -> None:
         streamed = request(3, stream=True, partial_images=2)
         with client.stream("POST", "/v1/images/generations", json=streamed) as answer:
             kinds = [line[7:] for line in answer.iter_lines() if line.startswith("event: ")]
         assert kinds.count("image_generation.partial_image") >= 1
         assert kinds[-1] == "image_generation.completed"
 
-
-def test_a_client_that_goes_away_frees_its_replica(tmp_path: Path) -> None:
-    with serving(tmp_path / "data") as client:
+    def test_a_client_that_goes_away_frees_its_replica(self, client: httpx.Client) -> None:
         asked = request(1, **LONG, stream=True)
         with client.stream("POST", "/v1/images/generations", json=asked) as answer:
             assert answer.status_code == 200
-            until(lambda: working(client) == 1)
             until(computing)
+            assert working(client) == 1
         until(lambda: working(client) == 0)
         until(lambda: not computing(), 120)
         picture(client.post("/v1/images/generations", json=request(5)))
 
-
-def test_what_is_too_much_comes_later(tmp_path: Path) -> None:
-    with serving(tmp_path / "data", max_queue=2) as client:
+    def test_what_is_too_much_comes_later(self, client: httpx.Client) -> None:
         jobs = [submitted(client, **LONG) for _ in range(2)]
         until(lambda: working(client) == 2)
         jobs += [submitted(client, **LONG) for _ in range(2)]
