@@ -6,18 +6,13 @@ beforehand what more replicas paint; then they are measured.
 """
 
 import argparse
-import contextlib
 import itertools
-import json
 import os
 import statistics
 import tempfile
-import threading
 import time
-import urllib.request
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,25 +24,13 @@ from pleinair.runtime.speed.spread import Spread
 from . import machine, results
 from .markdown import table
 from .process import run_fresh
+from .replicas import GROUPS, PROMPT
 from .rounds import Record, Rounds
 from .turns import Turn, Turns
 from .worker import Watch
 
-_PROMPT = "a red apple"
-_APPLICATION = "pleinair"
-_PORT = 18_732
 _PATIENCE = 600.0
-"""Seconds that a picture, or the start of a process, may take."""
-_TITLES = {
-    f"ray::ServeReplica:{_APPLICATION}:replica": "replicas",
-    f"ray::ServeReplica:{_APPLICATION}:ingress": "ingress",
-    "ray::ProxyActor": "proxy",
-}
-"""What the command line of a process begins with -> who spends its CPU time."""
-_CLIENTS, _RAY = "clients", "Ray itself"
-_GROUPS = (*_TITLES.values(), _CLIENTS, _RAY)
-_FEWEST = 3
-"""Pictures that a speed is told from."""
+"""Seconds that the start of a process may take."""
 
 
 def add_to(commands: Any) -> None:
@@ -81,7 +64,7 @@ def run(options: argparse.Namespace) -> int:
         "median (range over the rounds). CPU s are a picture's, by who spends them."
     )
     header = ["replicas", "expected", "measured", "measured / expected"]
-    header += [f"CPU s: {group}" for group in _GROUPS]
+    header += [f"CPU s: {group}" for group in GROUPS]
     skipped = [f"{name}: skipped: {reason}" for name, reason in measured.skipped.items()]
     tables = [rounds.figures(), table(header, _rows(options, rounds.records))]
     results.publish(
@@ -127,7 +110,7 @@ def _turns(options: argparse.Namespace) -> Iterator[tuple[str, Turn]]:
         if count in processes:
             yield _alone(count), Turn(f"{__name__}:side_by_side", {**job, "count": count})
         if count in counts:
-            yield _served(count), Turn(f"{__name__}:serve", {**job, "count": count})
+            yield _served(count), Turn(f"{__package__}.replicas:serve", {**job, "count": count})
 
 
 def _counts(options: argparse.Namespace) -> list[int]:
@@ -175,7 +158,7 @@ def _rows(options: argparse.Namespace, records: Sequence[Record]) -> Iterator[li
         ratios = [one / other for one, other in zip(hourly, said, strict=True)]
         spent = [
             f"{statistics.median(record['processor'][group] for record in found):.3f}"
-            for group in _GROUPS
+            for group in GROUPS
         ]
         yield [count, Spread.of(said), Spread.of(hourly), Spread.of(ratios), *spent]
 
@@ -189,9 +172,6 @@ def _needs(options: argparse.Namespace, taken: Mapping[str, Record], count: int)
         handing=max(0.0, replica["seconds"] - one["seconds"]),
         beside=max(0.0, sum(replica["processor"].values()) - one["processor"]),
     )
-
-
-# Without Ray.
 
 
 def side_by_side(job: dict[str, Any], watch: Watch) -> Record:
@@ -218,11 +198,11 @@ def paint(job: dict[str, Any], watch: Watch) -> dict[str, float]:
 
     called = {"num_inference_steps": job["steps"], "width": job["size"], "height": job["size"]}
     pipe = StableDiffusionPipeline.from_pretrained(job["model"], threads=job["threads"])
-    pipe(_PROMPT, seed=0, **called)
+    pipe(PROMPT, seed=0, **called)
     _meet(Path(job["meeting"]), job["count"])
     begun, processor = time.perf_counter(), time.process_time()
     for number in itertools.count(1):
-        pipe(_PROMPT, seed=number, **called)
+        pipe(PROMPT, seed=number, **called)
         seconds = time.perf_counter() - begun
         if seconds >= job["seconds"]:
             break
@@ -237,105 +217,3 @@ def _meet(folder: Path, count: int) -> None:
         if time.monotonic() > until:
             raise EngineError("another process did not begin to paint")
         time.sleep(0.01)
-
-
-# The service on Ray.
-
-
-def serve(job: dict[str, Any], watch: Watch) -> Record:
-    """The worker's way in: clients ask for twice what replicas paint at once.
-
-    {"seconds" a picture of all together, "processor": CPU seconds a picture by _GROUPS}.
-    """
-    import ray
-    from ray import serve as ray_serve
-
-    from pleinair.serve.cluster.application import application
-    from pleinair.serve.settings import Settings
-
-    count = job["count"]
-    cores = count * job["threads"]
-    ray.init("local", num_cpus=cores, include_dashboard=False, log_to_driver=False)
-    with tempfile.TemporaryDirectory() as folder:
-        setup = Settings(
-            ray=True,
-            model=(job["model"],),
-            threads=job["threads"],
-            replicas=count,
-            min_replicas=count,
-            data=Path(folder),
-        )
-        ray_serve.start(http_options={"host": "127.0.0.1", "port": _PORT})
-        ray_serve.run(application(setup), name=_APPLICATION)
-        try:
-            return _loaded(job)
-        finally:
-            ray_serve.shutdown()
-            ray.shutdown()
-
-
-def _loaded(job: dict[str, Any]) -> Record:
-    """What `serve` gives, of the service as it is now."""
-    clients = 2 * job["count"]
-    ended, done = threading.Event(), list[float]()
-
-    def client(number: int) -> None:
-        for seed in itertools.count(number, clients):
-            if ended.is_set():
-                return
-            _ask(job, seed)
-            done.append(time.perf_counter())
-
-    with ThreadPoolExecutor(clients) as pool:
-        list(pool.map(lambda seed: _ask(job, seed), range(2 * clients)))  # all are warm
-        begun, before = time.perf_counter(), _processor()
-        asking = [pool.submit(client, number) for number in range(clients)]
-        wait(asking, job["seconds"], FIRST_EXCEPTION)
-        seconds, after = time.perf_counter() - begun, _processor()
-        ended.set()
-    for one in asking:
-        one.result()
-    rate = per_second([moment for moment in done if moment < begun + seconds])
-    spent = {group: (after[group] - before[group]) / seconds / rate for group in _GROUPS}
-    return {"seconds": 1 / rate, "processor": spent}
-
-
-def per_second(done: Sequence[float]) -> float:
-    """How many pictures a second were done at these moments.
-
-    The slope: it does not matter that the first and the last picture are not seen as a whole, and
-    that several replicas are done at once.
-    """
-    if len(done) < _FEWEST:
-        raise EngineError(f"{len(done)} pictures were painted, too few; give more --seconds")
-    return statistics.linear_regression(sorted(done), range(len(done))).slope
-
-
-def _ask(job: dict[str, Any], seed: int) -> None:
-    size = f"{job['size']}x{job['size']}" if job["size"] else "auto"
-    asked = {"prompt": _PROMPT, "rng_seed": seed, "num_inference_steps": job["steps"], "size": size}
-    request = urllib.request.Request(
-        f"http://127.0.0.1:{_PORT}/v1/images/generations",
-        json.dumps(asked).encode(),
-        {"Content-Type": "application/json"},
-    )
-    with urllib.request.urlopen(request, timeout=_PATIENCE) as answer:
-        assert json.load(answer)["data"][0]["b64_json"]
-
-
-def _processor() -> Counter[str]:
-    """CPU seconds so far of this process and of all that it has started, by _GROUPS."""
-    import psutil  # comes with Ray
-
-    here, spent = psutil.Process(), Counter[str]()
-    for process in (here, *here.children(recursive=True)):
-        with contextlib.suppress(psutil.Error):  # it has ended
-            group = _CLIENTS if process == here else _group(process.cmdline())
-            times = process.cpu_times()
-            spent[group] += times.user + times.system
-    return spent
-
-
-def _group(command: Sequence[str]) -> str:
-    title = command[0] if command else ""
-    return next((who for begin, who in _TITLES.items() if title.startswith(begin)), _RAY)

@@ -104,18 +104,24 @@ def serving(data: Path, **more: Any) -> Iterator[httpx.Client]:
     """The service with two replicas of one thread; a client of it."""
     from ray import serve
 
-    from pleinair.serve.cluster.application import application
-
     port = free_port()
-    usual = {"threads": 1, "min_replicas": 2, "replicas": 2, "profile": "exact"}
-    setup = Settings(**{"ray": True, "port": port, "data": data, **usual, **more})
     serve.start(proxy_location="HeadOnly", http_options={"host": "127.0.0.1", "port": port})
     try:
-        serve.run(application(setup), name="pleinair")
+        deploy(data, **more)
         with client_of(port) as client:
             yield client
     finally:
         serve.shutdown()
+
+
+def deploy(data: Path, **more: Any) -> None:
+    """Have the service run, or a new version of it."""
+    from ray import serve
+
+    from pleinair.serve.cluster.application import application
+
+    usual = {"ray": True, "threads": 1, "min_replicas": 2, "replicas": 2, "profile": "exact"}
+    serve.run(application(Settings(**{**usual, "data": data, **more})), name="pleinair")
 
 
 @contextlib.contextmanager

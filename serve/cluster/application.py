@@ -7,7 +7,7 @@ from ray.serve.config import BackpressureConfig, RequestRouterConfig
 from pleinair.runtime.errors import SettingError
 
 from ..settings import Settings
-from .ingress import Ingress
+from .ingress import LINGER, Ingress
 from .replica import Replica
 from .router import IdleRouter
 
@@ -17,8 +17,6 @@ _SCALING = {"target_ongoing_requests": 1, "upscale_delay_s": 5, "downscale_delay
 """One picture a replica; one is soon there when it is wanted, and stays for what comes next."""
 _LOOKING = 1000
 """Requests at once that wait for no picture: pages, statuses, probes."""
-_LINGER = 10.0
-"""Seconds beside --drain before Ray kills what does not end."""
 _RETRY = 30.0
 """Seconds after which a client asks again whom Ray's proxy has turned away."""
 
@@ -35,7 +33,7 @@ def application(setup: Settings) -> Application:
     waiting = max(setup.max_queue, setup.replicas)
     room = {"num_cpus": setup.threads or 1}
     ending = {
-        "graceful_shutdown_timeout_s": setup.drain + _LINGER,
+        "graceful_shutdown_timeout_s": setup.drain + LINGER,
         "graceful_shutdown_wait_loop_s": 0.5,
     }
     replicas = serve.deployment(Replica).options(

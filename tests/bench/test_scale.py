@@ -9,7 +9,8 @@ import pytest
 
 from pleinair.bench import scale
 from pleinair.bench.__main__ import main
-from pleinair.bench.scale import Needs, expected, per_second
+from pleinair.bench.replicas import GROUPS, per_second
+from pleinair.bench.scale import Needs, expected
 from pleinair.runtime.errors import EngineError
 from pleinair.runtime.model import catalog
 
@@ -47,7 +48,7 @@ def test_the_speed_of_replicas_that_are_done_at_once() -> None:
 
 
 def of_service(seconds: float, **spent: float) -> dict[str, Any]:
-    return {"seconds": seconds, "processor": dict.fromkeys(scale._GROUPS, 0.0) | spent}
+    return {"seconds": seconds, "processor": dict.fromkeys(GROUPS, 0.0) | spent}
 
 
 def of_processes(seconds: float, each: float) -> dict[str, Any]:
@@ -109,7 +110,7 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     records = json.loads(file.read_text(encoding="utf-8"))["records"]
     assert [record["name"] for record in records] == ["1 without Ray", "1 on Ray"]
     spent = records[1]["processor"]
-    assert list(spent) == list(scale._GROUPS)
+    assert list(spent) == list(GROUPS)
     assert all(seconds > 0 for seconds in spent.values())
     assert spent["replicas"] > spent["ingress"]
     assert "| 1 |" in capsys.readouterr().out

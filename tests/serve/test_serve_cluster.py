@@ -15,6 +15,7 @@ from clusters import (
     REPLICA,
     Nodes,
     computing,
+    deploy,
     figure,
     job,
     picture,
@@ -36,9 +37,11 @@ pytestmark = [
 
 @pytest.fixture(scope="module", autouse=True)
 def nodes() -> Iterator[Nodes]:
-    """What tests share: none of them kills anything."""
-    with two_nodes(cpus=2) as found:
-        yield found
+    """What tests share: none of them kills anything, and nothing may fail to start."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_SERVE_MAX_PER_REPLICA_RETRY_COUNT", "1")
+        with two_nodes(cpus=2) as found:
+            yield found
 
 
 LONG = {"num_inference_steps": 150, "width": 512, "height": 512}
@@ -97,6 +100,20 @@ def test_drained_it_finishes_what_is_in_work(tmp_path: Path) -> None:
         assert refused.status_code == 503
         picture(painting.result())
         draining.result(timeout_s=60)
+
+
+def test_a_new_version_waits_for_the_one_before_it(tmp_path: Path) -> None:
+    """It has the jobs once that has finished what clients wait for."""
+    with serving(tmp_path / "data") as client, ThreadPoolExecutor(1) as pool:
+        asked = request(1, num_inference_steps=60, width=256, height=256)
+        waited = pool.submit(client.post, "/v1/images/generations", json=asked)
+        until(lambda: working(client) == 1)
+        id = submitted(client, number=8, seed=0)
+        deploy(tmp_path / "data", max_steps=60)
+        picture(waited.result())
+        until(lambda: job(client, id)["state"] == "done")
+        too_many = client.post("/v1/images/generations", json=request(1, num_inference_steps=61))
+        assert too_many.status_code == 400
 
 
 def test_a_request_goes_to_a_replica_that_has_its_model(tmp_path: Path) -> None:
