@@ -81,17 +81,23 @@ class Service:
         threading.Thread(target=self._look, name="pleinair-look", daemon=True).start()
 
     @classmethod
-    def of(cls, settings: Settings, elsewhere: Elsewhere | None = None) -> "Service":
+    def of(
+        cls,
+        settings: Settings,
+        elsewhere: Elsewhere | None = None,
+        patience: float | None = None,
+    ) -> "Service":
         """A server's. Raises PleinairError for a model that is not there, or a store in use.
 
         elsewhere: as of Workers; of pictures at once there are as many as replicas.
+        patience: as of Store.
         """
         models = Models.of(settings)
         return cls(
             models,
             workers=settings.replicas if elsewhere else settings.workers,
             most=settings.max_queue,
-            store=Store(settings.folder, keep=settings.keep),
+            store=Store(settings.folder, keep=settings.keep, patience=patience),
             timeout=settings.timeout,
             elsewhere=elsewhere,
         )

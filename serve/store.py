@@ -25,7 +25,7 @@ FILE = "jobs.sqlite"
 _TRIES = 3
 """So often a picture is begun; the server did not live to see the end of any of them."""
 _PATIENCE = 5.0
-"""Seconds that a server before this one has to let go of the file."""
+"""Seconds that a server before this one usually has to let go of the file."""
 _PICTURE = "$picture"
 """The key under which JSON says which of the pictures sent stands there."""
 _TABLES = """
@@ -65,15 +65,19 @@ class Store:
 
     What is written is on the disk when a method returns: a process that is killed loses nothing.
     keep: pictures that stay; with more the jobs that were over first go.
+    patience: seconds that a server before this one has to let go of the folder; None is a few.
     """
 
-    def __init__(self, folder: Path, *, keep: int = 1000) -> None:
+    def __init__(self, folder: Path, *, keep: int = 1000, patience: float | None = None) -> None:
         """Raises SettingError where the folder cannot be had."""
         self._keep, self._using = keep, threading.RLock()
         try:
             file = _private(folder)
             self._file = sqlite3.connect(
-                file, timeout=_PATIENCE, isolation_level=None, check_same_thread=False
+                file,
+                timeout=_PATIENCE if patience is None else patience,
+                isolation_level=None,
+                check_same_thread=False,
             )
             # A lock on the file, which the system takes away from a process that is killed.
             for setting in ("locking_mode = EXCLUSIVE", "journal_mode = WAL", "foreign_keys = ON"):
