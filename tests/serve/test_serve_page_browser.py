@@ -4,6 +4,7 @@ import base64
 import contextlib
 import io
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -228,7 +229,7 @@ def test_those_that_wait_are_told_their_place(open_page: Open, server: Started) 
     other = ready(open_page())
     ask(other, num_inference_steps=2)
     other.click("#paint")
-    waiting = other.locator(".job p", has_text="before it")
+    waiting = other.locator(".job p", has_text="behind")
     playwright.expect(waiting).to_contain_text("left")
     shot(other, "waiting")
     page.click(".job .stop >> nth=0")
@@ -264,7 +265,7 @@ def test_a_file_that_is_dropped_is_repeated(
     page.wait_for_selector("#brought dd")
     shot(page, "brought")
     page.click("#brought button:text-is('Repeat')")
-    playwright.expect(page.locator("#error")).to_have_text("Not to be had here: Model another")
+    playwright.expect(page.locator("#error")).to_have_text("Not available here: Model another")
     assert field(page, "eta").input_value() == "0.5"
     field(page, "eta").evaluate("(one) => (one.value = '')")
     paint(page)
@@ -276,7 +277,7 @@ def test_a_file_that_says_nothing_can_be_started_from(open_page: Open, server: S
     grey = Image.new("RGB", (64, 48), (90, 120, 150))
     drop(page, "body", as_file(grey)["buffer"])
     playwright.expect(page.locator("#brought")).to_contain_text("does not say how it was made")
-    page.click("#brought button:text-is('Start from it')")
+    page.click("#brought button:text-is('Image to image')")
     ask(page, num_inference_steps=4, strength=0.5)
     paint(page)
     asked = JOBS[-1].asked.arguments
@@ -314,6 +315,11 @@ def test_a_mask_is_painted_with_the_mouse(
     assert (np.asarray(expected)[:, 40:] == np.asarray(apple)[:, 40:]).all()
     page.click("#mask")  # it is still there
     page.click("#masking button:text-is('Clear')")
+    page.keyboard.press("Control+z")
+    page.click("#masking button:text-is('Done')")
+    assert page.locator("#unmask").is_visible()
+    page.click("#mask")
+    page.click("#masking button:text-is('Clear')")
     page.click("#masking button:text-is('Undo')")
     page.click("#masking button:text-is('Clear')")
     page.click("#masking button:text-is('Done')")
@@ -326,13 +332,17 @@ def test_settings_are_compared_on_a_sheet(open_page: Open, server: Started) -> N
     page.click("#compare summary")
     columns, rows = page.locator(".axis").all()
     columns.locator("select").select_option("num_inference_steps")
-    columns.locator("input").fill("2, 4")
+    columns.locator("textarea").fill("2, 4")
     rows.locator("select").select_option("scheduler")
     rows.locator(".word", has_text="dpmpp_2m").first.click()
     rows.locator(".word:text-is('euler')").click()
     page.click("#sheet")
     playwright.expect(page.locator(".sheet img[src]")).to_have_count(4)
     shot(page, "sheet")
+    page.locator(".sheet td button").nth(1).click()
+    page.wait_for_selector("#viewer dd")
+    assert "Steps\n4" in page.locator("#viewer dl").inner_text()
+    page.keyboard.press("Escape")
     asked = [job.asked for job in JOBS[-4:]]
     assert len({one.seed for one in asked}) == 1
     pairs = {(one.arguments["num_inference_steps"], one.arguments["scheduler"]) for one in asked}
@@ -354,7 +364,7 @@ def test_mistakes_are_told_in_a_line(open_page: Open) -> None:
     page.click("#sheet")
     playwright.expect(page.locator("#error")).to_have_text("Choose a setting to compare.")
     page.locator(".axis select").first.select_option("scheduler")
-    page.locator(".axis input").first.fill("none")
+    page.locator(".axis textarea").first.fill("none")
     page.click("#sheet")
     playwright.expect(page.locator("#error")).to_contain_text("none is none of these")
     field(page, "num_inference_steps").fill("5000")  # more than the server admits
@@ -425,6 +435,79 @@ def test_a_phone_shows_all_of_it_without_sideways_scrolling(
     shot(page, "gallery")
 
 
+@pytest.mark.parametrize("locale", ["en-GB", "zh-CN"])
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_what_can_be_chosen_is_shown_whole(
+    open_page: Open, size: dict[str, int], locale: str
+) -> None:
+    page = ready(open_page(size=size, locale=locale))
+    for part in ("start", "compare", "more"):
+        page.click(f"#{part} > summary")
+    shot(page, "options")
+    cut = page.evaluate(
+        """() => [...document.querySelectorAll("#form select")].filter((select) => {
+            const shown = select.offsetWidth;
+            select.style.width = "max-content";
+            const wanted = select.offsetWidth;
+            select.style.width = "";
+            return shown && wanted > shown;
+        }).map((select) => select.closest("label").innerText)"""
+    )
+    assert cut == []
+
+
+@pytest.mark.parametrize("locale", ["en-GB", "zh-CN"])
+def test_all_that_can_be_used_has_a_name_that_is_read_aloud(open_page: Open, locale: str) -> None:
+    """Labels and texts alone, no sign: `×` is not read as "Close"."""
+    page = ready(open_page(locale=locale))
+    ask(page, num_inference_steps=2)
+    paint(page)
+    for part in ("start", "compare", "more"):
+        page.click(f"#{part} > summary")
+    names(page.locator("body"))
+    page.locator(".thumb").first.click()
+    page.wait_for_selector("#viewer dd")
+    names(page.locator("#viewer"))
+    page.locator("#viewer .about button").nth(3).click()
+    page.wait_for_selector("#masking .paint")
+    names(page.locator("#masking"))
+
+
+def names(part: Any) -> None:
+    """Each control there has a name of letters."""
+    control = re.compile(r"- (button|textbox|combobox|spinbutton|checkbox|slider)(?: \"(.*?)\")?")
+    found = control.findall(part.aria_snapshot())
+    assert found
+    assert [one for one in found if not re.search(r"[^\W\d_]", one[1])] == []
+
+
+def test_it_is_used_by_keys_alone(open_page: Open) -> None:
+    page = ready(open_page())
+    field(page, "prompt").focus()
+    page.keyboard.type(PROMPT)
+    for _ in range(2):
+        before = page.locator(".thumb").count()
+        page.keyboard.press("Control+Enter")
+        playwright.expect(page.locator(".thumb")).to_have_count(before + 1)
+    playwright.expect(page.locator("#news")).to_have_text(f"A picture is finished: {PROMPT}")
+    first, second = (one.evaluate("(one) => one.picture.seed") for one in thumbs(page)[:2])
+    page.locator(".thumb").first.focus()
+    page.keyboard.press("Enter")
+    shown = page.locator("#viewer dl")
+    playwright.expect(shown).to_contain_text(str(first))
+    page.keyboard.press("ArrowLeft")  # there is no newer one
+    page.keyboard.press("ArrowRight")
+    playwright.expect(shown).to_contain_text(str(second))
+    page.keyboard.press("ArrowLeft")
+    playwright.expect(shown).to_contain_text(str(first))
+    page.keyboard.press("Escape")
+    assert page.locator("#viewer").is_hidden()
+
+
+def thumbs(page: Any) -> list[Any]:
+    return list(page.locator(".thumb").all())
+
+
 def fits(page: Any) -> None:
     """Nothing reaches beyond the window's right edge, in the page or an open dialog."""
     wide = page.evaluate(
@@ -440,6 +523,9 @@ def test_a_server_with_keys_is_asked_for_one(open_page: Open, start: Any, tmp_pa
     keys.write_text("first\nsecond\n")
     with start(api_key_file=keys) as guarded:
         page = open_page(guarded)
+        page.click("#asking button:text-is('Cancel')")
+        playwright.expect(page.locator("#error")).to_contain_text("reload the page")
+        page.reload()
         page.fill("#asking input", "wrong")
         page.keyboard.press("Enter")
         playwright.expect(page.locator("#asking h2")).to_contain_text("not one of the server's")

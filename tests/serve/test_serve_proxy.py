@@ -132,7 +132,8 @@ def behind_nginx(server: str, folder: Path) -> Iterator[str]:
             until = time.monotonic() + 60
             url = f"http://127.0.0.1:{port}"
             while True:
-                assert process.poll() is None and time.monotonic() < until
+                assert process.poll() is None, "nginx ended"
+                assert time.monotonic() < until
                 with contextlib.suppress(httpx.TransportError):
                     if httpx.get(f"{url}/health").status_code == 200:
                         break
@@ -175,9 +176,7 @@ def test_signs_of_life_come_through_a_proxy(
         assert json.loads(b"".join(pieces))["data"][0]["b64_json"]
 
 
-def test_who_leaves_the_proxy_leaves_the_server(
-    proxied: str, gate: Gate, server: Started
-) -> None:
+def test_who_leaves_the_proxy_leaves_the_server(proxied: str, gate: Gate, server: Started) -> None:
     job = {**ASKED, "num_inference_steps": 100}
     left = threading.Event()
 

@@ -41,7 +41,7 @@ async function ask(path, options = {}) {
   }
   if (answer.status === 401) {
     const given = await askForKey(key !== null);
-    if (given === null) throw new Refused(t("The server wants a key."), 401);
+    if (given === null) throw new Refused(t("The server wants a key: reload the page to give one."), 401);
     localStorage.setItem(STORED, given);
     return ask(path, options);
   }

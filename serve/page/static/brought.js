@@ -1,7 +1,7 @@
 // A picture that somebody brings: what it says of itself, and what can be done with it.
 
 import * as api from "./api.js";
-import { button, element } from "./dom.js";
+import { button, element, signButton } from "./dom.js";
 import { described } from "./gallery.js";
 import { brings, dropped, show } from "./slot.js";
 
@@ -45,22 +45,15 @@ export async function bring(dialog, blob, form, repeats, starts) {
     const names = said.ignored.join(", ");
     found.push(element("p", { className: "help", t: "Not used: {names}", values: { names } }));
   }
+  const close = signButton("×", "Close", () => dialog.close());
   dialog.replaceChildren(
+    element("div", { className: "bar" }, close),
     element("div", { className: "large" }, image),
     element(
       "div",
-      { className: "side" },
-      element(
-        "div",
-        { className: "bar" },
-        button("Cancel", () => dialog.close()),
-      ),
-      element(
-        "div",
-        { className: "about" },
-        element("div", { className: "buttons" }, ...Object.entries(starts).map(act)),
-        ...found,
-      ),
+      { className: "about" },
+      element("div", { className: "buttons" }, ...Object.entries(starts).map(act)),
+      ...found,
     ),
   );
   dialog.showModal();

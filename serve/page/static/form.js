@@ -134,17 +134,19 @@ export class Form extends EventTarget {
       title: field.help,
       values: this.#named(field.help),
     });
+    say(input, field.help, this.#named(field.help), "aria-description");
     const name = element("span", { t: field.label });
     label.append(...(field.kind === "truth" ? [input, name] : [name, input]));
     return label;
   }
 
-  /** Say what the field at hand is for: on a phone nothing hovers. */
+  /** Say what the field at hand is for: on a phone nothing hovers. What a prompt is for says its
+   * placeholder. */
   #hint(name) {
     const hint = this.root.querySelector("#hint");
     const field = this.fields.get(name);
-    if (!field) return;
-    say(hint, field.help, this.#named(field.help));
+    if (name === "prompt") say(hint, hint.dataset.t);
+    else if (field) say(hint, field.help, this.#named(field.help));
   }
 
   /** The labels of other fields that a help names. */
@@ -179,6 +181,7 @@ export class Form extends EventTarget {
       Object.assign(input, { placeholder: model.size, step: model.multiple, min: model.multiple });
     }
     say(this.fields.get("seed").input, "random", {}, "placeholder");
+    say(this.fields.get("prompt").input, "What to paint: a red apple", {}, "placeholder");
     options(this.root.profile, model.profiles, model.profile);
     for (const { families, box } of this.groups) box.hidden = !families.includes(model.family);
     this.#listWords();
@@ -219,7 +222,7 @@ export class Form extends EventTarget {
 
   #chooseShapes() {
     const shape = this.root.querySelector("#shape");
-    shape.append(element("option", { value: "", t: "as usual" }));
+    shape.append(element("option", { value: "", t: "default" }));
     for (const one of SHAPES) shape.append(new Option(one, one));
     const sides = ["width", "height"].map((name) => this.fields.get(name).input);
     shape.onchange = () => {
@@ -283,8 +286,8 @@ function control({ kind, most, name }, rows) {
 function options(select, choices, usual) {
   const before = select.value;
   const first = usual
-    ? element("option", { value: "", t: "{usual} (usual)", values: { usual } })
-    : element("option", { value: "", t: "as usual" });
+    ? element("option", { value: "", t: "{usual} (default)", values: { usual } })
+    : element("option", { value: "", t: "default" });
   select.replaceChildren(first, ...choices.map((one) => new Option(one, one)));
   select.value = choices.includes(before) ? before : "";
 }

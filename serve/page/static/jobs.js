@@ -5,6 +5,8 @@ import { button, element } from "./dom.js";
 import { show } from "./slot.js";
 import { say, t } from "./words.js";
 
+const NAME = document.title;
+
 /** Follow a job to its end. heard: what is told of it, by name:
  * stands(status, pictures that are done), previewed(blob), picture(see `api.pictureOf`), withheld(),
  * failed(message). */
@@ -26,7 +28,7 @@ export async function watch(id, heard) {
 export function showJob(root, { id, number, arguments: asked }, painted) {
   const look = element("img", { className: "look", alt: "", hidden: true });
   const place = element("p");
-  const bar = element("progress", { max: 1 });
+  const bar = element("progress", { max: 1, label: "Progress" });
   const stop = button("Stop", () => api.cancel(id).catch(() => {}), { className: "stop" });
   const card = element(
     "div",
@@ -42,6 +44,7 @@ export function showJob(root, { id, number, arguments: asked }, painted) {
 
   const failed = (message) => {
     card.classList.add("failed");
+    place.role = "alert";
     say(place, "It failed: {message}", { message });
     bar.remove();
     stop.replaceWith(button("Close", () => card.remove(), { className: "quiet" }));
@@ -54,7 +57,10 @@ export function showJob(root, { id, number, arguments: asked }, painted) {
     failed,
   })
     .catch((error) => failed(error.message))
-    .finally(() => card.classList.contains("failed") || card.remove());
+    .finally(() => {
+      document.title = NAME;
+      if (!card.classList.contains("failed")) card.remove();
+    });
   return card;
 }
 
@@ -62,17 +68,18 @@ function stands(place, bar, { state, ahead, seconds, step, steps, stage, progres
   const left = seconds == null ? "" : () => t(", about {time} left", { time: duration(seconds) });
   if (state === "waiting") {
     bar.removeAttribute("value");
-    say(place, ahead ? "Waiting: {ahead} before it{left}" : "Waiting{left}", { ahead, left });
+    say(place, ahead ? "Waiting behind {ahead}{left}" : "Waiting{left}", { ahead, left });
     return;
   }
   if (!step) bar.removeAttribute("value");
   else bar.value = progress;
+  document.title = `${Math.floor(progress * 100)} % – ${NAME}`; // seen while another tab is
   const which =
     number > 1
       ? () => t("Picture {one} of {number}: ", { one: Math.min(done + 1, number), number })
       : "";
-  if (stage === "load") say(place, "{which}the model is loaded{left}", { which, left });
-  else if (!step) say(place, "{which}it begins{left}", { which, left });
+  if (stage === "load") say(place, "{which}loading the model{left}", { which, left });
+  else if (!step) say(place, "{which}starting{left}", { which, left });
   else say(place, "{which}step {step} of {steps}{left}", { which, step, steps, left });
 }
 

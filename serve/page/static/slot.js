@@ -1,6 +1,6 @@
 // A place for one picture: chosen, dropped, or put there by the page.
 
-import { element } from "./dom.js";
+import { element, signButton } from "./dom.js";
 
 export class Slot extends EventTarget {
   /** `text` says what the picture is for. */
@@ -9,15 +9,11 @@ export class Slot extends EventTarget {
     this.blob = null;
     this.file = element("input", { type: "file", accept: "image/*" });
     this.thumb = element("img", { alt: "", hidden: true });
-    this.mask = element("img", { alt: "", className: "mask", hidden: true });
+    this.mask = element("div", { className: "mask", hidden: true });
     this.text = element("span", { t: text });
-    this.clear = element("button", {
-      type: "button",
+    this.clear = signButton("×", "Remove the picture", () => this.put(null), {
       className: "clear",
-      title: "Remove the picture",
-      textContent: "×",
       hidden: true,
-      onclick: () => this.put(null),
     });
     const label = element(
       "label",
@@ -30,6 +26,15 @@ export class Slot extends EventTarget {
     this.element = element("div", { className: "holder" }, label, this.clear);
     this.file.onchange = () => this.put(this.file.files[0] ?? null);
     accept(this.element, (blob) => this.put(blob));
+  }
+
+  /** Lay a mask, white on black, over the picture; null takes it away. */
+  cover(blob) {
+    const before = this.mask.dataset.url;
+    if (before) URL.revokeObjectURL(before);
+    this.mask.dataset.url = blob ? URL.createObjectURL(blob) : "";
+    this.mask.style.setProperty("--mask", blob ? `url(${this.mask.dataset.url})` : "none");
+    this.mask.hidden = blob === null;
   }
 
   /** Put a picture there; null removes it. */
