@@ -250,9 +250,14 @@ def test_a_picture_is_repeated(open_page: Open, server: Started, apple: Image.Im
     assert same(newest(page), apple)
     page.locator(".thumb").first.click()
     page.click("#viewer button:text-is('Vary')")
+    assert field(page, "variation_strength").input_value() == "0.2"
     paint(page)
     assert JOBS[-1].asked.arguments["variation_strength"] == 0.2
     assert not same(newest(page), apple)
+    page.click("#reset")
+    assert field(page, "prompt").input_value() == PROMPT
+    for name in ("variation_strength", "num_inference_steps", "width", "scheduler", "seed"):
+        assert field(page, name).input_value() == "", name
 
 
 def test_a_file_that_is_dropped_is_repeated(
@@ -360,6 +365,12 @@ def test_mistakes_are_told_in_a_line(open_page: Open) -> None:
     ask(page, width=64, height=64, eta=3)
     page.click("#paint")
     playwright.expect(page.locator("#error")).to_contain_text("eta")
+    playwright.expect(page.locator("#error")).to_be_in_viewport(ratio=1)
+    page.click("#start summary")
+    text = {"name": "a.png", "mimeType": "image/png", "buffer": b"no picture"}
+    page.set_input_files("#start input[type=file]", text)
+    playwright.expect(page.locator("#start .slot")).to_contain_text("no picture that a browser")
+    assert page.locator("#mask").is_hidden()
     page.click("#compare summary")
     page.click("#sheet")
     playwright.expect(page.locator("#error")).to_have_text("Choose a setting to compare.")

@@ -1,4 +1,4 @@
-"""The server behind the reverse proxy and in the systemd unit that docs/serving.md shows."""
+"""The server behind the reverse proxies and in the systemd unit that docs/serving.md shows."""
 
 import base64
 import configparser
@@ -27,7 +27,6 @@ from pleinair.serve.settings import Settings, read
 from servers import Started
 
 DOCS = Path(__file__).parents[2] / "docs" / "serving.md"
-NGINX = shutil.which("nginx")
 SYSTEMD = shutil.which("systemd-analyze")
 ASKED = {"prompt": "a red apple", "seed": 1, "num_inference_steps": 4}
 
@@ -60,7 +59,7 @@ def test_the_unit_s_command_is_the_server_s() -> None:
     settings = read(words, environment(unit))
     settings.check_safe()
     name, _, file = unit["Service"]["LoadCredential"].partition(":")
-    assert str(settings.api_key_file) == f"%d/{name}"  # where systemd puts what it loads
+    assert str(settings.api_key_file) == f"${{CREDENTIALS_DIRECTORY}}/{name}"
     assert Path(file).is_absolute()
     assert str(settings.data) == f"/var/lib/{unit['Service']['StateDirectory']}"
     cache = environment(unit)["PLEINAIR_CACHE"]
@@ -84,37 +83,69 @@ def test_systemd_knows_all_that_the_unit_says(tmp_path: Path) -> None:
     assert ended.returncode == 0, ended.stderr
 
 
-def test_the_proxy_holds_nothing_back_and_waits() -> None:
+def test_the_proxies_hold_nothing_back_and_wait() -> None:
     said = dict(re.findall(r"^ +(\w+) (.+);$", shown("nginx"), re.M))
     assert said["proxy_pass"] == f"http://127.0.0.1:{Settings().port}"
     assert said["proxy_buffering"] == "off"
     assert said["proxy_read_timeout"] == f"{Settings().timeout / 3600:.0f}h"
+    assert f"127.0.0.1:{Settings().port}" in shown("caddyfile")
+    assert "flush_interval -1" in shown("caddyfile")
     assert said["client_max_body_size"] == f"{Settings().max_upload >> 20}m"
 
 
+@pytest.fixture(params=["nginx", "caddy"])
+def proxy(request: pytest.FixtureRequest) -> str:
+    """A proxy that the documentation shows, where it is here."""
+    name: str = request.param
+    if shutil.which(name) is None:
+        pytest.skip(f"{name} is not here")
+    return name
+
+
 @pytest.fixture
-def proxied(server: Started, tmp_path: Path) -> Iterator[str]:
-    """The address of nginx before the server: the documented block, with its port."""
-    if NGINX is None:
-        pytest.skip("nginx is not here")
-    with behind_nginx(server.base_url, tmp_path) as url:
+def proxied(proxy: str, server: Started, tmp_path: Path) -> Iterator[str]:
+    """The address of the proxy before the server."""
+    with before(proxy, server.base_url, tmp_path) as url:
         yield url
 
 
 @contextlib.contextmanager
-def behind_nginx(server: str, folder: Path) -> Iterator[str]:
-    """nginx as a process of ours, set up by the documented block before a server."""
-    location = shown("nginx").replace("http://127.0.0.1:8080", server)
+def before(proxy: str, server: str, folder: Path) -> Iterator[str]:
+    """A proxy as a process of ours, set up as documented, before a server."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    kept = "\n".join(
-        f"{name}_temp_path {folder}/{name};"
-        for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    )
+    command = {"nginx": nginx, "caddy": caddy}[proxy](folder, server, port)
+    environment = {**os.environ, "HOME": str(folder), "XDG_DATA_HOME": str(folder)}
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+    with process:
+        try:
+            url = f"http://127.0.0.1:{port}"
+            until = time.monotonic() + 60
+            while not answers(url):
+                assert process.poll() is None, (folder / "log").read_text()
+                assert time.monotonic() < until
+                time.sleep(0.02)
+            yield url
+        finally:
+            process.terminate()
+
+
+def answers(url: str) -> bool:
+    with contextlib.suppress(httpx.TransportError):
+        return httpx.get(f"{url}/health").status_code == 200
+    return False
+
+
+def nginx(folder: Path, server: str, port: int) -> list[str]:
+    """Its command, in a file the documented block in a server block."""
+    location = shown("nginx").replace("http://127.0.0.1:8080", server)
+    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    kept = "\n".join(f"{kind}_temp_path {folder}/{kind};" for kind in kinds)
+    user = "user root;" if hasattr(os, "geteuid") and os.geteuid() == 0 else ""
     config = folder / "nginx.conf"
     config.write_text(
-        f"""daemon off; pid {folder}/pid; error_log {folder}/errors; worker_processes 1;
-        {"user root;" if hasattr(os, "geteuid") and os.geteuid() == 0 else ""}
+        f"""daemon off; pid {folder}/pid; error_log stderr; worker_processes 1; {user}
         events {{}}
         http {{
             access_log off;
@@ -125,23 +156,16 @@ def behind_nginx(server: str, folder: Path) -> Iterator[str]:
             }}
         }}"""
     )
-    assert NGINX is not None
-    command = [NGINX, "-e", str(folder / "errors"), "-c", str(config)]
-    with subprocess.Popen(command) as process:
-        try:
-            until = time.monotonic() + 60
-            url = f"http://127.0.0.1:{port}"
-            while True:
-                assert process.poll() is None, "nginx ended"
-                assert time.monotonic() < until
-                with contextlib.suppress(httpx.TransportError):
-                    if httpx.get(f"{url}/health").status_code == 200:
-                        break
-                time.sleep(0.02)
-            yield url
-        finally:
-            process.terminate()
-            process.wait(60)
+    return ["nginx", "-e", "stderr", "-c", str(config)]
+
+
+def caddy(folder: Path, server: str, port: int) -> list[str]:
+    """Its command, in a file the documented site under another address."""
+    site = shown("caddyfile").replace("127.0.0.1:8080", server.removeprefix("http://"))
+    config = folder / "Caddyfile"
+    own = "{\n    admin off\n    auto_https off\n}\n"
+    config.write_text(own + site.replace("paint.example.org", f"http://:{port}"))
+    return ["caddy", "run", "--config", str(config), "--adapter", "caddyfile"]
 
 
 def events(answer: httpx.Response) -> Iterator[str]:
@@ -235,12 +259,10 @@ def test_urls_and_turns_are_the_visitors_own(proxied: str, server: Started) -> N
     server.until_idle()
 
 
-def test_keys_pass_a_proxy(start: Any, tmp_path: Path) -> None:
-    if NGINX is None:
-        pytest.skip("nginx is not here")
+def test_keys_pass_a_proxy(proxy: str, start: Any, tmp_path: Path) -> None:
     keys = tmp_path / "keys"
     keys.write_text("secret\n")
-    with start(api_key_file=keys) as server, behind_nginx(server.base_url, tmp_path) as url:
+    with start(api_key_file=keys) as server, before(proxy, server.base_url, tmp_path) as url:
         assert httpx.get(f"{url}/").status_code == 200
         assert httpx.get(f"{url}/v1/models").status_code == 401
         ways: list[dict[str, Any]] = [

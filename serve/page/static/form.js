@@ -6,6 +6,7 @@ import { language, say, t } from "./words.js";
 const STORED = "pleinair.form";
 // Pictures are brought by dropping them, and are no fields.
 const PICTURES = ["image", "mask_image", "control_image"];
+const PROMPTS = ["prompt", "negative_prompt"];
 const HEADINGS = { Prompting: "Prompt", Reuse: "Reuse from step to step", Answer: "Result" };
 const IDEOGRAPH = /\p{Script=Han}/u;
 const SHAPES = ["1:1", "4:3", "3:4", "3:2", "2:3", "16:9", "9:16"];
@@ -40,6 +41,7 @@ export class Form extends EventTarget {
     root.addEventListener("input", () => this.#remember());
     root.addEventListener("focusin", (event) => this.#hint(event.target.name));
     root.querySelector("#random").onclick = () => this.set("seed", "");
+    root.querySelector("#reset").onclick = () => this.#reset();
     this.#recall();
   }
 
@@ -99,6 +101,15 @@ export class Form extends EventTarget {
     if (profile && !offered) missing.push(`${this.label("profile")} ${profile}`);
     this.#remember();
     return missing;
+  }
+
+  /** Every setting but the prompts as the model has it. */
+  #reset() {
+    for (const { name } of this.fields.values()) if (!PROMPTS.includes(name)) this.set(name, "");
+    this.root.querySelector("#shape").value = "";
+    this.root.profile.value = "";
+    this.root.number.value = 1;
+    this.#remember();
   }
 
   choose(name) {

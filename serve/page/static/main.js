@@ -255,7 +255,6 @@ function tell(error = null) {
   place.hidden = error === null;
   if (error?.text) say(place, error.text, error.values);
   else if (error) say(place, "{message}", { message: error.message });
-  if (error) place.scrollIntoView({ block: "nearest" });
 }
 
 /** What can be chosen; asked for until it is told. */

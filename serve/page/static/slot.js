@@ -1,16 +1,22 @@
 // A place for one picture: chosen, dropped, or put there by the page.
 
 import { element, signButton } from "./dom.js";
+import { say } from "./words.js";
 
 export class Slot extends EventTarget {
   /** `text` says what the picture is for. */
   constructor(text) {
     super();
+    this.purpose = text;
     this.blob = null;
     this.file = element("input", { type: "file", accept: "image/*" });
     this.thumb = element("img", { alt: "", hidden: true });
     this.mask = element("div", { className: "mask", hidden: true });
     this.text = element("span", { t: text });
+    this.thumb.onerror = () => {
+      this.put(null);
+      say(this.text, "This is no picture that a browser can show. Choose another one.");
+    };
     this.clear = signButton("×", "Remove the picture", () => this.put(null), {
       className: "clear",
       hidden: true,
@@ -43,6 +49,7 @@ export class Slot extends EventTarget {
     this.file.value = "";
     show(this.thumb, blob);
     this.text.hidden = blob !== null;
+    say(this.text, this.purpose);
     this.clear.hidden = blob === null;
     this.dispatchEvent(new Event("change"));
   }
