@@ -209,13 +209,15 @@ def test_it_is_seen_while_it_is_painted_and_stopped(open_page: Open, server: Sta
     page = ready(open_page())
     ask(page, number=10, num_inference_steps=150)
     page.click("#paint")
-    page.wait_for_selector(".job .look[src]")
+    page.wait_for_selector(".job .preview[src]")
     playwright.expect(page.locator(".job p").first).to_contain_text("of 150")
     assert page.locator(".job progress").get_attribute("value") is not None
     shot(page, "painting")
+    playwright.expect(page).to_have_title(re.compile(r"\d+ % – Pleinair"))
     page.click(".job .stop")
     playwright.expect(page.locator(".job")).to_have_count(0)
     assert JOBS[-1].status.state == "cancelled"
+    playwright.expect(page).to_have_title("Pleinair")
     server.until_idle()
 
 
@@ -225,7 +227,7 @@ def test_those_that_wait_are_told_their_place(open_page: Open, server: Started) 
     paint(page)  # now its speed is known
     ask(page, number=10, num_inference_steps=150)
     page.click("#paint")
-    page.wait_for_selector(".job .look[src]")
+    page.wait_for_selector(".job .preview[src]")
     other = ready(open_page())
     ask(other, num_inference_steps=2)
     other.click("#paint")
@@ -395,7 +397,7 @@ def test_pictures_are_there_after_a_reload(open_page: Open) -> None:
     ready(page)
     assert field(page, "prompt").input_value() == "a blue boat"
     page.wait_for_selector(".thumb img[src][alt='a blue boat']")
-    page.wait_for_selector(".job .look[src]")  # what was in work is followed on
+    page.wait_for_selector(".job .preview[src]")  # what was in work is followed on
     page.click(".job .stop")
     playwright.expect(page.locator(".job")).to_have_count(0)
 
@@ -622,6 +624,22 @@ def test_a_connection_that_is_lost_is_taken_up_again(open_page: Open) -> None:
     ask(page, num_inference_steps=2)
     paint(page)
     assert lost
+
+
+def test_it_may_stand_under_a_path(open_page: Open, server: Started) -> None:
+    """Behind a proxy that takes the path away."""
+    page = ready(open_page())
+    outside: list[str] = []
+    path = f"{server.base_url}/studio/"
+    page.route(
+        f"{path}**", lambda route: route.continue_(url=route.request.url.replace("/studio/", "/"))
+    )
+    page.on("request", lambda one: one.url.startswith(("blob:", path)) or outside.append(one.url))
+    page.goto(path)
+    ready(page)
+    ask(page, num_inference_steps=2)
+    paint(page)
+    assert outside == []
 
 
 def test_a_picture_is_dragged_from_the_gallery(open_page: Open, apple: Image.Image) -> None:

@@ -26,23 +26,23 @@ export function takeAnywhere(take) {
 /** Show a picture with what can be done with it.
  * repeats: actions for a picture that says how it was made; starts: for any picture. */
 export async function bring(dialog, blob, form, repeats, starts) {
-  const said = await api.read(blob, form.model.name);
+  const made = await api.read(blob, form.model.name);
   const image = element("img", { alt: "" });
   show(image, blob);
   const act = ([text, action]) =>
     button(text, () => {
       dialog.close();
-      action(said?.settings ?? {}, blob);
+      action(made?.settings ?? {}, blob);
     });
-  const found = said
+  const found = made
     ? [
-        element("p", { t: "Made by {program}:", values: { program: said.program } }),
+        element("p", { t: "Made by {program}:", values: { program: made.program } }),
         element("div", { className: "buttons" }, ...Object.entries(repeats).map(act)),
-        described(said.settings, form),
+        described(made.settings, form),
       ]
     : [element("p", { t: "It does not say how it was made." })];
-  if (said?.ignored.length) {
-    const names = said.ignored.join(", ");
+  if (made?.ignored.length) {
+    const names = made.ignored.join(", ");
     found.push(element("p", { className: "help", t: "Not used: {names}", values: { names } }));
   }
   const close = signButton("×", "Close", () => dialog.close());

@@ -119,8 +119,8 @@ export function paintSheet(root, order, columns, rows, gallery) {
 /** A picture of a sheet, which is still to be painted: a button that will show it large. */
 function cellOf(order, alt) {
   const image = element("img", { alt });
-  const look = element("button", { type: "button", hidden: true }, image);
-  return { order, image, look, note: element("span", { className: "spinner" }) };
+  const large = element("button", { type: "button", hidden: true }, image);
+  return { order, image, large, note: element("span", { className: "spinner" }) };
 }
 
 const heading = (text, scope) => element("th", { textContent: text, scope });
@@ -143,7 +143,7 @@ class Sheet {
     table.append(element("tr", {}, ...corner, ...heads.map((text) => heading(text, "col"))));
     cells.forEach((row, i) => {
       const side = sides ? [heading(sides[i], "row")] : [];
-      const places = row.map(({ look, note }) => element("td", {}, look, note));
+      const places = row.map(({ large, note }) => element("td", {}, large, note));
       table.append(element("tr", {}, ...side, ...places));
     });
     this.element = element(
@@ -174,8 +174,8 @@ class Sheet {
         picture: async (picture) => {
           gallery.add(picture);
           show(cell.image, await blobOf(picture));
-          cell.look.onclick = () => gallery.open(picture);
-          cell.look.hidden = false;
+          cell.large.onclick = () => gallery.open(picture);
+          cell.large.hidden = false;
         },
         withheld: () => (cell.note.title = t("the model's safety checker withholds it")),
         failed: (message) => (cell.note.title = message),
@@ -183,8 +183,8 @@ class Sheet {
     } catch (error) {
       cell.note.title = error.message;
     }
-    cell.note.className = cell.look.hidden ? "none" : "";
-    if (cell.look.hidden) cell.note.textContent = cell.note.title || "–";
+    cell.note.className = cell.large.hidden ? "none" : "";
+    if (cell.large.hidden) cell.note.textContent = cell.note.title || "–";
   }
 
   #stop() {

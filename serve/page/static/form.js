@@ -83,8 +83,8 @@ export class Form extends EventTarget {
     return taken;
   }
 
-  /** Fill in a picture's settings; options that it says nothing of are emptied. What is not to be
-   * had here is returned, in a few words each. */
+  /** Fill in a picture's settings; options that it says nothing of are emptied. What is not
+   * available here is returned, in a few words each. */
   fill(settings) {
     const missing = Object.keys(settings).filter(
       (name) => !this.fields.has(name) && !AROUND.includes(name),

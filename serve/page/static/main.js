@@ -192,7 +192,7 @@ const gallery = new Gallery(find("#gallery"), find("#empty"), (picture) =>
 const viewer = new Viewer(find("#viewer"), gallery, form, { ...repeats, ...starts });
 takeAnywhere((blob) => bring(find("#brought"), blob, form, repeats, starts).catch(tell));
 
-/** Fill in how a picture was made; what of it is not to be had here is told. */
+/** Fill in how a picture was made; what of it is not available here is told. */
 function repeat(settings) {
   const missing = form.fill(settings);
   if (settings.strength !== undefined && !start.blob) missing.push(form.label("image"));
