@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import EngineError, Message, SettingError, shown
+from ..errors import EngineError, Message, SettingError, unknown
 from . import cores
 from .cache import cache_folder
 from .fallback import Fallback
