@@ -133,12 +133,12 @@ class Store:
             file.execute("UPDATE jobs SET tries = 0 WHERE id = ?", (job.id,))
         return self._pictures(job.id)
 
-    def end(self, job: Job) -> None:
-        """It is over; what the client sent is no longer needed."""
-        status = job.status
+    def end(self, job: Job, status: Status) -> None:
+        """It is over, with that status; what the client sent is no longer needed."""
         with self._changes() as file:
             file.execute(
-                "UPDATE jobs SET state = ?, error = ?, started = ?, ended = ? WHERE id = ?",
+                "UPDATE jobs SET state = ?, error = ?, started = COALESCE(started, ?), ended = ? "
+                "WHERE id = ?",
                 (status.state, status.error, status.started, status.ended, job.id),
             )
             file.execute("DELETE FROM sent WHERE job = ?", (job.id,))
@@ -173,7 +173,7 @@ class Store:
             elif row["tries"] >= _TRIES:
                 job.end("failed", f"the server ended {_TRIES} times while this was painted")
             if job.status.over:
-                self.end(job)
+                self.end(job, job.status)
             else:
                 jobs.append(job)
         return jobs
@@ -273,6 +273,9 @@ class KeptPictures(Mapping[int, Picture]):
             info=json.loads(row["info"]),
             seconds=row["seconds"],
         )
+
+    def __contains__(self, index: object) -> bool:
+        return index in self.numbers  # without reading it
 
     def __iter__(self) -> Iterator[int]:
         return iter(self.numbers)
