@@ -27,9 +27,9 @@ def run(setup: Settings) -> int:
     """Serve until Ctrl-C or SIGTERM. Raises PleinairError where it cannot begin."""
     if setup.port == 0:
         raise SettingError("--port is 0; with --ray give one that is free")
+    service = application(setup)
     Keys.read(setup.api_key_file)
     Models.of(setup)  # what is wrong with a model is told here, before a cluster is started
-    service = application(setup)
     with connected():
         try:
             ingress = _begun(service, setup)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import ray
 
-from pleinair.runtime.errors import SettingError, shown
+from pleinair.runtime.errors import EngineError, SettingError, shown
 
 _ADDRESS = "RAY_ADDRESS"
 _PATIENCE = 10.0
@@ -21,7 +21,7 @@ def connected() -> Iterator[None]:
     """That of RAY_ADDRESS, the one that runs here, or one that ends with the block.
 
     The command's own way with signals stays: Ray puts another in its place.
-    Raises SettingError where no cluster answers.
+    Raises SettingError where no cluster answers, EngineError where none can be started.
     """
     if ray.is_initialized():
         yield
@@ -34,6 +34,8 @@ def connected() -> Iterator[None]:
         ray.init(log_to_driver=False, logging_level=logging.WARNING, include_dashboard=False)
     except ConnectionError as error:
         raise _no_cluster(address) from error
+    except Exception as error:  # Ray has no kind of its own for what did not start in time
+        raise EngineError(f"Ray does not start: {error}") from error
     signal.signal(signal.SIGTERM, before)
     try:
         yield
