@@ -3,7 +3,6 @@
 import sys
 import threading
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 _EVERY = 0.02  # seconds between two looks; reading costs some 30 microseconds
@@ -33,12 +32,7 @@ class Stages:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._done.set()
         self._thread.join()
         self._look()

@@ -1,8 +1,9 @@
 """`pleinair.json`: where a folder came from, what made it, what is in it and how exact it is."""
 
+import contextlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from importlib.metadata import distributions
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -65,5 +66,8 @@ def write_json(path: Path, content: Any) -> None:
 
 def versions(makers: Iterable[str] = _MAKERS) -> dict[str, str]:
     """Of what has made it, as installed here."""
-    installed = {found.name.replace("_", "-").lower(): found.version for found in distributions()}
-    return {name: installed[name] for name in makers if name in installed}
+    found = {}
+    for name in makers:
+        with contextlib.suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found

@@ -8,20 +8,17 @@ and of users are held against that count. Where a system knows no such call, not
 import bisect
 import mmap
 import sys
-from pathlib import Path
 
 import torch
 
 from pleinair.runtime.graphs import mapped
-
-_MAPS = Path("/proc/self/maps")
 
 
 class MappedFiles:
     """Where this process has files mapped, as it was when this was made; nowhere if unknown."""
 
     def __init__(self) -> None:
-        self._ranges = sorted(_file_ranges()) if sys.platform == "linux" else []
+        self._ranges = sorted(one.span for one in mapped.mappings() if one.private)
 
     def hold(self, value: torch.Tensor) -> bool:
         """Whether all of a tensor lies in one mapped file."""
@@ -48,14 +45,3 @@ def _extent(value: torch.Tensor) -> tuple[int, int]:
     steps = zip(value.shape, value.stride(), strict=True)
     last = sum((size - 1) * stride for size, stride in steps if size)
     return value.data_ptr(), value.data_ptr() + (last + 1) * value.element_size()
-
-
-def _file_ranges() -> list[tuple[int, int]]:
-    """Addresses of private mappings of files, from /proc/self/maps."""
-    found = []
-    for line in _MAPS.read_text(encoding="utf-8", errors="replace").splitlines():
-        addresses, access, _, _, inode = line.split(maxsplit=5)[:5]
-        if inode != "0" and access.endswith("p"):
-            begin, _, end = addresses.partition("-")
-            found.append((int(begin, 16), int(end, 16)))
-    return found

@@ -74,6 +74,13 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {near[0]}?" if near else ""
 
 
+def unknown(name: str, value: object, known: Iterable[str]) -> Message:
+    """`profile 'quick' is unknown; choose from: exact, native`, of an argument's value."""
+    text = "{0} {1!r} is unknown; choose from: {2}{3}"
+    near = did_you_mean(str(value), known)
+    return Message(text, Argument(name), shown(value), ", ".join(known), near)
+
+
 def _cut(text: str) -> str:
     return text if len(text) <= _MOST else shown(text, _MOST)
 

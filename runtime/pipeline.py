@@ -40,7 +40,7 @@ from .planning.sizes import checked_size
 from .record import made
 from .request import Request
 from .run import Painter, StageCallback
-from .speed.profiles import DEFAULT, Profile, usual
+from .speed.profiles import DEFAULT, Profile
 from .speed.tuning import Tuning
 from .text.known_words import KnownWords
 from .text.tokenizer import ClipTokenizer
@@ -181,8 +181,7 @@ class StableDiffusionPipeline(metaclass=migration.Named):
         Profile.of(Tuning().named(profile or DEFAULT)).computing(precision)
         family = families.open_model(model, tokenizer)
         tuning, stated = Tuning.of(family.bundle), family.recommended.profile
-        profile = tuning.named(profile or usual(family.bundle, family.denoiser, stated))
-        tuned = tuning.setups.get(profile)
+        chosen = tuning.chosen(profile, family.bundle, family.denoiser, stated)
         return cls(
             family,
             choose(
@@ -192,13 +191,13 @@ class StableDiffusionPipeline(metaclass=migration.Named):
                 threads=threads,
                 streams=streams,
                 cache_dir=cache_dir,
-                precision=Profile.of(profile).computing(precision),
-                tuned=tuned,
+                precision=chosen.computing(precision),
+                tuned=tuning.setups.get(chosen.name),
             ),
             [lora.opened(named) for named in loras],
             [inversion.opened(named) for named in embeddings],
             opened(controlnet),
-            profile,
+            chosen.name,
             max_memory,
             shelf,
         )

@@ -21,7 +21,7 @@ from ..model import catalog
 from ..model.bundle import Bundle
 from ..model.controlnet import opened
 from ..pipeline import StableDiffusionPipeline
-from ..speed.profiles import AUTO, DEFAULT, Profile, usual
+from ..speed.profiles import AUTO, DEFAULT, Profile
 from ..speed.tuning import Tuning
 from .adapters import Weighed
 from .arguments import BETAS, given
@@ -101,8 +101,8 @@ class Pipelines:
 
     def _profile(self, asked: str | None) -> Profile:
         family = self.family
-        named = asked or usual(family.bundle, family.denoiser, family.recommended.profile)
-        return Profile.of(self._tuning.named(named))
+        stated = family.recommended.profile
+        return self._tuning.chosen(asked, family.bundle, family.denoiser, stated)
 
     def _engine(self, profile: str, precision: str) -> Engine:
         """As tuned for the profile; one for all that are tuned alike."""

@@ -12,7 +12,7 @@ from ..engines.protocol import Feeds
 from ..model.tiles import Tiles
 from .conditioning import Conditioning
 from .control import Steering
-from .feature_cache import Evaluation, FeatureCache, PredictionCache, Uncached
+from .feature_cache import Evaluation, FeatureCache, PredictionCache, Uncached, Wanted
 from .guidance import CONDITIONAL, Guidance
 from .start import seen
 
@@ -90,15 +90,9 @@ class _Asked:
 
     def predict(self, branches: Sequence[str]) -> Array:
         """The network's prediction for a batch of branches, (branches, channels, rows, columns)."""
-        batch = self.denoiser.guidance.batch_of(branches)
-        of, key = self._features(batch)
-        return self.denoiser.network.cache.predict(
-            functools.partial(self._feeds, branches),
-            self.evaluation,
-            of=of,
-            key=key,
-            rows=[batch.index(branch) for branch in branches],
-        )
+        feeds = functools.partial(self._feeds, branches)
+        cache = self.denoiser.network.cache
+        return cache.predict(feeds, self.evaluation, self._wanted(branches))
 
     def _feeds(self, branches: Sequence[str]) -> Feeds:
         """The network's inputs for a batch of branches."""
@@ -121,11 +115,11 @@ class _Asked:
     def all_kept(self) -> bool:
         """Whether the deep features of every branch stand in this evaluation."""
         cache = self.denoiser.network.cache
-        return all(
-            cache.holds(self.evaluation, of=of, key=key)
-            for of, key in map(self._features, self.denoiser.guidance.batches)
-        )
+        batches = self.denoiser.guidance.batches
+        return all(cache.holds(self.evaluation, self._wanted(batch)) for batch in batches)
 
-    def _features(self, branches: Sequence[str]) -> tuple[Any, Any]:
-        """Whose features, and of what the network is told."""
-        return (self.tile, tuple(branches)), self.conditioning.key(branches)
+    def _wanted(self, branches: Sequence[str]) -> Wanted:
+        """Of the features that are kept for the batch these branches are of."""
+        batch = self.denoiser.guidance.batch_of(branches)
+        rows = [batch.index(branch) for branch in branches]
+        return Wanted((self.tile, tuple(batch)), self.conditioning.key(batch), rows)

@@ -35,6 +35,19 @@ class Evaluation(NamedTuple):
     total: int
 
 
+class Wanted(NamedTuple):
+    """What a prediction is wanted of.
+
+    of: whose features are kept, a tile's and batch's. key: of what the denoiser is told: features
+    of another prompt are of no use, and where a scheduled one changes the full UNet is asked.
+    rows: those of that batch that are asked now; of the full graph it is all of them.
+    """
+
+    of: Hashable
+    key: Hashable
+    rows: Rows = slice(None)
+
+
 def uniform(total: int, interval: int) -> range:
     """Every interval-th evaluation, the first one among them."""
     return range(0, total, interval)
@@ -130,20 +143,12 @@ class Uncached:
 
     graph: Graph
 
-    def predict(
-        self,
-        feeds: Feeding,
-        evaluation: Evaluation,
-        *,
-        of: Hashable,
-        key: Hashable,
-        rows: Rows = slice(None),
-    ) -> Array:
+    def predict(self, feeds: Feeding, evaluation: Evaluation, wanted: Wanted) -> Array:
         """As `FeatureCache.predict`; nothing is kept."""
         (prediction,) = self.graph(feeds()).values()
         return prediction
 
-    def holds(self, evaluation: Evaluation, *, of: Hashable, key: Hashable) -> bool:
+    def holds(self, evaluation: Evaluation, wanted: Wanted) -> bool:
         return False
 
 
@@ -163,24 +168,16 @@ class PredictionCache:
     graph: Graph
     _kept: dict[Hashable, _Kept] = field(init=False, default_factory=dict)
 
-    def predict(
-        self,
-        feeds: Feeding,
-        evaluation: Evaluation,
-        *,
-        of: Hashable,
-        key: Hashable,
-        rows: Rows = slice(None),
-    ) -> Array:
+    def predict(self, feeds: Feeding, evaluation: Evaluation, wanted: Wanted) -> Array:
         """As `FeatureCache.predict`: the kept prediction where there is one for this evaluation."""
-        if not self.holds(evaluation, of=of, key=key):
+        if not self.holds(evaluation, wanted):
             (prediction,) = self.graph(feeds()).values()
-            self._kept[of] = _Kept(prediction, key)
-        return self._kept[of].value
+            self._kept[wanted.of] = _Kept(prediction, wanted.key)
+        return self._kept[wanted.of].value
 
-    def holds(self, evaluation: Evaluation, *, of: Hashable, key: Hashable) -> bool:
+    def holds(self, evaluation: Evaluation, wanted: Wanted) -> bool:
         """Whether a kept prediction stands in this evaluation."""
-        return _stands(self._kept.get(of), key, self.caching, evaluation)
+        return _stands(self._kept.get(wanted.of), wanted.key, self.caching, evaluation)
 
 
 @dataclass
@@ -195,33 +192,23 @@ class FeatureCache:
     shallow: Graph
     _kept: dict[Hashable, _Kept] = field(init=False, default_factory=dict)
 
-    def predict(
-        self,
-        feeds: Feeding,
-        evaluation: Evaluation,
-        *,
-        of: Hashable,
-        key: Hashable,
-        rows: Rows = slice(None),
-    ) -> Array:
+    def predict(self, feeds: Feeding, evaluation: Evaluation, wanted: Wanted) -> Array:
         """The denoiser's prediction, from kept features where there are any for this evaluation.
 
         feeds: makes the graph's inputs, and is called where a graph is asked.
-        of: whose features, a tile's and batch's. key: of what the denoiser is told: features of
-        another prompt are of no use, and where a scheduled one changes the full UNet is asked.
-        rows: those of that batch that are asked now; of the full graph it is all of them.
         """
-        if self.holds(evaluation, of=of, key=key):
-            found = self.shallow({**feeds(), DEEP_FEATURES: self._kept[of].value[rows]})
+        if self.holds(evaluation, wanted):
+            features = self._kept[wanted.of].value[wanted.rows]
+            found = self.shallow({**feeds(), DEEP_FEATURES: features})
         else:
             found = dict(self.full(feeds()))
-            self._kept[of] = _Kept(found.pop(DEEP_FEATURES), key)
+            self._kept[wanted.of] = _Kept(found.pop(DEEP_FEATURES), wanted.key)
         (prediction,) = found.values()
         return prediction
 
-    def holds(self, evaluation: Evaluation, *, of: Hashable, key: Hashable) -> bool:
+    def holds(self, evaluation: Evaluation, wanted: Wanted) -> bool:
         """Whether kept features stand in this evaluation."""
-        return _stands(self._kept.get(of), key, self.caching, evaluation)
+        return _stands(self._kept.get(wanted.of), wanted.key, self.caching, evaluation)
 
 
 def _stands(kept: _Kept | None, key: Hashable, caching: Caching, evaluation: Evaluation) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import EngineError, Message, SettingError, shown
+from ..errors import EngineError, Message, SettingError, unknown
 from . import cores
 from .cache import cache_folder
 from .fallback import Fallback
@@ -53,11 +53,7 @@ def choose(
         where the memory of the device is short.
     """
     if engine not in ENGINES:
-        raise SettingError(
-            Message(
-                "{engine} {0!r} is unknown; choose from: {1}", shown(engine), ", ".join(ENGINES)
-            )
-        )
+        raise SettingError(unknown("engine", engine, ENGINES))
     if threads is not None and threads < 1:
         raise SettingError(Message("{threads} is {0}; give 1 or more", threads))
 
@@ -101,11 +97,8 @@ def _threads(asked: int | None, streams: int, device: str) -> int | None:
     """
     if device.upper() != "CPU":
         return asked
-    threads = cores.granted() if asked is None else asked
-    if streams == 1:
-        return threads
-    threads = cores.physical_cores() if threads is None else threads
-    if streams > threads:
+    threads = _cpu_threads(asked, streams)
+    if threads is not None and streams > threads:
         raise SettingError(
             Message(
                 "{streams} is {0}, more than there are threads to share out: give 1 to {1}",
@@ -114,6 +107,12 @@ def _threads(asked: int | None, streams: int, device: str) -> int | None:
             )
         )
     return threads
+
+
+def _cpu_threads(asked: int | None, streams: int) -> int | None:
+    """Those asked for, or a container's share; to be shared out, else all cores'."""
+    threads = cores.granted() if asked is None else asked
+    return cores.physical_cores() if threads is None and streams > 1 else threads
 
 
 def _has_cuda_provider() -> bool:
@@ -135,7 +134,8 @@ def _cuda(
     smallest = min(_onnx_graphs(graphs, "CUDA").values(), key=_size)
     engine = OnnxRuntimeEngine("cuda", threads, precision, streams=streams)
     engine.compile(smallest, {})
-    return Fallback(engine, OnnxRuntimeEngine("cpu", threads))
+    cpu = OnnxRuntimeEngine("cpu", _cpu_threads(threads, streams), streams=streams)
+    return Fallback(engine, cpu)
 
 
 def _onnx_graphs(graphs: Mapping[str, Mapping[str, Path]], wanted_by: str) -> Mapping[str, Path]:

@@ -7,6 +7,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 _DONTNEED = 4  # MADV_DONTNEED of <sys/mman.h>, on every architecture of Linux
 _EVERY = 0.1  # seconds
@@ -73,14 +74,33 @@ def spans(file: Path) -> set[Span]:
 
     Nowhere, where the system does not say.
     """
-    if sys.platform != "linux":
-        return set()
     name = str(file.resolve())
-    found = set()
-    for line in _MAPS.read_text(errors="replace").splitlines():
-        addresses, access, *_, mapped = line.split(maxsplit=5)
-        private = access.endswith("p")
-        if mapped == name and not ("w" in access and private):
+    return {
+        one.span
+        for one in mappings()
+        if one.file == name and not ("w" in one.access and one.private)
+    }
+
+
+class Mapping(NamedTuple):
+    """A part of a file that this process has mapped. access: as Linux says it, such as r--p."""
+
+    span: Span
+    access: str
+    file: str
+
+    @property
+    def private(self) -> bool:
+        """Whether what is written there stays with this process."""
+        return self.access.endswith("p")
+
+
+def mappings() -> Iterator[Mapping]:
+    """Those of files; none where the system does not say."""
+    if sys.platform != "linux":
+        return
+    for line in _MAPS.read_text(encoding="utf-8", errors="replace").splitlines():
+        addresses, access, _, _, inode, *file = line.split(maxsplit=5)
+        if inode != "0":
             begin, _, end = addresses.partition("-")
-            found.add((int(begin, 16), int(end, 16)))
-    return found
+            yield Mapping((int(begin, 16), int(end, 16)), access, "".join(file))

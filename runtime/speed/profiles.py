@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..engines.protocol import Engine
-from ..errors import BundleError, Message, SettingError, did_you_mean, shown
+from ..errors import BundleError, SettingError, unknown
 from ..model.bundle import Bundle
 from ..options.groups import COMPVIS_PRECISIONS, PRECISIONS, Reuse
 from .eight_bits import gains_nothing
@@ -47,14 +47,7 @@ class Profile:
     def of(cls, name: str) -> "Profile":
         """Raises SettingError for a name that is not in the table."""
         if name not in PROFILES:
-            raise SettingError(
-                Message(
-                    "{profile} {0!r} is unknown; choose from: {1}{2}",
-                    shown(name),
-                    ", ".join(PROFILES),
-                    did_you_mean(name, PROFILES),
-                )
-            )
+            raise SettingError(unknown("profile", name, PROFILES))
         return PROFILES[name]
 
     def on(self, engine: Engine) -> "Profile":
@@ -76,14 +69,7 @@ class Profile:
         asked = self.precision if precision is None else precision
         asked = COMPVIS_PRECISIONS.get(asked, asked)
         if asked not in PRECISIONS:
-            raise SettingError(
-                Message(
-                    "{precision} {0!r} is unknown; choose from: {1}{2}",
-                    shown(asked),
-                    ", ".join(PRECISIONS),
-                    did_you_mean(asked, PRECISIONS),
-                )
-            )
+            raise SettingError(unknown("precision", asked, PRECISIONS))
         return asked
 
     @property

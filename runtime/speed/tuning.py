@@ -24,7 +24,7 @@ from ..errors import BundleError, SettingError
 from ..files import conform, read_json, replacing, short_digest
 from ..model.bundle import Bundle
 from . import machine
-from .profiles import AUTO, DEFAULT, Profile
+from .profiles import AUTO, DEFAULT, Profile, usual
 
 log = logging.getLogger("pleinair")
 
@@ -111,6 +111,12 @@ class Tuning:
     def named(self, profile: str) -> str:
         """The profile that a name stands for; SettingError for one that is not in the table."""
         return self.profile if profile == AUTO else Profile.of(profile).name
+
+    def chosen(
+        self, asked: str | None, bundle: Bundle, denoiser: str, recommended: str | None
+    ) -> Profile:
+        """The profile asked for, else what is usual for a model: see `profiles.usual`."""
+        return Profile.of(self.named(asked or usual(bundle, denoiser, recommended)))
 
     def write(self, bundle: Bundle) -> Path:
         """Keep it in place of the one that this machine had; returns the file.

@@ -6,17 +6,14 @@ from typing import Any
 
 import pytest
 import torch
+from plans import planned
 
 from pleinair.export import architecture, families
-from pleinair.export.checkpoint import open_checkpoint
 from pleinair.export.families import stable_diffusion, upscaler, xl
 from pleinair.export.families.beside import SAFETY_CHECKER, TINY_VAE
 from pleinair.export.families.family import Family, GraphKind, SubModel, Tokenizer
 from pleinair.export.families.original import UNET
 from pleinair.export.graphs import vae
-from pleinair.export.plan import Plan
-from pleinair.export.request import Request
-from pleinair.export.solver import Solver
 from pleinair.runtime.errors import SourceError
 from pleinair.runtime.hub import selection
 
@@ -244,36 +241,13 @@ def checkpoint(tmp_path: Path) -> Path:
     return folder
 
 
-def _plan(checkpoint: Path) -> Plan:
-    request = Request(
-        source=checkpoint,
-        output=checkpoint.parent / "model",
-        formats=["openvino"],
-        precision="fp16",
-        revision=None,
-        overwrite=False,
-        loras=(),
-        vae=None,
-        text_encoder=None,
-        unet=None,
-        ema=False,
-        prediction_type=None,
-        config=None,
-        safety_checker=True,
-        tiny_vae=None,
-        solver=Solver(),
-        few_steps=None,
-    )
-    return Plan(open_checkpoint(checkpoint), request)
-
-
 def test_a_line_of_the_registry_adds_a_family(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(SourceError, match="a AnotherPipeline cannot be exported"):
-        _plan(checkpoint)
+        planned(checkpoint)
     monkeypatch.setattr(families, "FAMILIES", [*families.FAMILIES, _OTHER])
-    plan = _plan(checkpoint)
+    plan = planned(checkpoint)
     assert list(plan.submodels) == ["text_encoder_9", "transformer", "vae"]
     assert all(size > 0 for size in plan.sizes.values())
     plan.write_configs(tmp_path / "target")
@@ -283,7 +257,7 @@ def test_a_line_of_the_registry_adds_a_family(
     assert (tmp_path / "target" / "tokenizer_9" / "spiece.model").read_bytes() == b"pieces"
     absent = {"text_encoder_9": [None, None], "tokenizer_9": [None, None]}
     _write(checkpoint / "model_index.json", theirs | absent)
-    assert list(_plan(checkpoint).submodels) == ["transformer", "vae"]
+    assert list(planned(checkpoint).submodels) == ["transformer", "vae"]
 
 
 def test_the_hub_is_asked_for_what_an_index_names(checkpoint: Path) -> None:

@@ -1,19 +1,16 @@
 """`--few-steps`: one command from a checkpoint and a LoRA to a folder that paints in few steps."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from plans import planned
 
 import loras
 from checkpoints import autoencoder_tiny, tiny_controlnet
 from pleinair.export import cli, export_model
-from pleinair.export.checkpoint import open_checkpoint
-from pleinair.export.plan import Plan
-from pleinair.export.request import Request
 from pleinair.export.solver import Solver
 from pleinair.runtime import StableDiffusionPipeline
 from pleinair.runtime.errors import ExportError, SourceError
@@ -30,29 +27,6 @@ def lora(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Fil
     weights = {key: 0.1 * value for key, value in loras.factors(unet, 5).items()}
     folder = tmp_path_factory.mktemp("few")
     return lambda name: loras.kohya(folder / f"{name}.safetensors", weights)
-
-
-def planned(checkpoint: Path, *files: Path, **asked: Any) -> Plan:
-    request = Request(
-        source=checkpoint,
-        output=checkpoint.parent / "model",
-        formats=["openvino"],
-        precision="fp16",
-        revision=None,
-        overwrite=False,
-        loras=files,
-        vae=None,
-        text_encoder=None,
-        unet=None,
-        ema=False,
-        prediction_type=None,
-        config=None,
-        safety_checker=True,
-        tiny_vae=None,
-        solver=Solver(),
-        few_steps=None,
-    )
-    return Plan(open_checkpoint(checkpoint), replace(request, **asked))
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import pytest
 
 from openvino_core import Call
 from pleinair.runtime import StableDiffusionPipeline
+from pleinair.runtime.engines import cores
 from pleinair.runtime.engines.choice import choose
 from pleinair.runtime.engines.onnxruntime import OnnxRuntimeEngine
 from pleinair.runtime.engines.openvino import OpenVinoEngine
@@ -65,6 +66,18 @@ def test_auto_takes_cuda_when_a_session_opens(both: Path, monkeypatch: pytest.Mo
     pretend_cuda(monkeypatch, "CUDAExecutionProvider")
     engine = choose(Bundle.open(both).graphs)
     assert (engine.name, engine.device) == ("onnxruntime", "CUDA")
+
+
+@pytest.mark.parametrize(("threads", "session_threads"), [(4, 2), (None, 1), (2, 1)])
+def test_the_cpu_in_cuda_s_place_has_its_streams_and_threads(
+    both: Path, threads: int | None, session_threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a container that is granted two CPUs; the GPU may have more streams."""
+    pretend_cuda(monkeypatch, "CUDAExecutionProvider")
+    monkeypatch.setattr(cores, "granted", lambda: 2)
+    engine: Any = choose(Bundle.open(both).graphs, threads=threads, streams=3)
+    assert (engine.second.device, engine.second.streams) == ("CPU", 3)
+    assert engine.second.session_threads == session_threads
 
 
 def test_auto_falls_back_when_cuda_is_there_in_name_only(

@@ -14,6 +14,7 @@ from pleinair.runtime.denoise.feature_cache import (
     Caching,
     Evaluation,
     FeatureCache,
+    Wanted,
 )
 from pleinair.runtime.errors import SettingError
 from pleinair.runtime.graphs.cut import DEEP_FEATURES
@@ -256,7 +257,7 @@ def test_xl(engine: str, both: Any) -> None:
     """Its uppermost block attends to nothing: a shallow part has no use for the prompt."""
     from diffusers import StableDiffusionXLPipeline
 
-    checkpoint, folder = both("tiny-xl", tiny_stable_diffusion_xl)
+    checkpoint, folder = both("tiny-xl", tiny_stable_diffusion_xl, engine)
     peer = StableDiffusionXLPipeline.from_pretrained(checkpoint, add_watermarker=False)
     peer.set_progress_bar_config(disable=True)
     size = {"num_inference_steps": 4, "guidance_scale": 5.0, "width": 64, "height": 64}
@@ -289,7 +290,7 @@ def test_kept_features_stand_in_until_the_next_full_evaluation() -> None:
     found = []
     for number, features in enumerate([1.0, 2.0, 5.0, 4.0, 6.0]):
         unet.features = features
-        prediction = cache.predict(dict, Evaluation(number, 5), of=0, key=0)
+        prediction = cache.predict(dict, Evaluation(number, 5), Wanted(0, 0))
         found.append(float(prediction.item()) - 100)
     assert found == [1, 1, 5, 5, 6]
 
@@ -299,8 +300,8 @@ def test_features_of_other_parts_are_kept_apart() -> None:
     cache = FeatureCache(Caching(interval=5), unet.full, unet.shallow)
     for part in range(3):
         unet.features = part
-        cache.predict(dict, Evaluation(0, 5), of=part, key=0)
-    found = [cache.predict(dict, Evaluation(1, 5), of=part, key=0).item() for part in range(3)]
+        cache.predict(dict, Evaluation(0, 5), Wanted(part, 0))
+    found = [cache.predict(dict, Evaluation(1, 5), Wanted(part, 0)).item() for part in range(3)]
     assert found == [100, 101, 102]
 
 

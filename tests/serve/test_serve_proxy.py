@@ -216,7 +216,7 @@ def test_who_leaves_the_proxy_leaves_the_server(proxied: str, gate: Gate, server
         time.sleep(0.01)
     assert left.wait(60)
     before = gate.begun
-    while len(server.service.queue) or server.service.workers.working:
+    while len(server.service.queue) or server.service.queue.working:
         assert time.monotonic() < until
         gate.let(1)
         time.sleep(0.01)

@@ -14,6 +14,7 @@ from pleinair.runtime.denoise.feature_cache import (
     Evaluation,
     FeatureCache,
     PredictionCache,
+    Wanted,
     growing,
     uniform,
 )
@@ -102,7 +103,8 @@ def value(number: float) -> Callable[[], dict[str, np.ndarray]]:
 
 def test_the_shallow_part_is_given_the_features_kept_last() -> None:
     kept, full, shallow = cache()
-    found = [kept.predict(value(i), Evaluation(i, 6), of="tile", key=0).tolist() for i in range(6)]
+    tile = Wanted("tile", 0)
+    found = [kept.predict(value(i), Evaluation(i, 6), tile).tolist() for i in range(6)]
     assert found == [[0], [-100], [-100], [3], [-103], [-103]]
     assert [feeds["x"][0] for feeds in full.fed] == [0, 3]
     assert [feeds["x"][0] for feeds in shallow.fed] == [1, 2, 4, 5]
@@ -112,20 +114,20 @@ def test_another_key_asks_the_full_graph_again() -> None:
     kept, full, _ = cache()
     keys = [0, 1, 1, 1, 0]
     for i, key in enumerate(keys):
-        kept.predict(value(i), Evaluation(i, 5), of="tile", key=key)
+        kept.predict(value(i), Evaluation(i, 5), Wanted("tile", key))
     assert [feeds["x"][0] for feeds in full.fed] == [0, 1, 3, 4]
 
 
 def test_features_are_apart_for_each_tile_and_batch() -> None:
     kept, full, _ = cache()
-    assert not kept.holds(Evaluation(1, 3), of="left", key=0)
-    kept.predict(value(1), Evaluation(0, 3), of="left", key=0)
-    kept.predict(value(2), Evaluation(0, 3), of="right", key=0)
-    assert kept.holds(Evaluation(1, 3), of="left", key=0)
-    assert not kept.holds(Evaluation(1, 3), of="left", key=1)
-    assert not kept.holds(Evaluation(0, 3), of="left", key=0)  # it is to be computed there
-    assert kept.predict(value(9), Evaluation(1, 3), of="left", key=0).tolist() == [-101]
-    assert kept.predict(value(9), Evaluation(1, 3), of="right", key=0).tolist() == [-102]
+    assert not kept.holds(Evaluation(1, 3), Wanted("left", 0))
+    kept.predict(value(1), Evaluation(0, 3), Wanted("left", 0))
+    kept.predict(value(2), Evaluation(0, 3), Wanted("right", 0))
+    assert kept.holds(Evaluation(1, 3), Wanted("left", 0))
+    assert not kept.holds(Evaluation(1, 3), Wanted("left", 1))
+    assert not kept.holds(Evaluation(0, 3), Wanted("left", 0))  # it is to be computed there
+    assert kept.predict(value(9), Evaluation(1, 3), Wanted("left", 0)).tolist() == [-101]
+    assert kept.predict(value(9), Evaluation(1, 3), Wanted("right", 0)).tolist() == [-102]
     assert len(full.fed) == 2
 
 
@@ -133,7 +135,7 @@ def test_of_heun_both_looks_at_a_timestep_count() -> None:
     """An evaluation is a call of the denoiser: the interval runs over nine of five steps."""
     kept, full, shallow = cache(interval=2)
     for i in range(9):
-        kept.predict(value(i), Evaluation(i, 9), of="tile", key=0)
+        kept.predict(value(i), Evaluation(i, 9), Wanted("tile", 0))
     assert (len(full.fed), len(shallow.fed)) == (5, 4)
 
 
@@ -147,9 +149,9 @@ def test_kept_predictions_ask_nothing_in_between() -> None:
         return value(number)()
 
     found = [
-        kept.predict(partial(feeds, i), Evaluation(i, 6), of="tile", key=i >= 5).item()
+        kept.predict(partial(feeds, i), Evaluation(i, 6), Wanted("tile", i >= 5)).item()
         for i in range(6)
     ]
     assert found == [1, 1, 1, 4, 4, 6]  # the last was told something else
     assert made == [0, 3, 5]  # a ControlNet is asked for its residuals as often
-    assert kept.predict(value(7), Evaluation(4, 6), of="other tile", key=False).item() == 8
+    assert kept.predict(value(7), Evaluation(4, 6), Wanted("other tile", False)).item() == 8
