@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from . import migration
-from .values import conform
+from .values import conform, parts
 
 Group = TypeVar("Group")
 
@@ -119,5 +119,5 @@ def _type(hint: Any) -> type:
     """`int` of `int | None`; of a choice of several types the first."""
     if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
         hint = next(one for one in typing.get_args(hint) if one is not type(None))
-    origin = typing.get_origin(hint) or hint
+    origin, _ = parts(hint)
     return origin if isinstance(origin, type) else object

@@ -75,10 +75,21 @@ def typed(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
     return checked
 
 
+def parts(hint: Any) -> tuple[Any, tuple[Any, ...]]:
+    """A type and its arguments: `list` and `(int,)` of `list[int]`, a class and `()` of a class.
+
+    An alias is written out: from numpy 2.5 on `NDArray` is one.
+    """
+    alias = typing.get_origin(hint)
+    if hasattr(alias, "__value__"):
+        hint = alias.__value__[typing.get_args(hint)]
+    return typing.get_origin(hint) or hint, typing.get_args(hint)
+
+
 def _conformed(value: Any, hint: Any) -> Any:
     if hint is Any:
         return value
-    form, inner = typing.get_origin(hint) or hint, typing.get_args(hint)
+    form, inner = parts(hint)
     if form in (typing.Union, types.UnionType):
         return _one_of(value, inner)
     if form is tuple:
@@ -190,7 +201,7 @@ _READERS: dict[Any, Callable[[Any], Any]] = {
 
 def _named(hint: Any, number: int = 0) -> list[str]:
     """What may be given: one of it, or with `number` 1 several."""
-    form, inner = typing.get_origin(hint) or hint, typing.get_args(hint)
+    form, inner = parts(hint)
     if form in (typing.Union, types.UnionType):
         each = [
             words for one in inner if one is not types.NoneType for words in _named(one, number)

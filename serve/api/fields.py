@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from pleinair.runtime.options.groups import CALL, PROFILES
 from pleinair.runtime.options.option import Option, declared
+from pleinair.runtime.options.values import parts
 
 from ..asked import Asked
 from ..bounds import PICTURES, SERVED
@@ -137,9 +138,7 @@ def _json_type(hint: Any) -> Any:
     """What a hint is in JSON: pictures are text, sequences are lists."""
     origin = typing.get_origin(hint)
     if _is_union(hint):
-        fit = [
-            one for one in typing.get_args(hint) if (typing.get_origin(one) or one) not in _NO_JSON
-        ]
+        fit = [one for one in typing.get_args(hint) if parts(one)[0] not in _NO_JSON]
         return Union[tuple(dict.fromkeys(_json_type(one) for one in fit))]  # noqa: UP007
     if origin is collections.abc.Sequence:
         (of,) = typing.get_args(hint)

@@ -379,7 +379,9 @@ def test_mistakes_are_told_in_a_line(open_page: Open) -> None:
     page.locator(".axis select").first.select_option("scheduler")
     page.locator(".axis textarea").first.fill("none")
     page.click("#sheet")
-    playwright.expect(page.locator("#error")).to_contain_text("none is none of these")
+    playwright.expect(page.locator("#error")).to_have_text(
+        "Sampler has no none: choose from those listed."
+    )
     field(page, "num_inference_steps").fill("5000")  # more than the server admits
     page.click("#paint")
     assert page.locator("#form :invalid").count() >= 1

@@ -24,7 +24,7 @@ from PIL import Image
 from gates import Gate
 from pleinair.serve.api import waiting
 from pleinair.serve.settings import Settings, read
-from servers import Started
+from servers import Started, started
 
 DOCS = Path(__file__).parents[2] / "docs" / "serving.md"
 SYSTEMD = shutil.which("systemd-analyze")
@@ -259,10 +259,18 @@ def test_urls_and_turns_are_the_visitors_own(proxied: str, server: Started) -> N
     server.until_idle()
 
 
-def test_keys_pass_a_proxy(proxy: str, start: Any, tmp_path: Path) -> None:
-    keys = tmp_path / "keys"
-    keys.write_text("secret\n")
-    with start(api_key_file=keys) as server, before(proxy, server.base_url, tmp_path) as url:
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Started]:
+    """A server with a key."""
+    folder = tmp_path_factory.mktemp("guarded")
+    (folder / "keys").write_text("secret\n")
+    settings = Settings(profile="exact", data=folder, api_key_file=folder / "keys")
+    with started(settings) as server:
+        yield server
+
+
+def test_keys_pass_a_proxy(proxy: str, guarded: Started, tmp_path: Path) -> None:
+    with before(proxy, guarded.base_url, tmp_path) as url:
         assert httpx.get(f"{url}/").status_code == 200
         assert httpx.get(f"{url}/v1/models").status_code == 401
         ways: list[dict[str, Any]] = [

@@ -56,7 +56,8 @@ export class Axis {
     const { kind } = this.form.fields.get(this.name) ?? {};
     const known = this.#known();
     if (known && !known.includes(text)) {
-      throw new Error(t("{text} is none of these: {known}", { text, known: known.join(", ") }));
+      const name = this.form.label(this.name);
+      throw new Error(t("{name} has no {text}: choose from those listed.", { name, text }));
     }
     if (kind !== "integer" && kind !== "number") return text;
     const number = Number(text);

@@ -1,11 +1,13 @@
 """One check of a value by its declared type, for options and for arguments."""
 
 import io
+import types
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from PIL import Image
 
 from pleinair.runtime.errors import SettingError
 from pleinair.runtime.options.groups import Numbers, PictureSource
-from pleinair.runtime.options.values import conform, typed
+from pleinair.runtime.options.values import conform, parts, typed
 
 PICTURE = Image.new("RGB", (1, 1))
 
@@ -119,6 +121,18 @@ def test_arrays_come_in_the_declared_format() -> None:
     assert conform("it", kept, PictureSource) is kept
     made = conform("it", Tensor(), NDArray[np.float32])
     assert (type(made), made.dtype) == (np.ndarray, np.float32)
+
+
+def test_an_alias_is_what_it_stands_for() -> None:
+    """From numpy 2.5 on NDArray is an alias of Python's, which names its value."""
+    scalar = TypeVar("scalar")
+    array = SimpleNamespace(__value__=types.GenericAlias(np.ndarray, (Any, np.dtype[scalar])))
+    hint = types.GenericAlias(array, (np.float32,))
+    assert parts(hint) == (np.ndarray, (Any, np.dtype[np.float32]))
+    assert parts(NDArray[np.float32])[0] is np.ndarray
+    assert conform("it", np.array([1, 2], np.float64), hint).dtype == np.float32
+    with pytest.raises(SettingError, match="give a numpy array of numbers"):
+        conform("it", [1, 2], hint)
 
 
 def test_a_function_s_annotations_are_its_checks() -> None:
