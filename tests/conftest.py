@@ -85,13 +85,17 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def both(made: Callable[[str, Make], Path]) -> Callable[[str, Make], tuple[Path, Path]]:
-    """`both(name, make)`: a checkpoint, and its export in both formats, float32, as `made`."""
+def both(made: Callable[[str, Make], Path]) -> Callable[..., tuple[Path, Path]]:
+    """`both(name, make, engine)`: a checkpoint, and its export for an engine, float32, as `made`.
 
-    def get(name: str, make: Make) -> tuple[Path, Path]:
+    Without an engine the export has both formats.
+    """
+
+    def get(name: str, make: Make, engine: str = "both") -> tuple[Path, Path]:
         checkpoint = made(f"checkpoint/{name}", make)
-        export = _exported(made, checkpoint, "openvino", "onnx")
-        return checkpoint, made(f"exported/{name}", export)
+        formats = {"openvino": ("openvino",), "onnxruntime": ("onnx",)}
+        export = _exported(made, checkpoint, *formats.get(engine, ("openvino", "onnx")))
+        return checkpoint, made(f"exported/{engine}/{name}", export)
 
     return get
 
