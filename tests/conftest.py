@@ -2,9 +2,9 @@
 
 import gc
 import os
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -202,31 +202,24 @@ def optimum_python() -> str:
 
 
 @pytest.fixture(scope="session")
-def optimum_openvino(
-    made: Callable[[str, Make], Path], optimum_python: str, tiny_checkpoint: Path
-) -> Path:
-    """`tiny_checkpoint` as optimum-cli exports it to OpenVINO. Read-only: tests share it."""
-    return made("optimum/openvino", _optimum_export("openvino", optimum_python, tiny_checkpoint))
+def optimum(optimum_python: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """optimum, to export and to paint: see optimum_process.py."""
+    from optimum_process import Optimum
+
+    process = Optimum(optimum_python, tmp_path_factory.mktemp("optimum") / "log.txt")
+    yield process
+    process.close()
 
 
 @pytest.fixture(scope="session")
-def optimum_onnx(
-    made: Callable[[str, Make], Path], optimum_python: str, tiny_checkpoint: Path
+def optimum_openvino(
+    made: Callable[[str, Make], Path], optimum: Any, tiny_checkpoint: Path
 ) -> Path:
+    """`tiny_checkpoint` as optimum-cli exports it to OpenVINO. Read-only: tests share it."""
+    return made("optimum/openvino", partial(optimum.export, "openvino", tiny_checkpoint))
+
+
+@pytest.fixture(scope="session")
+def optimum_onnx(made: Callable[[str, Make], Path], optimum: Any, tiny_checkpoint: Path) -> Path:
     """`tiny_checkpoint` as optimum-cli exports it to ONNX. Read-only: tests share it."""
-    return made("optimum/onnx", _optimum_export("onnx", optimum_python, tiny_checkpoint))
-
-
-def _optimum_export(engine: str, python: str, checkpoint: Path) -> Make:
-    peer = Path(__file__).parent / "export" / "peer.py"
-
-    def export(target: Path) -> None:
-        done = subprocess.run(
-            [python, str(peer), f"export-{engine}", str(checkpoint), str(target)],
-            capture_output=True,
-            text=True,
-            timeout=600,
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
-
-    return export
+    return made("optimum/onnx", partial(optimum.export, "onnx", tiny_checkpoint))
