@@ -26,7 +26,8 @@ class CountingEngine:
     ) -> None:
         self._engine, self._evaluated = engine, evaluated
         self.name, self.device, self.format = engine.name, engine.device, engine.format
-        self.streams, self.precision = engine.streams, engine.precision
+        self.streams, self.threads = engine.streams, engine.threads
+        self.precision = engine.precision
         self.flops: list[Flops | None] = []
         self.graphs: list[Graph] = []
 

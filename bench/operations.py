@@ -57,13 +57,9 @@ def add_to(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     results.check(options, "rounds", "threads")
     job = _job(options)
-    measured, facts, code = Turns(Rounds(options.profile, {})), machine.facts(), 0
-    try:
-        measured.take({options.profile: Turn(f"{__name__}:profile", job)}, options.rounds)
-    except KeyboardInterrupt:
-        code = 130
-    if not code:
-        measured.check()
+    measured, facts = Turns(Rounds(options.profile, {})), machine.facts()
+    turns = {options.profile: Turn(f"{__name__}:profile", job)}
+    code = measured.measure(turns, options.rounds)
     about = (
         f"{job['model']}: {options.profile}, {job['width']}x{job['height']}, {options.threads} "
         "threads; each graph's evaluations but the first; median (range over fresh processes)."

@@ -1,33 +1,36 @@
 """Pictures an hour over replicas of the service on Ray, beside what docs/scale.md says beforehand.
 
-The figures of one machine are taken first, without Ray: as many processes as replicas have cores to
-themselves paint at once. From them, and from what one replica takes longer for being behind HTTP
-and Ray's router, the others are said beforehand; then they are measured.
+Each is measured in fresh processes, in turn: processes without Ray, as many as have cores to
+themselves, and the service with so many replicas. What one process and one replica need says
+beforehand what more replicas paint; then they are measured.
 """
 
 import argparse
-import json
+import itertools
 import os
 import statistics
 import tempfile
 import time
-import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pleinair.runtime.engines.cores import physical_cores
+from pleinair.runtime.errors import EngineError, SettingError
+from pleinair.runtime.speed.spread import Spread
 
 from . import machine, results
 from .markdown import table
 from .process import run_fresh
-from .progress import bars
+from .replicas import GROUPS, PROMPT
+from .rounds import Record, Rounds
+from .turns import Turn, Turns
 from .worker import Watch
 
-_PROMPT = "a red apple"
-_TICK = 100
-"""Of Linux' counters of CPU time, a second."""
+_PATIENCE = 600.0
+"""Seconds that the start of a process may take."""
 
 
 def add_to(commands: Any) -> None:
@@ -38,199 +41,179 @@ def add_to(commands: Any) -> None:
     parser.add_argument("--threads", type=int, default=1, help="of a replica (default: 1)")
     parser.add_argument("--size", type=int, help="both sides (default: the model's own)")
     parser.add_argument("--steps", type=int, default=20, help="default: 20")
-    parser.add_argument("--pictures", type=int, default=40, help="a replica's (default: 40)")
+    parser.add_argument(
+        "--seconds", type=float, default=30.0, help="of each measurement (default: 30)"
+    )
     parser.add_argument("--rounds", type=int, default=3, help="default: 3")
     results.add_arguments(parser)
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    results.check(options, "pictures", "rounds", "steps", "threads")
-    counts = sorted({1, *options.replicas})
-    measured: dict[str, dict[int, list[dict[str, float]]]] = {"alone": {}, "service": {}}
-    facts = machine.facts()
-    with bars() as progress:
-        task = progress.add_task("measuring", total=options.rounds * 2 * len(counts))
-        for _ in range(options.rounds):
-            for count in counts:
-                for kind, measure in (("alone", _alone), ("service", _served)):
-                    found = measure(options, count)
-                    measured[kind].setdefault(count, []).append(found)
-                    progress.advance(task)
-    rows = list(_rows(options, measured))
-    header = ["replicas", "alone", "expected", "measured", "of that", "CPU s beside, a picture"]
-    text = (
-        f"{options.model}: {options.steps} steps, {options.threads} thread(s) a replica; pictures "
-        f"an hour, median of {options.rounds} rounds of {options.pictures} a replica."
+    results.check(options, "rounds", "steps", "threads")
+    if min(options.replicas) < 1:
+        raise SettingError(f"--replicas has {min(options.replicas)}; give 1 or more")
+    if not options.seconds > 0:
+        raise SettingError(f"--seconds is {options.seconds:g}; give more than 0")
+    measured, facts = Turns(Rounds("", {"pictures an hour": _hourly})), machine.facts()
+    code = measured.measure(dict(_turns(options)), options.rounds, _told)
+    rounds = measured.rounds
+    about = (
+        f"{options.model}: {options.steps} steps, {options.threads} thread(s) a process or "
+        f"replica; {options.seconds:g} s each, in fresh processes, in turn; pictures an hour, "
+        "median (range over the rounds). CPU s are a picture's, by who spends them."
     )
+    header = ["replicas", "expected", "measured", "measured / expected"]
+    header += [f"CPU s: {group}" for group in GROUPS]
+    skipped = [f"{name}: skipped: {reason}" for name, reason in measured.skipped.items()]
+    tables = [rounds.figures(), table(header, _rows(options, rounds.records))]
     results.publish(
         options,
-        {"machine": facts, "measured": measured},
-        "\n\n".join([machine.sentence(facts), text, table(header, rows)]),
+        {"machine": facts, **measured.as_json()},
+        "\n\n".join([machine.sentence(facts), about, *tables, *skipped]),
     )
-    return 0
+    return code
 
 
-def expected(
-    replicas: int, cores: int, *, seconds: float, handing: float, beside: float, threads: int = 1
-) -> float:
-    """Pictures a second of replicas that share a machine with all else: docs/scale.md, "The model".
+@dataclass(frozen=True, kw_only=True)
+class Needs:
+    """What a picture needs: docs/scale.md, "Checked".
 
-    seconds: of a picture on a machine as busy. handing: seconds more that one replica takes.
-    beside: CPU seconds a picture of router, proxy and clients, where these have no machine of
-    their own.
+    seconds: of a process without Ray, on a machine as busy. processor: CPU seconds of those.
+    handing: seconds more that one replica takes. beside: CPU seconds more, whoever spends them.
     """
-    if replicas * threads < cores:
-        return replicas / (seconds + handing)
-    return cores / (seconds * threads + beside)
+
+    seconds: float
+    processor: float
+    handing: float
+    beside: float
 
 
-def _rows(
-    options: argparse.Namespace, measured: dict[str, dict[int, list[dict[str, float]]]]
-) -> Iterator[list[object]]:
-    def median(kind: str, count: int, name: str) -> float:
-        return statistics.median(one[name] for one in measured[kind][count])
-
-    handing = max(0.0, median("service", 1, "seconds") - median("alone", 1, "seconds"))
-    cores = physical_cores()
-    for count in measured["service"]:
-        busy = min(count, cores // options.threads)
-        beside = median("service", count, "beside")
-        rate = expected(
-            count,
-            cores,
-            seconds=median("alone", busy, "each"),
-            handing=handing,
-            beside=beside,
-            threads=options.threads,
-        )
-        found = 1 / median("service", count, "seconds")
-        yield [
-            count,
-            f"{3600 / median('alone', count, 'seconds'):.0f}",
-            f"{3600 * rate:.0f}",
-            f"{3600 * found:.0f}",
-            f"{found / rate:.0%}",
-            f"{beside:.3f}",
-        ]
+def expected(replicas: int, cores: int, needs: Needs) -> float:
+    """Pictures a second of replicas that share a machine's cores with all else."""
+    painted = replicas / (needs.seconds + needs.handing)
+    return min(painted, cores / (needs.processor + needs.beside))
 
 
-# Processes without Ray.
-
-
-def _alone(options: argparse.Namespace, count: int) -> dict[str, float]:
-    """Seconds a picture of so many processes all together, and of each."""
+def _turns(options: argparse.Namespace) -> Iterator[tuple[str, Turn]]:
+    """Each by its name; without Ray no more processes than have cores to themselves."""
     job = {
         "model": str(options.model),
         "threads": options.threads,
-        "pictures": options.pictures,
-        "called": _called(options),
-        "begin": time.time() + 10,
+        "steps": options.steps,
+        "size": options.size,
+        "seconds": options.seconds,
     }
-    with ThreadPoolExecutor(count) as pool:
-        target = f"{__name__}:paint"
-        found = list(pool.map(lambda _: run_fresh(target, job), range(count)))
-    each = [one["seconds"] for one in found]
-    return {"seconds": 1 / sum(1 / one for one in each), "each": statistics.mean(each)}
+    counts = _counts(options)
+    processes = {_busy(options, count) for count in counts}
+    for count in sorted(processes.union(counts)):
+        if count in processes:
+            yield _alone(count), Turn(f"{__name__}:side_by_side", {**job, "count": count})
+        if count in counts:
+            yield _served(count), Turn(f"{__package__}.replicas:serve", {**job, "count": count})
 
 
-def paint(job: dict[str, Any], watch: Watch) -> dict[str, Any]:
-    """The worker's way in: "seconds" a picture, of those painted from a moment on."""
+def _counts(options: argparse.Namespace) -> list[int]:
+    """Of replicas; one is measured in any case, since the others are said beforehand by it."""
+    return sorted({1, *options.replicas})
+
+
+def _busy(options: argparse.Namespace, count: int) -> int:
+    """How many of so many processes have cores to themselves."""
+    return max(1, min(count, physical_cores() // options.threads))
+
+
+def _alone(count: int) -> str:
+    return f"{count} without Ray"
+
+
+def _served(count: int) -> str:
+    return f"{count} on Ray"
+
+
+def _hourly(record: Record) -> float:
+    return 3600 / float(record["seconds"])
+
+
+def _told(record: Record) -> str:
+    return f"{_hourly(record):.0f} pictures an hour"
+
+
+def _rows(options: argparse.Namespace, records: Sequence[Record]) -> Iterator[list[object]]:
+    """A row for each number of replicas that all figures are there for."""
+    rounds: dict[int, dict[str, Record]] = {}
+    for record in records:
+        rounds.setdefault(record["round"], {})[record["name"]] = record
+    for count in _counts(options):
+        needed = {_alone(1), _alone(_busy(options, count)), _served(1), _served(count)}
+        whole = [taken for taken in rounds.values() if needed <= taken.keys()]
+        if not whole:
+            continue
+        said = [
+            3600 * expected(count, physical_cores(), _needs(options, taken, count))
+            for taken in whole
+        ]
+        found = [taken[_served(count)] for taken in whole]
+        hourly = [_hourly(record) for record in found]
+        ratios = [one / other for one, other in zip(hourly, said, strict=True)]
+        spent = [
+            f"{statistics.median(record['processor'][group] for record in found):.3f}"
+            for group in GROUPS
+        ]
+        yield [count, Spread.of(said), Spread.of(hourly), Spread.of(ratios), *spent]
+
+
+def _needs(options: argparse.Namespace, taken: Mapping[str, Record], count: int) -> Needs:
+    """By what one process, one replica and as many processes as have cores took in a round."""
+    one, replica, busy = taken[_alone(1)], taken[_served(1)], taken[_alone(_busy(options, count))]
+    return Needs(
+        seconds=busy["each"],
+        processor=busy["processor"],
+        handing=max(0.0, replica["seconds"] - one["seconds"]),
+        beside=max(0.0, sum(replica["processor"].values()) - one["processor"]),
+    )
+
+
+def side_by_side(job: dict[str, Any], watch: Watch) -> Record:
+    """The worker's way in: so many processes at once.
+
+    {"seconds" a picture of all together, "each" of one of them, "processor": CPU seconds}.
+    """
+    count = job["count"]
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(count) as pool:
+        target, each = f"{__name__}:paint", {**job, "meeting": folder}
+        limit = 2 * _PATIENCE + job["seconds"]
+        found = list(pool.map(lambda _: run_fresh(target, each, limit=limit), range(count)))
+    seconds = [one["seconds"] for one in found]
+    return {
+        "seconds": 1 / sum(1 / one for one in seconds),
+        "each": statistics.mean(seconds),
+        "processor": statistics.mean(one["processor"] for one in found),
+    }
+
+
+def paint(job: dict[str, Any], watch: Watch) -> dict[str, float]:
+    """The worker's way in: {"seconds", "processor": CPU seconds} a picture, once all are ready."""
     from pleinair.runtime import StableDiffusionPipeline
 
+    called = {"num_inference_steps": job["steps"], "width": job["size"], "height": job["size"]}
     pipe = StableDiffusionPipeline.from_pretrained(job["model"], threads=job["threads"])
-    pipe(_PROMPT, seed=0, **job["called"])
-    time.sleep(max(0.0, job["begin"] - time.time()))
-    begun = time.perf_counter()
-    for seed in range(job["pictures"]):
-        pipe(_PROMPT, seed=seed, **job["called"])
-    return {"seconds": (time.perf_counter() - begun) / job["pictures"]}
+    pipe(PROMPT, seed=0, **called)
+    _meet(Path(job["meeting"]), job["count"])
+    begun, processor = time.perf_counter(), time.process_time()
+    for number in itertools.count(1):
+        pipe(PROMPT, seed=number, **called)
+        seconds = time.perf_counter() - begun
+        if seconds >= job["seconds"]:
+            break
+    return {"seconds": seconds / number, "processor": (time.process_time() - processor) / number}
 
 
-# The service on Ray.
-
-
-def _served(options: argparse.Namespace, count: int) -> dict[str, float]:
-    """Seconds a picture of so many replicas all together; CPU seconds a picture beside them."""
-    job = {
-        "model": str(options.model),
-        "threads": options.threads,
-        "replicas": count,
-        "pictures": options.pictures * count,
-        "steps": options.steps,
-        "size": f"{options.size}x{options.size}" if options.size else "auto",
-    }
-    found = run_fresh(f"{__name__}:serve", job)
-    return {name: found[name] for name in ("seconds", "beside")}
-
-
-def serve(job: dict[str, Any], watch: Watch) -> dict[str, Any]:
-    """The worker's way in: clients ask for more than replicas can paint at once."""
-    import ray
-    from ray import serve as ray_serve
-
-    from pleinair.serve.cluster.application import application
-    from pleinair.serve.settings import Settings
-
-    count = job["replicas"]
-    ray.init(num_cpus=count * job["threads"], include_dashboard=False, log_to_driver=False)
-    with tempfile.TemporaryDirectory() as folder:
-        setup = Settings(
-            ray=True,
-            model=(job["model"],),
-            threads=job["threads"],
-            replicas=count,
-            min_replicas=count,
-            data=Path(folder),
-            max_queue=1000,
-        )
-        ray_serve.start(http_options={"host": "127.0.0.1", "port": _PORT})
-        ray_serve.run(application(setup), name="pleinair")
-        with ThreadPoolExecutor(3 * count) as pool:
-            list(pool.map(lambda seed: _ask(job, seed), range(4 * count)))  # all are warm
-            begun, before = time.perf_counter(), _beside()
-            list(pool.map(lambda seed: _ask(job, seed), range(job["pictures"])))
-            seconds, after = time.perf_counter() - begun, _beside()
-        ray_serve.shutdown()
-    ray.shutdown()
-    number = job["pictures"]
-    return {"seconds": seconds / number, "beside": (after - before) / number}
-
-
-_PORT = 18_732
-
-
-def _ask(job: dict[str, Any], seed: int) -> None:
-    asked = {"prompt": _PROMPT, "rng_seed": seed, "num_inference_steps": job["steps"]}
-    body = json.dumps({**asked, "size": job["size"]}).encode()
-    request = urllib.request.Request(
-        f"http://127.0.0.1:{_PORT}/v1/images/generations",
-        body,
-        {"Content-Type": "application/json"},
-    )
-    with urllib.request.urlopen(request, timeout=600) as answer:
-        assert json.load(answer)["data"][0]["b64_json"]
-
-
-def _beside() -> float:
-    """CPU seconds so far of this process and all that it has started, replicas aside."""
-    found: dict[int, tuple[int, float, bool]] = {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            name = (folder / "cmdline").read_bytes()
-            fields = (folder / "stat").read_text().rpartition(")")[2].split()
-        except OSError:  # it has ended
-            continue
-        seconds = (int(fields[11]) + int(fields[12])) / _TICK
-        replica = name.startswith(b"ray::ServeReplica:pleinair:replica")
-        found[int(folder.name)] = int(fields[1]), seconds, replica
-    total, ahead = 0.0, {os.getpid()}
-    while ahead:
-        total += sum(found[one][1] for one in ahead if not found[one][2])
-        ahead = {one for one, (parent, *_) in found.items() if parent in ahead}
-    return total
-
-
-def _called(options: argparse.Namespace) -> dict[str, Any]:
-    size = {"width": options.size, "height": options.size} if options.size else {}
-    return {"num_inference_steps": options.steps, **size}
+def _meet(folder: Path, count: int) -> None:
+    """Wait until so many processes have come here."""
+    (folder / str(os.getpid())).touch()
+    until = time.monotonic() + _PATIENCE
+    while len(list(folder.iterdir())) < count:
+        if time.monotonic() > until:
+            raise EngineError("another process did not begin to paint")
+        time.sleep(0.01)

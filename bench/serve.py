@@ -55,7 +55,7 @@ def run(options: argparse.Namespace) -> int:
         raise SettingError(f"--leaving is {options.leaving:g}; give 0 to 1")
     if not options.seconds > 0:
         raise SettingError(f"--seconds is {options.seconds:g}; give more than 0")
-    measured = Turns(Rounds(_WAYS[0], {}))
+    measured, facts = Turns(Rounds(_WAYS[0], {})), machine.facts()
     job = {
         "model": str(options.model),
         "clients": options.clients,
@@ -69,19 +69,12 @@ def run(options: argparse.Namespace) -> int:
         },
     }
     turns = {way: Turn(f"{__name__}:load", {**job, "way": way}) for way in _WAYS}
-    code = 0
-    try:
-        measured.take(turns, options.rounds, _told)
-    except KeyboardInterrupt:
-        code = 130
-    if not code:
-        measured.check()
+    code = measured.measure(turns, options.rounds, _told)
     about = (
         f"{options.model}: {options.clients} clients for {options.seconds:g} s, {options.steps} "
         f"steps a picture; {100 * options.leaving:.0f} % of the requests are given up while they "
         f"wait; one of the clients keeps {_GREEDY} requests open. Fresh processes in turn."
     )
-    facts = machine.facts()
     results.publish(
         options,
         {"machine": facts, **job, **measured.as_json()},

@@ -78,13 +78,8 @@ def run(options: argparse.Namespace) -> int:
     if not turns:
         raise SettingError("there are fewer threads than streams in every setup; give more")
     measured = Turns(Rounds(next(iter(turns)), MEASURES))
-    facts, code = machine.facts(), 0
-    try:
-        measured.take(turns, options.rounds, _told)
-    except KeyboardInterrupt:
-        code = 130
-    if not code:
-        measured.check()
+    facts = machine.facts()
+    code = measured.measure(turns, options.rounds, _told)
     about = (
         f"{options.model}: {options.engine}, {options.size}x{options.size}, {options.steps} steps "
         f"of {options.scheduler or 'its own scheduler'}, guidance {options.guidance}. Each setup "

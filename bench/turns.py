@@ -31,6 +31,20 @@ class Turns:
     rounds: Rounds
     skipped: dict[str, str] = field(default_factory=dict)
 
+    def measure(
+        self, turns: Mapping[str, Turn], rounds: int, tell: Callable[[Record], str] = lambda _: ""
+    ) -> int:
+        """Take turns, as `take`; 0, or 130 where it is interrupted, with what was measured so far.
+
+        Raises `nothing` where nothing could be measured.
+        """
+        try:
+            self.take(turns, rounds, tell)
+        except KeyboardInterrupt:
+            return 130
+        self.check()
+        return 0
+
     def take(
         self, turns: Mapping[str, Turn], rounds: int, tell: Callable[[Record], str] = lambda _: ""
     ) -> None:

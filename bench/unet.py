@@ -80,13 +80,8 @@ def run(options: argparse.Namespace) -> int:
         for variant in variants
     }
     measured = Turns(Rounds(str(variants[0]), MEASURES))
-    facts, code = machine.facts(), 0
-    try:
-        measured.take(turns, options.rounds)
-    except KeyboardInterrupt:
-        code = 130
-    if not code:
-        measured.check()
+    facts = machine.facts()
+    code = measured.measure(turns, options.rounds)
     about = (
         f"{family.denoiser} at {options.size}x{options.size}, {options.threads} threads, "
         f"{options.evaluations} evaluations a fresh process, variants in turn; median (range over "

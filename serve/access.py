@@ -1,4 +1,4 @@
-"""Who may ask: keys, the Host header, pages of other sites, and how much may be sent."""
+"""Who may ask: keys, Host, pages of other sites; how much may be sent, and how slowly."""
 
 import base64
 import binascii
@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from pleinair.runtime.errors import SettingError
 
 from .api.errors import problem
+from .arrival import in_time
 from .settings import Settings
 
 OPEN = re.compile(r"/(|health|ready|page/files/[^/]+|v1/images/files/[^/]+)")
@@ -107,6 +108,8 @@ class Access:
         headers = Headers(scope=scope)
         refused = self._refused(scope, headers)
         if refused is None:
+            if scope["type"] == "http":
+                receive = in_time(receive, self.settings.upload_timeout)
             await self.app(scope, self._capped(receive), send)
         elif scope["type"] == "http":
             await refused(scope, receive, send)

@@ -21,8 +21,10 @@ class Asked:
     model: by the name that the server lists; None is its first.
     profile: None is the server's. loras, controlnets: by the names that the server lists.
     arguments: of a call, by the names that runtime/options declares; pictures are PIL pictures.
-        `<lora:name:0.8>` in the prompt is one of `loras`.
-    number: of pictures; they are painted from `seed`, `seed + 1`, …
+        `<lora:name:0.8>` in the prompt is one of `loras`. `image` may be a list, and `mask_image`
+        one as long: each is painted from in turn, equally often.
+    number: of pictures, 1 or more; they are painted from `seed`, `seed + 1`, …, of several images
+        each from `seed` on.
     seed: None and -1 draw one when the job is made.
     """
 
@@ -50,12 +52,32 @@ class Asked:
             self, model=model, seed=_drawn(self.seed), arguments=arguments, loras=tuple(loras)
         )
 
+    @property
+    def of_each(self) -> int:
+        """How many pictures are painted from each image; all of them where there are not several.
+
+        The first from each has an index that is a multiple of it.
+        """
+        images = self._by_image.get("image")
+        return max(1, self.number // len(images)) if images else self.number
+
+    @property
+    def _by_image(self) -> dict[str, list[Any]]:
+        """The arguments that differ from image to image; none where there are not several."""
+        if not isinstance(self.arguments.get("image"), list):
+            return {}
+        both = {name: self.arguments.get(name) for name in ("image", "mask_image")}
+        return {name: pictures for name, pictures in both.items() if isinstance(pictures, list)}
+
     def call(self, index: int) -> dict[str, Any]:
         """The arguments of the call that paints one of the pictures, as one that paints all would.
 
         Its seed counts up; of variations, which share theirs, the variation's does.
         """
         arguments, seed = dict(self.arguments), self.seed
+        if self._by_image:
+            image, index = divmod(index, self.of_each)
+            arguments |= {name: pictures[image] for name, pictures in self._by_image.items()}
         varied = arguments.get("variation_seed")
         if arguments.get("variation_strength") and isinstance(varied, int):
             arguments["variation_seed"] = varied + index

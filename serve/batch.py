@@ -184,14 +184,14 @@ def _there(path: Path, record: Mapping[str, Any]) -> bool:
         return False
     try:
         with Image.open(path) as image:
-            said = json.loads(image.info.get(KEY, "{}"))
+            recorded = json.loads(image.info.get(KEY, "{}"))
             image.verify()
     except (OSError, SyntaxError, ValueError):  # what Pillow's reader trips over
         tell(f"{path}: no whole picture; it is painted anew")
         path.unlink()
         return False
     wanted = json.loads(metadata.described(record)[KEY])
-    if _asked_of(said) != _asked_of(wanted):
+    if _asked_of(recorded) != _asked_of(wanted):
         raise SettingError(
             f"{path}: stands there and is another picture; give another --outdir, or remove it"
         )

@@ -30,6 +30,7 @@ SERVED: dict[str, Option] = {
 """The arguments of a call that a client may give."""
 
 PICTURES = ("image", "mask_image", "control_image")
+_STEPS = ("num_inference_steps", "enlarge_steps")
 _HUGE = 10**9
 _SEEDS = range(-(2**63), 2**64)
 """What a call takes as a seed."""
@@ -54,6 +55,7 @@ class Bounds:
             raise Refusal(
                 f"{asked.number} pictures are asked for; ask for 1 to {self.number}", param="number"
             )
+        _check_images(asked)
         if asked.seed is not None and not (
             asked.seed in _SEEDS and asked.seed + asked.number - 1 in _SEEDS
         ):
@@ -87,8 +89,8 @@ class Bounds:
             )
         elif name in ("prompt", "negative_prompt") and not isinstance(value, str | None):
             raise Refusal(f"{name} is {shown(value)}; give one text", param=name)
-        elif name == "num_inference_steps" and isinstance(value, int) and value > self.steps:
-            raise self._too_many_steps(value)
+        elif name in _STEPS and isinstance(value, int) and value > self.steps:
+            raise self._too_many_steps(value, name)
 
     def _check_pictures(self, name: str, value: Any) -> None:
         """A text would be a path: pictures come as pictures, or not at all."""
@@ -113,10 +115,24 @@ class Bounds:
                 param=param,
             )
 
-    def _too_many_steps(self, steps: int) -> Refusal:
+    def _too_many_steps(self, steps: int, param: str = "num_inference_steps") -> Refusal:
         return Refusal(
-            f"{steps} steps are more than the {self.steps} that this server takes",
-            param="num_inference_steps",
+            f"{steps} steps are more than the {self.steps} that this server takes", param=param
+        )
+
+
+def _check_images(asked: Asked) -> None:
+    """Refuse several images that cannot be painted from equally often, or masks of other ones."""
+    images, masks = (asked.arguments.get(name) for name in ("image", "mask_image"))
+    if isinstance(images, list) and (not images or asked.number % len(images)):
+        raise Refusal(
+            f"image has {len(images)} pictures, and {asked.number} are painted; give one of them",
+            param="image",
+        )
+    if isinstance(images, list) and isinstance(masks, list) and len(masks) != len(images):
+        raise Refusal(
+            f"mask_image has {len(masks)} pictures, and image {len(images)}; give as many",
+            param="mask_image",
         )
 
 
@@ -124,5 +140,7 @@ def _sizes(arguments: Any) -> Iterator[tuple[int, int]]:
     width, height = arguments.get("width"), arguments.get("height")
     if isinstance(width, int) and isinstance(height, int):
         yield width, height
-    if isinstance(image := arguments.get("image"), Image.Image):
-        yield image.size
+    images = arguments.get("image")
+    for image in images if isinstance(images, list) else [images]:
+        if isinstance(image, Image.Image):
+            yield image.size

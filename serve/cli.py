@@ -16,6 +16,7 @@ from pleinair.runtime.exits import harmless, tell
 
 from . import settings
 from .app import create_app
+from .arrival import protocol
 from .service import Service
 from .settings import Settings
 
@@ -39,7 +40,7 @@ def main(words: Sequence[str]) -> int:
         app = create_app(service, asked)
         tell(f"{address(listener, asked.host)}: opening {service.models.first}; Ctrl-C stops")
         service.begin(asked.warm)
-        _Server(app, service, asked.drain).run(sockets=[listener])
+        _Server(app, service, asked).run(sockets=[listener])
         if service.fault:
             raise service.fault
     tell("stopped")
@@ -53,16 +54,17 @@ class _Server(uvicorn.Server):
     time it stops at once.
     """
 
-    def __init__(self, app: Any, service: Service, drain: float) -> None:
+    def __init__(self, app: Any, service: Service, asked: Settings) -> None:
         config = uvicorn.Config(
             app,
+            http=protocol(asked.upload_timeout),
             log_config=None,
             access_log=False,
             server_header=False,
             timeout_graceful_shutdown=_LINGER,
         )
         super().__init__(config)
-        self._service, self._drain = service, drain
+        self._service, self._drain = service, asked.drain
         self._told = 0
         self._closing: asyncio.Task[None] | None = None
 

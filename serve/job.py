@@ -5,13 +5,14 @@ import contextlib
 import threading
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from PIL import Image
 
 from .asked import Asked
+from .usage import Usage
 
 State = Literal["waiting", "painting", "done", "failed", "cancelled"]
 ENDED: frozenset[State] = frozenset({"done", "failed", "cancelled"})
@@ -73,6 +74,10 @@ class Status:
             within = 0.0
         return min(1.0, (len(self.pictures) + within) / self.number)
 
+    def over_as(self, state: State, error: str | None, ended: float) -> "Status":
+        """The same once it has ended so. ended: when, by time.time()."""
+        return replace(self, state=state, error=error, ended=ended, preview=None)
+
     def shows(self, index: int) -> bool:
         """Whether it is about that picture, or free to be: of several in work it shows one."""
         return self.state == "waiting" or self.index == index or self.index in self.pictures
@@ -100,7 +105,7 @@ class Job:
     client: who asks, for the queue's turns. kept: whether it outlives the server.
     previews: a preview is made every so many steps while somebody watches; 0 makes none.
     until: when it is given up, by time.monotonic(). work: what one of its pictures takes, as
-        speed.work counts; None where that is not known.
+        speed.work counts; None where that is not known. usage: of a picture from each image.
     """
 
     def __init__(
@@ -120,6 +125,7 @@ class Job:
         self.created = time.time() if created is None else created
         self.until = until
         self.work: float | None = None
+        self.usage: Sequence[Usage] = ()
         self.status = status or Status(number=asked.number)
         self._changing = threading.Lock()
         self._followers: dict[asyncio.Event, asyncio.AbstractEventLoop] = {}
@@ -143,17 +149,10 @@ class Job:
         """Change fields of the status."""
         return self.change(lambda status: replace(status, **facts))
 
-    def end(self, state: State, error: str | None = None) -> bool:
-        """Whether this call ended it: only one does."""
-        ended = False
-
-        def over(status: Status) -> Status:
-            nonlocal ended
-            ended = True
-            return replace(status, state=state, error=error, ended=time.time(), preview=None)
-
-        self.change(over)
-        return ended
+    def end(self, state: State, error: str | None = None, at: float | None = None) -> None:
+        """End it, unless it is over. at: when, by time.time(); None is now."""
+        ended = time.time() if at is None else at
+        self.change(lambda status: status.over_as(state, error, ended))
 
     def leave(self) -> None:
         """Let its followers go: it does not go on before the server's next start."""

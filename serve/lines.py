@@ -101,45 +101,45 @@ def _numbered(path: Path) -> Iterator[tuple[int, bytes]]:
 
 def _asked(text: bytes, folder: Path, seed: int) -> Asked:
     try:
-        said = msgspec.json.decode(text)
+        values = msgspec.json.decode(text)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise PromptError(f"not JSON: {error}") from error
-    if not isinstance(said, dict) or not isinstance(said.get("prompt"), str):
+    if not isinstance(values, dict) or not isinstance(values.get("prompt"), str):
         raise PromptError('no JSON object with a "prompt"')
-    if said.get("num_images_per_prompt", 1) != 1:
+    if values.get("num_images_per_prompt", 1) != 1:
         raise PromptError("num_images_per_prompt: a line is one picture; write it several times")
-    arguments = {name: value for name, value in said.items() if name not in _AROUND}
+    arguments = {name: value for name, value in values.items() if name not in _AROUND}
     if arguments.get("variation_strength") and not _is_number(arguments.get("variation_seed")):
         raise PromptError("variation_strength wants a variation_seed beside it, of 0 or more")
     for name in PICTURES:
         if name in arguments:
             arguments[name] = _picture(name, arguments[name], folder)
     return Asked(
-        model=_name(said, "model"),
-        profile=_name(said, "profile"),
-        loras=_weighted(said, "loras"),
-        controlnets=_weighted(said, "controlnets"),
+        model=_name(values, "model"),
+        profile=_name(values, "profile"),
+        loras=_weighted(values, "loras"),
+        controlnets=_weighted(values, "controlnets"),
         arguments=arguments,
-        seed=_seed(said, seed),
+        seed=_seed(values, seed),
     )
 
 
-def _name(said: Mapping[str, Any], key: str) -> str | None:
-    value = said.get(key)
+def _name(values: Mapping[str, Any], key: str) -> str | None:
+    value = values.get(key)
     if value is not None and not isinstance(value, str):
         raise PromptError(f"{key} is {shown(value)}; give a name")
     return value
 
 
-def _weighted(said: Mapping[str, Any], key: str) -> tuple[Weighted, ...]:
-    given = said.get(key) or {}
+def _weighted(values: Mapping[str, Any], key: str) -> tuple[Weighted, ...]:
+    given = values.get(key) or {}
     if not isinstance(given, dict) or not all(_is_number(value) for value in given.values()):
         raise PromptError(f'{key} is {shown(given)}; give names with weights, as {{"ink": 0.8}}')
     return tuple((name, float(weight)) for name, weight in given.items())
 
 
-def _seed(said: Mapping[str, Any], usual: int) -> int:
-    seed = said.get("seed")
+def _seed(values: Mapping[str, Any], usual: int) -> int:
+    seed = values.get("seed")
     if seed is None:
         return usual
     if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:

@@ -135,7 +135,7 @@ class Models:
         self.bounds.check_plan(plan)
         return plan
 
-    def told(self, error: PleinairError) -> str:
+    def for_clients(self, error: PleinairError) -> str:
         """What an error says to a client: names in the place of this machine's paths."""
         text = str(error)
         for known in (self.folders, self.loras, self.controlnets):

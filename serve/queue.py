@@ -1,4 +1,4 @@
-"""Pictures that wait: clients take turns, and there are never more than so many."""
+"""Pictures that wait, in which clients take turns, and those in work."""
 
 import threading
 from collections import OrderedDict, deque
@@ -20,18 +20,31 @@ class Turn:
 class Queue:
     """Turns by client; each client in turn has one of its pictures painted.
 
-    most: turns that wait at once.
+    most: turns that wait at once, 1 or more.
     """
 
     def __init__(self, most: int) -> None:
         self.most = most
         self._clients: OrderedDict[str, deque[Turn]] = OrderedDict()
+        self._working: list[Turn] = []
         self._changed = threading.Condition()
         self._closed = False
 
     def __len__(self) -> int:
         with self._changed:
             return self._waiting()
+
+    @property
+    def working(self) -> list[Turn]:
+        """The turns that were taken and are not done."""
+        with self._changed:
+            return list(self._working)
+
+    @property
+    def lengths(self) -> tuple[int, int]:
+        """How many turns wait, and how many are in work, at one moment."""
+        with self._changed:
+            return self._waiting(), len(self._working)
 
     def check(self, job: Job, retry_after: float) -> None:
         """Raise Full where there is no room for a job, Closing when the server is about to stop."""
@@ -59,7 +72,10 @@ class Queue:
                 self._changed.notify(len(turns))
 
     def take(self) -> Turn | None:
-        """The next turn, waited for; None when the queue is closed and empty."""
+        """The next turn, waited for, and then in work until it is `done`.
+
+        None when the queue is closed and empty.
+        """
         with self._changed:
             self._changed.wait_for(lambda: self._closed or self._clients)
             if not self._clients:
@@ -68,7 +84,13 @@ class Queue:
             turn = turns.popleft()
             if turns:
                 self._clients[client] = turns  # behind all others
+            self._working.append(turn)
             return turn
+
+    def done(self, turn: Turn) -> None:
+        """Nobody works at a turn any more."""
+        with self._changed:
+            self._working.remove(turn)
 
     def remove(self, job: Job) -> None:
         """Take a job's waiting pictures out."""
@@ -77,10 +99,16 @@ class Queue:
                 self._keep({job.client: [t for t in self._clients[job.client] if t.job is not job]})
 
     def ahead(self, job: Job) -> list[Turn]:
-        """The turns before the last one of a job, its own among them, in their order."""
-        turns = list(self._in_order())
-        last = max((i for i, turn in enumerate(turns) if turn.job is job), default=-1)
-        return turns[: last + 1]
+        """The turns before the last one of a job, its own among them, in their order.
+
+        Those in work come first; where no turn of the job waits they are its own alone.
+        """
+        with self._changed:
+            working, waiting = list(self._working), list(self._in_order())
+        last = max((i for i, turn in enumerate(waiting) if turn.job is job), default=None)
+        if last is None:
+            return [turn for turn in working if turn.job is job]
+        return [*working, *waiting[: last + 1]]
 
     def close(self, stay: Collection[Job] = ()) -> list[Job]:
         """Take nothing in any more, and give out nothing but the turns of some jobs.
@@ -120,8 +148,7 @@ class Queue:
         return sum(map(len, self._clients.values()))
 
     def _in_order(self) -> Iterator[Turn]:
-        with self._changed:
-            clients = [deque(turns) for turns in self._clients.values()]
+        clients = [deque(turns) for turns in self._clients.values()]
         while clients:
             for turns in clients:
                 yield turns.popleft()

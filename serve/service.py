@@ -19,6 +19,7 @@ from .queue import Queue, Turn
 from .settings import Settings, Size
 from .speed import Speed, work
 from .store import Store
+from .usage import Usage
 from .workers import Elsewhere, Workers
 
 log = logging.getLogger("pleinair.serve")
@@ -66,6 +67,9 @@ class Service:
         self.stages: Counter[str] = Counter()
         self.fault: Exception | None = None
         self.jobs: dict[str, Job] = {}
+        # Held while a job is taken in and while one ends. Whoever holds it may then take the
+        # queue's, the store's or a job's lock, and never the other way about; those three hold no
+        # other.
         self._changing = threading.RLock()
         self._warm = self._closing = False
         self._drained = threading.Event()
@@ -77,17 +81,23 @@ class Service:
         threading.Thread(target=self._look, name="pleinair-look", daemon=True).start()
 
     @classmethod
-    def of(cls, settings: Settings, elsewhere: Elsewhere | None = None) -> "Service":
+    def of(
+        cls,
+        settings: Settings,
+        elsewhere: Elsewhere | None = None,
+        patience: float | None = None,
+    ) -> "Service":
         """A server's. Raises PleinairError for a model that is not there, or a store in use.
 
         elsewhere: as of Workers; of pictures at once there are as many as replicas.
+        patience: as of Store.
         """
         models = Models.of(settings)
         return cls(
             models,
             workers=settings.replicas if elsewhere else settings.workers,
             most=settings.max_queue,
-            store=Store(settings.folder, keep=settings.keep),
+            store=Store(settings.folder, keep=settings.keep, patience=patience),
             timeout=settings.timeout,
             elsewhere=elsewhere,
         )
@@ -142,11 +152,12 @@ class Service:
             raise Closing("the server is about to stop; ask again later", retry_after=_UNKNOWN)
         self.models.bounds.check(asked)
         asked = asked.settled(self.models.named(asked.model))
-        plan = await asyncio.to_thread(self._planned, asked)
+        plans = await asyncio.to_thread(self._planned, asked)
         kept = kept and self.store is not None
         until = None if kept or self.timeout is None else time.monotonic() + self.timeout
         job = Job(asked, client, kept=kept, previews=previews, until=until)
-        job.work = work(plan)
+        job.work = sum(map(work, plans)) / len(plans)
+        job.usage = [Usage.of(plan) for plan in plans]
         try:
             await asyncio.to_thread(self._take_in, job)
         except asyncio.CancelledError:  # nobody waits; the thread may have it in, or not yet
@@ -154,15 +165,19 @@ class Service:
             raise
         return job
 
-    def _planned(self, asked: Asked) -> Plan:
-        """Raises Refusal and PleinairError; neither tells a client a path of this machine."""
+    def _planned(self, asked: Asked) -> list[Plan]:
+        """A plan for each image that is painted from, or the one for a text.
+
+        Raises Refusal and PleinairError; neither tells a client a path of this machine.
+        """
         try:
-            return self.models.plan(asked)
+            firsts = range(0, asked.number, asked.of_each)
+            return [self.models.plan(asked, index) for index in firsts]
         except PleinairError as error:
-            told = self.models.told(error)
-            if isinstance(error, Refusal) or told == str(error):
+            text = self.models.for_clients(error)
+            if isinstance(error, Refusal) or text == str(error):
                 raise
-            raise Refusal(told) from error
+            raise Refusal(text) from error
 
     def job(self, id: str) -> Job:
         """A job by its id: one that waits or is painted, or that is kept. Raises Unknown."""
@@ -197,8 +212,7 @@ class Service:
         """How many pictures come before a job's end, and how long that takes."""
         if job.status.over:
             return Place(0, 0.0)
-        working, waiting = self.workers.working, self.queue.ahead(job)
-        turns = [*working, *waiting] if waiting else [t for t in working if t.job is job]
+        turns = self.queue.ahead(job)
         before = sum(turn.job is not job for turn in turns)
         seconds = [self._seconds(turn) for turn in turns]
         known = [one for one in seconds if one is not None]
@@ -208,7 +222,7 @@ class Service:
 
     def wait(self) -> float:
         """Seconds until the queue has room, as far as it is known."""
-        seconds = [self._seconds(turn) for turn in self.workers.working]
+        seconds = [self._seconds(turn) for turn in self.queue.working]
         known = [one for one in seconds if one is not None]
         return max(1.0, min(known)) if known else _UNKNOWN
 
@@ -238,7 +252,7 @@ class Service:
             self._drained.wait()
             return
         try:
-            working = [turn.job for turn in self.workers.working]
+            working = [turn.job for turn in self.queue.working]
             for job in self.queue.close(working):
                 self._leave_off(job)
             self.workers.stop(seconds)
@@ -270,17 +284,23 @@ class Service:
         return {turn.index: picture}
 
     def ended(self, job: Job, state: State, error: str | None = None) -> None:
-        """End a job, whoever wants it; only the first has its way."""
-        if not job.end(state, error):
-            return
-        try:
-            if job.kept and self.store:
-                self.store.end(job)
-        finally:
-            with self._changing:
+        """End a job, whoever wants it; only the first has its way.
+
+        It is said to be over when all that there is to count and to keep of it is counted and kept:
+        who hears of its end finds it nowhere under way.
+        """
+        with self._changing:
+            if job.status.over:
+                return
+            now = time.time()
+            try:
+                if job.kept and self.store:
+                    self.store.end(job, job.status.over_as(state, error, now))
+            finally:
                 self.painted[state] += 1
                 self.queue.remove(job)
                 self.jobs.pop(job.id, None)
+                job.end(state, error, now)
 
     # Beside them.
 
@@ -304,22 +324,22 @@ class Service:
         try:
             job.work = work(self.models.plan(job.asked))
         except PleinairError as error:
-            self.ended(job, "failed", self.models.told(error))
+            self.ended(job, "failed", self.models.for_clients(error))
 
     def _seconds(self, turn: Turn) -> float | None:
         """What is left of a picture's time."""
         seconds, status = self.speed.seconds(turn.job), turn.job.status
-        if seconds is None or turn not in self.workers.working or status.index != turn.index:
+        if seconds is None or turn not in self.queue.working or status.index != turn.index:
             return seconds
         return seconds * (1 - status.step / status.steps) if status.steps else seconds
 
     def _look(self) -> None:
         """Look what has taken too long; say so, once, where a worker is gone."""
-        told = False
+        reported = False
         while not self._drained.wait(_TICK):
             self._give_up()
-            if not told and not self.healthy:
-                told = True
+            if not reported and not self.healthy:
+                reported = True
                 log.error("a worker has ended; start the server anew")
 
     def _give_up(self) -> None:

@@ -30,6 +30,7 @@ _RANGES: Mapping[str, tuple[float, float]] = {
     "max_n": (1, 10_000),
     "max_prompt": (1, 1_000_000),
     "max_upload": (1024, 1 << 40),
+    "upload_timeout": (1, 1e6),
     "timeout": (1, 1e9),
     "keep": (1, 1e9),
     "drain": (0, 1e9),
@@ -103,14 +104,14 @@ class Settings:
         "--max-memory",
         metavar="SIZE",
         help="what the process may take, such as 4GB; what was used longest ago makes room "
-        "(default: everything stays)",
+        "(default: of each part of a model one size stays)",
     )
     warm: tuple[Size, ...] = option(
         "--warm",
         default=(),
         metavar="WxH",
         help="sizes that the first model is compiled for before the server is ready; the last of "
-        "them stays in memory (default: the model's own size)",
+        "them stays in memory, with --max-memory as many as have room (default: the model's own)",
     )
     api_key_file: Path | None = option(
         "--api-key-file",
@@ -152,6 +153,12 @@ class Settings:
     )
     max_upload: int = option(
         "--max-upload", default=32 << 20, metavar="SIZE", help="bytes of a request (default: 32MiB)"
+    )
+    upload_timeout: float = option(
+        "--upload-timeout",
+        default=120.0,
+        metavar="SECONDS",
+        help="how long a request may take to arrive, its head and its body each (default: 120)",
     )
     timeout: float = option(
         "--timeout",

@@ -17,11 +17,11 @@ Kind = tuple[str | None, str | None]
 def work(plan: Plan) -> float:
     """A plan's work for one picture: evaluations times pixels, in millions."""
     counts, guidance = plan.evaluations, plan.guidance
-    whole = counts.get("full", 0) * len(guidance.batches[0])
-    whole += _SHALLOW * counts.get("shallow", 0) * len(guidance.between)
+    cost = float(counts.get("full", 0) * len(guidance.batches[0]))
+    cost += _SHALLOW * counts.get("shallow", 0) * len(guidance.between)
     rows, columns = plan.tiles.tile
     later = work(plan.then) if plan.then else 0.0
-    return float(whole * rows * columns / 1e6 + later)
+    return float(cost * rows * columns / 1e6 + later)
 
 
 class Speed:

@@ -25,7 +25,7 @@ FILE = "jobs.sqlite"
 _TRIES = 3
 """So often a picture is begun; the server did not live to see the end of any of them."""
 _PATIENCE = 5.0
-"""Seconds that a server before this one has to let go of the file."""
+"""Seconds that a server before this one usually has to let go of the file."""
 _PICTURE = "$picture"
 """The key under which JSON says which of the pictures sent stands there."""
 _TABLES = """
@@ -65,15 +65,19 @@ class Store:
 
     What is written is on the disk when a method returns: a process that is killed loses nothing.
     keep: pictures that stay; with more the jobs that were over first go.
+    patience: seconds that a server before this one has to let go of the folder; None is a few.
     """
 
-    def __init__(self, folder: Path, *, keep: int = 1000) -> None:
+    def __init__(self, folder: Path, *, keep: int = 1000, patience: float | None = None) -> None:
         """Raises SettingError where the folder cannot be had."""
         self._keep, self._using = keep, threading.RLock()
         try:
             file = _private(folder)
             self._file = sqlite3.connect(
-                file, timeout=_PATIENCE, isolation_level=None, check_same_thread=False
+                file,
+                timeout=_PATIENCE if patience is None else patience,
+                isolation_level=None,
+                check_same_thread=False,
             )
             # A lock on the file, which the system takes away from a process that is killed.
             for setting in ("locking_mode = EXCLUSIVE", "journal_mode = WAL", "foreign_keys = ON"):
@@ -129,12 +133,12 @@ class Store:
             file.execute("UPDATE jobs SET tries = 0 WHERE id = ?", (job.id,))
         return self._pictures(job.id)
 
-    def end(self, job: Job) -> None:
-        """It is over; what the client sent is no longer needed."""
-        status = job.status
+    def end(self, job: Job, status: Status) -> None:
+        """It is over, with that status; what the client sent is no longer needed."""
         with self._changes() as file:
             file.execute(
-                "UPDATE jobs SET state = ?, error = ?, started = ?, ended = ? WHERE id = ?",
+                "UPDATE jobs SET state = ?, error = ?, started = COALESCE(started, ?), ended = ? "
+                "WHERE id = ?",
                 (status.state, status.error, status.started, status.ended, job.id),
             )
             file.execute("DELETE FROM sent WHERE job = ?", (job.id,))
@@ -169,7 +173,7 @@ class Store:
             elif row["tries"] >= _TRIES:
                 job.end("failed", f"the server ended {_TRIES} times while this was painted")
             if job.status.over:
-                self.end(job)
+                self.end(job, job.status)
             else:
                 jobs.append(job)
         return jobs
@@ -269,6 +273,9 @@ class KeptPictures(Mapping[int, Picture]):
             info=json.loads(row["info"]),
             seconds=row["seconds"],
         )
+
+    def __contains__(self, index: object) -> bool:
+        return index in self.numbers  # without reading it
 
     def __iter__(self) -> Iterator[int]:
         return iter(self.numbers)

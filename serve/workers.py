@@ -76,20 +76,12 @@ class Workers:
         self.number, self.queue, self.models, self.heard = number, queue, models, heard
         self._elsewhere = elsewhere
         self._stopping = threading.Event()
-        self._working: dict[int, Turn] = {}
-        self._changing = threading.Lock()
         self._threads = [
-            threading.Thread(target=self._run, args=(i,), name=f"pleinair-worker-{i}", daemon=True)
+            threading.Thread(target=self._run, name=f"pleinair-worker-{i}", daemon=True)
             for i in range(number)
         ]
         for thread in self._threads:
             thread.start()
-
-    @property
-    def working(self) -> list[Turn]:
-        """The turns in work."""
-        with self._changing:
-            return list(self._working.values())
 
     @property
     def alive(self) -> bool:
@@ -112,52 +104,54 @@ class Workers:
     def _busy(self) -> bool:
         return any(thread.is_alive() for thread in self._threads)
 
-    def _run(self, number: int) -> None:
-        while self._next(number):
+    def _run(self) -> None:
+        while self._next():
             pass
 
-    def _next(self, number: int) -> bool:
+    def _next(self) -> bool:
         """Take one turn; False where there are no more. Nothing of it is held afterwards."""
         turn = self.queue.take()
-        if turn is None or self._stopping.is_set():
+        if turn is None:
             return False
-        with self._changing:
-            self._working[number] = turn
         try:
-            self._take(turn)
-        except Exception:  # of those who hear of it: the worker goes on
-            log.exception("job %s", turn.job.id)
-            turn.job.end("failed", _FAULT)
+            end = self._end(turn)
         finally:
-            with self._changing:
-                del self._working[number]
-        return True
+            self.queue.done(turn)  # before its job is over: who hears of that finds nothing in work
+        if end is not None:
+            try:
+                self.heard.ended(turn.job, *end)
+            except Exception:  # of who hears of it: the worker goes on
+                log.exception("the end of job %s", turn.job.id)
+        return not self._stopping.is_set()
 
-    def _take(self, turn: Turn) -> None:
+    def _end(self, turn: Turn) -> tuple[State, str | None] | None:
+        """Paint a turn; how its job is to end, and why, None where it goes on or is over."""
         try:
             self._check(turn.job)
             self.heard.begun(turn)
             turn.job.change(lambda status: status.begun(turn.index))
-            self._finish(turn, self._picture(turn))
+            return ("done", None) if self._finished(turn, self._picture(turn)) else None
         except Stopped:
-            return
+            return None
         except PleinairError as error:
-            self.heard.ended(turn.job, "failed", self.models.told(error))
+            return "failed", self.models.for_clients(error)
         except MemoryError:
-            self.heard.ended(turn.job, "failed", _SHORT)
+            return "failed", _SHORT
         except Exception:
             log.exception("picture %d of job %s", turn.index, turn.job.id)
-            self.heard.ended(turn.job, "failed", _FAULT)
+            return "failed", _FAULT
 
-    def _finish(self, turn: Turn, picture: Picture) -> None:
+    def _finished(self, turn: Turn, picture: Picture) -> bool:
+        """Add a picture to its job; whether it was the last."""
         pictures = self.heard.finished(turn, picture)
 
         def finished(status: Status) -> Status:
-            kept = pictures if turn.job.kept else {**status.pictures, **pictures}
-            return replace(status, pictures=kept)
+            if not turn.job.kept:
+                return replace(status, pictures={**status.pictures, **pictures})
+            # All that were kept by then: another worker may have kept its own since, and told it.
+            return replace(status, pictures=max(pictures, status.pictures, key=len))
 
-        if len(turn.job.change(finished).pictures) == turn.job.asked.number:
-            self.heard.ended(turn.job, "done")
+        return len(turn.job.change(finished).pictures) == turn.job.asked.number
 
     def _picture(self, turn: Turn) -> Picture:
         if self._elsewhere:

@@ -133,7 +133,7 @@ class FakeEngine:
     """
 
     name, device, format = "openvino", "CPU", "openvino"
-    precision, streams = "f32", 1
+    precision, streams, threads = "f32", 1, None
 
     def __init__(self, family: Any, refuses: Exception | None = None) -> None:
         self.family, self.refuses = family, refuses

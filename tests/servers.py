@@ -15,6 +15,7 @@ from pleinair.runtime import Plan
 from pleinair.runtime.denoise.denoiser import Denoiser
 from pleinair.runtime.errors import EngineError
 from pleinair.serve.app import create_app
+from pleinair.serve.arrival import protocol
 from pleinair.serve.service import Service
 from pleinair.serve.settings import Settings
 
@@ -33,7 +34,7 @@ class Started:
     def until_idle(self) -> None:
         """Wait until nothing waits and nothing is in work."""
         until = time.monotonic() + _SECONDS
-        while len(self.service.queue) or self.service.workers.working:
+        while len(self.service.queue) or self.service.queue.working:
             assert time.monotonic() < until, "a slot leaked"
             time.sleep(0.01)
 
@@ -43,7 +44,12 @@ def started(settings: Settings) -> Iterator[Started]:
     """A server on a free port of 127.0.0.1; it is ready, and is closed behind the block."""
     service = Service.of(settings)
     config = uvicorn.Config(
-        create_app(service, settings), host="127.0.0.1", port=0, log_config=None, lifespan="on"
+        create_app(service, settings),
+        http=protocol(settings.upload_timeout),
+        host="127.0.0.1",
+        port=0,
+        log_config=None,
+        lifespan="on",
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, name="server")

@@ -58,13 +58,15 @@ class Painter:
         return SimpleNamespace(
             evaluations={"full": self.steps},
             guidance=SimpleNamespace(batches=[("conditional",)], between=("conditional",)),
-            tiles=SimpleNamespace(tile=(8, 8)),
+            tiles=SimpleNamespace(tile=(8, 8), size=(8, 8)),
+            prompts={},
+            original=None,
             timesteps=range(self.steps),
             then=None,
             paint=paint,
         )
 
-    def told(self, error: PleinairError) -> str:
+    def for_clients(self, error: PleinairError) -> str:
         return str(error)
 
     def described(self, asked: Asked, plan: Any) -> dict[str, Any]:

@@ -9,12 +9,12 @@ import openvino
 from pleinair.runtime.engines.openvino import OpenVinoEngine
 from pleinair.runtime.engines.protocol import Engine, conform
 from pleinair.runtime.graphs.mapped import read_once
+from pleinair.runtime.graphs.norms import norm_by_moments
 from pleinair.runtime.model.footprint import weights
 
 from . import layers, post_training
 from .attention import SelfAttention, stride_openvino
 from .gated import split_projections
-from .norms import norm_by_moments
 from .piecewise import LARGE, PiecewiseEngine
 from .post_training import Calibration, Inputs
 from .smoothing import smoothed_in_file

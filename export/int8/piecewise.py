@@ -32,6 +32,7 @@ class PiecewiseEngine:
     format: str = field(default="openvino", init=False)
     precision: str = field(default="f32", init=False)
     streams: int = field(default=1, init=False)
+    threads: int | None = field(default=None, init=False)
 
     def compile(self, path: Path, shapes: Shapes, edits: Sequence[Edit] = ()) -> Graph:
         return _Graph(OpenVinoEngine(), path, shapes, edits)

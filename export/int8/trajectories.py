@@ -41,12 +41,13 @@ class Recorder:
     device: str = field(init=False)
     format: str = field(init=False)
     streams: int = field(init=False)
+    threads: int | None = field(init=False)
     precision: str = field(init=False)
 
     def __post_init__(self) -> None:
         self.name, self.device = self.engine.name, self.engine.device
         self.format, self.streams = self.engine.format, self.engine.streams
-        self.precision = self.engine.precision
+        self.precision, self.threads = self.engine.precision, self.engine.threads
 
     def compile(self, path: Path, shapes: Shapes, edits: Sequence[Edit] = ()) -> Graph:
         graph = self.engine.compile(path, shapes, edits)

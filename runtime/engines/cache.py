@@ -20,7 +20,7 @@ from ..files import replacing
 
 log = logging.getLogger("pleinair")
 
-_MOST = 512 << 20  # bytes in a folder; without their weights, compiled models have a few million
+_MOST = 1 << 30  # bytes in a folder: of most graphs a few million, of a UNet 60 to 120 million
 _DIGEST = hashlib.sha256().digest_size
 
 

@@ -28,6 +28,7 @@ class Fallback:
     def __post_init__(self) -> None:
         self.name, self.format, self.device = self.first.name, self.first.format, self.first.device
         self.precision, self.streams = self.first.precision, self.first.streams
+        self.threads = self.first.threads
 
     def compile(self, path: Path, shapes: Shapes, edits: Sequence[Edit] = ()) -> Graph:
         def on_cpu(error: MemoryShortError) -> Graph:

@@ -58,7 +58,7 @@ class OnnxRuntimeEngine:
                 f"pip uninstall onnxruntime && {to_install('cuda')}"
             )
         self.precision = _precision(kind, precision)
-        self.streams = streams
+        self.streams, self.threads = streams, threads
         # Each caller computes, too, beside the threads that a session has for all of them.
         self.session_threads = None if threads is None else max(1, threads - streams + 1)
         self.bound = kind != "CPU"

@@ -15,7 +15,9 @@ from ..errors import EngineError, Message, shown
 from ..graphs.edit import Edit
 from ..graphs.float32 import EXACT, KeptInFloat32
 from ..graphs.mapped import read_once
+from ..graphs.norms import NormsByMoments
 from ..graphs.overflow_fix import OverflowFix
+from ..graphs.upsampling import TransposedUpsamplers
 from ..graphs.weights import ChangedWeights
 from . import saturation, telemetry
 from .cache import Cache, identity, key_of
@@ -59,7 +61,7 @@ class OpenVinoEngine:
         openvino = _import()
         self.device = device.upper()
         self.format = format
-        self.streams = streams
+        self.streams, self.threads = streams, threads
         self._core = openvino.Core()
         self._config: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
         if threads is not None:
@@ -91,6 +93,8 @@ class OpenVinoEngine:
     def compile(self, path: Path, shapes: Shapes, edits: Sequence[Edit] = ()) -> "OpenVinoGraph":
         precision = "f32" if EXACT in edits else self.precision
         config: dict[str, Any] = {"INFERENCE_PRECISION_HINT": precision}
+        if precision == "bf16":
+            edits = [*edits, NormsByMoments(), TransposedUpsamplers(floats=True)]
         if precision != "f32":
             edits = [*edits, KeptInFloat32()]
         try:

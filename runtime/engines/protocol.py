@@ -36,6 +36,7 @@ class Engine(Protocol):
     format: the graph format that `compile` expects, a key of `Bundle.graphs`.
     precision: what it computes in, graphs.float32.Exact aside: "f32", "bf16" or "f16".
     streams: calls of a graph that it computes at once.
+    threads: of the CPU, which they share; None leaves it to the engine.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Engine(Protocol):
     format: str
     precision: str
     streams: int
+    threads: int | None
 
     def compile(self, path: Path, shapes: Shapes, edits: Sequence[Edit] = ()) -> Graph:
         """The graph at `path`, made for just these input shapes, with these edits in their order.

@@ -20,8 +20,12 @@ _BESIDE = 200 << 20
 
 @dataclass(eq=False)
 class _Kept:
-    """calls: of those under way; a graph that computes cannot make room."""
+    """A graph, and what it is compiled for.
 
+    calls: of those under way; a graph that computes cannot make room.
+    """
+
+    name: str
     wanted: Any
     needs: int
     graph: Graph
@@ -55,13 +59,14 @@ class Shelf:
     the files change, of two profiles what they compute alike.
 
     most: bytes that the process may take, None for any. With it a graph is compiled when it is
-        called, and where all do not fit, those used longest ago make room, as soon as no call of
-        another thread computes with them. Without it calls take turns for graphs of one name
-        alone, so that graphs of several names are compiled at once.
+        called, and stays, of one name also those for several sizes; where all do not fit, those
+        used longest ago make room, as soon as no call of another thread computes with them.
+        Without it one graph of each name stays, and calls take turns for graphs of one name alone,
+        so that graphs of several names are compiled at once.
     """
 
     most: int | None = None
-    _kept: dict[str, _Kept] = field(default_factory=dict)
+    _kept: list[_Kept] = field(default_factory=list)  # used last stands last
     _turn: threading.Condition = field(default_factory=threading.Condition)
     _turns: dict[str, threading.Lock] = field(default_factory=dict)
 
@@ -75,9 +80,9 @@ class Shelf:
         together: Together | None = None,
         folder: Path | None = None,
     ) -> Graph:
-        """The graph of a name, compiled unless it is the one there.
+        """The graph of a name, compiled unless it is there.
 
-        wanted: what it is compiled for; one for anything else makes way.
+        wanted: what it is compiled for, by which it is known again.
         needs: its bytes. together: the graphs of the same call that it stays together with.
         folder: where its file lies; those of other folders go by the same name beside it.
         Raises SettingError where it, or all those, do not fit by themselves.
@@ -107,8 +112,7 @@ class Shelf:
     def drop(self, unwanted: Callable[[Any], bool]) -> None:
         """Let go of some graphs. unwanted: of what one is compiled for, whether it is to go."""
         with self._turn:
-            for name in [name for name, kept in self._kept.items() if unwanted(kept.wanted)]:
-                del self._kept[name]
+            self._kept = [kept for kept in self._kept if not unwanted(kept.wanted)]
             give_back()
 
     def check(self, name: str, needs: int) -> None:
@@ -127,16 +131,15 @@ class Shelf:
     def _compiled(self, name: str, wanted: Any, compile: Callable[[], Graph]) -> Graph:
         """The graph of a name where memory has no limit; one thread at a time for a name."""
         with self._turn:
-            kept = self._kept.get(name)
-            if kept is not None and kept.wanted == wanted:
+            if kept := self._found(name, wanted):
                 return kept.graph
-            if kept is not None:
-                del self._kept[name]  # its memory is needed
-                kept = None
+            before = len(self._kept)
+            self._kept = [kept for kept in self._kept if kept.name != name]  # memory is needed
+            if len(self._kept) < before:
                 give_back()
-        made = _Kept(wanted, 0, compile())
+        made = _Kept(name, wanted, 0, compile())
         with self._turn:
-            self._kept[name] = made
+            self._kept.append(made)
         return made.graph
 
     @contextmanager
@@ -158,35 +161,38 @@ class Shelf:
     def _fetched(
         self, name: str, wanted: Any, compile: Callable[[], Graph], needs: int, stay: Together
     ) -> _Kept:
-        kept = self._kept.pop(name, None)
-        if kept is None or kept.wanted != wanted:
-            kept = None  # its memory is needed
-            for other in self._in_the_way(name, needs, stay):
-                del self._kept[other]
-            give_back()
-            kept = _Kept(wanted, needs, compile())
-        self._kept[name] = kept  # last of all: used last
+        kept = self._found(name, wanted)
+        if kept is not None:
+            self._kept.remove(kept)
+        else:
+            if found := self._in_the_way(needs, stay):
+                self._kept = [other for other in self._kept if other not in found]
+                found.clear()  # the last who held them
+                give_back()
+            kept = _Kept(name, wanted, needs, compile())
+        self._kept.append(kept)
         return kept
+
+    def _found(self, name: str, wanted: Any) -> _Kept | None:
+        named = (kept for kept in self._kept if kept.name == name)
+        return next((kept for kept in named if kept.wanted == wanted), None)
 
     def _has_room(self, name: str, wanted: Any, needs: int, stay: Together) -> bool:
         """Whether a graph is there, or all that would make way for it is at rest."""
-        same = self._kept.get(name)
-        if same and same.wanted == wanted:
+        if self._found(name, wanted):
             return True
-        others = (self._kept[other] for other in self._in_the_way(name, needs, stay))
-        return not any(one.calls for one in (*others, *filter(None, [same])))
+        return not any(kept.calls for kept in self._in_the_way(needs, stay))
 
-    def _in_the_way(self, name: str, needs: int, stay: Together) -> list[str]:
-        """The graphs that make room for one of a name, those used longest ago first."""
+    def _in_the_way(self, needs: int, stay: Together) -> list[_Kept]:
+        """The graphs that make room for one that is not there, those used longest ago first."""
         assert self.most is not None  # without a limit nothing is in the way
-        others = {other: kept for other, kept in self._kept.items() if other != name}
-        left = self.most - _BESIDE - needs - sum(kept.needs for kept in others.values())
+        left = self.most - _BESIDE - needs - sum(kept.needs for kept in self._kept)
         found = []
-        for other, kept in others.items():
+        for kept in self._kept:
             if left >= 0:
                 break
-            if not stay.holds(other, kept.wanted):
-                found.append(other)
+            if not stay.holds(kept.name, kept.wanted):
+                found.append(kept)
                 left += kept.needs
         return found
 

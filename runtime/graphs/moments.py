@@ -1,6 +1,6 @@
-"""Group norms by their moments, as the 8-bit graphs have them, found and written anew.
+"""Group norms by their moments, as `norms` writes them, found and written anew.
 
-`export.int8.norms` writes them, in operations that any precision of float32 can do: sums over rows
+They are written in operations that any precision of float32 can do: sums over rows
 and columns, mean and variance of each group, a factor and a summand for each channel.
 """
 

@@ -24,21 +24,27 @@ _TAPS = np.array([[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]], np.float32)
 
 @dataclass(frozen=True)
 class TransposedUpsamplers:
-    """A UNet's upsamplers in 8 bits are transposed, where they double at the size compiled for.
+    """Upsamplers in 8 bits are transposed, where they double at the size compiled for.
 
     Of an odd side they make one pixel less than double, to fit the skip connection; they stay then.
-    In floating point they stay, too: their new weights would be kept on disk for every size.
+    floats: those in floating point as well, for engines that compute in 16 bits: the sums of
+        weights are stored as float16, and kept on disk for every size.
     """
+
+    floats: bool = False
 
     @property
     def key(self) -> Any:
-        return ["transposed upsamplers"]
+        return ["transposed upsamplers", self.floats]
 
     def openvino(self, model: Any) -> Any:
-        rounded = [one for one in upsamplers(model) if one.rounding is not None and one.doubles]
-        for upsampler in rounded:
-            _transpose_rounded(upsampler)
-        if rounded:
+        doubling = [one for one in upsamplers(model) if one.doubles]
+        for upsampler in doubling:
+            if upsampler.rounding is not None:
+                _transpose_rounded(upsampler)
+            elif self.floats:
+                _transpose_floats(upsampler)
+        if doubling:
             model.validate_nodes_and_infer_types()
         return model
 
@@ -141,6 +147,20 @@ def _transpose_rounded(upsampler: Upsampler) -> None:
         opset.convert(opset.constant(integers), np.float32), opset.constant(scale)
     )
     upsampler.replace(transposed(signed(upsampler.rounding, source), rounded))
+
+
+def _transpose_floats(upsampler: Upsampler) -> None:
+    """In floating point; left as it is where its weights are computed, or too large for float16."""
+    from openvino import opset13 as opset
+
+    weights = stored(upsampler.convolution)
+    if weights is None or weights.get_element_type().is_integral():
+        return
+    summed = taps(weights.data.astype(np.float32))
+    if np.abs(summed).max() > np.finfo(np.float16).max:
+        return
+    widened = opset.convert(opset.constant(summed.astype(np.float16)), np.float32)
+    upsampler.replace(transposed(upsampler.enlarging.input(0).get_source_output(), widened))
 
 
 def _widened(weights: Any) -> Array | None:

@@ -65,8 +65,8 @@ class Parts:
     working: what a part holds while it computes, for shapes of its inputs.
     cuts: places that the denoiser can be cut at, for the share of its weights above one.
     exact: parts that compute in float32, whatever the engine's precision.
-    shelf: keeps one size of each: a server that is asked for many holds the weights once. Several
-        models may share it.
+    shelf: keeps one size of each or, under a limit, as many as it has room for. Several models may
+        share it.
     """
 
     engine: Engine
@@ -89,15 +89,15 @@ class Parts:
 
         together: the graphs of a call that work in every step, where it is one of them.
         """
-        path, names = self.files[part], self.input_names.get(part, {})
+        engine, path, names = self.engine, self.files[part], self.input_names.get(part, {})
         changed = self.changed.get(part)
         first: list[Edit] = [] if changed is None else [changed]
         precision = self._precision(part)
-        exact = [EXACT] if precision != self.engine.precision else []
+        exact = [EXACT] if precision != engine.precision else []
 
         def compile() -> Graph:
             named = {names.get(name, name): shape for name, shape in shapes.items()}
-            graph = Renamed(self.engine.compile(path, named, [*first, *edits, *exact]), names)
+            graph = Renamed(engine.compile(path, named, [*first, *edits, *exact]), names)
             return PartGraph(graph, path, changed is not None)
 
         cut = next((edit for edit in edits if isinstance(edit, Cut) and edit.shallow), None)
@@ -105,15 +105,15 @@ class Parts:
         if self.limited:
             needs = footprint(
                 path,
-                self.engine.name,
+                engine.name,
                 self.working(part, shapes),
                 precision=precision,
-                streams=self.engine.streams,
+                streams=engine.streams,
                 share=(cut.branch + 1) / (self.cuts or 1) if cut else 1.0,
                 changed=_stored(changed, precision),
             )
         wanted = {
-            "engine": (self.engine.name, self.engine.device, self.engine.streams),
+            "engine": (engine.name, engine.device, engine.streams, engine.threads),
             "precision": precision,
             "path": path,
             "shapes": {name: tuple(shape) for name, shape in shapes.items()},

@@ -335,6 +335,12 @@ class Enlarging:
         metavar="X",
         help="the second pass's guidance scale; 1 is none, and takes half the time (default: 1)",
     )
+    enlarge_steps: int | None = option(
+        "--enlarge-steps",
+        metavar="N",
+        help="the second pass's steps, of which --enlarge-strength takes a share (default: as many "
+        "as the first one's)",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,12 +29,15 @@ def enlarges(request: Request) -> bool:
 def _check_ranges(asked: Enlarging) -> None:
     """Those of the second pass by their own names, which is planned under others."""
     strength, scale = asked.enlarge_strength, asked.enlarge_guidance_scale
+    steps = asked.enlarge_steps
     if strength is not None and not 0 < strength <= 1:
         raise SettingError(
             Message("{enlarge_strength} is {0:g}; give more than 0, and at most 1", strength)
         )
     if scale is not None and scale < 0:
         raise SettingError(Message("{enlarge_guidance_scale} is {0:g}; give 0 or more", scale))
+    if steps is not None and steps < 1:
+        raise SettingError(Message("{enlarge_steps} is {0}; give 1 or more", steps))
 
 
 def check_can_enlarge(family: Family) -> None:
@@ -87,14 +90,16 @@ def second_pass(family: Family, request: Request, canvas: Pixels) -> Request:
     asked, (width, height) = request.enlarging, canvas
     strength, scale = asked.enlarge_strength, asked.enlarge_guidance_scale
     tile = request.size.tile or family.recommended.size
+    sampling = replace(
+        request.sampling, guidance_scale=ENLARGING_GUIDANCE if scale is None else scale
+    )
+    if asked.enlarge_steps is not None:
+        sampling = replace(sampling, num_inference_steps=asked.enlarge_steps, timesteps=None)
     return replace(
         request,
         enlarging=Enlarging(),
         picture=Picture(strength=ENLARGING_STRENGTH if strength is None else strength),
-        sampling=replace(
-            request.sampling,
-            guidance_scale=ENLARGING_GUIDANCE if scale is None else scale,
-        ),
+        sampling=sampling,
         noise=replace(request.noise, noise_seed=None, latents=None),
         size=replace(request.size, width=width, height=height, tile=tile),
     )

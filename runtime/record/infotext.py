@@ -96,6 +96,7 @@ def write(settings: Mapping[str, Any]) -> str:
         "Mask blur": settings.get("mask_blur") or None,
         # webui's name for a picture painted small and enlarged; "Size" is then the small one's.
         "Hires upscale": f"{enlarge:g}" if enlarge else None,
+        "Hires steps": settings.get("enlarge_steps") if enlarge else None,
         "Hires upscaler": "Lanczos" if enlarge else None,
         "Hires CFG Scale": settings.get("enlarge_guidance_scale") if enlarge else None,
         "Clip skip": layer,
@@ -177,8 +178,9 @@ def _second_pass(said: dict[str, str]) -> Iterator[tuple[str, Any]]:
     scale = said.pop("Hires CFG Scale", said.get("CFG scale"))
     if scale:
         yield "enlarge_guidance_scale", scale
-    if said.get("Hires steps") == said.get("Steps"):
-        said.pop("Hires steps", None)
+    steps = said.pop("Hires steps", "0")
+    if steps not in ("0", said.get("Steps")):
+        yield "enlarge_steps", steps
 
 
 def _times(size: tuple[int, int], larger: tuple[int, int]) -> str:

@@ -103,11 +103,15 @@ def _enlarged(plan: Plan) -> dict[str, Any]:
     second = plan if plan.enlargement else plan.then
     if second is None or second.enlargement is None:
         return {}
-    return {
+    said = {
         "enlarge": float(second.enlargement.scale),
         "enlarge_strength": second.request.picture.strength,
         "enlarge_guidance_scale": second.settings.guidance_scale,
     }
+    steps = second.request.sampling.num_inference_steps
+    if second is not plan and steps != plan.request.sampling.num_inference_steps:
+        said["enlarge_steps"] = steps
+    return said
 
 
 def _layer(skipped: int | None, left: int) -> int | None:

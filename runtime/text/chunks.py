@@ -42,11 +42,13 @@ class ChunkedText:
 
     empty: the chunk of the empty text, which makes a shorter text as long as a longer one.
     dropped: a line for each part of the text that did not fit and was cut.
+    tokens: those that are read, marks and padding aside.
     """
 
     chunks: Sequence[Chunk]
     empty: Chunk
     dropped: Sequence[str] = ()
+    tokens: int = 0
 
     def __iter__(self) -> Iterator[Chunk]:
         return iter(self.chunks)
@@ -89,7 +91,7 @@ def chunks_of(
     if len(stretches) > 1 and not stretches[-1]:
         stretches.pop()  # nothing comes after the last BREAK
     chunks: list[Chunk] = []
-    dropped = []
+    dropped, count = [], 0
     for spans in stretches:
         tokens = _tokens(tokenizer, spans)
         more = len(tokens) // tokenizer.room if long_prompt == "chunk" else 0
@@ -107,8 +109,10 @@ def chunks_of(
             if long_prompt == "stop":
                 raise PromptError(f"{length}; too much: {lost}; shorten it, or allow chunks")
             dropped.append(f"{length}; dropped: {lost}")
-            chunks.append(_framed(tokenizer, tokens[:end]))
-    return ChunkedText(chunks, _framed(tokenizer, []), dropped)
+            tokens = tokens[:end]
+            chunks.append(_framed(tokenizer, tokens))
+        count += len(tokens)
+    return ChunkedText(chunks, _framed(tokenizer, []), dropped, count)
 
 
 def _check_length(chunks: int, tokenizer: TextTokenizer) -> None:

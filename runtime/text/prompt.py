@@ -22,10 +22,14 @@ class Text(Protocol):
 
     length: pieces that the encoders read one by one; a shorter text is padded to a longer one's.
     dropped: a line for each part that did not fit and was cut.
+    tokens: those of the text itself that are read, 0 or more.
     """
 
     @property
     def length(self) -> int: ...
+
+    @property
+    def tokens(self) -> int: ...
 
     @property
     def dropped(self) -> Sequence[str]: ...
@@ -59,6 +63,11 @@ class TokenizedPrompt:
     def length(self) -> int:
         """That of the longest text of all parts."""
         return max(int(text.length) for part in self.parts for text in part.texts)
+
+    @property
+    def tokens(self) -> int:
+        """Of all parts, each by the longest text that it is in the course of a picture."""
+        return sum(max(int(text.tokens) for text in part.texts) for part in self.parts)
 
 
 def tokenized(read: Read, prompt: str, steps: int, syntax: str = "webui") -> TokenizedPrompt:

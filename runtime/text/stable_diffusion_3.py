@@ -28,6 +28,11 @@ class TripleText:
         return max(self.clips.length, self.t5.length if self.t5 else 0)
 
     @property
+    def tokens(self) -> int:
+        """By whichever tokenizer makes more of them."""
+        return max(self.clips.tokens, self.t5.tokens if self.t5 else 0)
+
+    @property
     def dropped(self) -> Sequence[str]:
         return [*self.clips.dropped, *(self.t5.dropped if self.t5 else ())]
 

@@ -31,6 +31,11 @@ class PairedText:
         return max(self.first.length, self.second.length)
 
     @property
+    def tokens(self) -> int:
+        """By whichever tokenizer makes more of them."""
+        return max(self.first.tokens, self.second.tokens)
+
+    @property
     def dropped(self) -> Sequence[str]:
         return list(dict.fromkeys((*self.first.dropped, *self.second.dropped)))
 

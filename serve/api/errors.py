@@ -17,7 +17,7 @@ from ..errors import Refusal
 # What stands in the body, by status, message, param and code.
 Shape = Callable[[int, str, str | None, str | None], dict[str, Any]]
 
-_AGAIN = frozenset({408, 429, 503})
+_AGAIN = frozenset({429, 503})
 """Statuses after which asking again may do better: for all others a client is told not to."""
 
 
@@ -33,7 +33,7 @@ def webui(status: int, message: str, param: str | None, code: str | None) -> dic
     return {"error": code or "HTTPException", "detail": message, "body": "", "errors": message}
 
 
-_SHAPES: Mapping[str, Shape] = {"/sdapi": webui, "/controlnet": webui}
+_SHAPES: Mapping[str, Shape] = {"/sdapi": webui, "/internal": webui, "/controlnet": webui}
 """By the beginning of a path; all others are OpenAI's."""
 
 
@@ -55,12 +55,12 @@ def problem(
 
     retry_after: seconds after which asking again makes sense.
     """
-    told = dict(headers or {})
+    sent = dict(headers or {})
     if retry_after is not None:
-        told["Retry-After"] = str(max(1, math.ceil(retry_after)))
+        sent["Retry-After"] = str(max(1, math.ceil(retry_after)))
     if status not in _AGAIN:
-        told["x-should-retry"] = "false"
-    return JSONResponse(shape_of(path)(status, message, param, code), status, told)
+        sent["x-should-retry"] = "false"
+    return JSONResponse(shape_of(path)(status, message, param, code), status, sent)
 
 
 def refused(path: str, error: PleinairError) -> Response:
@@ -105,12 +105,12 @@ def handle(app: FastAPI) -> None:
     async def on_misfit(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
         param, message = misfit(error.errors())
-        status = 422 if request.url.path.startswith("/sdapi") else 400
+        status = 422 if shape_of(request.url.path) is webui else 400
         return problem(request.url.path, status, message, param=param, code="invalid_value")
 
     async def on_status(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        codes = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
+        codes = {404: "not_found", 405: "method_not_allowed", 408: "timeout", 413: "too_large"}
         message = str(error.detail)
         if error.status_code in (404, 405) and message in ("Not Found", "Method Not Allowed"):
             message = f"there is no {request.method} {shown(request.url.path)} here"

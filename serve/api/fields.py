@@ -91,22 +91,22 @@ def job_model(
 
 def asked(request: BaseModel, settings: Settings) -> Asked:
     """What a job's model asks for, its pictures read; Refusal names one that is none."""
-    said = request.model_dump(exclude_none=True)
+    values = request.model_dump(exclude_none=True)
     around = {
-        name: said.pop(name) for name in ("model", "profile", "number", "seed") if name in said
+        name: values.pop(name) for name in ("model", "profile", "number", "seed") if name in values
     }
     loras, nets = (
-        [(one["name"], one["weight"]) for one in said.pop(name, [])]
+        [(one["name"], one["weight"]) for one in values.pop(name, [])]
         for name in ("loras", "controlnets")
     )
-    for name, value in said.items():
+    for name, value in values.items():
         if name in PICTURES:
             many = isinstance(value, list)
             if many and len(value) > _MOST_PICTURES:
                 raise Refusal(f"{name} has more than {_MOST_PICTURES} pictures", param=name)
             read = [received(one, settings, name) for one in (value if many else [value])]
-            said[name] = read if many else read[0]
-    arguments = {"prompt": "", **said}
+            values[name] = read if many else read[0]
+    arguments = {"prompt": "", **values}
     return Asked(loras=loras, controlnets=nets, arguments=arguments, **around)
 
 
@@ -116,16 +116,16 @@ def _is_union(hint: Any) -> bool:
 
 def _field(one: Option, settings: Settings) -> tuple[Any, Any]:
     """A pydantic field: not given is null."""
-    told: dict[str, Any] = {"description": one.summary}
+    about: dict[str, Any] = {"description": one.summary}
     if one.name in PICTURES:
-        told["description"] = f"{one.help}; as base64, or as a data URL"
+        about["description"] = f"{one.help}; as base64, or as a data URL"
     if one.most is not None:
-        told["le"] = one.most
+        about["le"] = one.most
     if one.name in _TEXTS:
-        return str | None, Field(None, max_length=settings.max_prompt, **told)
+        return str | None, Field(None, max_length=settings.max_prompt, **about)
     if one.choices is not None and one.name != "scheduler":
-        return _one_of(*one.choices()) | None, Field(None, **told)
-    return _json_type(one.hint) | None, Field(None, **told)
+        return _one_of(*one.choices()) | None, Field(None, **about)
+    return _json_type(one.hint) | None, Field(None, **about)
 
 
 def _one_of(*values: str) -> Any:

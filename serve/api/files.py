@@ -45,8 +45,10 @@ class Files:
 
 def address(request: Request, name: str) -> str:
     """The URL of a file, by the name that the client knows the server by."""
-    told = request.headers.get("x-forwarded-host", "").partition(",")[0].strip()
-    url = request.base_url.replace(netloc=told) if _HOST.fullmatch(told) else request.base_url
+    forwarded = request.headers.get("x-forwarded-host", "").partition(",")[0].strip()
+    url = request.base_url
+    if _HOST.fullmatch(forwarded):
+        url = url.replace(netloc=forwarded)
     return f"{str(url).rstrip('/')}{PATH}/{name}"
 
 

@@ -36,11 +36,11 @@ def router(service: Service, settings: Settings, keys: Keys) -> APIRouter:
     @made.post("", status_code=202)
     async def submit(
         request: Request,
-        said: asked_for,
+        fields: asked_for,
     ) -> dict[str, Any]:
         """Pictures that are painted whether somebody waits or not, after a restart, too."""
-        what = await asyncio.to_thread(asked, said, settings)
-        job = await service.submit(what, client_of(request), kept=True, previews=_PREVIEWS)
+        wanted = await asyncio.to_thread(asked, fields, settings)
+        job = await service.submit(wanted, client_of(request), kept=True, previews=_PREVIEWS)
         return await asyncio.to_thread(described, service, job)
 
     @made.get("")
@@ -49,11 +49,11 @@ def router(service: Service, settings: Settings, keys: Keys) -> APIRouter:
     ) -> dict[str, Any]:
         """The client's own jobs, the newest first; of their pictures the addresses."""
 
-        def told() -> list[dict[str, Any]]:
+        def found() -> list[dict[str, Any]]:
             jobs = service.listed(client_of(request), limit)
             return [described(service, job, brief=True) for job in jobs]
 
-        return {"object": "list", "data": await asyncio.to_thread(told)}
+        return {"object": "list", "data": await asyncio.to_thread(found)}
 
     @made.get("/{id}")
     async def one(request: Request, id: str) -> dict[str, Any]:
@@ -106,8 +106,8 @@ def described(service: Service, job: Job, *, brief: bool = False) -> dict[str, A
 
     brief: of its pictures no more than where they are.
     """
-    status, what = job.status, job.asked
-    arguments = {name: value for name, value in what.arguments.items() if name not in PICTURES}
+    status, wanted = job.status, job.asked
+    arguments = {name: value for name, value in wanted.arguments.items() if name not in PICTURES}
     pictures = [
         {"index": index, "url": _address(job, index)} if brief else _picture(job, status, index)
         for index in sorted(status.pictures)
@@ -118,12 +118,12 @@ def described(service: Service, job: Job, *, brief: bool = False) -> dict[str, A
         "created": job.created,
         "started": status.started,
         "ended": status.ended,
-        "model": what.model,
-        "profile": what.profile,
-        "loras": [{"name": name, "weight": weight} for name, weight in what.loras],
-        "controlnets": [{"name": name, "weight": weight} for name, weight in what.controlnets],
-        "number": what.number,
-        "seed": what.seed,
+        "model": wanted.model,
+        "profile": wanted.profile,
+        "loras": [{"name": name, "weight": weight} for name, weight in wanted.loras],
+        "controlnets": [{"name": name, "weight": weight} for name, weight in wanted.controlnets],
+        "number": wanted.number,
+        "seed": wanted.seed,
         "arguments": arguments,
         **_state(service, job, status),
         "pictures": pictures,
@@ -132,12 +132,12 @@ def described(service: Service, job: Job, *, brief: bool = False) -> dict[str, A
 
 def _state(service: Service, job: Job, status: Status) -> dict[str, Any]:
     """Where it stands in the queue, or how far it is. seconds: until its end; null is not known."""
-    told: dict[str, Any] = {"state": status.state, "progress": round(status.progress, 4)}
+    state: dict[str, Any] = {"state": status.state, "progress": round(status.progress, 4)}
     if status.over:
-        return {**told, "error": status.error}
+        return {**state, "error": status.error}
     place = service.place(job)
     seconds = None if place.seconds is None else round(place.seconds, 1)
-    return {**told, "error": None, "ahead": place.ahead, "seconds": seconds}
+    return {**state, "error": None, "ahead": place.ahead, "seconds": seconds}
 
 
 def _picture(job: Job, status: Status, index: int) -> dict[str, Any]:
@@ -165,7 +165,7 @@ def _plain(info: Mapping[str, object]) -> dict[str, object]:
 
 
 async def _events(service: Service, job: Job) -> AsyncIterator[bytes]:
-    told, previewed = set[int](), 0
+    sent, previewed = set[int](), 0
     async with following(job) as changes:
         async for status in changes:
             where = _state(service, job, status)
@@ -181,8 +181,8 @@ async def _events(service: Service, job: Job) -> AsyncIterator[bytes]:
                     encoded, status.preview, {}, "jpeg", _PREVIEW_QUALITY
                 )
                 yield event("preview", {"index": status.index, "jpeg": text(shown)})
-            for index in sorted(status.pictures.keys() - told):
-                told.add(index)
+            for index in sorted(status.pictures.keys() - sent):
+                sent.add(index)
                 yield event("picture", await asyncio.to_thread(_picture, job, status, index))
             if status.over:
                 yield event(status.state, await asyncio.to_thread(described, service, job))

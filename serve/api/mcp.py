@@ -92,11 +92,11 @@ class Mcp:
         if params.name != "paint":
             return _failed(f"there is no tool {params.name[:80]!r}; there is: paint")
         try:
-            said = self._asked_for.model_validate(params.arguments or {})
-            if not getattr(said, "prompt", None):
+            fields = self._asked_for.model_validate(params.arguments or {})
+            if not getattr(fields, "prompt", None):
                 return _failed("prompt is missing: say what is to be seen")
             client = client_of(context.request) if context.request else "mcp"
-            job = await self.service.submit(asked(said, self.settings), client)
+            job = await self.service.submit(asked(fields, self.settings), client)
         except ValidationError as error:
             return _failed(misfit(error.errors())[1])
         except PleinairError as error:

@@ -35,8 +35,8 @@ class Figures:
         pictures = GaugeMetricFamily(
             "pleinair_pictures", "Pictures that wait, and that are in work.", labels=["state"]
         )
-        pictures.add_metric(["waiting"], len(service.queue))
-        pictures.add_metric(["painting"], len(service.workers.working))
+        for state, number in zip(("waiting", "painting"), service.queue.lengths, strict=True):
+            pictures.add_metric([state], number)
         yield pictures
         jobs = CounterMetricFamily(
             "pleinair_jobs", "Jobs that are over, by how they ended.", labels=["state"]
@@ -69,10 +69,10 @@ def router(service: Service) -> APIRouter:
     async def ready() -> Response:
         """Whether new work is taken in and begun at once: models are warm, and it does not stop."""
         fault = None if service.fault is None else str(service.fault)
-        told = {"ready": service.ready, "queue": len(service.queue), "fault": fault}
+        state = {"ready": service.ready, "queue": len(service.queue), "fault": fault}
         if service.ready:
-            return JSONResponse(told)
-        return JSONResponse(told, 503, {"Retry-After": _SOON})
+            return JSONResponse(state)
+        return JSONResponse(state, 503, {"Retry-After": _SOON})
 
     @made.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
     async def metrics() -> Response:

@@ -9,13 +9,18 @@ from ..service import Service
 from ..settings import Settings
 from .remote import Remote
 
+LINGER = 10.0
+"""Seconds beside --drain before Ray kills what does not end."""
+
 
 class Ingress:
     """The service as on one machine; `serve.ingress` puts its application before Ray's proxies."""
 
     def __init__(self, setup: Settings, replicas: DeploymentHandle) -> None:
         self._setup = setup
-        self._service = Service.of(setup, Remote(replicas).picture)
+        # Ray starts a new version while the one before it drains.
+        patience = setup.drain + LINGER
+        self._service = Service.of(setup, Remote(replicas).picture, patience)
         self._service.begin()
 
     def __serve_build_asgi_app__(self) -> Any:

@@ -21,24 +21,23 @@ from ..workers import tell
 
 log = logging.getLogger("pleinair.serve")
 
-_TRIES = 5
+_MOST_LOST = 5
 """Replicas that may be lost over one picture: of more it is the picture's own fault."""
 _PAUSE = 1.0
 """Seconds before it is sent to another: by then Ray knows which is gone."""
 _TICK = 0.2
 """Seconds from one look at whether anybody still waits to the next."""
-_SAID = ("stage", "done", "total", "step", "steps")
+_PROGRESS = ("stage", "done", "total", "step", "steps")
 _LOST = (
     exceptions.RayActorError,
     exceptions.NodeDiedError,
     exceptions.WorkerCrashedError,
     exceptions.ObjectLostError,
     exceptions.TaskCancelledError,
-    BackPressureError,
-    DeploymentUnavailableError,
-    Closing,
 )
-"""What a replica's end looks like from here; Closing is what one says that is about to end."""
+"""What a replica's end looks like from here."""
+_NOT_NOW = (BackPressureError, DeploymentUnavailableError, Closing)
+"""Where no replica takes a picture at the moment, which is not the picture's fault."""
 
 
 class Remote:
@@ -55,20 +54,27 @@ class Remote:
         check: raises Stopped when nobody waits any more, which is passed on.
         Raises PleinairError where the picture cannot be painted.
         """
-        return asyncio.run_coroutine_threadsafe(self._found(turn, check), self._loop).result()
+        painting = self._painted(turn, check)
+        return asyncio.run_coroutine_threadsafe(painting, self._loop).result()
 
-    async def _found(self, turn: Turn, check: Callable[[], None]) -> Picture:
-        for _ in range(_TRIES):
+    async def _painted(self, turn: Turn, check: Callable[[], None]) -> Picture:
+        """By one replica after the other, until one lives to finish it."""
+        lost = 0
+        while lost < _MOST_LOST:
             try:
-                return await self._painted(turn, check)
+                return await self._painted_by_one(turn, check)
+            except _NOT_NOW as error:
+                log.info("job %s: no replica takes it: %s", turn.job.id, type(error).__name__)
             except _LOST as error:
+                lost += 1
                 log.warning("job %s: a replica is lost: %s", turn.job.id, type(error).__name__)
                 tell(turn, stage="", step=0, preview=None)
             await asyncio.sleep(_PAUSE)
             check()
-        raise PleinairError(f"{_TRIES} replicas were lost over this picture; their logs say why")
+        raise PleinairError(f"{lost} replicas were lost over this picture; their logs say why")
 
-    async def _painted(self, turn: Turn, check: Callable[[], None]) -> Picture:
+    async def _painted_by_one(self, turn: Turn, check: Callable[[], None]) -> Picture:
+        """Raises what there is in _LOST and _NOT_NOW, too; a replica left early stops painting."""
         asked = _alone(turn)
         replicas = self._replicas.options(multiplexed_model_id=asked.model)
         response = replicas.paint.remote(asked, turn.job.previews)
@@ -101,10 +107,10 @@ async def _read(response: Any, turn: Turn) -> Picture:
         if status.pictures:
             picture: Picture = status.pictures[0]
             return picture
-        said = {name: getattr(status, name) for name in _SAID}
+        progress = {name: getattr(status, name) for name in _PROGRESS}
         if status.preview is not None:
-            said |= {"preview": status.preview, "previewed": turn.job.status.previewed + 1}
-        tell(turn, **said)
+            progress |= {"preview": status.preview, "previewed": turn.job.status.previewed + 1}
+        tell(turn, **progress)
     raise exceptions.RayActorError(error_msg="a replica left off")
 
 

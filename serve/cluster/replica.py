@@ -59,6 +59,11 @@ class Replica:
         finally:
             self._service.cancel(job)
 
+    def check_health(self) -> None:
+        """Ray starts it anew where this raises."""
+        if not self._service.healthy:
+            raise RuntimeError("its worker has ended")
+
     async def __del__(self) -> None:
         """Ray has let it finish what it was at."""
         await self._service.close(0.0)

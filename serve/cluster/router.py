@@ -18,7 +18,7 @@ _TRIED = 4
 
 
 class IdleRouter(FIFOMixin, MultiplexMixin, RequestRouter):
-    """Knows which replicas are idle: there is one ingress, and what they do is all its.
+    """Knows which replicas are idle: the one ingress has sent them all that they are at.
 
     Ray's own router asks two replicas at random. Of a thousand of which one is idle it would ask
     a thousand for each picture.

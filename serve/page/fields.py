@@ -10,11 +10,11 @@ from pleinair.runtime.options.option import Option, declared
 
 _KINDS = {int: "integer", float: "number", bool: "truth"}
 _LABELS = {"num_inference_steps": "Steps", "scheduler": "Sampler"}
-"""Where the field calls the option otherwise than its name in a call does."""
+"""Labels that are the usual words for an option, where its name in a call is not."""
 _SPELLED = {"Vae": "VAE", "Controlnet": "ControlNet"}
 _FLAG = re.compile(r"--[\w-]+")
 _OF_COMMAND = f" (default: {DEFAULT_PROMPT})"
-"""What is painted where nobody says is the command's alone."""
+"""The default prompt is the command line's alone."""
 
 OPTIONS: Mapping[str, Option] = {
     name: one for group in GROUPS for name, one in declared(group).items() if one.flags
@@ -57,7 +57,7 @@ def field(one: Option) -> dict[str, Any]:
 def label(name: str) -> str:
     """ "Guidance scale" of `guidance_scale`."""
     words = name.replace("_", " ").capitalize()
-    return _LABELS.get(name, re.sub("Vae|Controlnet", lambda word: _SPELLED[word[0]], words))
+    return _LABELS.get(name, re.sub("|".join(_SPELLED), lambda word: _SPELLED[word[0]], words))
 
 
 def _named(flag: re.Match[str]) -> str:

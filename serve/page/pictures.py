@@ -20,7 +20,7 @@ _WHOLE = 2**53
 """Whole numbers from here on are not kept apart by browsers."""
 
 
-def said(data: bytes, models: Models, name: str | None) -> dict[str, Any]:
+def settings_of(data: bytes, models: Models, name: str | None) -> dict[str, Any]:
     """What a picture file says of how it was made, fitted to the model that paints it again.
 
     name: of that model, where the picture's own is not here; None is the first.

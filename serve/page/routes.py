@@ -51,7 +51,7 @@ def router(service: Service, settings: Settings) -> APIRouter:
     @made.post("/page/read")
     async def read(request: Request, model: str | None = None) -> dict[str, Any]:
         data = await request.body()
-        return await asyncio.to_thread(pictures.said, data, service.models, model)
+        return await asyncio.to_thread(pictures.settings_of, data, service.models, model)
 
     @made.post("/page/edges")
     async def edges(

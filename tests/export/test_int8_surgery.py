@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from pleinair.export.int8.gated import split_projections
-from pleinair.export.int8.norms import norm_by_moments
 from pleinair.export.int8.upsampling import sign_inputs, transpose_upsamplers
+from pleinair.runtime.graphs.norms import norm_by_moments
 
 openvino = pytest.importorskip("openvino")
 

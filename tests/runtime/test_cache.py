@@ -246,9 +246,9 @@ def test_two_processes_at_once(tmp_path: Path, right: np.ndarray) -> None:
 
 
 def test_the_oldest_are_removed(tmp_path: Path) -> None:
-    """At most 512 MiB are kept; b and c are large files of which nothing is written."""
+    """At most 1 GiB is kept; b and c are large files of which nothing is written."""
     kept = Cache(tmp_path)
-    for age, (key, size) in enumerate({"a": 1000, "b": 300 << 20, "c": 211 << 20}.items()):
+    for age, (key, size) in enumerate({"a": 1000, "b": 600 << 20, "c": 423 << 20}.items()):
         kept.write(key, bytes(1000))
         if size > 1000:
             os.truncate(tmp_path / f"{key}.blob", size)

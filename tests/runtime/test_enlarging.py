@@ -154,6 +154,17 @@ def test_two_passes(pipe: StableDiffusionPipeline, here: Path) -> None:
     assert not np.array_equal(Image.open("other.png"), Image.open("a.png"))
 
 
+def test_the_second_pass_has_steps_of_its_own(pipe: StableDiffusionPipeline, here: Path) -> None:
+    assert main([*QUICK, "--enlarge", "2", "--enlarge-steps", "7", "--output", "a.png"]) == 0
+    small = pipe(PROMPT, seed=7, num_inference_steps=4).images[0]
+    large = pipe.enlarge(small, PROMPT, scale=2, seed=7, num_inference_steps=7).images[0]
+    assert np.array_equal(Image.open("a.png"), large)
+    assert metadata.read("a.png").settings["enlarge_steps"] == 7
+    again = ["--model", str(POCKET), "--params-from", "a.png", "--output", "again.png"]
+    assert main(again) == 0
+    assert np.array_equal(Image.open("again.png"), Image.open("a.png"))
+
+
 def test_a_picture_that_is_there(pipe: StableDiffusionPipeline, here: Path) -> None:
     flags = ["--init-img", "photo.png", "--enlarge", "1.5", "--tile", "64", "--tile-overlap", "32"]
     assert main([*QUICK, *flags, "--output", "a.png"]) == 0
@@ -218,6 +229,7 @@ def test_stopped_in_the_middle_nothing_is_left(
             ["--enlarge", "2", "--enlarge-guidance", "-1"],
             "--enlarge-guidance is -1; give 0",
         ),
+        (["--enlarge", "2", "--enlarge-steps", "0"], "--enlarge-steps is 0; give 1 or more"),
         (["--tile-overlap", "16"], "give --tile, their size"),
         (["--vae-tiling", "maybe"], "--vae-tiling is 'maybe'"),
         (["--noise-level", "20"], "--noise-level is for upscalers"),

@@ -88,9 +88,33 @@ def test_two_models_under_one_limit_take_turns(folder: Path, tmp_path: Path) -> 
         for pipe in pipes:
             assert np.array_equal(pipe("boat", **QUICK).images[0], expected)
             gc.collect()
-            held = sum(kept.needs for kept in shelf._kept.values())
+            held = sum(kept.needs for kept in shelf._kept)
             assert (200 << 20) + held <= shelf.most
     assert len(compiled) > 2 * len(ALL)
+
+
+def test_two_sizes_by_turns_are_compiled_once_each_under_a_limit(folder: Path) -> None:
+    compiled: list[str] = []
+    pipe = opened(folder, Shelf(1 << 30), compiled)
+    sizes = [{"width": 64, "height": 64}, {"width": 96, "height": 64}]
+    for size in sizes * 3:
+        pipe("boat", **{**QUICK, **size})
+    assert sorted(compiled) == sorted([*ALL, "unet", "vae_decoder"])  # a text has no size
+
+
+def test_without_a_limit_one_size_stays(folder: Path) -> None:
+    compiled: list[str] = []
+    pipe = opened(folder, Shelf(), compiled)
+    for width in (64, 96, 64):
+        pipe("boat", **{**QUICK, "width": width})
+    assert sorted(compiled) == sorted(["text_encoder", *["unet", "vae_decoder"] * 3])
+
+
+def test_of_other_threads_they_are_others(folder: Path) -> None:
+    shelf, compiled = Shelf(), []
+    for threads in (1, 2, 1):
+        opened(folder, shelf, compiled, threads=threads)("boat", **QUICK)
+    assert sorted(compiled) == sorted(ALL * 3)
 
 
 def test_closing_one_leaves_the_others_graphs(folder: Path) -> None:

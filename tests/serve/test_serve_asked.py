@@ -39,13 +39,23 @@ def test_a_given_seed_stays() -> None:
 
 
 def test_pictures_count_their_seeds_up() -> None:
-    asked = Asked(seed=7, arguments={"prompt": "a cat"})
+    asked = Asked(seed=7, number=3, arguments={"prompt": "a cat"})
     assert [asked.call(i)["seed"] for i in range(3)] == [7, 8, 9]
+
+
+def test_of_several_images_each_is_painted_from_in_turn() -> None:
+    arguments = {"prompt": "a cat", "image": ["a", "b"], "mask_image": [None, "m"]}
+    asked = Asked(seed=7, number=4, arguments=arguments)
+    calls = [asked.call(i) for i in range(4)]
+    assert [call["image"] for call in calls] == ["a", "a", "b", "b"]
+    assert [call["mask_image"] for call in calls] == [None, None, "m", "m"]
+    assert [call["seed"] for call in calls] == [7, 8, 7, 8]
+    assert {call["prompt"] for call in calls} == {"a cat"}
 
 
 def test_of_variations_the_other_seed_counts_up() -> None:
     arguments = {"prompt": "a cat", "variation_strength": 0.2}
-    settled = Asked(seed=7, arguments=arguments).settled("pocket")
+    settled = Asked(seed=7, number=2, arguments=arguments).settled("pocket")
     first, second = settled.call(0), settled.call(1)
     assert first["seed"] == second["seed"] == 7
     assert second["variation_seed"] == first["variation_seed"] + 1

@@ -1,268 +1,94 @@
-"""The service and batches on a Ray cluster of two nodes on this machine, a painter a node.
+"""The service on a Ray cluster of two nodes on this machine, a replica a node.
 
-They take some minutes: pytest -m cluster -n 0 tests/serve
+These and the tests beside them take some minutes: pytest -m cluster -n 0 tests/serve
 """
 
-import base64
-import io
-import json
-import re
 import shutil
-import socket
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
-from PIL import Image
 
-from pleinair.runtime import StableDiffusionPipeline
-from pleinair.runtime.cli import main
+from clusters import (
+    REPLICA,
+    Nodes,
+    computing,
+    deploy,
+    figure,
+    job,
+    picture,
+    processes,
+    request,
+    serving,
+    submitted,
+    two_nodes,
+    until,
+    working,
+)
 from pleinair.runtime.model import catalog
-from pleinair.serve.settings import Settings
 
 pytestmark = [
     pytest.mark.cluster,
     pytest.mark.filterwarnings("ignore:::ray"),  # what Ray says of its own fields
 ]
 
-STEPS = 40
-THREADS = ("--threads", "1")
+
+@pytest.fixture(scope="module", autouse=True)
+def nodes() -> Iterator[Nodes]:
+    """What tests share: none of them kills anything, and nothing may fail to start."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_SERVE_MAX_PER_REPLICA_RETRY_COUNT", "1")
+        with two_nodes(cpus=2) as found:
+            yield found
 
 
-@pytest.fixture
-def nodes() -> Iterator[list[Any]]:
-    """The second node of a cluster of two, of one CPU each; this process is on the first."""
-    import ray
-    from ray.cluster_utils import Cluster
-
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
-    second = cluster.add_node(num_cpus=1)
-    ray.init(address=cluster.address, log_to_driver=False)
-    try:
-        yield [cluster, second]
-    finally:
-        ray.shutdown()
-        cluster.shutdown()
+LONG = {"num_inference_steps": 150, "width": 512, "height": 512}
+"""What takes minutes."""
 
 
-def kill(nodes: list[Any]) -> None:
-    """The second node's processes, at once."""
-    cluster, second = nodes
-    cluster.remove_node(second, allow_graceful=False)
+class TestTwoReplicas:
+    """What one service is enough for."""
 
+    @pytest.fixture(scope="class")
+    def client(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+        with serving(tmp_path_factory.mktemp("data"), max_queue=2) as made:
+            yield made
 
-def until(condition: Callable[[], object], seconds: float = 120.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not come about"
-        time.sleep(0.05)
-
-
-# Batches.
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    path = tmp_path / "prompts.jsonl"
-    line = {"prompt": "a red apple", "num_inference_steps": STEPS}
-    path.write_text("\n".join([json.dumps(line)] * 40), encoding="utf-8")
-    return path
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
-
-
-def test_a_batch_outlives_one_of_two_nodes(nodes: list[Any], file: Path, tmp_path: Path) -> None:
-    one, two = tmp_path / "one", tmp_path / "two"
-    assert main(["batch", str(file), "--outdir", str(one), *THREADS]) == 0
-
-    def kill_in_the_middle() -> None:
-        until(lambda: two.is_dir() and len(list(two.glob("*.png"))) >= 8)
-        kill(nodes)
-
-    killer = threading.Thread(target=kill_in_the_middle)
-    killer.start()
-    assert main(["batch", str(file), "--outdir", str(two), "--ray", *THREADS]) == 0
-    killer.join()
-    assert len(contents(two)) == 40
-    assert contents(two) == contents(one)
-
-
-def test_a_batch_goes_on_where_it_was_interrupted(
-    nodes: list[Any], file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from pleinair.serve import batch
-
-    one, two = tmp_path / "one", tmp_path / "two"
-    command = ["batch", str(file), "--outdir", str(two), "--ray", *THREADS]
-    write, written = batch.write, []
-
-    def stopped(*args: Any) -> Path:
-        if len(written) == 5:
-            raise KeyboardInterrupt
-        written.append(write(*args))
-        return written[-1]
-
-    with monkeypatch.context() as patch:
-        patch.setattr(batch, "write", stopped)
-        assert main(command) == 130
-    first = contents(two)
-    assert len(first) == 5
-    assert main(command) == 0
-    assert main(["batch", str(file), "--outdir", str(one), *THREADS]) == 0
-    assert contents(two) == contents(one)
-    assert all(contents(two)[name] == data for name, data in first.items())
-
-
-def test_a_line_that_kills_its_painters_is_left_out(
-    nodes: list[Any], file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    import ray
-
-    from pleinair.serve.cluster import pool
-
-    tries = ray.remote(num_cpus=0)(pool.Tries).remote()
-    for _ in range(3):
-        ray.get(tries.begun.remote("00001.png"))
-    settings = Settings(threads=1)
-    made = pool.Painter(settings, tries)({"line": _pickled(file)})
-    assert made["error"] == "3 painters died over it"
-    assert made["file"] == "00001.png"
-
-
-def _pickled(file: Path) -> bytes:
-    import pickle
-
-    from pleinair.serve import lines
-
-    return pickle.dumps(lines.read(file, 0).lines[0])
-
-
-# The service.
-
-
-@contextmanager
-def serving(tmp_path: Path, **more: Any) -> Iterator[httpx.Client]:
-    """The service with two replicas of one thread; a client of it."""
-    from ray import serve
-
-    from pleinair.serve.cluster.application import application
-
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
-    setup = Settings(
-        **{
-            "ray": True,
-            "threads": 1,
-            "min_replicas": 2,
-            "replicas": 2,
-            "port": port,
-            "data": tmp_path / "data",
-            "profile": "exact",
-            **more,
-        }
-    )
-    serve.start(proxy_location="HeadOnly", http_options={"host": "127.0.0.1", "port": port})
-    serve.run(application(setup), name="pleinair")
-    try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=300) as client:
-            until(lambda: client.get("/ready").status_code == 200)
-            yield client
-    finally:
-        serve.shutdown()
-
-
-def request(seed: int, **more: Any) -> dict[str, Any]:
-    return {
-        "prompt": "a red apple",
-        "rng_seed": seed,
-        "num_inference_steps": STEPS,
-        "response_format": "b64_json",
-        **more,
-    }
-
-
-def picture(answer: httpx.Response) -> bytes:
-    assert answer.status_code == 200, answer.text
-    (one,) = answer.json()["data"]
-    with Image.open(io.BytesIO(base64.b64decode(one["b64_json"]))) as image:
-        return image.tobytes()
-
-
-def working(client: httpx.Client) -> float:
-    """Pictures in work."""
-    found = re.search(
-        r'^pleinair_pictures\{state="(?:working|painting)"\} (\S+)$',
-        client.get("/metrics").text,
-        re.M,
-    )
-    assert found
-    return float(found[1])
-
-
-def test_every_request_is_answered_though_a_node_is_killed(
-    nodes: list[Any], tmp_path: Path
-) -> None:
-    with serving(tmp_path) as client, ThreadPoolExecutor(16) as pool:
-        answers = [
-            pool.submit(client.post, "/v1/images/generations", json=request(seed))
-            for seed in range(16)
-        ]
-        until(lambda: sum(answer.done() for answer in answers) >= 4)
-        kill(nodes)
-        painted = [picture(answer.result()) for answer in answers]
-    pipe = StableDiffusionPipeline.from_pretrained(catalog.bundled(), profile="exact", threads=1)
-    for seed, image in enumerate(painted):
-        alone = pipe("a red apple", seed=seed, num_inference_steps=STEPS).images[0]
-        assert image == alone.tobytes()
-
-
-def test_streams_cancels_and_turns_away(nodes: list[Any], tmp_path: Path) -> None:
-    with serving(tmp_path, max_queue=2) as client:
+    def test_previews_are_streamed(self, client: httpx.Client) -> None:
         streamed = request(3, stream=True, partial_images=2)
         with client.stream("POST", "/v1/images/generations", json=streamed) as answer:
             kinds = [line[7:] for line in answer.iter_lines() if line.startswith("event: ")]
         assert kinds.count("image_generation.partial_image") >= 1
         assert kinds[-1] == "image_generation.completed"
 
-        # A client that goes away frees its replica within a step.
-        long = request(1, num_inference_steps=150, width=256, height=256, stream=True)
-        with client.stream("POST", "/v1/images/generations", json=long) as answer:
+    def test_a_client_that_goes_away_frees_its_replica(self, client: httpx.Client) -> None:
+        asked = request(1, **LONG, stream=True)
+        with client.stream("POST", "/v1/images/generations", json=asked) as answer:
             assert answer.status_code == 200
-            until(lambda: working(client) == 1)
-        until(lambda: working(client) == 0, 20)
-        begun = time.monotonic()
+            until(computing)
+            assert working(client) == 1
+        until(lambda: working(client) == 0)
+        until(lambda: not computing(), 120)
         picture(client.post("/v1/images/generations", json=request(5)))
-        assert time.monotonic() - begun < 20
 
-        # Two are painted, two wait, and the fifth comes later.
-        with ThreadPoolExecutor(5) as pool:
-            asked = []
-            for seed in range(5):
-                asked.append(
-                    pool.submit(
-                        client.post,
-                        "/v1/images/generations",
-                        json=request(seed, num_inference_steps=100),
-                    )
-                )
-                time.sleep(0.3)
-            codes = sorted(one.result().status_code for one in asked)
-        assert codes == [200, 200, 200, 200, 429]
+    def test_what_is_too_much_comes_later(self, client: httpx.Client) -> None:
+        jobs = [submitted(client, **LONG) for _ in range(2)]
+        until(lambda: working(client) == 2)
+        jobs += [submitted(client, **LONG) for _ in range(2)]
+        refused = client.post("/v1/images/generations", json=request(5))
+        assert refused.status_code == 429
+        assert float(refused.headers["Retry-After"]) > 0
+        for id in jobs:
+            assert client.delete(f"/v1/jobs/{id}").json()["state"] == "cancelled"
+        picture(client.post("/v1/images/generations", json=request(5)))
 
 
-def test_drained_it_finishes_what_is_in_work(nodes: list[Any], tmp_path: Path) -> None:
+def test_drained_it_finishes_what_is_in_work(tmp_path: Path) -> None:
     from ray import serve
 
-    with serving(tmp_path) as client, ThreadPoolExecutor(2) as pool:
+    with serving(tmp_path / "data") as client, ThreadPoolExecutor(2) as pool:
         painting = pool.submit(
             client.post, "/v1/images/generations", json=request(1, num_inference_steps=150)
         )
@@ -276,21 +102,29 @@ def test_drained_it_finishes_what_is_in_work(nodes: list[Any], tmp_path: Path) -
         draining.result(timeout_s=60)
 
 
-def test_a_request_goes_to_a_replica_that_has_its_model(nodes: list[Any], tmp_path: Path) -> None:
+def test_a_new_version_waits_for_the_one_before_it(tmp_path: Path) -> None:
+    """It has the jobs once that has finished what clients wait for."""
+    with serving(tmp_path / "data") as client, ThreadPoolExecutor(1) as pool:
+        asked = request(1, num_inference_steps=60, width=256, height=256)
+        waited = pool.submit(client.post, "/v1/images/generations", json=asked)
+        until(lambda: working(client) == 1)
+        id = submitted(client, number=8, seed=0)
+        deploy(tmp_path / "data", max_steps=60)
+        picture(waited.result())
+        until(lambda: job(client, id)["state"] == "done")
+        too_many = client.post("/v1/images/generations", json=request(1, num_inference_steps=61))
+        assert too_many.status_code == 400
+
+
+def test_a_request_goes_to_a_replica_that_has_its_model(tmp_path: Path) -> None:
     """Each replica has compiled the first model when it is ready; the second is loaded once."""
     for name in ("first", "second"):
         shutil.copytree(catalog.bundled(), tmp_path / name)
     models = tuple(str(tmp_path / name) for name in ("first", "second"))
-    with serving(tmp_path, model=models) as client:
+    with serving(tmp_path / "data", model=models) as client:
 
         def loading() -> float:
-            found = re.search(
-                r'^pleinair_stage_seconds_(?:sum|total)\{stage="load"\} (\S+)$',
-                client.get("/metrics").text,
-                re.M,
-            )
-            assert found
-            return float(found[1])
+            return figure(client, 'pleinair_stage_seconds_total{stage="load"}')
 
         def paint(seed: int) -> bytes:
             asked = (request(seed, model=name) for name in ("first", "second"))
@@ -305,14 +139,35 @@ def test_a_request_goes_to_a_replica_that_has_its_model(nodes: list[Any], tmp_pa
         assert loading() - once < once / 2
 
 
-def test_preferred_are_replicas_with_the_model_then_those_with_fewest() -> None:
-    from pleinair.serve.cluster.router import preference
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Replicas come and go within seconds."""
+    from pleinair.serve.cluster import application
 
-    having: dict[str, set[str]] = {
-        "full": {"b", "c", "d"},
-        "new": set(),
-        "ours": {"a", "b"},
-        "other": {"b"},
-    }
-    order = sorted(having, key=lambda name: preference("a", having[name]))
-    assert order == ["ours", "new", "other", "full"]
+    for name in ("upscale_delay_s", "downscale_delay_s", "metrics_interval_s"):
+        monkeypatch.setitem(application._SCALING, name, 1)
+    monkeypatch.setitem(application._SCALING, "look_back_period_s", 2)
+
+
+@pytest.mark.usefixtures("quick")
+def test_there_are_as_many_replicas_as_pictures_wait(tmp_path: Path) -> None:
+    with serving(tmp_path / "data", min_replicas=1) as client:
+        assert len(processes(REPLICA)) == 1
+        id = submitted(client, number=5, **LONG)
+        until(lambda: len(processes(REPLICA)) == 2)
+        client.delete(f"/v1/jobs/{id}")
+        until(lambda: len(processes(REPLICA)) == 1)
+        picture(client.post("/v1/images/generations", json=request(1)))
+
+
+@pytest.mark.usefixtures("quick")
+def test_without_threads_a_replica_has_a_node_to_itself(tmp_path: Path) -> None:
+    """A node has room for two, and pictures wait for more."""
+    with serving(tmp_path / "data", threads=None, min_replicas=1, replicas=4) as client:
+        id = submitted(client, number=8, **LONG)
+        until(lambda: len(processes(REPLICA)) == 2)
+        client.delete(f"/v1/jobs/{id}")
+        id = submitted(client, number=8, num_inference_steps=100)
+        until(lambda: job(client, id)["state"] == "done")
+        nodes = [replica.ppid() for replica in processes(REPLICA)]
+        assert len(nodes) == len(set(nodes)) == 2

@@ -68,3 +68,13 @@ def test_the_container_does_not_serve_everybody() -> None:
     assert all(port.startswith("127.0.0.1:") for port in service["ports"])
     assert "PLEINAIR_INSECURE" not in (DEPLOY / "Dockerfile").read_text(encoding="utf-8")
     assert Settings(host="0.0.0.0").beyond
+
+
+@pytest.mark.cluster
+def test_ray_knows_what_the_cluster_is_told() -> None:
+    from ray.serve.schema import ServeDeploySchema
+
+    text = manifests()["RayService"]["spec"]["serveConfigV2"]
+    told = ServeDeploySchema.model_validate(yaml.safe_load(text))
+    assert told.http_options.port == 8000
+    assert told.applications[0].args["min_replicas"] == 1

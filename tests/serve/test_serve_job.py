@@ -4,7 +4,7 @@ import asyncio
 import threading
 
 from pleinair.serve.asked import Asked
-from pleinair.serve.job import Job, Picture, Status
+from pleinair.serve.job import Job, Picture, State, Status
 
 PICTURE = Picture(image=None, seed=1, info={})
 
@@ -15,18 +15,22 @@ def job(number: int = 1) -> Job:
 
 def test_only_one_ends_it() -> None:
     one, ended = job(), []
+
+    def end(state: State) -> None:
+        one.end(state)
+        ended.append(one.status.state)
+
     threads = [
-        threading.Thread(target=lambda state=state: ended.append(one.end(state)))
-        for state in ("done", "failed", "cancelled") * 10
+        threading.Thread(target=end, args=[state]) for state in ("done", "failed", "cancelled") * 10
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert ended.count(True) == 1
-    state = one.status.state
+    assert len(ended) == 30
+    assert len(set(ended)) == 1
     one.say(state="painting", step=3)
-    assert (one.status.state, one.status.step) == (state, 0)
+    assert (one.status.state, one.status.step) == (ended[0], 0)
 
 
 def test_it_is_followed_to_its_end() -> None:

@@ -120,7 +120,7 @@ def test_a_client_that_goes_away_ends_its_picture(
         async with Client(f"{server.base_url}/mcp", mode=mode) as client:
             asked = {"prompt": "a red apple", "num_inference_steps": 100}
             painting = asyncio.create_task(client.call_tool("paint", asked))
-            while not server.service.workers.working:
+            while not server.service.queue.working:
                 await asyncio.sleep(0.01)
             painting.cancel()
 

@@ -142,6 +142,15 @@ def test_a_profile_shares_what_it_computes_alike(models: Models, compiled: list[
     assert "text_encoder" not in compiled
 
 
+def test_under_a_limit_two_sizes_by_turns_are_compiled_once_each(compiled: list[str]) -> None:
+    models = Models([POCKET], profile="exact", max_memory="2GB")
+    sizes = [{"width": 64, "height": 64}, {"width": 96, "height": 64}]
+    for size in sizes * 3:
+        painted(models, asked(arguments={**QUICK, **size}))
+    assert sorted(compiled) == sorted(["text_encoder", *["unet", "vae_decoder"] * 2])
+    models.close()
+
+
 def test_bounds_hold_for_the_plan(files: Path) -> None:
     models = Models([POCKET], bounds=Bounds(pixels=64 * 64))
     for arguments in ({"width": 128}, {"enlarge": 2.0}):

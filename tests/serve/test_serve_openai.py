@@ -23,6 +23,8 @@ from servers import Started, failing, slowly
 
 PROMPT = "a red apple"
 QUICK: dict[str, Any] = {"num_inference_steps": 4}
+PLACES = 16 * 16
+"""Of the latents of a picture of 64x64, by the bundled model."""
 KEYS = {"message", "type", "param", "code"}
 
 
@@ -71,6 +73,9 @@ def test_a_picture_is_the_library_s(client: openai.OpenAI, apple: Image.Image) -
     assert abs(answer.created - time.time()) < 60
     assert (answer.size, answer.output_format, answer.background) == ("64x64", "png", "opaque")
     assert answer.usage is not None
+    assert answer.usage.input_tokens_details.text_tokens == answer.usage.input_tokens == 3
+    assert answer.usage.output_tokens == PLACES
+    assert answer.usage.total_tokens == 3 + PLACES
     assert "a red apple" in picture(answer.data[0]).info["parameters"]
 
 
@@ -79,6 +84,8 @@ def test_several_are_painted_from_a_seed_more_each(client: openai.OpenAI, librar
     assert answer.data is not None
     for image, seed in zip(answer.data, (5, 6), strict=True):
         same(picture(image), library(PROMPT, seed=seed, **QUICK).images[0])
+    assert answer.usage is not None
+    assert (answer.usage.input_tokens, answer.usage.output_tokens) == (3, 2 * PLACES)
 
 
 def test_fields_of_openvino_model_server(client: openai.OpenAI, library: Any) -> None:
@@ -217,7 +224,7 @@ def test_a_stream_shows_the_picture_as_it_comes(client: openai.OpenAI, apple: Im
         assert event.partial_image_index == number  # type: ignore[union-attr]
         assert picture(event).size == (64, 64)
     assert last.type == "image_generation.completed"
-    assert last.usage.total_tokens == 0
+    assert last.usage.total_tokens == 3 + PLACES
     assert (last.size, last.quality, last.background) == ("64x64", "auto", "opaque")
     same(picture(last), apple)
 
@@ -303,6 +310,80 @@ def test_an_edit_without_a_mask_changes_the_whole(
     assert answer.data is not None
     expected = library("a rocket", image=apple, strength=0.5, seed=2, **QUICK).images[0]
     same(picture(answer.data[0]), expected)
+
+
+def test_of_several_pictures_each_is_edited(
+    client: openai.OpenAI, library: Any, apple: Image.Image
+) -> None:
+    """As with one: each from the seed on, at its own size, in its own transparent part."""
+    wide = Image.new("RGB", (96, 64), "green")
+    holed = apple.convert("RGBA")
+    holed.putalpha(hole().getchannel("A"))
+    answer = client.images.edit(
+        image=[file(apple), file(wide), file(holed)],
+        prompt="a rocket",
+        n=2,
+        extra_body={**QUICK, "seed": 4},
+    )
+    assert answer.data is not None
+    asked = {"seed": 4, "num_images_per_prompt": 2, **QUICK}
+    expected = [
+        *library("a rocket", image=apple, **asked).images,
+        *library("a rocket", image=wide, **asked).images,
+        *library("a rocket", image=holed, mask_image="alpha", **asked).images,
+    ]
+    assert len(answer.data) == 6
+    for found, image in zip(answer.data, expected, strict=True):
+        same(picture(found), image)
+    assert answer.usage is not None
+    assert answer.usage.input_tokens_details.image_tokens == 3.5 * PLACES
+    assert answer.usage.output_tokens == 7 * PLACES
+
+
+def test_of_several_pictures_in_a_stream_each_is_told(
+    client: openai.OpenAI, apple: Image.Image
+) -> None:
+    wide = Image.new("RGB", (96, 64), "green")
+    events = client.images.edit(
+        image=[file(apple), file(wide)], prompt="a rocket", stream=True, extra_body=QUICK
+    )
+    done = [event for event in events if event.type == "image_edit.completed"]
+    assert [event.size for event in done] == ["64x64", "96x64"]
+    assert [event.usage.output_tokens for event in done] == [PLACES, 1.5 * PLACES]
+
+
+@pytest.mark.parametrize(
+    ("path", "pictures", "n", "masked", "line"),
+    [
+        ("edits", 0, 1, False, "image is missing: send the picture that is painted from"),
+        ("edits", 2, 1, True, "image has 2 pictures, and a mask is of one"),
+        ("edits", 4, 3, False, "image has 4 pictures, each of which is painted 3 times: at most"),
+        ("edits", 16, 1, False, "image has 16 pictures"),
+        ("variations", 2, 1, False, "image has 2 pictures, and a variation is of one"),
+    ],
+)
+def test_so_many_pictures_are_refused(
+    server: Started,
+    apple: Image.Image,
+    path: str,
+    pictures: int,
+    n: int,
+    masked: bool,
+    line: str,
+) -> None:
+    files = [("image[]", file(apple))] * pictures
+    if masked:
+        files.append(("mask", file(hole())))
+    answer = httpx.post(
+        f"{server.base_url}/v1/images/{path}",
+        data={"prompt": "x", "n": n},
+        files=files or {"other": b""},
+    )
+    assert answer.status_code == 400
+    assert answer.headers["x-should-retry"] == "false"
+    error = answer.json()["error"]
+    assert error["param"] == "image"
+    assert error["message"].startswith(line)
 
 
 def test_a_transparent_part_of_the_picture_is_a_mask(
@@ -519,7 +600,7 @@ def test_a_full_queue_says_when_to_come_again(
     jobs = f"{server.base_url}/v1/jobs"
     try:
         assert httpx.post(jobs, json={"prompt": PROMPT, **QUICK}).status_code == 202
-        while not server.service.workers.working:
+        while not server.service.queue.working:
             time.sleep(0.01)
         assert httpx.post(jobs, json={"prompt": PROMPT, **QUICK}).status_code == 202
         answer = httpx.post(f"{server.base_url}/v1/images/generations", json={"prompt": PROMPT})

@@ -4,6 +4,7 @@ import base64
 import contextlib
 import io
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -208,13 +209,15 @@ def test_it_is_seen_while_it_is_painted_and_stopped(open_page: Open, server: Sta
     page = ready(open_page())
     ask(page, number=10, num_inference_steps=150)
     page.click("#paint")
-    page.wait_for_selector(".job .look[src]")
+    page.wait_for_selector(".job .preview[src]")
     playwright.expect(page.locator(".job p").first).to_contain_text("of 150")
     assert page.locator(".job progress").get_attribute("value") is not None
     shot(page, "painting")
+    playwright.expect(page).to_have_title(re.compile(r"\d+ % – Pleinair"))
     page.click(".job .stop")
     playwright.expect(page.locator(".job")).to_have_count(0)
     assert JOBS[-1].status.state == "cancelled"
+    playwright.expect(page).to_have_title("Pleinair")
     server.until_idle()
 
 
@@ -224,11 +227,11 @@ def test_those_that_wait_are_told_their_place(open_page: Open, server: Started) 
     paint(page)  # now its speed is known
     ask(page, number=10, num_inference_steps=150)
     page.click("#paint")
-    page.wait_for_selector(".job .look[src]")
+    page.wait_for_selector(".job .preview[src]")
     other = ready(open_page())
     ask(other, num_inference_steps=2)
     other.click("#paint")
-    waiting = other.locator(".job p", has_text="before it")
+    waiting = other.locator(".job p", has_text="behind")
     playwright.expect(waiting).to_contain_text("left")
     shot(other, "waiting")
     page.click(".job .stop >> nth=0")
@@ -249,9 +252,14 @@ def test_a_picture_is_repeated(open_page: Open, server: Started, apple: Image.Im
     assert same(newest(page), apple)
     page.locator(".thumb").first.click()
     page.click("#viewer button:text-is('Vary')")
+    assert field(page, "variation_strength").input_value() == "0.2"
     paint(page)
     assert JOBS[-1].asked.arguments["variation_strength"] == 0.2
     assert not same(newest(page), apple)
+    page.click("#reset")
+    assert field(page, "prompt").input_value() == PROMPT
+    for name in ("variation_strength", "num_inference_steps", "width", "scheduler", "seed"):
+        assert field(page, name).input_value() == "", name
 
 
 def test_a_file_that_is_dropped_is_repeated(
@@ -264,7 +272,7 @@ def test_a_file_that_is_dropped_is_repeated(
     page.wait_for_selector("#brought dd")
     shot(page, "brought")
     page.click("#brought button:text-is('Repeat')")
-    playwright.expect(page.locator("#error")).to_have_text("Not to be had here: Model another")
+    playwright.expect(page.locator("#error")).to_have_text("Not available here: Model another")
     assert field(page, "eta").input_value() == "0.5"
     field(page, "eta").evaluate("(one) => (one.value = '')")
     paint(page)
@@ -276,7 +284,7 @@ def test_a_file_that_says_nothing_can_be_started_from(open_page: Open, server: S
     grey = Image.new("RGB", (64, 48), (90, 120, 150))
     drop(page, "body", as_file(grey)["buffer"])
     playwright.expect(page.locator("#brought")).to_contain_text("does not say how it was made")
-    page.click("#brought button:text-is('Start from it')")
+    page.click("#brought button:text-is('Image to image')")
     ask(page, num_inference_steps=4, strength=0.5)
     paint(page)
     asked = JOBS[-1].asked.arguments
@@ -314,6 +322,11 @@ def test_a_mask_is_painted_with_the_mouse(
     assert (np.asarray(expected)[:, 40:] == np.asarray(apple)[:, 40:]).all()
     page.click("#mask")  # it is still there
     page.click("#masking button:text-is('Clear')")
+    page.keyboard.press("Control+z")
+    page.click("#masking button:text-is('Done')")
+    assert page.locator("#unmask").is_visible()
+    page.click("#mask")
+    page.click("#masking button:text-is('Clear')")
     page.click("#masking button:text-is('Undo')")
     page.click("#masking button:text-is('Clear')")
     page.click("#masking button:text-is('Done')")
@@ -326,13 +339,17 @@ def test_settings_are_compared_on_a_sheet(open_page: Open, server: Started) -> N
     page.click("#compare summary")
     columns, rows = page.locator(".axis").all()
     columns.locator("select").select_option("num_inference_steps")
-    columns.locator("input").fill("2, 4")
+    columns.locator("textarea").fill("2, 4")
     rows.locator("select").select_option("scheduler")
     rows.locator(".word", has_text="dpmpp_2m").first.click()
     rows.locator(".word:text-is('euler')").click()
     page.click("#sheet")
     playwright.expect(page.locator(".sheet img[src]")).to_have_count(4)
     shot(page, "sheet")
+    page.locator(".sheet td button").nth(1).click()
+    page.wait_for_selector("#viewer dd")
+    assert "Steps\n4" in page.locator("#viewer dl").inner_text()
+    page.keyboard.press("Escape")
     asked = [job.asked for job in JOBS[-4:]]
     assert len({one.seed for one in asked}) == 1
     pairs = {(one.arguments["num_inference_steps"], one.arguments["scheduler"]) for one in asked}
@@ -350,11 +367,17 @@ def test_mistakes_are_told_in_a_line(open_page: Open) -> None:
     ask(page, width=64, height=64, eta=3)
     page.click("#paint")
     playwright.expect(page.locator("#error")).to_contain_text("eta")
+    playwright.expect(page.locator("#error")).to_be_in_viewport(ratio=1)
+    page.click("#start summary")
+    text = {"name": "a.png", "mimeType": "image/png", "buffer": b"no picture"}
+    page.set_input_files("#start input[type=file]", text)
+    playwright.expect(page.locator("#start .slot")).to_contain_text("no picture that a browser")
+    assert page.locator("#mask").is_hidden()
     page.click("#compare summary")
     page.click("#sheet")
     playwright.expect(page.locator("#error")).to_have_text("Choose a setting to compare.")
     page.locator(".axis select").first.select_option("scheduler")
-    page.locator(".axis input").first.fill("none")
+    page.locator(".axis textarea").first.fill("none")
     page.click("#sheet")
     playwright.expect(page.locator("#error")).to_contain_text("none is none of these")
     field(page, "num_inference_steps").fill("5000")  # more than the server admits
@@ -374,7 +397,7 @@ def test_pictures_are_there_after_a_reload(open_page: Open) -> None:
     ready(page)
     assert field(page, "prompt").input_value() == "a blue boat"
     page.wait_for_selector(".thumb img[src][alt='a blue boat']")
-    page.wait_for_selector(".job .look[src]")  # what was in work is followed on
+    page.wait_for_selector(".job .preview[src]")  # what was in work is followed on
     page.click(".job .stop")
     playwright.expect(page.locator(".job")).to_have_count(0)
 
@@ -425,6 +448,79 @@ def test_a_phone_shows_all_of_it_without_sideways_scrolling(
     shot(page, "gallery")
 
 
+@pytest.mark.parametrize("locale", ["en-GB", "zh-CN"])
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_what_can_be_chosen_is_shown_whole(
+    open_page: Open, size: dict[str, int], locale: str
+) -> None:
+    page = ready(open_page(size=size, locale=locale))
+    for part in ("start", "compare", "more"):
+        page.click(f"#{part} > summary")
+    shot(page, "options")
+    cut = page.evaluate(
+        """() => [...document.querySelectorAll("#form select")].filter((select) => {
+            const shown = select.offsetWidth;
+            select.style.width = "max-content";
+            const wanted = select.offsetWidth;
+            select.style.width = "";
+            return shown && wanted > shown;
+        }).map((select) => select.closest("label").innerText)"""
+    )
+    assert cut == []
+
+
+@pytest.mark.parametrize("locale", ["en-GB", "zh-CN"])
+def test_all_that_can_be_used_has_a_name_that_is_read_aloud(open_page: Open, locale: str) -> None:
+    """Labels and texts alone, no sign: `×` is not read as "Close"."""
+    page = ready(open_page(locale=locale))
+    ask(page, num_inference_steps=2)
+    paint(page)
+    for part in ("start", "compare", "more"):
+        page.click(f"#{part} > summary")
+    names(page.locator("body"))
+    page.locator(".thumb").first.click()
+    page.wait_for_selector("#viewer dd")
+    names(page.locator("#viewer"))
+    page.locator("#viewer .about button").nth(3).click()
+    page.wait_for_selector("#masking .paint")
+    names(page.locator("#masking"))
+
+
+def names(part: Any) -> None:
+    """Each control there has a name of letters."""
+    control = re.compile(r"- (button|textbox|combobox|spinbutton|checkbox|slider)(?: \"(.*?)\")?")
+    found = control.findall(part.aria_snapshot())
+    assert found
+    assert [one for one in found if not re.search(r"[^\W\d_]", one[1])] == []
+
+
+def test_it_is_used_by_keys_alone(open_page: Open) -> None:
+    page = ready(open_page())
+    field(page, "prompt").focus()
+    page.keyboard.type(PROMPT)
+    for _ in range(2):
+        before = page.locator(".thumb").count()
+        page.keyboard.press("Control+Enter")
+        playwright.expect(page.locator(".thumb")).to_have_count(before + 1)
+    playwright.expect(page.locator("#news")).to_have_text(f"A picture is finished: {PROMPT}")
+    first, second = (one.evaluate("(one) => one.picture.seed") for one in thumbs(page)[:2])
+    page.locator(".thumb").first.focus()
+    page.keyboard.press("Enter")
+    shown = page.locator("#viewer dl")
+    playwright.expect(shown).to_contain_text(str(first))
+    page.keyboard.press("ArrowLeft")  # there is no newer one
+    page.keyboard.press("ArrowRight")
+    playwright.expect(shown).to_contain_text(str(second))
+    page.keyboard.press("ArrowLeft")
+    playwright.expect(shown).to_contain_text(str(first))
+    page.keyboard.press("Escape")
+    assert page.locator("#viewer").is_hidden()
+
+
+def thumbs(page: Any) -> list[Any]:
+    return list(page.locator(".thumb").all())
+
+
 def fits(page: Any) -> None:
     """Nothing reaches beyond the window's right edge, in the page or an open dialog."""
     wide = page.evaluate(
@@ -440,6 +536,9 @@ def test_a_server_with_keys_is_asked_for_one(open_page: Open, start: Any, tmp_pa
     keys.write_text("first\nsecond\n")
     with start(api_key_file=keys) as guarded:
         page = open_page(guarded)
+        page.click("#asking button:text-is('Cancel')")
+        playwright.expect(page.locator("#error")).to_contain_text("reload the page")
+        page.reload()
         page.fill("#asking input", "wrong")
         page.keyboard.press("Enter")
         playwright.expect(page.locator("#asking h2")).to_contain_text("not one of the server's")
@@ -525,6 +624,22 @@ def test_a_connection_that_is_lost_is_taken_up_again(open_page: Open) -> None:
     ask(page, num_inference_steps=2)
     paint(page)
     assert lost
+
+
+def test_it_may_stand_under_a_path(open_page: Open, server: Started) -> None:
+    """Behind a proxy that takes the path away."""
+    page = ready(open_page())
+    outside: list[str] = []
+    path = f"{server.base_url}/studio/"
+    page.route(
+        f"{path}**", lambda route: route.continue_(url=route.request.url.replace("/studio/", "/"))
+    )
+    page.on("request", lambda one: one.url.startswith(("blob:", path)) or outside.append(one.url))
+    page.goto(path)
+    ready(page)
+    ask(page, num_inference_steps=2)
+    paint(page)
+    assert outside == []
 
 
 def test_a_picture_is_dragged_from_the_gallery(open_page: Open, apple: Image.Image) -> None:

@@ -34,7 +34,7 @@ async def serving(painter: Painter, **options: Any) -> AsyncIterator[Service]:
     finally:
         await service.close(0)
         assert not service.jobs
-        assert not service.workers.working
+        assert not service.queue.working
 
 
 async def ended(job: Job) -> Status:
@@ -55,7 +55,7 @@ def test_pictures_are_painted_from_their_seeds() -> None:
             assert all(np.array_equal(status.pictures[i].image, picture(7 + i)) for i in range(3))
             assert status.pictures[0].info["prompt"] == "a red apple"
             assert status.started is not None
-            await came_about(lambda: service.painted["done"] == 1)
+            assert service.painted["done"] == 1
 
     run(test)
 
@@ -136,7 +136,7 @@ def test_a_cancelled_picture_stops_within_a_step_and_frees_its_place() -> None:
             service.cancel(job)
             assert (await ended(job)).state == (await ended(waiting)).state == "cancelled"
             gate.open(1)
-            await came_about(lambda: not service.workers.working)
+            await came_about(lambda: not service.queue.working)
             assert job.status.step == 0  # the step in work was its last
             assert len(service.queue) == 0
             painter.steps = 1
@@ -154,7 +154,6 @@ def test_cancelling_what_is_over_changes_nothing() -> None:
             await ended(job)
             service.cancel(job)
             assert job.status.state == "done"
-            await came_about(lambda: not service.jobs)
             assert service.painted == {"done": 1, "failed": 0, "cancelled": 0}
 
     run(test)
@@ -272,7 +271,6 @@ def test_a_job_that_is_over_is_its_follower_s_alone() -> None:
         async with serving(Painter(1)) as service:
             job = await service.submit(asked(), "me")
             await ended(job)
-            await came_about(lambda: not service.jobs)
             with pytest.raises(Unknown):
                 service.job(job.id)
             gone = weakref.ref(job)
@@ -381,7 +379,6 @@ def test_a_kept_job_goes_on_after_the_next_start(tmp_path: Path) -> None:
             status = await ended(job)
             assert status.state == "done"
             assert [status.pictures[i].seed for i in range(3)] == [1, 2, 3]
-            await came_about(lambda: not service.jobs)
             found = service.job(id)
             assert found is not job  # of the store now
             assert found.status.state == "done"
@@ -410,6 +407,37 @@ def test_a_kept_job_that_can_no_longer_be_painted_fails(tmp_path: Path) -> None:
     run(test)
 
 
+def test_workers_that_finish_at_once_lose_none_of_a_kept_job_s_pictures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first is kept before the second, and says so after it."""
+
+    async def test() -> None:
+        store, first = Store(tmp_path), threading.Event()
+        keep, end = store.picture, Service.ended
+
+        def kept(job: Job, index: int, made: Any) -> Any:
+            if index == 1:
+                assert first.wait(30)
+            pictures = keep(job, index, made)
+            if index == 0:
+                first.set()
+                until(lambda: len(job.status.pictures) == 2)
+            return pictures
+
+        def ended(service: Service, *arguments: Any) -> None:
+            until(lambda: not service.queue.working)
+            end(service, *arguments)
+
+        monkeypatch.setattr(store, "picture", kept)
+        monkeypatch.setattr(Service, "ended", ended)
+        async with serving(Painter(1), workers=2, store=store) as service:
+            job = await service.submit(asked(number=2), "me", kept=True)
+            assert list((await job.finished()).pictures) == [0, 1]
+
+    run(test)
+
+
 def test_a_disk_that_fails_fails_the_job_and_not_the_worker(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -426,6 +454,45 @@ def test_a_disk_that_fails_fails_the_job_and_not_the_worker(
 
 
 # Everything at once.
+
+
+def test_who_hears_of_an_end_finds_it_counted(tmp_path: Path) -> None:
+    """By following or by looking again and again: no moment lies between the two."""
+    late: list[str] = []
+
+    def look(service: Service, job: Job, turns: int) -> None:
+        if job.id in service.jobs:
+            late.append("under way")
+        if sum(service.painted.values()) < turns:
+            late.append("not counted")
+        if any(turn.job is job for turn in service.queue.working):
+            late.append("in work")
+        if job.kept and service.job(job.id).status.state != job.status.state:
+            late.append("not kept")
+
+    def watch(service: Service, job: Job, before: int) -> None:
+        while not job.status.over:
+            pass
+        look(service, job, before + 1)
+
+    async def client(service: Service, name: str) -> None:
+        for i in range(50):
+            before = sum(service.painted.values())
+            job = await service.submit(asked(), name, kept=i % 6 == 0)
+            watching = asyncio.to_thread(watch, service, job, before) if i % 5 == 0 else None
+            watcher = asyncio.create_task(watching) if watching else None
+            await ended(job)
+            look(service, job, before + 1)
+            if watcher:
+                await watcher
+
+    async def test() -> None:
+        async with serving(Painter(1), workers=2, store=Store(tmp_path)) as service:
+            await asyncio.gather(*(client(service, f"c{i}") for i in range(5)))
+            assert service.painted["done"] == 250
+        assert late == []
+
+    run(test)
 
 
 @pytest.mark.parametrize("workers", [1, 3])
@@ -463,10 +530,10 @@ def test_every_job_is_answered_once_under_fifty_clients(tmp_path: Path, workers:
             await asyncio.gather(*(client(service, f"c{i}", answers) for i in range(50)))
             assert len(answers) == 300
             assert set(answers) == {"done", "cancelled", "full"}
-            await came_about(lambda: not service.jobs)
+            assert not service.jobs
             assert service.painted["done"] == answers.count("done")
             assert service.painted["cancelled"] == answers.count("cancelled")
-            await came_about(lambda: not service.workers.working)
+            await came_about(lambda: not service.queue.working)  # cancelled ones end their step
             assert not service.jobs
             assert len(service.queue) == 0
         assert len(painter.begun) >= answers.count("done")

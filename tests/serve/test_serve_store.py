@@ -44,7 +44,7 @@ def over(store: Store, number: int, client: str = "me") -> Job:
     store.add(job)
     painted(store, job, *range(number))
     job.end("done")
-    store.end(job)
+    store.end(job, job.status)
     return job
 
 
@@ -129,7 +129,7 @@ def test_what_the_client_sent_goes_when_the_job_is_over(folder: Path) -> None:
     store, job = Store(folder), kept(arguments={"prompt": "a cat", "image": picture(1)})
     store.add(job)
     job.end("cancelled")
-    store.end(job)
+    store.end(job, job.status)
     found = store.find(job.id)
     assert found is not None
     assert found.status.state == "cancelled"
@@ -182,6 +182,7 @@ def test_the_oldest_that_are_over_go_first(folder: Path) -> None:
     assert len(store.find(new.id).status.pictures) == 3  # type: ignore[union-attr]
     with pytest.raises(Unknown):
         old.status.pictures[0]
+    assert 0 in old.status.pictures  # which reads nothing
     assert [job.id for job in store.unfinished()] == [waiting.id]
     large = over(store, 9)  # more than is kept: it is the newest, and stays
     assert store.find(large.id) is not None
@@ -196,7 +197,7 @@ def test_jobs_without_pictures_do_not_pile_up(folder: Path) -> None:
         jobs.append(kept())
         store.add(jobs[-1])
         jobs[-1].end("cancelled")
-        store.end(jobs[-1])
+        store.end(jobs[-1], jobs[-1].status)
     assert [store.find(job.id) is not None for job in jobs] == [False] * 3 + [True] * 3
     store.close()
 

@@ -154,6 +154,23 @@ def test_a_second_pass_enlarges(api: webuiapi.WebUIApi, library: Any) -> None:
     assert "hr_upscaler Latent is not used" in answer.info["comments"]
 
 
+@pytest.mark.parametrize(("asked", "steps"), [(0, None), (9, 9)])
+def test_a_second_pass_has_steps_of_its_own(
+    http: httpx.Client, library: Any, asked: int, steps: int | None
+) -> None:
+    more = {"enable_hr": True, "denoising_strength": 0.5, "hr_second_pass_steps": asked}
+    sampler = {"sampler_name": "Euler a"}
+    answer = http.post("/txt2img", json={"prompt": PROMPT, **ASKED, **sampler, **more}).json()
+    larger = {"enlarge": 2.0, "enlarge_strength": 0.5, "enlarge_guidance_scale": 5.0}
+    expected = library(PROMPT, **LIBRARY, **larger, enlarge_steps=steps).images[0]
+    same(_decoded(answer["images"][0]), expected)
+    info = json.loads(answer["info"])
+    assert ("Hires steps: 9" in info["infotexts"][0]) == (asked == 9)
+    assert not any("hr_second_pass_steps" in line for line in info["comments"])
+    again = {"infotext": info["infotexts"][0]}
+    same(_decoded(http.post("/txt2img", json=again).json()["images"][0]), expected)
+
+
 @pytest.mark.parametrize(
     ("asked", "scheduler"),
     [
@@ -536,6 +553,51 @@ def test_skip_leaves_out_one_picture(
     answer = asking.answer()
     assert answer.info["all_seeds"] == [4]
     same(answer.image, library(PROMPT, **{**LIBRARY, "seed": 4}).images[0])
+
+
+def test_a_task_is_followed_by_its_id(server: Started, http: httpx.Client, gate: Gate) -> None:
+    """As webui's own page does; another client learns nothing of it."""
+
+    def told(task: str, client: Any = httpx, **more: Any) -> dict[str, Any]:
+        url = f"{server.base_url}/internal/progress"
+        found: dict[str, Any] = client.post(url, json={"id_task": task, **more}).json()
+        return found
+
+    def ask(task: str) -> None:
+        asked = {"prompt": PROMPT, **ASKED, "force_task_id": task}
+        every = {"override_settings": {"show_progress_every_n_steps": 1}}
+        http.post("/txt2img", json={**asked, **every})
+
+    asking = [threading.Thread(target=ask, args=[f"task({name})"]) for name in ("first", "second")]
+    asking[0].start()
+    gate.let(2)
+    wait_until(lambda: (told("task(first)")["progress"] or 0) >= 0.5)
+    said = told("task(first)")
+    assert (said["active"], said["queued"], said["completed"]) == (True, False, False)
+    assert said["progress"] == 0.5
+    assert said["eta"] > 0
+    kind, _, data = said["live_preview"].partition(",")
+    assert kind == "data:image/png;base64"
+    assert _decoded(data).size == (64, 64)
+    assert told("task(first)", id_live_preview=said["id_live_preview"])["live_preview"] is None
+    assert told("task(first)", live_preview=False)["live_preview"] is None
+    asking[1].start()
+    wait_until(lambda: told("task(second)")["queued"])
+    assert told("task(second)")["textinfo"] == "1 pictures come first"
+    assert http.get("/progress").json()["current_task"] == "task(first)"
+    pending = httpx.get(f"{server.base_url}/internal/pending-tasks").json()
+    assert pending == {"size": 2, "tasks": ["task(first)", "task(second)"]}
+    elsewhere = httpx.HTTPTransport(local_address="127.0.0.2")
+    with httpx.Client(transport=elsewhere) as other:
+        found = told("task(first)", other)
+        assert not any(found[state] for state in ("active", "queued", "completed"))
+    gate.open()
+    for thread in asking:
+        thread.join()
+    for task in ("task(first)", "task(second)"):
+        found = told(task)
+        assert (found["active"], found["queued"], found["completed"]) == (False, False, True)
+    assert httpx.post(f"{server.base_url}/internal/progress", json={}).status_code == 422
 
 
 def test_who_waits_behind_others_can_be_interrupted(

@@ -8,18 +8,11 @@ from typing import Any
 from ...errors import Refusal
 from ...job import Job, Picture, Status
 from ...pictures import encoded, text
+from ...usage import Usage
 from ..errors import openai
 from ..files import Files
 from ..waiting import HEARTBEAT, event, failure, following
 from .request import Images
-
-_NO_USAGE = {
-    "input_tokens": 0,
-    "input_tokens_details": {"image_tokens": 0, "text_tokens": 0},
-    "output_tokens": 0,
-    "total_tokens": 0,
-}
-"""Nothing is counted: it is this machine's own time."""
 
 
 class Withheld(Refusal):
@@ -28,41 +21,43 @@ class Withheld(Refusal):
     code = "content_policy_violation"
 
 
-def whole(status: Status, job: Job, said: Images, files: Files, url: Callable[[str], str]) -> bytes:
+def body_of(
+    status: Status, job: Job, fields: Images, files: Files, url: Callable[[str], str]
+) -> bytes:
     """The body for a job that is done.
 
     url: the address of a file by its name. Raises Withheld.
     """
     shown = [status.pictures[index] for index in sorted(status.pictures)]
     data = []
-    for picture in shown:
+    for index, picture in enumerate(shown):
         if picture.image is None:
             continue
-        file = encoded(picture.image, picture.info, said.format, said.output_compression)
+        file = encoded(picture.image, picture.info, fields.format, fields.output_compression)
         where = (
-            {"url": url(files.add(file, said.format))}
-            if said.response_format == "url"
+            {"url": url(files.add(file, fields.format))}
+            if fields.response_format == "url"
             else {"b64_json": text(file)}
         )
-        data.append({**where, "seed": picture.seed})
+        data.append({**where, "index": index, "seed": picture.seed})
     if not data:
         raise Withheld("the model's safety checker withholds what was painted", param="prompt")
     answer = {
         "created": int(job.created),
         "data": data,
-        **_described(_first(shown), said),
-        "usage": _NO_USAGE,
+        **_described(_first(shown), fields),
+        "usage": _usage(Usage.total(job.usage, job.asked.of_each)),
     }
     return json.dumps(answer).encode()
 
 
-async def events(job: Job, said: Images, kind: str) -> AsyncIterator[bytes]:
+async def events(job: Job, fields: Images, kind: str) -> AsyncIterator[bytes]:
     """Partial pictures as they come, each picture when it is done, and signs of life.
 
     kind: "image_generation" or "image_edit".
     """
     yield HEARTBEAT
-    sent, partials, status = set[int](), Partials(said.partial_images or 0), job.status
+    sent, partials, status = set[int](), Partials(fields.partial_images or 0), job.status
     async with following(job) as changes:
         async for status in changes:
             pieces = []
@@ -70,11 +65,12 @@ async def events(job: Job, said: Images, kind: str) -> AsyncIterator[bytes]:
                 assert status.preview is not None
                 partial = {"partial_image_index": partials.number - 1}
                 picture = Picture(image=status.preview, seed=0, info={})
-                pieces.append(await _told(f"{kind}.partial_image", picture, job, said, **partial))
+                pieces.append(await _told(f"{kind}.partial_image", picture, job, fields, **partial))
             for index in sorted(status.pictures.keys() - sent):
                 sent.add(index)
                 picture = status.pictures[index]
-                pieces.append(await _told(f"{kind}.completed", picture, job, said, usage=_NO_USAGE))
+                usage = _usage(job.usage[index // job.asked.of_each])
+                pieces.append(await _told(f"{kind}.completed", picture, job, fields, usage=usage))
             for piece in pieces or [HEARTBEAT]:
                 yield piece
     if status.state != "done":
@@ -101,24 +97,36 @@ class Partials:
         return True
 
 
-async def _told(name: str, picture: Picture, job: Job, said: Images, **more: Any) -> bytes:
+async def _told(name: str, picture: Picture, job: Job, fields: Images, **more: Any) -> bytes:
     """An event with a picture; an error where it is withheld."""
     if picture.image is None:
         message = "the model's safety checker withholds what was painted"
         return event("error", openai(400, message, "prompt", Withheld.code))
     file = await asyncio.to_thread(
-        encoded, picture.image, picture.info, said.format, said.output_compression
+        encoded, picture.image, picture.info, fields.format, fields.output_compression
     )
-    about = {"quality": "auto", **_described(picture, said)}
+    about = {"quality": "auto", **_described(picture, fields)}
     data = {"type": name, "b64_json": text(file), "created_at": int(job.created), **about, **more}
     return event(name, data)
 
 
-def _described(picture: Picture, said: Images) -> dict[str, Any]:
+def _usage(usage: Usage) -> dict[str, Any]:
+    """As OpenAI says it."""
+    read = usage.text + usage.image
+    return {
+        "input_tokens": read,
+        "input_tokens_details": {"text_tokens": usage.text, "image_tokens": usage.image},
+        "output_tokens": usage.painted,
+        "output_tokens_details": {"text_tokens": 0, "image_tokens": usage.painted},
+        "total_tokens": read + usage.painted,
+    }
+
+
+def _described(picture: Picture, fields: Images) -> dict[str, Any]:
     """What a picture is, for whoever asked for something near it."""
-    quality = {"quality": said.quality} if said.quality else {}
+    quality = {"quality": fields.quality} if fields.quality else {}
     size = {} if picture.image is None else {"size": "{}x{}".format(*picture.image.size)}
-    return {"background": "opaque", "output_format": said.format, **quality, **size}
+    return {"background": "opaque", "output_format": fields.format, **quality, **size}
 
 
 def _first(pictures: list[Picture]) -> Picture:

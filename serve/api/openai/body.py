@@ -33,7 +33,7 @@ class _Parts:
 async def read(request: Request, settings: Settings, *, edits: bool) -> tuple[Images, Sent]:
     """The fields and the pictures. Raises Refusal, or RequestValidationError for a field.
 
-    edits: a mask is taken, and a prompt is needed.
+    edits: several pictures, and a mask of one, are taken, and a prompt is needed.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "multipart/form-data":
@@ -43,19 +43,37 @@ async def read(request: Request, settings: Settings, *, edits: bool) -> tuple[Im
     else:
         raise Refusal("send multipart/form-data or application/json", param="content-type")
     try:
-        said = Images.model_validate(parts.fields)
+        fields = Images.model_validate(parts.fields)
     except ValidationError as error:
         raise RequestValidationError(error.errors(include_url=False)) from error
-    if edits and not said.prompt:
+    if edits and not fields.prompt:
         raise Refusal("prompt is missing: say what is to be seen", param="prompt")
-    if len(parts.images) != 1:
-        number = len(parts.images)
-        raise Refusal(f"there are {number} pictures in image; give one", param="image")
-    image = await asyncio.to_thread(received, parts.images[0], settings, "image")
-    if not edits or not parts.masks:
-        return said, Sent(image)
-    mask = await asyncio.to_thread(received, parts.masks[0], settings, "mask")
-    return said, Sent(image, mask)
+    masks = parts.masks[:1] if edits else []
+    _check_number(len(parts.images), fields.n or 1, settings.max_n, edits=edits, masked=bool(masks))
+
+    def unpacked() -> Sent:
+        images = [received(one, settings, "image") for one in parts.images]
+        return Sent(images, received(masks[0], settings, "mask") if masks else None)
+
+    return fields, await asyncio.to_thread(unpacked)
+
+
+def _check_number(images: int, n: int, most: int, *, edits: bool, masked: bool) -> None:
+    """Raise Refusal where there are not so many pictures as can be painted from."""
+    why = None
+    if images == 0:
+        why = "image is missing: send the picture that is painted from"
+    elif images > 1 and not edits:
+        why = f"image has {images} pictures, and a variation is of one: send them one by one"
+    elif images > 1 and masked:
+        why = f"image has {images} pictures, and a mask is of one: send the one it belongs to"
+    elif images > 1 and images * n > most:
+        why = (
+            f"image has {images} pictures, each of which is painted {n} times: at most {most} are "
+            "painted at once, send fewer"
+        )
+    if why:
+        raise Refusal(why, param="image")
 
 
 async def _form(request: Request, settings: Settings) -> _Parts:

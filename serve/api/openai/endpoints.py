@@ -14,7 +14,7 @@ from ...settings import Settings
 from ..files import Files, address
 from ..waiting import Stream, answered
 from . import body
-from .answer import events, whole
+from .answer import body_of, events
 from .request import Generation, Images, Prepared, Sent, prepared
 
 _PICTURE = {"type": "string", "format": "binary"}
@@ -25,38 +25,38 @@ def router(service: Service, settings: Settings, files: Files) -> APIRouter:
     made = APIRouter(prefix="/v1", tags=["OpenAI"])
     begun = int(time.time())
 
-    async def painted(request: Request, said: Images, asked: Prepared, kind: str) -> Response:
-        streamed = bool(said.stream)
-        previews = asked.previews(said.partial_images or 0) if streamed else 0
+    async def painted(request: Request, fields: Images, asked: Prepared, kind: str) -> Response:
+        streamed = bool(fields.stream)
+        previews = asked.previews(fields.partial_images or 0) if streamed else 0
         job = await service.submit(asked.asked, client_of(request), previews=previews)
         if streamed:
             return Stream(
-                events(job, said, kind),
+                events(job, fields, kind),
                 "text/event-stream",
                 closed=functools.partial(service.cancel, job),
             )
         url = functools.partial(address, request)
-        answer = functools.partial(whole, job=job, said=said, files=files, url=url)
+        answer = functools.partial(body_of, job=job, fields=fields, files=files, url=url)
         return await answered(request, service, job, answer)
 
     @made.post("/images/generations")
-    async def generations(request: Request, said: Generation) -> Response:
+    async def generations(request: Request, fields: Generation) -> Response:
         """Pictures from text."""
-        asked = await prepared(service, said, Sent())
-        return await painted(request, said, asked, "image_generation")
+        asked = await prepared(service, fields, Sent())
+        return await painted(request, fields, asked, "image_generation")
 
     @made.post("/images/edits", openapi_extra=_documented(edits=True))
     async def edits(request: Request) -> Response:
-        """A picture changed, or painted in where a mask is transparent."""
-        said, sent = await body.read(request, settings, edits=True)
-        return await painted(request, said, await prepared(service, said, sent), "image_edit")
+        """A picture changed, or painted in where a mask is transparent; of several each one."""
+        fields, sent = await body.read(request, settings, edits=True)
+        return await painted(request, fields, await prepared(service, fields, sent), "image_edit")
 
     @made.post("/images/variations", openapi_extra=_documented(edits=False))
     async def variations(request: Request) -> Response:
         """A picture painted again, a little different."""
-        said, sent = await body.read(request, settings, edits=False)
-        asked = await prepared(service, said, sent, vary=True)
-        return await painted(request, said, asked, "image_edit")
+        fields, sent = await body.read(request, settings, edits=False)
+        asked = await prepared(service, fields, sent, vary=True)
+        return await painted(request, fields, asked, "image_edit")
 
     def described(name: str) -> dict[str, Any]:
         return {"id": name, "object": "model", "created": begun, "owned_by": "pleinair"}
@@ -85,9 +85,10 @@ def router(service: Service, settings: Settings, files: Files) -> APIRouter:
 def _documented(*, edits: bool) -> dict[str, Any]:
     """The body of an endpoint that reads it by itself, for the schema."""
     fields = Images.model_json_schema()["properties"]
-    form = {**fields, "image": _PICTURE, **({"mask": _PICTURE} if edits else {})}
+    image = {"anyOf": [_PICTURE, {"type": "array", "items": _PICTURE}]} if edits else _PICTURE
+    form = {**fields, "image": image, **({"mask": _PICTURE} if edits else {})}
     link = {"type": "object", "properties": {"image_url": {"type": "string"}}}
-    told = {
+    json_fields = {
         **fields,
         "images": {"type": "array", "items": link},
         **({"mask": link} if edits else {}),
@@ -103,7 +104,7 @@ def _documented(*, edits: bool) -> dict[str, Any]:
                 "application/json": {
                     "schema": {
                         "type": "object",
-                        "properties": told,
+                        "properties": json_fields,
                         "required": ["images", *needed],
                     }
                 },

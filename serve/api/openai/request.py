@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -62,11 +62,11 @@ class Images(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _given(cls, said: Any) -> Any:
+    def _given(cls, fields: Any) -> Any:
         """An empty field of a form is not given."""
-        if not isinstance(said, dict):
-            return said
-        return {name: value for name, value in said.items() if value != "" or name == "prompt"}
+        if not isinstance(fields, dict):
+            return fields
+        return {name: value for name, value in fields.items() if value != "" or name == "prompt"}
 
     @property
     def format(self) -> Format:
@@ -81,9 +81,9 @@ class Generation(Images):
 
 @dataclass(frozen=True)
 class Sent:
-    """The pictures of a request, read."""
+    """The pictures of a request, read. mask: of the only image."""
 
-    image: Image.Image | None = None
+    images: Sequence[Image.Image] = ()
     mask: Image.Image | None = None
 
 
@@ -99,26 +99,27 @@ class Prepared:
         return max(1, self.steps // (wanted + 1)) if wanted else 0
 
 
-async def prepared(service: Service, said: Images, sent: Sent, *, vary: bool = False) -> Prepared:
+async def prepared(service: Service, fields: Images, sent: Sent, *, vary: bool = False) -> Prepared:
     """What a request asks for. Raises Refusal and PleinairError.
 
     vary: the picture itself is to be painted again, a little different.
     """
-    model = None if said.model is None or _THEIRS.match(said.model) else said.model
+    model = None if fields.model is None or _THEIRS.match(fields.model) else fields.model
     pipe = await asyncio.to_thread(service.models.pipeline, Asked(model=model))
-    arguments = {"prompt": said.prompt, **sized(said.size, pipe.family.multiple)}
-    arguments |= {name: getattr(said, name) for name in _PASSED if getattr(said, name) is not None}
-    if said.max_sequence_length and "max_sequence_length" in declared(pipe.family.options):
-        arguments["max_sequence_length"] = said.max_sequence_length
-    if sent.image is not None:
-        arguments |= _varied(sent.image, pipe, said) if vary else _edited(sent, said)
+    arguments = {"prompt": fields.prompt, **sized(fields.size, pipe.family.multiple)}
+    passed = {name: getattr(fields, name) for name in _PASSED}
+    arguments |= {name: value for name, value in passed.items() if value is not None}
+    if fields.max_sequence_length and "max_sequence_length" in declared(pipe.family.options):
+        arguments["max_sequence_length"] = fields.max_sequence_length
+    if sent.images:
+        arguments |= _varied(sent.images[0], pipe, fields) if vary else _edited(sent, fields)
     asked = Asked(
         model=model,
         arguments=arguments,
-        number=said.n or 1,
-        seed=said.seed if said.rng_seed is None else said.rng_seed,
+        number=(fields.n or 1) * max(1, len(sent.images)),
+        seed=fields.seed if fields.rng_seed is None else fields.rng_seed,
     )
-    return Prepared(asked, said.num_inference_steps or pipe.family.recommended.steps or 20)
+    return Prepared(asked, fields.num_inference_steps or pipe.family.recommended.steps or 20)
 
 
 def sized(text: str | None, multiple: int) -> Mapping[str, int]:
@@ -134,16 +135,19 @@ def sized(text: str | None, multiple: int) -> Mapping[str, int]:
     return {"width": width, "height": height}
 
 
-def _edited(sent: Sent, said: Images) -> Mapping[str, Any]:
-    assert sent.image is not None
-    mask = edited(sent.image, sent.mask)
-    strength = {} if said.strength is None else {"strength": said.strength}
-    return {"image": sent.image, **({"mask_image": mask} if mask else {}), **strength}
+def _edited(sent: Sent, fields: Images) -> Mapping[str, Any]:
+    """Each picture is changed for itself: no model here looks at several for one."""
+    masks = [edited(image, sent.mask) for image in sent.images]
+    pictures: dict[str, Any] = {"image": list(sent.images), "mask_image": masks}
+    if len(sent.images) == 1:
+        pictures = {"image": sent.images[0], "mask_image": masks[0]}
+    strength = {} if fields.strength is None else {"strength": fields.strength}
+    return {**pictures, **strength}
 
 
-def _varied(image: Image.Image, pipe: Pipeline, said: Images) -> Mapping[str, Any]:
+def _varied(image: Image.Image, pipe: Pipeline, fields: Images) -> Mapping[str, Any]:
     """Image to image, by the prompt that a picture painted here says in its file."""
     before = metadata.of_picture(image)
-    prompt = said.prompt or str(before.get("prompt", ""))
-    changed = {"strength": said.strength or VARIATION} if pipe.family.task == "text" else {}
+    prompt = fields.prompt or str(before.get("prompt", ""))
+    changed = {"strength": fields.strength or VARIATION} if pipe.family.task == "text" else {}
     return {"image": image, "prompt": prompt, **changed}

@@ -21,23 +21,23 @@ _UNVARIED = {"variation_seed": -1, "variation_strength": 0.0}
 
 
 def painted(
-    done: Sequence[Picture], batch: Batch, wanted: Wanted, options: Options, said: Painting
+    done: Sequence[Picture], batch: Batch, wanted: Wanted, options: Options, fields: Painting
 ) -> bytes:
     """The body of the answer to txt2img and img2img.
 
-    done: the pictures of the batch. said: the request, which is said back in the answer.
+    done: the pictures of the batch. fields: what was asked, which the answer repeats.
     Raises Withheld where there is none that may be shown.
     """
     shown = [picture for picture in done if picture.image is not None]
     if done and not shown:
         raise Withheld("the model's safety checker withholds what was painted", param="prompt")
-    images = [_text(picture, wanted, options) for picture in shown] if said.send_images else []
+    images = [_text(picture, wanted, options) for picture in shown] if fields.send_images else []
     gone = (
         dict.fromkeys(_PICTURES)
-        if isinstance(said, ImageToImage) and not said.include_init_images
+        if isinstance(fields, ImageToImage) and not fields.include_init_images
         else {}
     )
-    again = {**said.model_dump(exclude={"include_init_images"}), **gone}
+    again = {**fields.model_dump(exclude={"include_init_images"}), **gone}
     answer = {
         "images": images,
         "parameters": json.loads(json.dumps(again), parse_constant=_no_number),
@@ -103,10 +103,10 @@ def _info(done: Sequence[Picture], batch: Batch, wanted: Wanted) -> dict[str, An
     }
 
 
-def _size(said: Mapping[str, Any], done: Sequence[Picture]) -> tuple[int | None, int | None]:
+def _size(info: Mapping[str, Any], done: Sequence[Picture]) -> tuple[int | None, int | None]:
     """Of what was painted, else of the picture that came of it."""
-    if "width" in said and "height" in said:
-        return said["width"], said["height"]
+    if "width" in info and "height" in info:
+        return info["width"], info["height"]
     image = done[0].image if done else None
     return image.size if image else (None, None)
 

@@ -1,6 +1,8 @@
 """The pictures of one request, a job each, and those that each client waits for."""
 
+import secrets
 import time
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -10,17 +12,22 @@ from ...service import Service
 from ..waiting import failure
 from .errors import Unpainted
 
+_REMEMBERED = 1000
+"""Batches that are over, of all clients."""
+
 
 @dataclass(eq=False)
 class Batch:
     """Pictures that one request waits for, in their order: some can be ended, others painted.
 
+    name: of the endpoint. task: the id by which its client asks how far it is.
     interrupted, skipped: what the client has asked meanwhile.
     """
 
     name: str
     client: str
     jobs: Sequence[Job]
+    task: str
     created: float = field(default_factory=time.time)
     interrupted: bool = False
     skipped: bool = False
@@ -45,6 +52,11 @@ class Batch:
         done = (1.0 if job.status.over else job.status.progress for job in self.jobs)
         return sum(done) / len(self.jobs)
 
+    @property
+    def previewed(self) -> int:
+        """How many previews there were: a new one has a new number."""
+        return sum(job.status.previewed for job in self.jobs)
+
     async def painted(self) -> list[Picture]:
         """The pictures once all are over, but for those that the client has ended.
 
@@ -59,16 +71,26 @@ class Batch:
 
 
 class Batches:
-    """What each client waits for, the oldest first."""
+    """What each client waits for, the oldest first, and the last ones that are over."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
         self._waited_for: dict[str, list[Batch]] = {}
+        self._over: deque[tuple[str, str]] = deque(maxlen=_REMEMBERED)
 
     async def submit(
-        self, name: str, client: str, each: Sequence[Asked], *, previews: int = 0
+        self,
+        name: str,
+        client: str,
+        each: Sequence[Asked],
+        *,
+        previews: int = 0,
+        task: str | None = None,
     ) -> Batch:
-        """All of the pictures in the queue, or none of them: then it raises what refused one."""
+        """All of the pictures in the queue, or none of them: then it raises what refused one.
+
+        task: None makes an id.
+        """
         jobs: list[Job] = []
         try:
             for asked in each:
@@ -77,7 +99,7 @@ class Batches:
             for job in jobs:
                 self._service.cancel(job)
             raise
-        batch = Batch(name, client, jobs)
+        batch = Batch(name, client, jobs, task or f"task({name}-{secrets.token_hex(8)})")
         self._waited_for.setdefault(client, []).append(batch)
         return batch
 
@@ -86,10 +108,19 @@ class Batches:
         batches = self._waited_for.get(batch.client, [])
         if batch in batches:
             batches.remove(batch)
+            self._over.append((batch.client, batch.task))
         if not batches:
             self._waited_for.pop(batch.client, None)
         for job in batch.jobs:
             self._service.cancel(job)
+
+    def waiting(self, client: str) -> list[Batch]:
+        """The client's batches that it waits for."""
+        return list(self._waited_for.get(client, []))
+
+    def is_over(self, client: str, task: str) -> bool:
+        """Whether a task of the client's is one of the last that are over."""
+        return (client, task) in self._over
 
     def current(self, client: str) -> Batch | None:
         """The client's batch that is in work, else its oldest; None where it waits for nothing."""
@@ -113,4 +144,4 @@ class Batches:
             self._service.cancel(job)
 
     def _left(self, client: str) -> list[Batch]:
-        return [batch for batch in self._waited_for.get(client, []) if batch.left]
+        return [batch for batch in self.waiting(client) if batch.left]

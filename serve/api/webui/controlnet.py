@@ -50,11 +50,11 @@ def router(server: Server) -> APIRouter:
         return {"control_types": {"All": kinds}}
 
     @made.post("/detect")
-    async def detect(said: ToDetect) -> dict[str, Any]:
+    async def detect(fields: ToDetect) -> dict[str, Any]:
         """Pictures as a ControlNet would follow them."""
 
         def detected() -> list[str]:
-            return [pictures.text(pictures.encoded(one, {})) for one in _seen(said, server)]
+            return [pictures.text(pictures.encoded(one, {})) for one in _seen(fields, server)]
 
         with in_webuis_words():
             return {"images": await asyncio.to_thread(detected), "info": "Success"}
@@ -62,13 +62,13 @@ def router(server: Server) -> APIRouter:
     return made
 
 
-def _seen(said: ToDetect, server: Server) -> list[Image.Image]:
-    module = controls.module(said.module)
+def _seen(fields: ToDetect, server: Server) -> list[Image.Image]:
+    module = controls.module(fields.module)
     found = []
-    for text in said.pictures[: server.settings.max_n]:
+    for text in fields.pictures[: server.settings.max_n]:
         picture = over(pictures.received(text, server.settings), "black")
         edged = module == "canny"
         found.append(
-            controls.edges(picture, said.threshold_a, said.threshold_b) if edged else picture
+            controls.edges(picture, fields.threshold_a, fields.threshold_b) if edged else picture
         )
     return found

@@ -22,20 +22,20 @@ def router(server: Server) -> APIRouter:
     made = APIRouter()
 
     @made.post("/txt2img")
-    async def txt2img(request: Request, said: TextToImage) -> Response:
+    async def txt2img(request: Request, fields: TextToImage) -> Response:
         """Pictures from text."""
-        return await painted(request, said, "txt2img", lambda it: it.text_to_image(said))
+        return await painted(request, fields, "txt2img", lambda it: it.text_to_image(fields))
 
     @made.post("/img2img")
-    async def img2img(request: Request, said: ImageToImage) -> Response:
+    async def img2img(request: Request, fields: ImageToImage) -> Response:
         """Pictures from a picture, all of it or what a mask marks."""
-        return await painted(request, said, "img2img", lambda it: it.image_to_image(said))
+        return await painted(request, fields, "img2img", lambda it: it.image_to_image(fields))
 
     async def painted(
-        request: Request, said: Painting, name: str, read: Callable[[Painter], Wanted]
+        request: Request, fields: Painting, name: str, read: Callable[[Painter], Wanted]
     ) -> Response:
         client = client_of(request)
-        options = server.options(client, said.override_settings)
+        options = server.options(client, fields.override_settings)
 
         def understood() -> Wanted:
             return read(server.painter(options))
@@ -43,9 +43,9 @@ def router(server: Server) -> APIRouter:
         with in_webuis_words():
             wanted = await asyncio.to_thread(understood)
             batch = await server.batches.submit(
-                name, client, wanted.each, previews=options.previews
+                name, client, wanted.each, previews=options.previews, task=fields.force_task_id
             )
-        if said.override_settings_restore_afterwards is False:
+        if fields.override_settings_restore_afterwards is False:
             server.clients.set(client, options)
 
         async def response() -> Response:
@@ -53,7 +53,7 @@ def router(server: Server) -> APIRouter:
                 done = await batch.painted()
             finally:
                 server.batches.end(batch)
-            body = await asyncio.to_thread(answers.painted, done, batch, wanted, options, said)
+            body = await asyncio.to_thread(answers.painted, done, batch, wanted, options, fields)
             return Response(body, media_type="application/json")
 
         return await awaited(request, response(), lambda: server.batches.end(batch))
@@ -61,13 +61,13 @@ def router(server: Server) -> APIRouter:
     @made.get("/options")
     async def get_options(request: Request) -> dict[str, Any]:
         """The client's own: see `options.py`."""
-        return server.options(client_of(request)).said()
+        return server.options(client_of(request)).as_webui()
 
     @made.post("/options")
-    async def set_options(request: Request, said: dict[str, Any]) -> None:
+    async def set_options(request: Request, fields: dict[str, Any]) -> None:
         """Change some, or post all of them back; those that are unknown are passed over."""
         client = client_of(request)
-        options = server.options(client, said)
+        options = server.options(client, fields)
         await opened(options)
         server.clients.set(client, options)
 
@@ -78,7 +78,7 @@ def router(server: Server) -> APIRouter:
     @made.post("/unload-checkpoint")
     async def unload_checkpoint() -> dict[str, Any]:
         """Let go of the models' memory, where nothing is painted: others would wait for it."""
-        if not server.service.workers.working:
+        if not server.service.queue.working:
             await asyncio.to_thread(server.models.close)
         return {}
 
@@ -98,8 +98,8 @@ def router(server: Server) -> APIRouter:
 
     for thing in ("checkpoints", "vae", "embeddings"):
         made.add_api_route(f"/refresh-{thing}", _known, methods=["POST"], name=f"refresh-{thing}")
-    for what in ("kill", "restart", "stop"):
-        made.add_api_route(f"/server-{what}", _refused, methods=["POST"], name=f"server-{what}")
+    for action in ("kill", "restart", "stop"):
+        made.add_api_route(f"/server-{action}", _refused, methods=["POST"], name=f"server-{action}")
     return made
 
 

@@ -46,6 +46,7 @@ _FIELDS: Mapping[str, str] = {
     "enlarge_strength": "denoising_strength",
     "enlarge": "hr_scale",
     "enlarge_guidance_scale": "hr_cfg",
+    "enlarge_steps": "hr_second_pass_steps",
     "image": "init_images",
     "mask_image": "mask",
     "mask_invert": "inpainting_mask_invert",

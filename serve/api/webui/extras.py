@@ -27,38 +27,38 @@ def router(server: Server) -> APIRouter:
     made = APIRouter()
 
     @made.post("/extra-single-image")
-    async def extra_single_image(request: Request, said: OnePicture) -> Response:
+    async def extra_single_image(request: Request, fields: OnePicture) -> Response:
         """A picture made larger, by a filter or by the model."""
 
         async def response() -> Response:
-            (image,) = await _enlarged(server, client_of(request), said, [said.image])
-            shown = image if said.show_extras_results else None
-            return JSONResponse({"html_info": _html(said), "image": shown})
+            (image,) = await _enlarged(server, client_of(request), fields, [fields.image])
+            shown = image if fields.show_extras_results else None
+            return JSONResponse({"html_info": _html(fields), "image": shown})
 
         return await awaited(request, response(), lambda: None)
 
     @made.post("/extra-batch-images")
-    async def extra_batch_images(request: Request, said: ManyPictures) -> Response:
+    async def extra_batch_images(request: Request, fields: ManyPictures) -> Response:
         """Several, one after the other."""
-        if len(said.pictures) > server.settings.max_n:
+        if len(fields.pictures) > server.settings.max_n:
             raise Unprocessable(
-                f"imageList has {len(said.pictures)} pictures; give at most "
+                f"imageList has {len(fields.pictures)} pictures; give at most "
                 f"{server.settings.max_n}",
                 param="imageList",
             )
 
         async def response() -> Response:
-            texts = [one.data for one in said.pictures]
-            images = await _enlarged(server, client_of(request), said, texts)
-            shown = images if said.show_extras_results else []
-            return JSONResponse({"html_info": _html(said), "images": shown})
+            texts = [one.data for one in fields.pictures]
+            images = await _enlarged(server, client_of(request), fields, texts)
+            shown = images if fields.show_extras_results else []
+            return JSONResponse({"html_info": _html(fields), "images": shown})
 
         return await awaited(request, response(), lambda: None)
 
     @made.post("/png-info")
-    async def png_info(said: PictureToRead) -> dict[str, Any]:
+    async def png_info(fields: PictureToRead) -> dict[str, Any]:
         """How a picture was made, in webui's text, with the other texts in its file."""
-        data = await asyncio.to_thread(pictures.file_of, said.image, server.settings, "image")
+        data = await asyncio.to_thread(pictures.file_of, fields.image, server.settings, "image")
         texts = await asyncio.to_thread(texts_of, data)
         text = texts.pop(MAIN, "")
         parameters = infotext.parameters(text) if text else {}
@@ -67,16 +67,16 @@ def router(server: Server) -> APIRouter:
     return made
 
 
-async def _enlarged(server: Server, client: str, said: Extras, texts: Sequence[str]) -> list[str]:
+async def _enlarged(server: Server, client: str, fields: Extras, texts: Sequence[str]) -> list[str]:
     """Pictures as base64, each made larger."""
     options = server.options(client)
-    return [await _one_enlarged(server, client, options, said, text) for text in texts]
+    return [await _one_enlarged(server, client, options, fields, text) for text in texts]
 
 
 async def _one_enlarged(
-    server: Server, client: str, options: Options, said: Extras, text: str
+    server: Server, client: str, options: Options, fields: Extras, text: str
 ) -> str:
-    picture, larger = await asyncio.to_thread(_read, server, said, text)
+    picture, larger = await asyncio.to_thread(_read, server, fields, text)
     asked = await asyncio.to_thread(larger.asked, picture, server.models)
     painted: list[Image.Image] = []
     if asked:
@@ -98,12 +98,12 @@ async def _one_enlarged(
     return await asyncio.to_thread(finished)
 
 
-def _read(server: Server, said: Extras, text: str) -> tuple[Image.Image, Larger]:
+def _read(server: Server, fields: Extras, text: str) -> tuple[Image.Image, Larger]:
     picture = over(pictures.received(text, server.settings), "white")
-    return picture, Larger.of(said, picture.size, server.models, server.settings)
+    return picture, Larger.of(fields, picture.size, server.models, server.settings)
 
 
-def _html(said: Extras) -> str:
+def _html(fields: Extras) -> str:
     """What was not done, as webui tells of extras."""
-    lines = remarks.unused(said.others, second_pass=False)
+    lines = remarks.unused(fields.others, second_pass=False)
     return "".join(f"<p>{escape(line)}</p>" for line in lines)

@@ -56,6 +56,9 @@ class Painting(Fields):
     script_name: str | None = None
     alwayson_scripts: dict[str, Any] | None = None
     send_images: bool | None = True
+    force_task_id: str | None = Field(
+        None, max_length=200, description="the id that /internal/progress takes; none makes one"
+    )
     infotext: str | None = Field(None, description="settings in webui's text; fields go before")
 
     @property
@@ -69,8 +72,8 @@ class Painting(Fields):
         """What the text says, where no field says it."""
         if not isinstance(given, dict) or not isinstance(given.get("infotext"), str):
             return given
-        said = {name: value for name, value in given.items() if value is not None}
-        return {**infotext.fields_of(given["infotext"]), **said}
+        given_fields = {name: value for name, value in given.items() if value is not None}
+        return {**infotext.fields_of(given["infotext"]), **given_fields}
 
 
 class TextToImage(Painting):
@@ -81,6 +84,7 @@ class TextToImage(Painting):
     hr_resize_x: OrNone | None = None
     hr_resize_y: OrNone | None = None
     denoising_strength: Number | None = Field(None, description="of the second pass")
+    hr_second_pass_steps: OrNone | None = Field(None, description="0 is as many as the first's")
     hr_cfg: Number | None = Field(None, description="of the second pass, as Forge has it")
 
 
@@ -98,6 +102,14 @@ class ImageToImage(Painting):
     inpaint_full_res_padding: Annotated[int, Field(ge=0, le=4096)] | None = 0
     inpainting_mask_invert: bool | None = False
     include_init_images: bool | None = False
+
+
+class Task(BaseModel):
+    """What internal/progress takes."""
+
+    id_task: str
+    id_live_preview: int = Field(-1, description="of the preview that the client has")
+    live_preview: bool = True
 
 
 class Extras(Fields):

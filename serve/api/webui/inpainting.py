@@ -52,7 +52,7 @@ def marked(mask: Image.Image, size: Size, *, invert: bool) -> Image.Image:
     return ImageOps.invert(grey) if invert else grey
 
 
-def whole(picture: Image.Image, mask: Image.Image, size: Size | None, way: str) -> Masked:
+def fitted(picture: Image.Image, mask: Image.Image, size: Size | None, way: str) -> Masked:
     """All of the picture, brought to a size by one of `fitting.WAYS`; None keeps its own."""
     if size is None or size == picture.size:
         return Masked(picture, mask)

@@ -59,7 +59,7 @@ class Options(BaseModel):
         """Steps from one preview to the next; 0 is none."""
         return max(0, self.show_progress_every_n_steps) if self.live_previews_enable else 0
 
-    def said(self) -> dict[str, Any]:
+    def as_webui(self) -> dict[str, Any]:
         """As webui says them."""
         return self.model_dump(by_alias=True)
 
@@ -72,7 +72,7 @@ class Options(BaseModel):
         if checkpoint := given.pop("sd_model_checkpoint", None):
             given["sd_model_checkpoint"] = models.named(_name(checkpoint))
         try:
-            options = Options.model_validate({**self.said(), **given})
+            options = Options.model_validate({**self.as_webui(), **given})
         except ValidationError as error:
             param, message = misfit(error.errors())
             raise Refusal(message, param=param) from None

@@ -118,20 +118,20 @@ class Painter:
                 blur=request.mask_blur or 0.0,
             )
         else:
-            masked = inpainting.whole(picture, mask, _known(size), way)
+            masked = inpainting.fitted(picture, mask, _known(size), way)
         return inpainting.filled(masked, request.inpainting_fill or 0, request.seed or 0)
 
     def _wanted(
         self,
         request: Painting,
         size: "Sides",
-        own: Mapping[str, Any],
+        of_kind: Mapping[str, Any],
         control: controls.Control,
         *,
         second_pass: bool = False,
         finish: Finish = lambda picture: picture,
     ) -> Wanted:
-        """A request of any kind; `own` are the arguments of its kind."""
+        """A request of any kind; `of_kind` are the arguments of its kind alone."""
         self._check(request)
         self.comments.extend(control.remarks)
         self.comments.extend(remarks.unused(request.others, second_pass=second_pass))
@@ -148,7 +148,7 @@ class Painter:
             "height": size[1],
             "clip_skip": self._clip_skip(request),
             "vae": self.options.vae,
-            **own,
+            **of_kind,
             **control.arguments,
         }
         given = {name: value for name, value in arguments.items() if value is not None}
@@ -252,6 +252,7 @@ class Painter:
             "enlarge": scale,
             "enlarge_strength": _SECOND_STRENGTH if strength is None else strength,
             "enlarge_guidance_scale": next(one for one in guidance if one is not None),
+            "enlarge_steps": request.hr_second_pass_steps or None,
         }
 
     def _completed(self, size: "Sides") -> Size:

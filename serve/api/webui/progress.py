@@ -11,6 +11,7 @@ from ... import pictures
 from ...access import client_of
 from .answers import stamp
 from .batch import Batch
+from .fields import Task
 from .server import Server
 
 _BEGUN = 0.01
@@ -30,13 +31,13 @@ def router(server: Server) -> APIRouter:
         preview = None
         if not skip_current_image and (image := _shown(batch)):
             preview = await asyncio.to_thread(_encoded, image)
-        place, done = server.service.place(left[-1]), batch.progress
         return {
-            "progress": max(_BEGUN, done),
-            "eta_relative": _left(batch, done) if place.seconds is None else place.seconds,
+            "progress": max(_BEGUN, batch.progress),
+            "eta_relative": _seconds(server, batch),
             "state": _state(batch),
             "current_image": preview,
-            "textinfo": f"{place.ahead} pictures come first" if place.ahead else None,
+            "textinfo": _ahead(server, batch),
+            "current_task": batch.task,
         }
 
     @made.post("/interrupt")
@@ -52,11 +53,62 @@ def router(server: Server) -> APIRouter:
     return made
 
 
+def of_tasks(server: Server) -> APIRouter:
+    """What webui's own page asks while it waits, by the id that the request was given."""
+    made = APIRouter(prefix="/internal")
+
+    @made.get("/pending-tasks")
+    async def pending_tasks(request: Request) -> dict[str, Any]:
+        """The client's own that are not over."""
+        tasks = [batch.task for batch in server.batches.waiting(client_of(request))]
+        return {"size": len(tasks), "tasks": tasks}
+
+    @made.post("/progress")
+    async def progress(request: Request, task: Task) -> dict[str, Any]:
+        """Of one of the client's own tasks."""
+        client = client_of(request)
+        batches = server.batches.waiting(client)
+        batch = next((one for one in batches if one.task == task.id_task), None)
+        if batch is None:
+            over = server.batches.is_over(client, task.id_task)
+            return {**_UNKNOWN, "completed": over}
+        if batch.left and not batch.working:
+            return {**_UNKNOWN, "queued": True, "textinfo": _ahead(server, batch) or "Waiting..."}
+        number, image = batch.previewed, _shown(batch)
+        preview = None
+        if task.live_preview and image and number != task.id_live_preview:
+            preview = f"data:image/png;base64,{await asyncio.to_thread(_encoded, image)}"
+        return {
+            "active": True,
+            "queued": False,
+            "completed": False,
+            "progress": max(_BEGUN, batch.progress),
+            "eta": _seconds(server, batch),
+            "live_preview": preview,
+            "id_live_preview": number if preview else task.id_live_preview,
+            "textinfo": None,
+        }
+
+    return made
+
+
+_UNKNOWN: dict[str, Any] = {
+    "active": False,
+    "queued": False,
+    "completed": False,
+    "progress": None,
+    "eta": None,
+    "live_preview": None,
+    "id_live_preview": -1,
+    "textinfo": "Waiting...",
+}
+"""What is said of a task that is not in work."""
 _NOTHING: dict[str, Any] = {
     "progress": 0.0,
     "eta_relative": 0.0,
     "current_image": None,
     "textinfo": None,
+    "current_task": None,
 }
 
 
@@ -87,7 +139,17 @@ def _encoded(image: Image.Image) -> str:
     return pictures.text(pictures.encoded(image, {}))
 
 
-def _left(batch: Batch, done: float) -> float:
-    """Seconds, by what was done so far."""
+def _seconds(server: Server, batch: Batch) -> float:
+    """Until its end: by what pictures took before, else by what was done so far; 0 is unknown."""
+    left, done = batch.left, batch.progress
+    seconds = server.service.place(left[-1]).seconds if left else 0.0
+    if seconds is not None:
+        return seconds
     spent = time.time() - batch.created
     return spent / done - spent if done else 0.0
+
+
+def _ahead(server: Server, batch: Batch) -> str | None:
+    """How many pictures come before its last one, where any do."""
+    ahead = server.service.place(batch.left[-1]).ahead if batch.left else 0
+    return f"{ahead} pictures come first" if ahead else None

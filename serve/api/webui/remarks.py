@@ -6,9 +6,10 @@ from typing import Any
 from pleinair.runtime.errors import shown
 
 # Fields that are not declared, and the values of each with which it changes nothing. A field is
-# named where it would have changed the picture; all others are webui's own affairs.
+# named where it would have changed the picture, or where it is; all others are webui's own affairs.
 _NEUTRAL: Mapping[str, Sequence[Any]] = {
     "restore_faces": (False,),
+    "save_images": (False,),
     "s_churn": (0,),
     "s_tmax": (0,),
     "s_tmin": (0,),
@@ -19,7 +20,6 @@ _NEUTRAL: Mapping[str, Sequence[Any]] = {
     "initial_noise_multiplier": (1,),
     "image_cfg_scale": (1.5,),
     "refiner_checkpoint": ("", "None"),
-    "hr_second_pass_steps": (0,),
     "hr_checkpoint_name": ("", "Use same checkpoint"),
     "hr_sampler_name": ("", "Use same sampler"),
     "hr_scheduler": ("", "Use same scheduler", "automatic", "Automatic"),
@@ -37,7 +37,7 @@ _SECOND_PASS = ("hr_", "firstphase_")
 
 
 def unused(others: Mapping[str, Any], *, second_pass: bool) -> list[str]:
-    """A line for each field that is not declared and would have changed the picture."""
+    """A line for each field that is not declared and would have changed something."""
     return [
         f"{name} {shown(value)} is not used"
         for name, value in others.items()

@@ -41,7 +41,7 @@ async function ask(path, options = {}) {
   }
   if (answer.status === 401) {
     const given = await askForKey(key !== null);
-    if (given === null) throw new Refused(t("The server wants a key."), 401);
+    if (given === null) throw new Refused(t("The server wants a key: reload the page to give one."), 401);
     localStorage.setItem(STORED, given);
     return ask(path, options);
   }
@@ -51,18 +51,18 @@ async function ask(path, options = {}) {
 
 async function refused(answer) {
   const text = await answer.text();
-  let said = text;
+  let message = text;
   try {
     const body = JSON.parse(text);
     const detail = Array.isArray(body.detail)
       ? body.detail.map((one) => `${(one.loc ?? []).slice(1).join(".")}: ${one.msg}`).join("; ")
       : body.detail;
-    said = body.error?.message ?? detail ?? body.message ?? text;
+    message = body.error?.message ?? detail ?? body.message ?? text;
   } catch {
-    said = text.slice(0, 200) || answer.statusText;
+    message = text.slice(0, 200) || answer.statusText;
   }
   const after = Number(answer.headers.get("Retry-After"));
-  return new Refused(said, answer.status, after || undefined);
+  return new Refused(message, answer.status, after || undefined);
 }
 
 async function json(path, options) {

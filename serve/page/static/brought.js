@@ -1,7 +1,7 @@
 // A picture that somebody brings: what it says of itself, and what can be done with it.
 
 import * as api from "./api.js";
-import { button, element } from "./dom.js";
+import { button, element, signButton } from "./dom.js";
 import { described } from "./gallery.js";
 import { brings, dropped, show } from "./slot.js";
 
@@ -26,41 +26,34 @@ export function takeAnywhere(take) {
 /** Show a picture with what can be done with it.
  * repeats: actions for a picture that says how it was made; starts: for any picture. */
 export async function bring(dialog, blob, form, repeats, starts) {
-  const said = await api.read(blob, form.model.name);
+  const made = await api.read(blob, form.model.name);
   const image = element("img", { alt: "" });
   show(image, blob);
   const act = ([text, action]) =>
     button(text, () => {
       dialog.close();
-      action(said?.settings ?? {}, blob);
+      action(made?.settings ?? {}, blob);
     });
-  const found = said
+  const found = made
     ? [
-        element("p", { t: "Made by {program}:", values: { program: said.program } }),
+        element("p", { t: "Made by {program}:", values: { program: made.program } }),
         element("div", { className: "buttons" }, ...Object.entries(repeats).map(act)),
-        described(said.settings, form),
+        described(made.settings, form),
       ]
     : [element("p", { t: "It does not say how it was made." })];
-  if (said?.ignored.length) {
-    const names = said.ignored.join(", ");
+  if (made?.ignored.length) {
+    const names = made.ignored.join(", ");
     found.push(element("p", { className: "help", t: "Not used: {names}", values: { names } }));
   }
+  const close = signButton("×", "Close", () => dialog.close());
   dialog.replaceChildren(
+    element("div", { className: "bar" }, close),
     element("div", { className: "large" }, image),
     element(
       "div",
-      { className: "side" },
-      element(
-        "div",
-        { className: "bar" },
-        button("Cancel", () => dialog.close()),
-      ),
-      element(
-        "div",
-        { className: "about" },
-        element("div", { className: "buttons" }, ...Object.entries(starts).map(act)),
-        ...found,
-      ),
+      { className: "about" },
+      element("div", { className: "buttons" }, ...Object.entries(starts).map(act)),
+      ...found,
     ),
   );
   dialog.showModal();

@@ -2,6 +2,7 @@
 
 import * as api from "./api.js";
 import { button, download, element, png } from "./dom.js";
+import { blobOf } from "./gallery.js";
 import { watch } from "./jobs.js";
 import { show } from "./slot.js";
 import { t } from "./words.js";
@@ -15,7 +16,7 @@ export class Axis {
   constructor(form, text) {
     this.form = form;
     this.setting = element("select");
-    this.values = element("input", { type: "text", spellcheck: false });
+    this.values = element("textarea", { rows: 1, spellcheck: false });
     this.choices = element("div", { className: "words" });
     this.element = element(
       "div",
@@ -86,8 +87,8 @@ export class Axis {
   }
 }
 
-/** Paint a sheet into `root`: `order` is what all its pictures have in common. */
-export function paintSheet(root, order, columns, rows, painted) {
+/** Paint a sheet into `root`, and its pictures into a gallery: `order` is what they have in common. */
+export function paintSheet(root, order, columns, rows, gallery) {
   const heads = columns.read();
   const sides = rows.read();
   if (heads[0] === null) throw new Error(t("Choose a setting to compare."));
@@ -96,17 +97,10 @@ export function paintSheet(root, order, columns, rows, painted) {
     throw new Error(t("A sheet has at most {most} pictures.", { most: MOST }));
   const seed = order.seed ?? crypto.getRandomValues(new Uint32Array(1))[0];
   const cells = sides.map((side) =>
-    heads.map((head) => ({
-      order: {
-        ...order,
-        seed,
-        number: 1,
-        [columns.name]: head,
-        ...(side === null ? {} : { [rows.name]: side }),
-      },
-      image: element("img", { alt: "", hidden: true }),
-      note: element("span", { className: "spinner" }),
-    })),
+    heads.map((head) => {
+      const varied = { [columns.name]: head, ...(side === null ? {} : { [rows.name]: side }) };
+      return cellOf({ ...order, seed, number: 1, ...varied }, Object.values(varied).join(", "));
+    }),
   );
   const label = (axis, value) =>
     PROSE.includes(axis.name) || typeof value === "string"
@@ -119,8 +113,17 @@ export function paintSheet(root, order, columns, rows, painted) {
   );
   root.prepend(sheet.element);
   sheet.element.scrollIntoView({ block: "nearest" });
-  sheet.paint(painted);
+  sheet.paint(gallery);
 }
+
+/** A picture of a sheet, which is still to be painted: a button that will show it large. */
+function cellOf(order, alt) {
+  const image = element("img", { alt });
+  const large = element("button", { type: "button", hidden: true }, image);
+  return { order, image, large, note: element("span", { className: "spinner" }) };
+}
+
+const heading = (text, scope) => element("th", { textContent: text, scope });
 
 class Sheet {
   constructor(cells, heads, sides) {
@@ -137,14 +140,11 @@ class Sheet {
     );
     const table = element("table");
     const corner = sides ? [element("th")] : [];
-    table.append(
-      element("tr", {}, ...corner, ...heads.map((text) => element("th", { textContent: text }))),
-    );
+    table.append(element("tr", {}, ...corner, ...heads.map((text) => heading(text, "col"))));
     cells.forEach((row, i) => {
-      const side = sides ? [element("th", { textContent: sides[i] })] : [];
-      table.append(
-        element("tr", {}, ...side, ...row.map(({ image, note }) => element("td", {}, image, note))),
-      );
+      const side = sides ? [heading(sides[i], "row")] : [];
+      const places = row.map(({ large, note }) => element("td", {}, large, note));
+      table.append(element("tr", {}, ...side, ...places));
     });
     this.element = element(
       "div",
@@ -155,16 +155,16 @@ class Sheet {
   }
 
   /** A few cells at a time, so that all of them are followed. */
-  async paint(painted) {
+  async paint(gallery) {
     const cells = this.cells.flat();
     const next = async () => {
-      while (cells.length) await this.#cell(cells.shift(), painted);
+      while (cells.length) await this.#cell(cells.shift(), gallery);
     };
     await Promise.all(Array.from({ length: AT_ONCE }, next));
     this.stop.hidden = true;
   }
 
-  async #cell(cell, painted) {
+  async #cell(cell, gallery) {
     try {
       if (this.stopped) return;
       const job = await api.submit(cell.order, true);
@@ -172,8 +172,10 @@ class Sheet {
       if (this.stopped) await api.cancel(job.id);
       await watch(job.id, {
         picture: async (picture) => {
-          painted(picture);
-          show(cell.image, await api.picture(picture.path));
+          gallery.add(picture);
+          show(cell.image, await blobOf(picture));
+          cell.large.onclick = () => gallery.open(picture);
+          cell.large.hidden = false;
         },
         withheld: () => (cell.note.title = t("the model's safety checker withholds it")),
         failed: (message) => (cell.note.title = message),
@@ -181,8 +183,8 @@ class Sheet {
     } catch (error) {
       cell.note.title = error.message;
     }
-    cell.note.className = cell.image.hidden ? "none" : "";
-    if (cell.image.hidden) cell.note.textContent = cell.note.title || "–";
+    cell.note.className = cell.large.hidden ? "none" : "";
+    if (cell.large.hidden) cell.note.textContent = cell.note.title || "–";
   }
 
   #stop() {

@@ -2,17 +2,24 @@
 
 import { say } from "./words.js";
 
-/** An element with properties and children; `t` is its text, which follows the language. */
-export function element(tag, { t, values, title, ...properties } = {}, ...children) {
+/** An element with properties and children; `t` is its text, which follows the language, and so do
+ * `title`, `label` (read aloud for what shows no text) and `values` in them. */
+export function element(tag, { t, values, title, label, ...properties } = {}, ...children) {
   const made = Object.assign(document.createElement(tag), properties);
   if (t !== undefined) say(made, t, values);
   if (title !== undefined) say(made, title, values, "title");
+  if (label !== undefined) say(made, label, values, "aria-label");
   made.append(...children);
   return made;
 }
 
 export function button(t, onclick, properties = {}) {
   return element("button", { type: "button", t, onclick, ...properties });
+}
+
+/** A button that shows a sign; `title` says what it does. */
+export function signButton(sign, title, onclick, properties = {}) {
+  return button(undefined, onclick, { textContent: sign, title, label: title, ...properties });
 }
 
 /** A picture file as base64, without the `data:` before it. */

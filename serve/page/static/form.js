@@ -6,6 +6,7 @@ import { language, say, t } from "./words.js";
 const STORED = "pleinair.form";
 // Pictures are brought by dropping them, and are no fields.
 const PICTURES = ["image", "mask_image", "control_image"];
+const PROMPTS = ["prompt", "negative_prompt"];
 const HEADINGS = { Prompting: "Prompt", Reuse: "Reuse from step to step", Answer: "Result" };
 const IDEOGRAPH = /\p{Script=Han}/u;
 const SHAPES = ["1:1", "4:3", "3:4", "3:2", "2:3", "16:9", "9:16"];
@@ -40,6 +41,7 @@ export class Form extends EventTarget {
     root.addEventListener("input", () => this.#remember());
     root.addEventListener("focusin", (event) => this.#hint(event.target.name));
     root.querySelector("#random").onclick = () => this.set("seed", "");
+    root.querySelector("#reset").onclick = () => this.#reset();
     this.#recall();
   }
 
@@ -81,8 +83,8 @@ export class Form extends EventTarget {
     return taken;
   }
 
-  /** Fill in a picture's settings; options that it says nothing of are emptied. What is not to be
-   * had here is returned, in a few words each. */
+  /** Fill in a picture's settings; options that it says nothing of are emptied. What is not
+   * available here is returned, in a few words each. */
   fill(settings) {
     const missing = Object.keys(settings).filter(
       (name) => !this.fields.has(name) && !AROUND.includes(name),
@@ -99,6 +101,15 @@ export class Form extends EventTarget {
     if (profile && !offered) missing.push(`${this.label("profile")} ${profile}`);
     this.#remember();
     return missing;
+  }
+
+  /** Every setting but the prompts as the model has it. */
+  #reset() {
+    for (const { name } of this.fields.values()) if (!PROMPTS.includes(name)) this.set(name, "");
+    this.root.querySelector("#shape").value = "";
+    this.root.profile.value = "";
+    this.root.number.value = 1;
+    this.#remember();
   }
 
   choose(name) {
@@ -134,17 +145,19 @@ export class Form extends EventTarget {
       title: field.help,
       values: this.#named(field.help),
     });
+    say(input, field.help, this.#named(field.help), "aria-description");
     const name = element("span", { t: field.label });
     label.append(...(field.kind === "truth" ? [input, name] : [name, input]));
     return label;
   }
 
-  /** Say what the field at hand is for: on a phone nothing hovers. */
+  /** Say what the field at hand is for: on a phone nothing hovers. What a prompt is for says its
+   * placeholder. */
   #hint(name) {
     const hint = this.root.querySelector("#hint");
     const field = this.fields.get(name);
-    if (!field) return;
-    say(hint, field.help, this.#named(field.help));
+    if (name === "prompt") say(hint, hint.dataset.t);
+    else if (field) say(hint, field.help, this.#named(field.help));
   }
 
   /** The labels of other fields that a help names. */
@@ -179,6 +192,7 @@ export class Form extends EventTarget {
       Object.assign(input, { placeholder: model.size, step: model.multiple, min: model.multiple });
     }
     say(this.fields.get("seed").input, "random", {}, "placeholder");
+    say(this.fields.get("prompt").input, "What to paint: a red apple", {}, "placeholder");
     options(this.root.profile, model.profiles, model.profile);
     for (const { families, box } of this.groups) box.hidden = !families.includes(model.family);
     this.#listWords();
@@ -219,7 +233,7 @@ export class Form extends EventTarget {
 
   #chooseShapes() {
     const shape = this.root.querySelector("#shape");
-    shape.append(element("option", { value: "", t: "as usual" }));
+    shape.append(element("option", { value: "", t: "default" }));
     for (const one of SHAPES) shape.append(new Option(one, one));
     const sides = ["width", "height"].map((name) => this.fields.get(name).input);
     shape.onchange = () => {
@@ -283,8 +297,8 @@ function control({ kind, most, name }, rows) {
 function options(select, choices, usual) {
   const before = select.value;
   const first = usual
-    ? element("option", { value: "", t: "{usual} (usual)", values: { usual } })
-    : element("option", { value: "", t: "as usual" });
+    ? element("option", { value: "", t: "{usual} (default)", values: { usual } })
+    : element("option", { value: "", t: "default" });
   select.replaceChildren(first, ...choices.map((one) => new Option(one, one)));
   select.value = choices.includes(before) ? before : "";
 }

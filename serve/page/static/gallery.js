@@ -1,9 +1,10 @@
 // What was painted, newest first, and a picture of it with its settings.
 
 import * as api from "./api.js";
-import { button, download, element } from "./dom.js";
+import { button, download, element, signButton } from "./dom.js";
 import { draggable, show } from "./slot.js";
 
+const AGAIN = 5000; // milliseconds until a picture that did not come is asked for again
 const ORDER = ["prompt", "negative_prompt", "model", "profile", "width", "height", "seed"];
 // What a picture says beside its call.
 const AROUND = {
@@ -58,9 +59,15 @@ export class Gallery {
   async #load(thumb) {
     try {
       show(thumb.firstChild, await blobOf(thumb.picture));
-    } catch {
-      thumb.remove(); // the server keeps no more than so many
+    } catch (error) {
+      if (error.status === 404) this.#remove(thumb); // the server keeps no more than so many
+      else setTimeout(() => this.seen.observe(thumb), AGAIN);
     }
+  }
+
+  #remove(thumb) {
+    this.pictures.splice(this.pictures.indexOf(thumb.picture), 1);
+    thumb.remove();
   }
 
   /** The picture beside another; null at the ends. */
@@ -71,7 +78,13 @@ export class Gallery {
 
 /** A picture's file, fetched once. */
 export function blobOf(picture) {
-  picture.fetched ??= api.picture(picture.path).then((blob) => (picture.blob = blob));
+  picture.fetched ??= api.picture(picture.path).then(
+    (blob) => (picture.blob = blob),
+    (error) => {
+      picture.fetched = null;
+      throw error;
+    },
+  );
   return picture.fetched;
 }
 
@@ -105,27 +118,13 @@ export class Viewer {
     Object.assign(this, { dialog, gallery, form, actions });
     this.image = element("img", { alt: "" });
     this.about = element("div", { className: "about" });
-    const steps = [
-      ["‹", -1, "Newer"],
-      ["›", 1, "Older"],
-    ].map(([sign, step, title]) =>
-      element("button", {
-        type: "button",
-        textContent: sign,
-        title,
-        onclick: () => this.#step(step),
-      }),
-    );
-    const close = element("button", {
-      type: "button",
-      textContent: "×",
-      title: "Close",
-      onclick: () => dialog.close(),
-    });
-    const bar = element("div", { className: "bar" }, ...steps, close);
+    this.newer = signButton("‹", "Newer", () => this.#step(-1));
+    this.older = signButton("›", "Older", () => this.#step(1));
+    const close = signButton("×", "Close", () => dialog.close());
     dialog.append(
+      element("div", { className: "bar" }, this.newer, this.older, close),
       element("div", { className: "large" }, this.image),
-      element("div", { className: "side" }, bar, this.about),
+      this.about,
     );
     dialog.addEventListener("keydown", (event) => {
       if (event.key === "ArrowLeft") this.#step(-1);
@@ -152,6 +151,9 @@ export class Viewer {
       element("div", { className: "buttons" }, ...buttons, save),
       described(picture.info, this.form),
     );
+    // No `disabled`, which would take the focus, and with it the keys, away.
+    this.newer.ariaDisabled = !this.gallery.beside(picture, -1);
+    this.older.ariaDisabled = !this.gallery.beside(picture, 1);
     if (!this.dialog.open) this.dialog.showModal();
   }
 

@@ -5,75 +5,79 @@ import { button, element } from "./dom.js";
 import { show } from "./slot.js";
 import { say, t } from "./words.js";
 
-/** Follow a job to its end. heard: what is told of it, by name:
- * stands(status, pictures that are done), previewed(blob), picture(see `api.pictureOf`), withheld(),
- * failed(message). */
-export async function watch(id, heard) {
-  const told = new Set();
+const TITLE = document.title;
+
+/** Follow a job to its end. `listener` is called with what happens, by name: status(status, number
+ * of finished pictures), preview(blob), picture(see `api.pictureOf`), withheld(), failed(message). */
+export async function watch(id, listener) {
+  const finished = new Set();
   for await (const { event, data } of api.follow(id)) {
-    if (event === "queued" || event === "progress") heard.stands?.(data, told.size);
-    if (event === "preview") heard.previewed?.(api.unpacked(data.jpeg));
-    if (event === "picture" && !told.has(data.index)) {
-      told.add(data.index);
-      if (data.withheld) heard.withheld?.();
-      else await heard.picture?.(api.pictureOf(id, data));
+    if (event === "queued" || event === "progress") listener.status?.(data, finished.size);
+    if (event === "preview") listener.preview?.(api.unpacked(data.jpeg));
+    if (event === "picture" && !finished.has(data.index)) {
+      finished.add(data.index);
+      if (data.withheld) listener.withheld?.();
+      else await listener.picture?.(api.pictureOf(id, data));
     }
-    if (event === "failed") heard.failed?.(data.error);
+    if (event === "failed") listener.failed?.(data.error);
   }
 }
 
 /** Show a job until it is over; `painted` is called with each of its pictures. */
 export function showJob(root, { id, number, arguments: asked }, painted) {
-  const look = element("img", { className: "look", alt: "", hidden: true });
-  const place = element("p");
-  const bar = element("progress", { max: 1 });
+  const preview = element("img", { className: "preview", alt: "", hidden: true });
+  const line = element("p");
+  const bar = element("progress", { max: 1, label: "Progress" });
   const stop = button("Stop", () => api.cancel(id).catch(() => {}), { className: "stop" });
-  const card = element(
-    "div",
-    { className: "job card" },
-    look,
-    place,
-    stop,
-    bar,
-    element("p", { className: "prompt", textContent: asked.prompt ?? "" }),
-  );
+  const prompt = element("p", { className: "prompt", textContent: asked.prompt ?? "" });
+  const card = element("div", { className: "job card" }, preview, line, stop, bar, prompt);
   root.append(card);
-  say(place, "Waiting");
+  say(line, "Waiting");
 
   const failed = (message) => {
     card.classList.add("failed");
-    say(place, "It failed: {message}", { message });
+    line.role = "alert";
+    say(line, "It failed: {message}", { message });
     bar.remove();
     stop.replaceWith(button("Close", () => card.remove(), { className: "quiet" }));
   };
+  let withheld = false;
   watch(id, {
-    stands: (status, done) => stands(place, bar, status, number, done),
-    previewed: (blob) => show(look, blob),
+    status: (status, finished) => {
+      showProgress(bar, status);
+      describe(line, status, number, finished);
+    },
+    preview: (blob) => show(preview, blob),
     picture: painted,
-    withheld: () => failed(t("the model's safety checker withholds it")),
+    withheld: () => (withheld = true),
     failed,
   })
+    .then(() => withheld && failed(t("the model's safety checker withholds it")))
     .catch((error) => failed(error.message))
-    .finally(() => card.classList.contains("failed") || card.remove());
+    .finally(() => {
+      document.title = TITLE;
+      if (!card.classList.contains("failed")) card.remove();
+    });
   return card;
 }
 
-function stands(place, bar, { state, ahead, seconds, step, steps, stage, progress }, number, done) {
-  const left = seconds == null ? "" : () => t(", about {time} left", { time: duration(seconds) });
-  if (state === "waiting") {
-    bar.removeAttribute("value");
-    say(place, ahead ? "Waiting: {ahead} before it{left}" : "Waiting{left}", { ahead, left });
-    return;
-  }
-  if (!step) bar.removeAttribute("value");
+/** How far a job is: in its bar, and in the page's title, which is seen from other tabs. */
+function showProgress(bar, { state, step, progress }) {
+  if (state !== "waiting") document.title = `${Math.floor(progress * 100)} % – ${TITLE}`;
+  if (state === "waiting" || !step) bar.removeAttribute("value");
   else bar.value = progress;
-  const which =
-    number > 1
-      ? () => t("Picture {one} of {number}: ", { one: Math.min(done + 1, number), number })
-      : "";
-  if (stage === "load") say(place, "{which}the model is loaded{left}", { which, left });
-  else if (!step) say(place, "{which}it begins{left}", { which, left });
-  else say(place, "{which}step {step} of {steps}{left}", { which, step, steps, left });
+}
+
+/** Say where a job of `number` pictures stands. */
+function describe(line, { state, ahead, seconds, step, steps, stage }, number, finished) {
+  const left = seconds == null ? "" : () => t(", about {time} left", { time: duration(seconds) });
+  const one = Math.min(finished + 1, number);
+  const which = number > 1 ? () => t("Picture {one} of {number}: ", { one, number }) : "";
+  const waiting = ahead ? "Waiting behind {ahead}{left}" : "Waiting{left}";
+  if (state === "waiting") say(line, waiting, { ahead, left });
+  else if (stage === "load") say(line, "{which}loading the model{left}", { which, left });
+  else if (!step) say(line, "{which}starting{left}", { which, left });
+  else say(line, "{which}step {step} of {steps}{left}", { which, step, steps, left });
 }
 
 /** Seconds as "40 s" or "3 min". */

@@ -39,7 +39,7 @@ setMask(null);
 
 function setMask(blob) {
   mask = blob;
-  show(start.mask, blob);
+  start.cover(blob);
   find("#unmask").hidden = blob === null;
   for (const name of MASKED) form.fields.get(name).input.closest("label").hidden = blob === null;
   for (const part of ["#start > .buttons", "#start > .fields"])
@@ -111,6 +111,7 @@ function painted(picture) {
   gallery.add(picture);
   showLatest(picture).catch(tell);
   setLastSeed(picture.seed);
+  say(find("#news"), "A picture is finished: {prompt}", { prompt: picture.info.prompt ?? "" });
 }
 
 /** The newest picture is shown large; a click opens it with its settings. */
@@ -148,7 +149,7 @@ find("#form").addEventListener("submit", (event) => {
 find("#form").addEventListener("keydown", (event) => {
   if (event.key !== "Enter") return;
   if (event.ctrlKey || event.metaKey) find("#form").requestSubmit();
-  else if (event.target.closest(".axis input")) {
+  else if (event.target.closest(".axis textarea")) {
     event.preventDefault();
     find("#sheet").click();
   }
@@ -163,7 +164,7 @@ find("#sheet").onclick = async () => {
   tell();
   try {
     if (find("#form").reportValidity())
-      paintSheet(find("#sheets"), await order(), columns, rows, (picture) => gallery.add(picture));
+      paintSheet(find("#sheets"), await order(), columns, rows, gallery);
   } catch (error) {
     tell(error);
   }
@@ -173,13 +174,13 @@ find("#sheet").onclick = async () => {
 
 const repeats = { Repeat: repeat, Vary: vary };
 const starts = {
-  "Start from it": (_, blob) => startFrom(blob),
-  "Paint in it": (_, blob) => {
+  "Image to image": (_, blob) => startFrom(blob),
+  Inpaint: (_, blob) => {
     startFrom(blob);
     mark();
   },
   ...(offer.controlnets.length && {
-    "Follow it by ControlNet": (_, blob) => {
+    "Use with ControlNet": (_, blob) => {
       find("#control").open = true;
       nets.add(undefined, 1, blob);
     },
@@ -191,7 +192,7 @@ const gallery = new Gallery(find("#gallery"), find("#empty"), (picture) =>
 const viewer = new Viewer(find("#viewer"), gallery, form, { ...repeats, ...starts });
 takeAnywhere((blob) => bring(find("#brought"), blob, form, repeats, starts).catch(tell));
 
-/** Fill in how a picture was made; what of it is not to be had here is told. */
+/** Fill in how a picture was made; what of it is not available here is told. */
 function repeat(settings) {
   const missing = form.fill(settings);
   if (settings.strength !== undefined && !start.blob) missing.push(form.label("image"));
@@ -202,7 +203,7 @@ function repeat(settings) {
   }
   tell(
     missing.length
-      ? { text: "Not to be had here: {names}", values: { names: missing.join(", ") } }
+      ? { text: "Not available here: {names}", values: { names: missing.join(", ") } }
       : null,
   );
   find("#form").prompt.scrollIntoView({ block: "center" });
@@ -254,7 +255,6 @@ function tell(error = null) {
   place.hidden = error === null;
   if (error?.text) say(place, error.text, error.values);
   else if (error) say(place, "{message}", { message: error.message });
-  if (error) place.scrollIntoView({ block: "nearest" });
 }
 
 /** What can be chosen; asked for until it is told. */
@@ -264,6 +264,7 @@ async function offered() {
       return await api.offer();
     } catch (error) {
       tell(error);
+      if (error.status === 401) return new Promise(() => {}); // a reload asks for the key again
       await new Promise((resolve) => setTimeout(resolve, 2000));
     }
   }

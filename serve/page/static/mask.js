@@ -37,9 +37,14 @@ export async function paintMask(dialog, picture, before = null) {
     const done = button("Done", async () => leave(await finished(paint, scaled(image, 1, MOST))), {
       className: "main",
     });
+    dialog.onkeydown = (event) => {
+      if (event.key.toLowerCase() !== "z" || !(event.ctrlKey || event.metaKey)) return;
+      event.preventDefault();
+      undo.click();
+    };
     dialog.replaceChildren(
-      element("h2", { t: "Paint over what is to be painted anew" }),
-      element("div", { className: "easel" }, shown, paint),
+      element("h2", { t: "Paint over what should change" }),
+      element("div", { className: "easel" }, shown, paint, ring(paint, brush)),
       element(
         "div",
         { className: "buttons" },
@@ -54,6 +59,22 @@ export async function paintMask(dialog, picture, before = null) {
     dialog.onclose = () => resolve(undefined);
     dialog.showModal();
   });
+}
+
+/** A ring of the brush's size about the pointer; fingers cover theirs. */
+function ring(canvas, brush) {
+  const made = element("div", { className: "ring", hidden: true });
+  canvas.addEventListener("pointermove", ({ pointerType, offsetX, offsetY }) => {
+    const across = (brush() / canvas.width) * canvas.clientWidth;
+    made.hidden = pointerType === "touch";
+    Object.assign(made.style, {
+      width: `${across}px`,
+      left: `${canvas.offsetLeft + offsetX}px`,
+      top: `${canvas.offsetTop + offsetY}px`,
+    });
+  });
+  canvas.addEventListener("pointerleave", () => (made.hidden = true));
+  return made;
 }
 
 function draw(canvas, pen, brush, erases, strokes) {

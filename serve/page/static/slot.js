@@ -1,23 +1,25 @@
 // A place for one picture: chosen, dropped, or put there by the page.
 
-import { element } from "./dom.js";
+import { element, signButton } from "./dom.js";
+import { say } from "./words.js";
 
 export class Slot extends EventTarget {
   /** `text` says what the picture is for. */
   constructor(text) {
     super();
+    this.purpose = text;
     this.blob = null;
     this.file = element("input", { type: "file", accept: "image/*" });
     this.thumb = element("img", { alt: "", hidden: true });
-    this.mask = element("img", { alt: "", className: "mask", hidden: true });
+    this.mask = element("div", { className: "mask", hidden: true });
     this.text = element("span", { t: text });
-    this.clear = element("button", {
-      type: "button",
+    this.thumb.onerror = () => {
+      this.put(null);
+      say(this.text, "This is no picture that a browser can show. Choose another one.");
+    };
+    this.clear = signButton("×", "Remove the picture", () => this.put(null), {
       className: "clear",
-      title: "Remove the picture",
-      textContent: "×",
       hidden: true,
-      onclick: () => this.put(null),
     });
     const label = element(
       "label",
@@ -32,12 +34,22 @@ export class Slot extends EventTarget {
     accept(this.element, (blob) => this.put(blob));
   }
 
+  /** Lay a mask, white on black, over the picture; null takes it away. */
+  cover(blob) {
+    const before = this.mask.dataset.url;
+    if (before) URL.revokeObjectURL(before);
+    this.mask.dataset.url = blob ? URL.createObjectURL(blob) : "";
+    this.mask.style.setProperty("--mask", blob ? `url(${this.mask.dataset.url})` : "none");
+    this.mask.hidden = blob === null;
+  }
+
   /** Put a picture there; null removes it. */
   put(blob) {
     this.blob = blob;
     this.file.value = "";
     show(this.thumb, blob);
     this.text.hidden = blob !== null;
+    say(this.text, this.purpose);
     this.clear.hidden = blob === null;
     this.dispatchEvent(new Event("change"));
   }

@@ -20,15 +20,16 @@ export class Weighted extends EventTarget {
   }
 
   add(name = this.names[0], weight = 1, blob = null) {
-    const file = element("select", {}, ...this.names.map((one) => new Option(one, one)));
+    const file = element("select", { label: "File" }, ...this.names.map((one) => new Option(one, one)));
     file.value = name;
     const amount = element("input", {
       type: "number",
       step: "0.05",
       value: weight,
       required: true,
+      title: "Weight",
+      label: "Weight",
     });
-    amount.title = "0.8";
     const row = { file, amount };
     const remove = button("Remove", () => this.#remove(row), { className: "quiet" });
     row.element = element("div", { className: "weighted" }, file, amount, remove);

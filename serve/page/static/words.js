@@ -14,10 +14,10 @@ export function t(text, values = {}) {
 
 /** Give an element a text, or an attribute one, that follows the language. */
 export function say(element, text, values = {}, attribute = "") {
-  const said = (element.said ??= {});
-  said[attribute] = { text, values };
+  const texts = (element.texts ??= {});
+  texts[attribute] = { text, values };
   write(element, attribute, t(text, resolved(values)));
-  element.dataset.said = "";
+  element.dataset.texts = "";
   return element;
 }
 
@@ -42,8 +42,8 @@ export async function speak(wanted) {
   table = answer ? await answer.json() : {};
   language = wanted;
   document.documentElement.lang = wanted === "zh" ? "zh-Hans" : wanted;
-  for (const element of document.querySelectorAll("[data-said]")) {
-    for (const [attribute, { text, values }] of Object.entries(element.said ?? {})) {
+  for (const element of document.querySelectorAll("[data-texts]")) {
+    for (const [attribute, { text, values }] of Object.entries(element.texts ?? {})) {
       write(element, attribute, t(text, resolved(values)));
     }
   }

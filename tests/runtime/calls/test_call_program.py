@@ -195,7 +195,7 @@ def test_a_warm_up_is_checked_as_a_call(pipe: Any) -> None:
 def test_closed_it_holds_no_graphs(folder: Path) -> None:
     with opened(folder) as pipe:
         pipe("boat", **QUICK)
-        graphs = [weakref.ref(kept.graph) for kept in pipe.parts.shelf._kept.values()]
+        graphs = [weakref.ref(kept.graph) for kept in pipe.parts.shelf._kept]
         assert graphs
     gc.collect()
     assert not any(graph() for graph in graphs)

@@ -94,6 +94,24 @@ def test_those_used_longest_ago_make_room(graphs: Graphs) -> None:
     assert graphs.most == 10
 
 
+def test_with_a_limit_a_name_s_graphs_for_several_sizes_stay(graphs: Graphs) -> None:
+    shelf = Shelf(BESIDE + 10)
+
+    def call(size: str, needs: int) -> None:
+        shelf.graph("unet", size, graphs.compiler(size, needs), needs=needs)({})
+
+    for _ in range(3):
+        call("wide", 4)
+        call("high", 4)
+    assert graphs.compiled == ["wide", "high"]
+    call("large", 6)  # wide was used longest ago
+    assert labels(graphs) == ["high", "large"]
+    call("high", 4)
+    call("wide", 4)
+    assert labels(graphs) == ["high", "wide"]
+    assert graphs.most == 10
+
+
 def test_what_does_not_fit_alone_is_refused(graphs: Graphs) -> None:
     shelf = Shelf(BESIDE + 10 * MB)
     with pytest.raises(SettingError, match=r"max_memory is 0\.22 GB, and the unet takes about 0\."):

@@ -10,19 +10,21 @@ from openvino import opset13 as opset
 
 from fakes import POCKET
 from openvino_core import Call
-from pleinair.export.int8.norms import norm_by_moments
 from pleinair.runtime.engines.openvino import OpenVinoEngine, native_precision
 from pleinair.runtime.errors import EngineError
 from pleinair.runtime.graphs import moments
 from pleinair.runtime.graphs.cut import Cut
 from pleinair.runtime.graphs.float32 import EXACT
+from pleinair.runtime.graphs.norms import norm_by_moments
 from pleinair.runtime.graphs.shared_rows import SharedRows
+from pleinair.runtime.graphs.upsampling import upsamplers
 
 bfloat16 = pytest.mark.skipif(native_precision() != "bf16", reason="a processor without bfloat16")
 
 STEPS = np.array([0.0, 1.0, 500.0, 501.0, 997.5, 998.0, 998.5, 999.0], np.float32)
 FREQUENCIES = np.exp(-np.log(10000) * np.arange(16) / 16).astype(np.float32)
 UNET = POCKET / "unet" / "openvino_model.xml"
+POCKET_UPSAMPLERS = len(list(upsamplers(openvino.Core().read_model(UNET))))
 SHAPES = {"sample": (2, 4, 8, 8), "encoder_hidden_states": (2, 77, 128)}
 
 
@@ -97,6 +99,21 @@ def test_marks_survive_fusing_edits_and_the_cache(
         assert {one for name, one in angles.items() if any(k in name for k in kept)} == {"f32"}
         convolutions = {one for name, one in found.items() if name.endswith("/Convolution")}
         assert convolutions == {"bf16"}
+
+
+@bfloat16
+@pytest.mark.parametrize("precision", ["bf16", "f32"])
+def test_upsamplers_are_transposed_in_bfloat16_alone(
+    tmp_path: Path, core_calls: list[Call], precision: str
+) -> None:
+    for kind in ("compile", "import"):
+        engine = OpenVinoEngine(precision=precision, cache_dir=tmp_path)
+        engine.compile(UNET, SHAPES)
+        assert core_calls[-1].kind == kind
+        nodes = core_calls[-1].compiled.get_runtime_model().get_ordered_ops()
+        kinds = [node.get_rt_info()["layerType"].astype(str) for node in nodes]
+        upsamplers = POCKET_UPSAMPLERS if precision == "bf16" else 0
+        assert kinds.count("Deconvolution") == upsamplers
 
 
 @bfloat16

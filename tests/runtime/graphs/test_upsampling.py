@@ -29,6 +29,7 @@ def upsampler(
     rounds: bool = True,
     low: float = -3.0,
     mode: str = "nearest",
+    largest: float = 0.01,
 ) -> openvino.Model:
     """As NNCF leaves one of diffusers' UNet: enlarged to a size, between two roundings."""
     opset = openvino.opset13
@@ -44,7 +45,7 @@ def upsampler(
         nearest_mode="floor",
     )
     weights = np.clip(np.rint(40 * normal(5, 6, 3, 3)), -127, 127)
-    scale = np.linspace(0.001, 0.01, 5, dtype=np.float32).reshape(5, 1, 1, 1)
+    scale = np.linspace(0.001, largest, 5, dtype=np.float32).reshape(5, 1, 1, 1)
     read = (
         opset.multiply(opset.convert(opset.constant(weights.astype(np.int8)), np.float32), scale)
         if integers
@@ -94,6 +95,23 @@ def test_what_it_reads_and_its_weights_are_signed_8_bit_numbers() -> None:
     assert stored.data.dtype == np.int8
     assert list(stored.data.shape) == [6, 5, 4, 4]
     assert np.abs(stored.data.astype(int)).max((0, 2, 3)).tolist() == [127] * 5
+
+
+def test_in_floating_point_it_says_the_same_where_asked() -> None:
+    plain = upsampler((4, 7), (8, 14), integers=False, rounds=False)
+    pixels = {"pixels": normal(1, 6, 4, 7)}
+    expected = said(plain, pixels)
+    made = TransposedUpsamplers(floats=True).openvino(plain)
+    assert "ConvolutionBackpropData" in kinds(made)
+    assert not {"Interpolate", "Convolution"} & set(kinds(made))
+    # The sums of weights are rounded to float16, 11 bits.
+    assert np.abs(said(made, pixels) - expected).max() < 2**-10 * np.abs(expected).max()
+    assert TransposedUpsamplers(floats=True).key != TransposedUpsamplers().key
+
+
+def test_sums_too_large_for_float16_stay() -> None:
+    plain = upsampler((4, 4), (8, 8), integers=False, rounds=False, largest=1e6)
+    assert kinds(TransposedUpsamplers(floats=True).openvino(plain.clone())) == kinds(plain)
 
 
 @pytest.mark.parametrize(

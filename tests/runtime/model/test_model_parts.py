@@ -20,7 +20,7 @@ SHAPES = {"sample": (2, 4, 8, 8), "timestep": ()}
 
 class Engine:
     name, device, format = "openvino", "CPU", "openvino"
-    precision, streams = "f32", 1
+    precision, streams, threads = "f32", 1, None
 
     def __init__(self) -> None:
         self.compiled: list[tuple[str, dict[str, Any], list[Any]]] = []

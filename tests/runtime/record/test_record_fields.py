@@ -47,6 +47,10 @@ def said(more: str, sampler: str = "Euler a") -> tuple[dict[str, Any], list[str]
             {"enlarge": "2", "enlarge_strength": "0.5", "enlarge_guidance_scale": "1"},
         ),
         (
+            "Hires upscale: 2, Hires steps: 20",
+            {"enlarge": "2", "enlarge_guidance_scale": "6.5", "enlarge_steps": "20"},
+        ),
+        (
             "Hires resize: 1024x0, Hires sampler: Use same sampler",
             {"enlarge": "2", "enlarge_guidance_scale": "6.5"},
         ),

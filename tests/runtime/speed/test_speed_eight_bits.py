@@ -15,7 +15,7 @@ from pleinair.runtime.speed.profiles import Profile
 
 
 class OfEngine:
-    format, streams = "openvino", 1
+    format, streams, threads = "openvino", 1, None
 
     def __init__(self, name: str, device: str = "CPU") -> None:
         self.name, self.device = name, device

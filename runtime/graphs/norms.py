@@ -1,14 +1,35 @@
 """Group norms in whatever order of memory the convolutions around them have.
 
 OpenVINO computes a group norm on (batch, groups, what is in a group), for which a feature map must
-lie channel by channel. 8-bit convolutions keep pixel by pixel, so that before each norm everything
-is turned around, and after it again: of the VAE decoder's time a sixth. Sums over rows and columns
-are read in either order, and with them a norm is a factor and a summand a channel.
+lie channel by channel. Convolutions in 8 and in 16 bits keep pixel by pixel, so that before each
+norm everything is turned around, and after it again: of the 8-bit VAE decoder's time a sixth. Sums
+over rows and columns are read in either order, and with them a norm is a factor and a summand a
+channel.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
+from .onnx_graph import OnnxGraph
+
+
+@dataclass(frozen=True)
+class NormsByMoments:
+    """Group norms are computed by their moments."""
+
+    @property
+    def key(self) -> Any:
+        return "norms by moments"
+
+    def openvino(self, model: Any) -> Any:
+        norm_by_moments(model)
+        return model
+
+    def onnx(self, graph: OnnxGraph) -> OnnxGraph:
+        """ONNX Runtime keeps every feature map channel by channel."""
+        return graph
 
 
 def norm_by_moments(model: Any) -> int:
