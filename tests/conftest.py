@@ -2,9 +2,9 @@
 
 import gc
 import os
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -85,13 +85,17 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def both(made: Callable[[str, Make], Path]) -> Callable[[str, Make], tuple[Path, Path]]:
-    """`both(name, make)`: a checkpoint, and its export in both formats, float32, as `made`."""
+def both(made: Callable[[str, Make], Path]) -> Callable[..., tuple[Path, Path]]:
+    """`both(name, make, engine)`: a checkpoint, and its export for an engine, float32, as `made`.
 
-    def get(name: str, make: Make) -> tuple[Path, Path]:
+    Without an engine the export has both formats.
+    """
+
+    def get(name: str, make: Make, engine: str = "both") -> tuple[Path, Path]:
         checkpoint = made(f"checkpoint/{name}", make)
-        export = _exported(made, checkpoint, "openvino", "onnx")
-        return checkpoint, made(f"exported/{name}", export)
+        formats = {"openvino": ("openvino",), "onnxruntime": ("onnx",)}
+        export = _exported(made, checkpoint, *formats.get(engine, ("openvino", "onnx")))
+        return checkpoint, made(f"exported/{engine}/{name}", export)
 
     return get
 
@@ -198,31 +202,24 @@ def optimum_python() -> str:
 
 
 @pytest.fixture(scope="session")
-def optimum_openvino(
-    made: Callable[[str, Make], Path], optimum_python: str, tiny_checkpoint: Path
-) -> Path:
-    """`tiny_checkpoint` as optimum-cli exports it to OpenVINO. Read-only: tests share it."""
-    return made("optimum/openvino", _optimum_export("openvino", optimum_python, tiny_checkpoint))
+def optimum(optimum_python: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """optimum, to export and to paint: see optimum_process.py."""
+    from optimum_process import Optimum
+
+    process = Optimum(optimum_python, tmp_path_factory.mktemp("optimum") / "log.txt")
+    yield process
+    process.close()
 
 
 @pytest.fixture(scope="session")
-def optimum_onnx(
-    made: Callable[[str, Make], Path], optimum_python: str, tiny_checkpoint: Path
+def optimum_openvino(
+    made: Callable[[str, Make], Path], optimum: Any, tiny_checkpoint: Path
 ) -> Path:
+    """`tiny_checkpoint` as optimum-cli exports it to OpenVINO. Read-only: tests share it."""
+    return made("optimum/openvino", partial(optimum.export, "openvino", tiny_checkpoint))
+
+
+@pytest.fixture(scope="session")
+def optimum_onnx(made: Callable[[str, Make], Path], optimum: Any, tiny_checkpoint: Path) -> Path:
     """`tiny_checkpoint` as optimum-cli exports it to ONNX. Read-only: tests share it."""
-    return made("optimum/onnx", _optimum_export("onnx", optimum_python, tiny_checkpoint))
-
-
-def _optimum_export(engine: str, python: str, checkpoint: Path) -> Make:
-    peer = Path(__file__).parent / "export" / "peer.py"
-
-    def export(target: Path) -> None:
-        done = subprocess.run(
-            [python, str(peer), f"export-{engine}", str(checkpoint), str(target)],
-            capture_output=True,
-            text=True,
-            timeout=600,
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
-
-    return export
+    return made("optimum/onnx", partial(optimum.export, "onnx", tiny_checkpoint))

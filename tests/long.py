@@ -64,7 +64,7 @@ LONG = {
         "test_a_traced_graph_is_its_module_*-onnx)",
     ],
     "export/test_in_pieces.py": [
-        "test_what_goes_from_piece_to_piece_is_read_from_files(False)",
+        "test_what_goes_from_piece_to_piece_is_read_from_files(False-*",
     ],
     "export/test_quantize.py": [
         "*(onnx*",
@@ -101,10 +101,13 @@ LONG = {
         "test_things_are_their_colour(a tomato*",
     ],
     "runtime/families/test_family_small_unets.py": [
+        "*OnnxRuntimeEngine*",
         "*bk-sdm-small*",
+        "*onnxruntime*",
         "*sdxs-dreamshaper*",
         "*ssd-1b*",
         "test_another_unet",
+        "test_lora",
         "test_the_large_vae_in_place_of_the_tiny_one",
     ],
     "runtime/test_adapter_records.py": [
@@ -179,6 +182,10 @@ LONG = {
     ],
     "runtime/test_max_memory.py": [
         "*onnxruntime*",
+    ],
+    "runtime/test_parity.py": [
+        "test_every_scheduler(onnxruntime-*_exponential)",
+        "test_every_scheduler(onnxruntime-*_karras)",
     ],
     "runtime/test_profiles.py": [
         "test_lora_files_go_with_every_profile(auto)",

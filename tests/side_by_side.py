@@ -14,11 +14,12 @@ def side_by_side(name: str, make: Callable[[Path], object], their_class: str) ->
 
     make: writes the checkpoint to the folder it is given.
     their_class: diffusers' pipeline, of which `reference` is one.
+    `folder` is the export for OpenVINO.
     """
 
     @pytest.fixture(scope="module")
-    def checkpoint(both: Any) -> Path:
-        return both(name, make)[0]
+    def checkpoint(made: Any) -> Path:
+        return made(f"checkpoint/{name}", make)
 
     @pytest.fixture(scope="module")
     def reference(checkpoint: Path) -> Any:
@@ -30,10 +31,11 @@ def side_by_side(name: str, make: Callable[[Path], object], their_class: str) ->
 
     @pytest.fixture(scope="module")
     def folder(both: Any) -> Path:
-        return both(name, make)[1]
+        return both(name, make, "openvino")[1]
 
     @pytest.fixture(scope="module", params=["openvino", "onnxruntime"])
-    def pipe(request: pytest.FixtureRequest, folder: Path) -> StableDiffusionPipeline:
+    def pipe(request: pytest.FixtureRequest, both: Any) -> StableDiffusionPipeline:
+        _, folder = both(name, make, request.param)
         return StableDiffusionPipeline.from_pretrained(
             folder, engine=request.param, device="cpu", profile="exact"
         )

@@ -25,6 +25,9 @@ _HELD = {
 _SCORES = {"openvino": 0, "onnxruntime": 16}
 _OTHER = 16 << 20  # of text encoders and the safety checker, whose pictures are small
 
+# Bytes of a float as a graph's file has it.
+_STORED = {"f32": 4, "f16": 2, "bf16": 2}
+
 _UNITS = {"": 1, **{f"{prefix}b": 1000**i for i, prefix in enumerate("kmg", 1)}}
 _UNITS |= {f"{prefix}ib": 1024**i for i, prefix in enumerate("kmg", 1)}
 
@@ -66,28 +69,34 @@ def footprint(
     engine: str,
     working: Working,
     *,
+    precision: str = "f32",
     streams: int = 1,
     share: float = 1.0,
     changed: float = 0.0,
 ) -> int:
     """Bytes that the graph in the file at `path` takes at most.
 
+    precision: what it is computed in.
     streams: calls computed at once, each with working memory of its own.
     share: of its weights, where a cut leaves only some. changed: what those that LoRA files change
-    take as they are stored, beside what they take as packed: half of that, or, of 8 bits, as much.
+    take as they are stored, beside what they take as packed: 1 is as much.
     """
-    packed = int(weights(path) * share)
+    packed = int(weights(path, precision) * share)
     packed += int(packed * changed)
     compiled = _COMPILED * packed + streams * working.bytes(engine)
     return _GRAPH + int(max(_COMPILING[engine] * packed, compiled))
 
 
-def weights(path: Path) -> int:
-    """Bytes of a graph's weights as CPUs compute with them: half precision is widened."""
+def weights(path: Path, precision: str = "f32") -> int:
+    """Bytes of a graph's weights as CPUs compute with them: floats are widened, or narrowed.
+
+    An ONNX file's count as float32 in any case: ONNX Runtime has no other precision on CPUs.
+    """
     if path.suffix == ".onnx":
         return onnx_weights.widened_bytes(path)
+    wide = 4 if precision == "f32" else 2
     found = ir.constants(ir.read(path))
-    return sum(each.size * (2 if each.kind in ("f16", "bf16") else 1) for each in found)
+    return sum(each.size * wide // _STORED.get(each.kind, wide) for each in found)
 
 
 def largest_attention(blocks: Sequence[str], sample: Sequence[int]) -> int:

@@ -92,7 +92,8 @@ class Parts:
         engine, path, names = self.engine, self.files[part], self.input_names.get(part, {})
         changed = self.changed.get(part)
         first: list[Edit] = [] if changed is None else [changed]
-        exact = [EXACT] if part in self.exact and engine.precision != "f32" else []
+        precision = self._precision(part)
+        exact = [EXACT] if precision != engine.precision else []
 
         def compile() -> Graph:
             named = {names.get(name, name): shape for name, shape in shapes.items()}
@@ -106,13 +107,14 @@ class Parts:
                 path,
                 engine.name,
                 self.working(part, shapes),
+                precision=precision,
                 streams=engine.streams,
                 share=(cut.branch + 1) / (self.cuts or 1) if cut else 1.0,
-                changed=0.0 if changed is None else 0.5 if changed.exact is None else 1.0,
+                changed=_stored(changed, precision),
             )
         wanted = {
             "engine": (engine.name, engine.device, engine.streams, engine.threads),
-            "precision": "f32" if part in self.exact else engine.precision,
+            "precision": precision,
             "path": path,
             "shapes": {name: tuple(shape) for name, shape in shapes.items()},
             "edits": [edit.key for edit in edits],
@@ -141,4 +143,15 @@ class Parts:
         """Raise SettingError for a part that does not fit at any size."""
         if self.limited:
             for part in parts:
-                self.shelf.check(part, weights(self.files[part]))
+                self.shelf.check(part, weights(self.files[part], self._precision(part)))
+
+    def _precision(self, part: str) -> str:
+        """What a part is computed in."""
+        return "f32" if part in self.exact else self.engine.precision
+
+
+def _stored(changed: ChangedWeights | None, precision: str) -> float:
+    """What weights that LoRA files change take as stored, for what they take packed."""
+    if changed is None:
+        return 0.0
+    return 0.5 if changed.exact is None and precision == "f32" else 1.0

@@ -197,7 +197,7 @@ def test_a_latent_consistency_model_is_painted_alike(
     name: str, job: systems.Job, both: Any
 ) -> None:
     """Told its guidance, in four steps; openvino_genai draws other noise."""
-    checkpoint, folder = both("tiny-lcm", tiny_lcm)
+    checkpoint, folder = both("tiny-lcm", tiny_lcm, "openvino")
     job = replace(job, model=str(folder), checkpoint=str(checkpoint), scheduler="lcm", guidance=8.5)
     job = replace(job, way="precision=f32")
     times, theirs = _paint(name, job)

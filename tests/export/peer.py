@@ -1,15 +1,18 @@
-"""What optimum does with a folder; run by optimum's own Python, which need not have pleinair.
+"""What optimum does with folders; run by optimum's own Python, which need not have pleinair.
 
-python peer.py paint-openvino|paint-onnx FOLDER PICTURE.npy PROMPT HEIGHT WIDTH
-python peer.py export-openvino|export-onnx CHECKPOINT FOLDER
+A line of its input is what to do, as JSON: ["paint", ENGINE, FOLDER, PICTURE.npy, PROMPT, HEIGHT,
+WIDTH] or ["export", ENGINE, CHECKPOINT, FOLDER], with "openvino" or "onnx" for the engine. A line
+of its output is the answer, as JSON: "", or what went wrong.
 """
 
-import subprocess
+import json
+import os
 import sys
-from pathlib import Path
+import traceback
+from unittest import mock
 
 
-def paint(engine: str, folder: str, picture: str, prompt: str, height: str, width: str) -> None:
+def paint(engine: str, folder: str, picture: str, prompt: str, height: int, width: int) -> None:
     import numpy as np
     import torch
 
@@ -26,8 +29,8 @@ def paint(engine: str, folder: str, picture: str, prompt: str, height: str, widt
     pipe.set_progress_bar_config(disable=True)
     images = pipe(
         prompt,
-        height=int(height),
-        width=int(width),
+        height=height,
+        width=width,
         num_inference_steps=3,
         guidance_scale=7.5,
         generator=torch.Generator("cpu").manual_seed(7),
@@ -37,14 +40,28 @@ def paint(engine: str, folder: str, picture: str, prompt: str, height: str, widt
 
 
 def export(engine: str, checkpoint: str, folder: str) -> None:
-    # The command, not a function of it: that is what a user types.
-    command = Path(sys.executable).with_name("optimum-cli")
-    options = ["--task", "text-to-image", "--model", checkpoint, folder]
+    from optimum.commands import optimum_cli
+
+    # The command, not a function below it: that is what a user types.
+    command = ["optimum-cli", "export", engine, "--task", "text-to-image", "--model", checkpoint]
     if engine == "openvino":
-        options += ["--weight-format", "fp32"]
-    subprocess.run([str(command), "export", engine, *options], check=True)
+        command += ["--weight-format", "fp32"]
+    with mock.patch.object(sys, "argv", [*command, folder]):
+        optimum_cli.main()
+
+
+def main() -> None:
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what libraries print is no answer
+    for line in sys.stdin:
+        action, *arguments = json.loads(line)
+        try:
+            {"paint": paint, "export": export}[action](*arguments)
+            answer = ""
+        except BaseException:
+            answer = traceback.format_exc()
+        print(json.dumps(answer), file=answers, flush=True)
 
 
 if __name__ == "__main__":
-    action, engine = sys.argv[1].split("-")
-    {"paint": paint, "export": export}[action](engine, *sys.argv[2:])
+    main()

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from plans import planned
 
+from plans import planned
 from pleinair.export import architecture, families
 from pleinair.export.families import stable_diffusion, upscaler, xl
 from pleinair.export.families.beside import SAFETY_CHECKER, TINY_VAE

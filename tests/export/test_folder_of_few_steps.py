@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from plans import planned
 
 import loras
 from checkpoints import autoencoder_tiny, tiny_controlnet
+from plans import planned
 from pleinair.export import cli, export_model
 from pleinair.export.solver import Solver
 from pleinair.runtime import StableDiffusionPipeline

@@ -15,9 +15,13 @@ from pleinair.runtime.errors import EngineError
 openvino = pytest.importorskip("openvino")
 
 
-@pytest.mark.parametrize("watched", [True, False])
+@pytest.mark.parametrize(("watched", "limit"), [(True, 300_000), (False, 60_000)])
 def test_what_goes_from_piece_to_piece_is_read_from_files(
-    exported_openvino: Path, tmp_path: Path, watched: bool, monkeypatch: pytest.MonkeyPatch
+    exported_openvino: Path,
+    tmp_path: Path,
+    watched: bool,
+    limit: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(ir_pieces, "_LARGE", 1000)
     file = exported_openvino / "unet" / openvino_graph.FILE
@@ -34,7 +38,7 @@ def test_what_goes_from_piece_to_piece_is_read_from_files(
         model.reshape(shapes | {"timestep": []})
         return model
 
-    found = list(ir_pieces.run(read, cases, 60_000, watched=watched, aside=tmp_path))
+    found = list(ir_pieces.run(read, cases, limit, watched=watched, aside=tmp_path))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["case-0", "case-1"]
     assert not list(tmp_path.glob("*/*"))  # what nobody reads any more is gone
     graph = OpenVinoEngine().compile(file, shapes)

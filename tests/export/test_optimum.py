@@ -4,9 +4,9 @@ optimum needs older libraries than ours, so it works in an environment of its ow
 command that makes it; PLEINAIR_OPTIMUM_PYTHON names its Python.
 """
 
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -15,17 +15,8 @@ import pytest
 
 pytestmark = pytest.mark.interop
 
-_PEER = Path(__file__).with_name("peer.py")
 _PROMPT = "a red apple on a boat"
 _Size = tuple[int, int]
-
-
-def _paint(python: str, engine: str, folder: Path, size: _Size, picture: Path) -> np.ndarray:
-    command = [python, str(_PEER), f"paint-{engine}", str(folder), str(picture), _PROMPT]
-    command += [str(side) for side in size]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return np.load(picture)
 
 
 @pytest.fixture(scope="module")
@@ -54,27 +45,29 @@ def expected(tiny_checkpoint: Path) -> Callable[[_Size], np.ndarray]:
 @pytest.mark.parametrize("engine", ["openvino", "onnx"])
 def test_optimum_paints_with_our_folder(
     request: pytest.FixtureRequest,
-    optimum_python: str,
+    optimum: Any,
     expected: Callable[[_Size], np.ndarray],
     tmp_path: Path,
     engine: str,
 ) -> None:
     folder, odd = request.getfixturevalue(f"exported_{engine}"), (72, 104)  # latents 9 x 13
-    picture = _paint(optimum_python, engine, folder, odd, tmp_path / "picture.npy")
+    optimum.paint(engine, folder, tmp_path / "picture.npy", _PROMPT, odd)
+    picture = np.load(tmp_path / "picture.npy")
     np.testing.assert_allclose(picture, expected(odd), atol=1 / 255)
 
 
 @pytest.mark.parametrize("engine", ["openvino", "onnx"])
 def test_optimum_paints_the_same_with_its_own_folder(
     request: pytest.FixtureRequest,
-    optimum_python: str,
+    optimum: Any,
     expected: Callable[[_Size], np.ndarray],
     tmp_path: Path,
     engine: str,
 ) -> None:
     # Its ONNX graphs only double: latents of an odd size, as above, are an error there.
     folder, even = request.getfixturevalue(f"optimum_{engine}"), (64, 96)
-    picture = _paint(optimum_python, engine, folder, even, tmp_path / "picture.npy")
+    optimum.paint(engine, folder, tmp_path / "picture.npy", _PROMPT, even)
+    picture = np.load(tmp_path / "picture.npy")
     np.testing.assert_allclose(picture, expected(even), atol=1 / 255)
 
 

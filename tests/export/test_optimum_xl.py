@@ -1,6 +1,5 @@
 """optimum and Pleinair open each other's Stable Diffusion XL; as in test_optimum.py."""
 
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +11,13 @@ from pleinair.runtime import StableDiffusionPipeline
 
 pytestmark = pytest.mark.interop
 
-_PEER = Path(__file__).with_name("peer.py")
 _PROMPT = "a red apple on a boat"
 _ENGINES = {"openvino": "openvino", "onnx": "onnxruntime"}
 
 
 @pytest.fixture(scope="module")
-def checkpoint(both: Any) -> Path:
-    return both("tiny-xl", tiny_stable_diffusion_xl)[0]
+def checkpoint(made: Any) -> Path:
+    return made("checkpoint/tiny-xl", tiny_stable_diffusion_xl)
 
 
 @pytest.fixture(scope="module")
@@ -41,29 +39,23 @@ def expected(checkpoint: Path) -> np.ndarray:
     ).images[0]
 
 
-def _peer(python: str, *arguments: Any) -> None:
-    command = [python, str(_PEER), *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=900)
-    assert done.returncode == 0, done.stderr[-3000:]
-
-
 @pytest.mark.parametrize("form", _ENGINES)
 def test_optimum_paints_with_our_folder(
-    optimum_python: str, both: Any, expected: np.ndarray, tmp_path: Path, form: str
+    optimum: Any, both: Any, expected: np.ndarray, tmp_path: Path, form: str
 ) -> None:
-    _, folder = both("tiny-xl", tiny_stable_diffusion_xl)
+    _, folder = both("tiny-xl", tiny_stable_diffusion_xl, _ENGINES[form])
     picture = tmp_path / "picture.npy"
-    _peer(optimum_python, f"paint-{form}", folder, picture, _PROMPT, 64, 96)
+    optimum.paint(form, folder, picture, _PROMPT, (64, 96))
     np.testing.assert_allclose(np.load(picture), expected, atol=1 / 255)
 
 
 @pytest.mark.parametrize("form", _ENGINES)
 def test_we_paint_with_its_folder(
-    optimum_python: str, expected: np.ndarray, tmp_path: Path, form: str
+    optimum: Any, expected: np.ndarray, tmp_path: Path, form: str
 ) -> None:
     # The same weights under the names that its transformers reads; others it would leave random.
     published = tiny_stable_diffusion_xl(tmp_path / "checkpoint", old_keys=True)
-    _peer(optimum_python, f"export-{form}", published, tmp_path / "theirs")
+    optimum.export(form, published, tmp_path / "theirs")
     pipe = StableDiffusionPipeline.from_pretrained(
         tmp_path / "theirs", engine=_ENGINES[form], device="cpu", profile="exact"
     )

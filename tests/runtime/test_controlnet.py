@@ -220,7 +220,7 @@ def test_a_unet_made_for_inpainting(both: Any, folders: list[Path], nets: list[A
     """The ControlNet sees the latents alone, not the mask beside them."""
     from diffusers import StableDiffusionInpaintPipeline
 
-    checkpoint, folder = both("tiny-inpainting", tiny_inpainting)
+    checkpoint, folder = both("tiny-inpainting", tiny_inpainting, "openvino")
     pipe = StableDiffusionPipeline.from_pretrained(
         folder, engine="openvino", controlnet=folders[0], profile="exact"
     )

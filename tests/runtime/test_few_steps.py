@@ -114,18 +114,18 @@ def test_without_guidance_the_unet_is_asked_for_the_prompt_alone(
 def test_a_unet_that_is_told_its_guidance_is_asked_once(
     both: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pipe = opened(both("tiny-lcm", tiny_lcm)[1])
+    pipe = opened(both("tiny-lcm", tiny_lcm, "openvino")[1])
     seen = watched(pipe, monkeypatch)
     pipe(PROMPT, "a boat", seed=2, guidance_scale=8.5, **SIZE)
     assert [one.batch for one in seen] == [1] * 4
 
 
 @pytest.mark.slow
-def test_a_merged_lightning_lora_is_diffusers_fused(both: Any, tmp_path: Path) -> None:
+def test_a_merged_lightning_lora_is_diffusers_fused(made: Any, tmp_path: Path) -> None:
     """As ByteDance documents SDXL-Lightning: Euler from the very end of the noise, no guidance."""
     from diffusers import EulerDiscreteScheduler, StableDiffusionXLPipeline
 
-    checkpoint, _ = both("tiny-xl", tiny_stable_diffusion_xl)
+    checkpoint = made("checkpoint/tiny-xl", tiny_stable_diffusion_xl)
     reference = StableDiffusionXLPipeline.from_pretrained(checkpoint, add_watermarker=False)
     # PEFT's names in diffusers' own files; theirs has the UNet alone as well.
     weights = {

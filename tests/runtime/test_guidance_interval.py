@@ -118,7 +118,7 @@ def test_a_scheduled_prompt(pipe: StableDiffusionPipeline) -> None:
 @pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
 def test_by_instruction(engine: str, both: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Three ways are compared; the prediction without guidance is that of all there is."""
-    _, folder = both("tiny-pix2pix", tiny_pix2pix)
+    _, folder = both("tiny-pix2pix", tiny_pix2pix, engine)
     pipe = StableDiffusionPipeline.from_pretrained(
         folder, engine=engine, device="cpu", profile="exact"
     )
@@ -167,7 +167,7 @@ def test_with_a_controlnet(
 
 def test_a_latent_consistency_model(both: Any) -> None:
     """It is told its scale, and asked once: the profile's interval changes nothing."""
-    _, folder = both("tiny-lcm", tiny_lcm)
+    _, folder = both("tiny-lcm", tiny_lcm, "openvino")
     pipe = StableDiffusionPipeline.from_pretrained(folder, engine="openvino", profile="exact")
     common = {"prompt": PROMPT, "seed": 3, "num_inference_steps": 3}
     plain = pipe(**common).images[0]

@@ -44,8 +44,8 @@ def ordinary(reference: Any) -> Any:
 
 
 @pytest.fixture(scope="module")
-def nine_channels(both: Any) -> Path:
-    return both("tiny-inpainting", tiny_inpainting)[0]
+def nine_channels(made: Any) -> Path:
+    return made("checkpoint/tiny-inpainting", tiny_inpainting)
 
 
 @pytest.fixture(scope="module")
@@ -59,15 +59,14 @@ def made_for_it(nine_channels: Path) -> Any:
 
 @pytest.fixture(scope="module")
 def nine_channel_folder(both: Any) -> Path:
-    return both("tiny-inpainting", tiny_inpainting)[1]
+    return both("tiny-inpainting", tiny_inpainting, "openvino")[1]
 
 
 @pytest.fixture(scope="module", params=["openvino", "onnxruntime"])
-def nine_channel_pipe(
-    request: pytest.FixtureRequest, nine_channel_folder: Path
-) -> StableDiffusionPipeline:
+def nine_channel_pipe(request: pytest.FixtureRequest, both: Any) -> StableDiffusionPipeline:
+    _, folder = both("tiny-inpainting", tiny_inpainting, request.param)
     return StableDiffusionPipeline.from_pretrained(
-        nine_channel_folder, engine=request.param, device="cpu", profile="exact"
+        folder, engine=request.param, device="cpu", profile="exact"
     )
 
 

@@ -36,7 +36,7 @@ def test_stable_diffusion_2(both: Any, engine: str) -> None:
         rewrite(folder / "model_index.json", scheduler=["diffusers", "DDIMScheduler"])
         return folder
 
-    checkpoint, folder = both("tiny-sd2", build)
+    checkpoint, folder = both("tiny-sd2", build, engine)
     arguments = {"num_inference_steps": 4, "guidance_scale": 7.5, "negative_prompt": NEGATIVE}
     theirs = paint_reference(Diffusers.from_pretrained(checkpoint), [2], **arguments, **SIZE)
     ours = opened(folder, engine)(PROMPT, seed=2, **arguments, **SIZE)
@@ -49,7 +49,7 @@ def test_turbo(both: Any, engine: str, steps: int) -> None:
     from diffusers import EulerAncestralDiscreteScheduler
     from diffusers import StableDiffusionPipeline as Diffusers
 
-    checkpoint, folder = both("tiny-turbo", tiny_turbo)
+    checkpoint, folder = both("tiny-turbo", tiny_turbo, engine)
     reference, pipe = Diffusers.from_pretrained(checkpoint), opened(folder, engine)
     arguments = {"num_inference_steps": steps, "guidance_scale": 0.0, **SIZE}
     theirs = paint_reference(reference, [2], **arguments)
@@ -65,7 +65,7 @@ def test_turbo(both: Any, engine: str, steps: int) -> None:
 def test_latent_consistency(both: Any, engine: str, scale: float) -> None:
     from diffusers import LatentConsistencyModelPipeline
 
-    checkpoint, folder = both("tiny-lcm", tiny_lcm)
+    checkpoint, folder = both("tiny-lcm", tiny_lcm, engine)
     reference = LatentConsistencyModelPipeline.from_pretrained(checkpoint)
     theirs = paint_reference(reference, [2], guidance_scale=scale, **SIZE)  # of 4 steps
     # The negative prompt has no say: there is no unguided half.
@@ -80,7 +80,7 @@ def test_latent_consistency_image_to_image(both: Any, engine: str, strength: flo
     """All steps are taken, from the timesteps that the strength leaves."""
     from diffusers import LatentConsistencyModelImg2ImgPipeline
 
-    checkpoint, folder = both("tiny-lcm", tiny_lcm)
+    checkpoint, folder = both("tiny-lcm", tiny_lcm, engine)
     reference = LatentConsistencyModelImg2ImgPipeline.from_pretrained(checkpoint)
     arguments = {"image": painting(), "strength": strength, "num_inference_steps": 3}
     theirs = paint_reference(reference, [2], guidance_scale=8.5, **arguments)
@@ -90,7 +90,7 @@ def test_latent_consistency_image_to_image(both: Any, engine: str, strength: flo
 
 
 def test_its_guidance_scale_counts_and_its_strength_is_checked(both: Any) -> None:
-    _, folder = both("tiny-lcm", tiny_lcm)
+    _, folder = both("tiny-lcm", tiny_lcm, "openvino")
     pipe = opened(folder, "openvino")
     weak, strong = (
         np.asarray(pipe(PROMPT, seed=1, guidance_scale=scale, **SIZE).images[0], int)

@@ -52,19 +52,19 @@ VARIANTS: list[dict[str, Any]] = [
 ]
 
 
+def named(kind: str) -> str:
+    """What the checkpoint of a kind is called."""
+    return f"tiny-sd{kind.replace(' ', '-')}"
+
+
 @pytest.fixture(scope="module", params=KINDS)
 def kind(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
 @pytest.fixture(scope="module")
-def checkpoint(both: Any, kind: str) -> Path:
-    return both(f"tiny-sd{kind.replace(' ', '-')}", KINDS[kind])[0]
-
-
-@pytest.fixture(scope="module")
-def folder(both: Any, kind: str) -> Path:
-    return both(f"tiny-sd{kind.replace(' ', '-')}", KINDS[kind])[1]
+def checkpoint(made: Any, kind: str) -> Path:
+    return made(f"checkpoint/{named(kind)}", KINDS[kind])
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,8 @@ def reference(checkpoint: Path, kind: str) -> Any:
 
 
 @pytest.fixture(scope="module", params=["openvino", "onnxruntime"])
-def pipe(request: pytest.FixtureRequest, folder: Path) -> StableDiffusionPipeline:
+def pipe(request: pytest.FixtureRequest, both: Any, kind: str) -> StableDiffusionPipeline:
+    _, folder = both(named(kind), KINDS[kind], request.param)
     return StableDiffusionPipeline.from_pretrained(
         folder, engine=request.param, device="cpu", profile="exact"
     )
@@ -82,7 +83,7 @@ def pipe(request: pytest.FixtureRequest, folder: Path) -> StableDiffusionPipelin
 @pytest.fixture(scope="module")
 def plain_folder(both: Any) -> Path:
     """Of the first kind, for tests of it alone."""
-    return both("tiny-sd3", tiny_stable_diffusion_3)[1]
+    return both("tiny-sd3", tiny_stable_diffusion_3, "openvino")[1]
 
 
 @pytest.fixture(scope="module")
@@ -93,8 +94,8 @@ def plain(plain_folder: Path) -> StableDiffusionPipeline:
 
 
 @pytest.fixture(scope="module")
-def plain_reference(both: Any) -> Any:
-    checkpoint, _ = both("tiny-sd3", tiny_stable_diffusion_3)
+def plain_reference(made: Any) -> Any:
+    checkpoint = made("checkpoint/tiny-sd3", tiny_stable_diffusion_3)
     return diffusers_pipeline(checkpoint, "StableDiffusion3Pipeline")
 
 
@@ -167,7 +168,7 @@ def test_every_part_of_what_it_is_told_counts(plain: StableDiffusionPipeline) ->
 def test_without_t5_is_another_picture(
     plain: StableDiffusionPipeline, both: Any, plain_folder: Path
 ) -> None:
-    _, without = both("tiny-sd3-without-T5", KINDS["3 without T5"])
+    _, without = both(named("3 without T5"), KINDS["3 without T5"], "openvino")
     for part in ("text_encoder", "text_encoder_2", "transformer"):
         weights = [folder / part / "openvino_model.bin" for folder in (plain_folder, without)]
         assert weights[0].read_bytes() == weights[1].read_bytes()
@@ -439,9 +440,9 @@ def test_a_folder_that_is_not_whole(
     ids=str,
 )
 def test_a_checkpoint_that_cannot_be_exported(
-    both: Any, tmp_path: Path, part: str, change: dict[str, Any] | None, message: str
+    made: Any, tmp_path: Path, part: str, change: dict[str, Any] | None, message: str
 ) -> None:
-    checkpoint, _ = both("tiny-sd3", tiny_stable_diffusion_3)
+    checkpoint = made("checkpoint/tiny-sd3", tiny_stable_diffusion_3)
     other = shutil.copytree(checkpoint, tmp_path / "other")
     if change is None:
         (other / part / "tokenizer.json").unlink()

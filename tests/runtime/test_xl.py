@@ -27,17 +27,18 @@ COMMON: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def checkpoint(both: Any) -> Path:
-    return both("tiny-xl", tiny_stable_diffusion_xl)[0]
+def checkpoint(made: Any) -> Path:
+    return made("checkpoint/tiny-xl", tiny_stable_diffusion_xl)
 
 
 @pytest.fixture(scope="module")
 def folder(both: Any) -> Path:
-    return both("tiny-xl", tiny_stable_diffusion_xl)[1]
+    return both("tiny-xl", tiny_stable_diffusion_xl, "openvino")[1]
 
 
 @pytest.fixture(scope="module", params=["openvino", "onnxruntime"])
-def pipe(request: pytest.FixtureRequest, folder: Path) -> StableDiffusionPipeline:
+def pipe(request: pytest.FixtureRequest, both: Any) -> StableDiffusionPipeline:
+    _, folder = both("tiny-xl", tiny_stable_diffusion_xl, request.param)
     return StableDiffusionPipeline.from_pretrained(
         folder, engine=request.param, device="cpu", profile="exact"
     )
@@ -186,7 +187,7 @@ def test_weights_and_chunks(pipe: StableDiffusionPipeline) -> None:
     assert np.array_equal(ones, plain)
 
 
-def test_lora(checkpoint: Path, folder: Path, tmp_path: Path) -> None:
+def test_lora(checkpoint: Path, both: Any, tmp_path: Path) -> None:
     """kohya's names: UNet and both text encoders."""
     from diffusers import StableDiffusionXLPipeline
 
@@ -212,6 +213,7 @@ def test_lora(checkpoint: Path, folder: Path, tmp_path: Path) -> None:
     expected = paint_reference(theirs, [3], **COMMON)
     assert np.abs(expected.astype(int) - plain.astype(int)).max() > 5
     for engine in ("openvino", "onnxruntime"):
+        _, folder = both("tiny-xl", tiny_stable_diffusion_xl, engine)
         pipe = StableDiffusionPipeline.from_pretrained(
             folder, engine=engine, device="cpu", loras=[(file, 0.1)], profile="exact"
         )
@@ -326,7 +328,7 @@ def test_latents_with_a_mean_and_edm_s_noise(both: Any, strength: float | None) 
     """Text and picture as diffusers' pipelines paint them; previews are of such latents too."""
     import diffusers
 
-    checkpoint, folder = both("tiny-playground", tiny_playground)
+    checkpoint, folder = both("tiny-playground", tiny_playground, "openvino")
     pipe = StableDiffusionPipeline.from_pretrained(
         folder, engine="openvino", device="cpu", profile="exact"
     )

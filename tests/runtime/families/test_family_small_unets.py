@@ -54,7 +54,7 @@ def reference(checkpoint: Path, kind: str = "AutoPipelineForText2Image") -> Any:
 @pytest.mark.parametrize("kind", KINDS)
 def test_diffusers_picture(both: Any, kind: str, engine: str) -> None:
     build, arguments = KINDS[kind]
-    checkpoint, folder = both(kind, build)
+    checkpoint, folder = both(kind, build, engine)
     theirs = paint_reference(reference(checkpoint), [2], negative_prompt=NEGATIVE, **arguments)
     ours = opened(folder, engine)(PROMPT, NEGATIVE, seed=2, **arguments)
     assert differ(ours.images, theirs) <= 1
@@ -64,7 +64,7 @@ def test_diffusers_picture(both: Any, kind: str, engine: str) -> None:
 @pytest.mark.parametrize("engine", [OpenVinoEngine, OnnxRuntimeEngine])
 def test_every_place_to_cut_at(both: Any, engine: type[Any], kind: str) -> None:
     """As many as the family says; the deepest is where the lowest level ends, middle or none."""
-    _, folder = both(kind, KINDS[kind][0])
+    _, folder = both(kind, KINDS[kind][0], engine.name)
     family = families.open_model(folder)
     made = engine()
     file = family.bundle.graph("unet", made.format)
@@ -87,7 +87,7 @@ def test_every_place_to_cut_at(both: Any, engine: type[Any], kind: str) -> None:
 @pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
 def test_a_tiny_vae_encodes_pictures(both: Any, engine: str) -> None:
     """Its encoder says latents, not their distribution: no number is drawn for it."""
-    checkpoint, folder = both("tiny-sdxs", small.tiny_sdxs)
+    checkpoint, folder = both("tiny-sdxs", small.tiny_sdxs, engine)
     arguments = {"num_inference_steps": 4, "guidance_scale": 3.0, "strength": 0.6}
     pipe = opened(folder, engine)
     theirs = reference(checkpoint, "AutoPipelineForImage2Image")
@@ -101,7 +101,7 @@ def test_a_tiny_vae_encodes_pictures(both: Any, engine: str) -> None:
 
 def test_a_tiny_vae_is_the_tiny_decoder(both: Any) -> None:
     """`vae="tiny"` asks for nothing else, and previews are what it makes of the latents."""
-    _, folder = both("tiny-sdxs", small.tiny_sdxs)
+    _, folder = both("tiny-sdxs", small.tiny_sdxs, "openvino")
     pipe = opened(folder, "openvino")
     assert not pipe.family.bundle.has("vae_decoder_tiny")
     plain = pipe(PROMPT, seed=1, **ONE_STEP).images[0]
@@ -112,7 +112,7 @@ def test_a_tiny_vae_is_the_tiny_decoder(both: Any) -> None:
 
 
 def test_a_model_without_says_how_to_get_one(both: Any) -> None:
-    _, folder = both("tiny-bk-sdm-tiny", small.tiny_bk_sdm_tiny)
+    _, folder = both("tiny-bk-sdm-tiny", small.tiny_bk_sdm_tiny, "openvino")
     with pytest.raises(SettingError, match="--tiny-vae"):
         opened(folder, "openvino").plan(PROMPT, vae="tiny")
 
@@ -127,12 +127,12 @@ def test_its_latent_space() -> None:
 
 
 def test_the_large_vae_in_place_of_the_tiny_one(
-    both: Any, tmp_path: Path, tiny_checkpoint: Path, traced_once: None
+    made: Any, tmp_path: Path, tiny_checkpoint: Path, traced_once: None
 ) -> None:
     """As SDXS' card has it, with `vae_large`; and a tiny one in place of a large one."""
     from diffusers import AutoencoderKL, AutoencoderTiny
 
-    checkpoint, _ = both("tiny-sdxs", small.tiny_sdxs)
+    checkpoint = made("checkpoint/tiny-sdxs", small.tiny_sdxs)
     tiny = autoencoder_tiny(tmp_path / "tiny", seed=5)
     for source, vae, kind, size in (
         (checkpoint, tiny_checkpoint / "vae", AutoencoderKL, ONE_STEP),
@@ -146,12 +146,12 @@ def test_the_large_vae_in_place_of_the_tiny_one(
         assert differ(ours.images, expected) <= 1
 
 
-def test_another_unet(both: Any, tmp_path: Path, traced_once: None) -> None:
+def test_another_unet(made: Any, tmp_path: Path, traced_once: None) -> None:
     """As LCM-SSD-1B is published: a UNet alone, for the pipeline of the model it was made from."""
     from diffusers import LCMScheduler, UNet2DConditionModel
 
-    (checkpoint, _), (lcm, _) = (
-        both(name, KINDS[name][0]) for name in ("tiny-ssd-1b", "tiny-lcm-ssd-1b")
+    checkpoint, lcm = (
+        made(f"checkpoint/{name}", KINDS[name][0]) for name in ("tiny-ssd-1b", "tiny-lcm-ssd-1b")
     )
     theirs = reference(checkpoint)
     theirs.register_modules(unet=UNet2DConditionModel.from_pretrained(lcm / "unet"))
@@ -166,10 +166,10 @@ def test_another_unet(both: Any, tmp_path: Path, traced_once: None) -> None:
     assert differ(pipe(PROMPT, seed=2, **arguments).images, expected) <= 1
 
 
-def test_a_unet_of_another_shape_is_named(both: Any, tmp_path: Path) -> None:
+def test_a_unet_of_another_shape_is_named(made: Any, tmp_path: Path) -> None:
     """Of a lone file the shape is what the checkpoint's config says."""
-    checkpoint, _ = both("tiny-ssd-1b", small.tiny_ssd_1b)
-    other, _ = both("tiny-lcm-ssd-1b", small.tiny_lcm_ssd_1b)
+    checkpoint = made("checkpoint/tiny-ssd-1b", small.tiny_ssd_1b)
+    other = made("checkpoint/tiny-lcm-ssd-1b", small.tiny_lcm_ssd_1b)
     file = shutil.copy(other / "unet" / "diffusion_pytorch_model.safetensors", tmp_path)
     with pytest.raises(SourceError, match=r"time_embedding\.cond_proj\.weight"):
         export_model(checkpoint, tmp_path / "model", unet=file)
@@ -177,7 +177,7 @@ def test_a_unet_of_another_shape_is_named(both: Any, tmp_path: Path) -> None:
 
 def test_lora(both: Any, tmp_path: Path) -> None:
     """kohya's names, of attentions that differ in their depth, in the middle that is left."""
-    checkpoint, folder = both("tiny-ssd-1b", small.tiny_ssd_1b)
+    checkpoint, folder = both("tiny-ssd-1b", small.tiny_ssd_1b, "openvino")
     theirs = reference(checkpoint)
     roles = {"down": "lora_down.weight", "up": "lora_up.weight", "alpha": "alpha"}
     tensors = {}
@@ -200,7 +200,7 @@ def test_lora(both: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["tiny-bk-sdm-tiny", "tiny-sdxs", "tiny-ssd-1b"])
 def test_in_8_bits(both: Any, tmp_path: Path, kind: str) -> None:
     """Quantized, cut for kept features, and painted by every profile."""
-    _, folder = both(kind, KINDS[kind][0])
+    _, folder = both(kind, KINDS[kind][0], "openvino")
     copy = shutil.copytree(folder, tmp_path / "model")
     quantize_model(copy, formats=["openvino"], samples=4, steps=4, size=64)
     arguments = {**GUIDED, "num_inference_steps": 5}

@@ -93,3 +93,13 @@ def test_the_same_weights_in_either_format() -> None:
     for part in ("unet", "vae_decoder"):
         onnx = weights(POCKET / part / "model.onnx")
         assert weights(POCKET / part / "openvino_model.xml") == pytest.approx(onnx, rel=0.01)
+
+
+def test_in_16_bits_floats_are_narrow_and_8_bits_stay(tmp_path: Path) -> None:
+    file = ir(tmp_path, ("f16", 100 * MB), ("f32", 200 * MB), ("i8", 50 * MB))
+    assert weights(file, "f32") == 450 * MB
+    assert weights(file, "bf16") == 250 * MB
+    nothing = Working("denoiser")
+    assert footprint(file, "openvino", nothing, precision="bf16") == (64 + 275) * MB
+    onnx = POCKET / "unet" / "model.onnx"
+    assert weights(onnx, "bf16") == weights(onnx)
