@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pleinair.runtime import families
+from pleinair.runtime.engines.cores import physical_cores
 from pleinair.runtime.model.bundle import Bundle
 
 from ..worker import Watch
@@ -43,7 +44,9 @@ def paint(job: Job, watch: Watch) -> Times:
     pipe.reshape(1, job.size, job.size, job.guidance)
     asked = settings(job.way).get("precision")
     hint = {"INFERENCE_PRECISION_HINT": asked} if asked else {}
-    pipe.compile("CPU", INFERENCE_NUM_THREADS=job.threads, **hint)
+    # Beside other processes: pinned, all would share the first cores.
+    pinned = {} if job.threads >= physical_cores() else {"ENABLE_CPU_PINNING": False}
+    pipe.compile("CPU", INFERENCE_NUM_THREADS=job.threads, **hint, **pinned)
 
     def on_step(step: int, total: int, latent: object) -> bool:
         watch.advance((step + 1) / (total + 1))

@@ -19,7 +19,7 @@ from ..graphs.norms import NormsByMoments
 from ..graphs.overflow_fix import OverflowFix
 from ..graphs.upsampling import TransposedUpsamplers
 from ..graphs.weights import ChangedWeights
-from . import saturation, telemetry
+from . import cores, saturation, telemetry
 from .cache import Cache, identity, key_of
 from .heap import give_back
 from .merged import MergedGraphs
@@ -78,9 +78,10 @@ class OpenVinoEngine:
         self._on_cpu = family == "CPU"
         if streams > 1:
             self._config["NUM_STREAMS"] = streams
-        if streams > 1 and self._on_cpu:
-            # Each graph has threads of its own for its streams. Pinned, those of a UNet's and of a
-            # decoder's first stream would share cores while others idle.
+        if self._on_cpu and (streams > 1 or _leaves_cores(threads)):
+            # OpenVINO pins the threads of every graph to the first cores that there are. Those of
+            # a UNet's and a decoder's streams, and of several processes, would share these while
+            # others idle.
             self._config["ENABLE_CPU_PINNING"] = False
         if cache_dir is not None and not self._on_cpu:
             self._config["CACHE_DIR"] = str(cache_dir)  # theirs: kernels are in it too
@@ -271,6 +272,11 @@ def _streams(compiled: Any) -> int:
         return max(1, int(compiled.get_property("NUM_STREAMS")))
     except (RuntimeError, TypeError, ValueError):
         return 1
+
+
+def _leaves_cores(threads: int | None) -> bool:
+    """Whether there are cores for the threads of other processes, too."""
+    return threads is not None and threads < (cores.performance_cores() or cores.physical_cores())
 
 
 def _import() -> Any:

@@ -53,6 +53,34 @@ def test_painted_at_once_each_picture_is_the_one_painted_alone(
     assert not np.array_equal(alone[0], alone[1])
 
 
+@pytest.mark.parametrize(
+    ("threads", "streams", "performance", "pinned"),
+    [
+        (None, 1, None, True),
+        (4, 1, None, True),
+        (2, 1, None, False),
+        (4, 2, None, False),
+        (3, 1, 3, True),
+        (2, 1, 3, False),
+    ],
+)
+def test_threads_are_pinned_where_they_take_all_cores(
+    slow: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    threads: int | None,
+    streams: int,
+    performance: int | None,
+    pinned: bool,
+) -> None:
+    """OpenVINO pins the threads of each process to the same first cores."""
+    monkeypatch.setattr(cores, "physical_cores", lambda: 4)
+    monkeypatch.setattr(cores, "performance_cores", lambda: performance)
+    engine = OpenVinoEngine(threads=threads, streams=streams)
+    compiled = engine.compiled(engine.model(slow, {}))
+    usual = openvino.Core().get_property("CPU", "ENABLE_CPU_PINNING")
+    assert compiled.get_property("ENABLE_CPU_PINNING") is (pinned and usual)
+
+
 @pytest.fixture
 def slow(tmp_path: Path) -> Path:
     """A graph that computes for some hundredths of a second."""
