@@ -29,7 +29,7 @@ def test_every_line_of_curl_is_answered(server: Started, tmp_path: Path) -> None
             ["bash", "-c", asked], cwd=tmp_path, capture_output=True, text=True, timeout=60
         )
         assert done.returncode == 0, (line, done.stdout, done.stderr)
-        path = re.search(r"/sdapi/v1/([\w-]+)", line)
+        path = re.search(r"/(?:sdapi/v1|internal)/([\w-]+)", line)
         assert path
         answers.setdefault(path[1], json.loads(done.stdout))
     assert len(answers["txt2img"]["images"]) == len(answers["img2img"]["images"]) == 1
@@ -39,6 +39,7 @@ def test_every_line_of_curl_is_answered(server: Started, tmp_path: Path) -> None
 
 def test_every_endpoint_is_on_the_page(server: Started) -> None:
     paths = httpx.get(f"{server.base_url}/openapi.json", timeout=60).json()["paths"]
-    names = [path.rpartition("/")[2] for path in paths if path.startswith("/sdapi/")]
+    ours = ("/sdapi/", "/internal/")
+    names = [path.rpartition("/")[2] for path in paths if path.startswith(ours)]
     assert len(names) > 30
     assert not [name for name in names if not re.search(rf"[/`]{name}\b", TEXT)]
