@@ -40,4 +40,4 @@ class Usage:
 
 def _places(plan: Plan) -> int:
     rows, columns = plan.tiles.size
-    return rows * columns
+    return int(rows) * int(columns)
