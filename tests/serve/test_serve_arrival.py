@@ -1,5 +1,6 @@
 """Requests that are sent slowly: given up in time, whatever part of them is slow."""
 
+import importlib
 import json
 import socket
 import threading
@@ -11,8 +12,6 @@ from typing import Any
 
 import httpx
 import pytest
-from uvicorn.protocols.http.h11_impl import H11Protocol
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from gates import Gate
 from pleinair.serve import arrival
@@ -25,15 +24,21 @@ JSON, FORM = "application/json", "multipart/form-data; boundary=x"
 MCP = "application/json\r\nAccept: application/json, text/event-stream"
 
 
-@pytest.fixture(scope="module", params=[H11Protocol, HttpToolsProtocol], ids=["h11", "httptools"])
+@pytest.fixture(scope="module", params=["h11_impl.H11Protocol", "httptools_impl.HttpToolsProtocol"])
 def hasty(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Started]:
-    """A server that gives requests a second to arrive, by either of uvicorn's parsers."""
+    """A server that gives requests a second to arrive, by either of uvicorn's parsers.
+
+    httptools is what uvicorn takes where it is installed.
+    """
+    module, _, name = request.param.partition(".")
+    pytest.importorskip(module.partition("_")[0])
+    protocol = getattr(importlib.import_module(f"uvicorn.protocols.http.{module}"), name)
     pocket = str(Path(__file__).parents[2] / "models" / "pocket")
     data = tmp_path_factory.mktemp("hasty")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(arrival, "AutoHTTPProtocol", request.param)
+        patch.setattr(arrival, "AutoHTTPProtocol", protocol)
         with started(Settings(model=(pocket,), data=data, upload_timeout=1.0)) as one:
             yield one
 
