@@ -171,12 +171,19 @@ def running(words: Sequence[str], log: Path) -> Iterator[Command]:
     environment = {**os.environ, "RAY_ADDRESS": "local"}
     with (
         log.open("wb") as file,
-        subprocess.Popen(words, stdout=file, stderr=file, env=environment) as process,
+        subprocess.Popen(
+            words, stdout=file, stderr=file, env=environment, preexec_fn=_hear_ctrl_c
+        ) as process,
     ):
         try:
             yield Command(process, log)
         finally:
             process.kill()
+
+
+def _hear_ctrl_c() -> None:
+    """Also where the tests run in the background of a shell, which has it ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 # Pictures that a client waits for.

@@ -67,8 +67,8 @@ class TestTwoReplicas:
         asked = request(1, **LONG, stream=True)
         with client.stream("POST", "/v1/images/generations", json=asked) as answer:
             assert answer.status_code == 200
+            until(lambda: working(client) == 1)
             until(computing)
-            assert working(client) == 1
         until(lambda: working(client) == 0)
         until(lambda: not computing(), 120)
         picture(client.post("/v1/images/generations", json=request(5)))

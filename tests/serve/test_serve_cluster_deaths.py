@@ -133,9 +133,10 @@ def test_jobs_outlive_the_machine(tmp_path: Path) -> None:
 def test_a_dead_ingress_leaves_no_replica_painting(nodes: Nodes, tmp_path: Path) -> None:
     """Nobody waits for what it was told to paint."""
     with serving(tmp_path) as client, ThreadPoolExecutor(1) as pool:
-        asked = request(1, num_inference_steps=150, width=512, height=512)
+        asked = request(1, num_inference_steps=150, size="512x512")
         answer = pool.submit(client.post, "/v1/images/generations", json=asked)
         until(computing)
         kill(INGRESS)
-        assert answer.result().status_code >= 500
+        given = answer.result()
+        assert given.status_code >= 500 or not given.text.strip()  # whose head came early
         until(lambda: not computing(), 120)
