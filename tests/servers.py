@@ -23,6 +23,13 @@ _SECONDS = 300.0
 """So long a busy machine may take."""
 
 
+def is_up(url: str) -> bool:
+    """Whether a server's process answers by now."""
+    with contextlib.suppress(httpx.TransportError):
+        return httpx.get(f"{url}/health").status_code == 200
+    return False
+
+
 @dataclass(frozen=True)
 class Started:
     """A server that answers at `base_url`, without a slash at the end."""

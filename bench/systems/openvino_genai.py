@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pleinair.runtime import families
-from pleinair.runtime.engines.cores import physical_cores
+from pleinair.runtime.engines import cores
 from pleinair.runtime.model.bundle import Bundle
 
 from ..worker import Watch
@@ -45,7 +45,7 @@ def paint(job: Job, watch: Watch) -> Times:
     asked = settings(job.way).get("precision")
     hint = {"INFERENCE_PRECISION_HINT": asked} if asked else {}
     # Beside other processes: pinned, all would share the first cores.
-    pinned = {} if job.threads >= physical_cores() else {"ENABLE_CPU_PINNING": False}
+    pinned = {"ENABLE_CPU_PINNING": False} if cores.leave_some(job.threads) else {}
     pipe.compile("CPU", INFERENCE_NUM_THREADS=job.threads, **hint, **pinned)
 
     def on_step(step: int, total: int, latent: object) -> bool:

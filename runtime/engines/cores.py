@@ -34,6 +34,11 @@ def physical_cores() -> int:
     return min(_all_cores() or hardware_threads(), hardware_threads())
 
 
+def leave_some(threads: int | None) -> bool:
+    """Whether so many threads leave cores to other processes; None are as many as there are."""
+    return threads is not None and threads < (performance_cores() or physical_cores())
+
+
 def performance_cores() -> int | None:
     """Of a processor with cores of two kinds those for performance; None for any other."""
     if sys.platform == "win32":

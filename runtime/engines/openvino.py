@@ -78,7 +78,7 @@ class OpenVinoEngine:
         self._on_cpu = family == "CPU"
         if streams > 1:
             self._config["NUM_STREAMS"] = streams
-        if self._on_cpu and (streams > 1 or _leaves_cores(threads)):
+        if self._on_cpu and (streams > 1 or cores.leave_some(threads)):
             # OpenVINO pins the threads of every graph to the first cores that there are. Those of
             # a UNet's and a decoder's streams, and of several processes, would share these while
             # others idle.
@@ -272,11 +272,6 @@ def _streams(compiled: Any) -> int:
         return max(1, int(compiled.get_property("NUM_STREAMS")))
     except (RuntimeError, TypeError, ValueError):
         return 1
-
-
-def _leaves_cores(threads: int | None) -> bool:
-    """Whether there are cores for the threads of other processes, too."""
-    return threads is not None and threads < (cores.performance_cores() or cores.physical_cores())
 
 
 def _import() -> Any:

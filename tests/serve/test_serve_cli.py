@@ -21,6 +21,7 @@ from PIL import Image
 from pleinair.runtime import StableDiffusionPipeline
 from pleinair.runtime.cli import main
 from pleinair.serve.store import Store
+from servers import is_up
 
 JOB = {"prompt": "a red apple", "num_inference_steps": 40}
 
@@ -53,18 +54,12 @@ def running(data: Path, *words: str) -> Iterator[Running]:
             assert line.startswith("http://127.0.0.1:"), line
             url = line.split(": opening")[0]
             end = time.monotonic() + 60
-            while not _answers(url):
+            while not is_up(url):
                 assert time.monotonic() < end
                 time.sleep(0.02)
             yield Running(process, url)
         finally:
             process.kill()
-
-
-def _answers(url: str) -> bool:
-    with contextlib.suppress(httpx.TransportError):
-        return httpx.get(f"{url}/health").status_code == 200
-    return False
 
 
 def last_line(process: subprocess.Popen[str]) -> str:

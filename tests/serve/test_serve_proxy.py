@@ -24,7 +24,7 @@ from PIL import Image
 from gates import Gate
 from pleinair.serve.api import waiting
 from pleinair.serve.settings import Settings, read
-from servers import Started, started
+from servers import Started, is_up, started
 
 DOCS = Path(__file__).parents[2] / "docs" / "serving.md"
 SYSTEMD = shutil.which("systemd-analyze")
@@ -122,19 +122,13 @@ def before(proxy: str, server: str, folder: Path) -> Iterator[str]:
         try:
             url = f"http://127.0.0.1:{port}"
             until = time.monotonic() + 60
-            while not answers(url):
+            while not is_up(url):
                 assert process.poll() is None, (folder / "log").read_text()
                 assert time.monotonic() < until
                 time.sleep(0.02)
             yield url
         finally:
             process.terminate()
-
-
-def answers(url: str) -> bool:
-    with contextlib.suppress(httpx.TransportError):
-        return httpx.get(f"{url}/health").status_code == 200
-    return False
 
 
 def nginx(folder: Path, server: str, port: int) -> list[str]:
