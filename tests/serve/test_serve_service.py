@@ -372,10 +372,12 @@ def test_a_kept_job_goes_on_after_the_next_start(tmp_path: Path) -> None:
         return job.id
 
     async def second(id: str) -> None:
-        painter = Painter(2)
+        gate = Gate()  # or it may be over, and the store's, before it is looked at
+        painter = Painter(2, gate)
         async with serving(painter, store=Store(tmp_path)) as service:
             job = service.job(id)
             assert service.listed("me")[0] is job
+            gate.open(4)  # the steps of two pictures
             status = await ended(job)
             assert status.state == "done"
             assert [status.pictures[i].seed for i in range(3)] == [1, 2, 3]
