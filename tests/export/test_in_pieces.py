@@ -47,6 +47,40 @@ def test_what_goes_from_piece_to_piece_is_read_from_files(
         assert np.abs(got[name] - right).max() < 1e-4 * np.abs(right).max()
 
 
+def test_what_further_outputs_are_made_of_is_not_kept_to_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from openvino import opset13 as opset
+
+    monkeypatch.setattr(ir_pieces, "_LARGE", 1000)
+    files: list[int] = []
+    weights = np.random.default_rng(0).normal(size=(6, 128, 128)).astype(np.float32) / 11
+
+    def read() -> Any:
+        files.append(len(list(tmp_path.glob("case-0/*"))))
+        tokens = opset.parameter([1, 8, 128], np.float32)
+        tokens.output(0).set_names({"tokens"})
+        layers = [tokens]
+        for weight in weights:
+            layers.append(
+                opset.relu(opset.matmul(layers[-1], opset.constant(weight), False, False))
+            )
+        # As NNCF does it: what it wants of each layer comes after the model's own output.
+        largest = [opset.reduce_max(one, np.array([0, 1])) for one in layers[1:]]
+        model = openvino.Model([layers[-1], *largest], [tokens])
+        for i, port in enumerate(model.outputs):
+            port.set_names({f"output {i}"})
+        return model
+
+    tokens = np.random.default_rng(1).normal(size=(1, 8, 128)).astype(np.float32)
+    (found,) = ir_pieces.run(read, [{"tokens": tokens}], 100_000, watched=True, aside=tmp_path)
+    assert files == [0, 1, 1, 1, 1, 1]  # before each piece, the feature map of the last layer
+    for i, weight in enumerate(weights, 1):
+        tokens = np.maximum(tokens @ weight, 0)
+        assert np.allclose(found[f"output {i}"], tokens.max((0, 1)), rtol=1e-4)
+    assert np.allclose(found["output 0"], tokens, rtol=1e-4, atol=1e-5)
+
+
 def test_the_engine_in_pieces_is_openvinos(exported_openvino: Path) -> None:
     file = exported_openvino / "unet" / openvino_graph.FILE
     random = np.random.default_rng(1)
