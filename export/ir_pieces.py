@@ -45,7 +45,8 @@ def run(
     while number <= last:
         graph = _Graph(read(), limit, watched)
         last = graph.last
-        piece, needed = graph.piece(number), graph.needed_after(number)
+        needed = graph.needed_after(number)
+        piece = graph.piece(number, needed)
         for values in known:
             values.keep(piece.run(values.read(piece.inputs)), needed)
         number += 1
@@ -132,8 +133,11 @@ class _Graph:
             piece = None if weights is None else self.last
             self.ops[node.get_name()] = _Op(node, place, piece)
 
-    def piece(self, number: int) -> _Piece:
-        """The piece of that number, compiled; this graph is of no use for another then."""
+    def piece(self, number: int, needed: set[str]) -> _Piece:
+        """The piece of that number, compiled; this graph is of no use for another then.
+
+        needed: see `needed_after`.
+        """
         taken: dict[str, Any] = {}
         given: dict[str, Any] = {}
         for op in self._of(number):
@@ -155,8 +159,7 @@ class _Graph:
             if op.node.get_type_name() == "Parameter":
                 continue  # known without being computed
             for output in op.node.outputs():
-                readers = [self.ops[to.get_node().get_name()] for to in output.get_target_inputs()]
-                if any(reader.piece is not None and reader.piece > number for reader in readers):
+                if self._name(output) in needed:
                     given[self._name(output)] = output
         model = openvino.Model(list(given.values()), list(taken.values()))
         return _Piece(model, list(taken), list(given))
