@@ -13,6 +13,8 @@ import numpy as np
 import openvino
 from openvino import opset13 as opset
 
+from pleinair.runtime.errors import ExportError
+
 # Bytes in a piece. A UNet of Stable Diffusion has seven times as many of weights alone.
 LIMIT = 512_000_000
 # Of the weights of a layer at least.
@@ -87,7 +89,13 @@ class _Known:
             if self._folder is not None and value.nbytes > _LARGE:
                 self._files += 1
                 file = self._folder / f"{self._files}.npy"
-                np.save(file, value)
+                try:
+                    np.save(file, value)
+                except OSError as error:  # of a full disk numpy gives no error number
+                    raise ExportError(
+                        f"{self._folder} cannot hold what goes from layer to layer "
+                        f"({error.strerror or error}); free some space on that disk"
+                    ) from error
                 self._values[name] = file
             else:
                 self._values[name] = value

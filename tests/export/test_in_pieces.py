@@ -7,10 +7,17 @@ import numpy as np
 import pytest
 
 from pleinair.export import ir_pieces
-from pleinair.export.int8 import openvino_graph, piecewise, post_training, smoothing, trajectories
+from pleinair.export.int8 import (
+    openvino_graph,
+    piecewise,
+    post_training,
+    smoothing,
+    statistics,
+    trajectories,
+)
 from pleinair.runtime import families
 from pleinair.runtime.engines.openvino import OpenVinoEngine
-from pleinair.runtime.errors import EngineError
+from pleinair.runtime.errors import EngineError, ExportError
 
 openvino = pytest.importorskip("openvino")
 
@@ -79,6 +86,46 @@ def test_what_further_outputs_are_made_of_is_not_kept_to_the_end(
         tokens = np.maximum(tokens @ weight, 0)
         assert np.allclose(found[f"output {i}"], tokens.max((0, 1)), rtol=1e-4)
     assert np.allclose(found["output 0"], tokens, rtol=1e-4, atol=1e-5)
+
+
+def test_a_disk_without_room_for_values_is_one_line(
+    exported_openvino: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("nncf")
+    monkeypatch.setattr(ir_pieces, "_LARGE", 1000)
+
+    def full(file: Path, value: np.ndarray) -> None:
+        raise OSError(f"Not enough free space to write {value.nbytes} bytes after offset 128")
+
+    monkeypatch.setattr(np, "save", full)
+    case = {"latent_sample": np.zeros((1, 4, 8, 8), np.float32)}
+    graph, _ = openvino_graph.prepare(
+        exported_openvino / "vae_decoder" / openvino_graph.FILE, tmp_path, lambda model: [], 1
+    )
+    with pytest.raises(ExportError, match=r"passed-.* cannot hold .* \(Not enough .*; free some"):
+        openvino_graph.quantized(graph, [case], lambda: None, [])
+
+
+def test_samples_in_turn_give_what_they_give_together(
+    exported_openvino: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("nncf")
+    random = np.random.default_rng(2)
+    cases = [
+        {"latent_sample": random.normal(size=(1, 4, 8, 8)).astype(np.float32)} for _ in range(3)
+    ]
+    source = exported_openvino / "vae_decoder" / openvino_graph.FILE
+    made = []
+    for together in (8, 2):
+        monkeypatch.setattr(statistics, "TOGETHER", together)
+        folder = tmp_path / str(together)
+        folder.mkdir()
+        graph, _ = openvino_graph.prepare(source, folder, lambda model: [], 1)
+        model = openvino_graph.quantized(graph, cases, lambda: None, [])
+        constants = [op for op in model.get_ordered_ops() if op.get_type_name() == "Constant"]
+        made.append([op.data.copy() for op in constants])
+    for one, other in zip(*made, strict=True):
+        assert np.array_equal(one, other)
 
 
 def test_the_engine_in_pieces_is_openvinos(exported_openvino: Path) -> None:
