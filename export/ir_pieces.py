@@ -4,6 +4,7 @@ Compiled as a whole a graph has all of its weights as float32, in the order that
 beside those in the file.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -206,14 +207,14 @@ def _in_order(model: Any) -> list[tuple[Any, int | None]]:
     for place, node in enumerate(model.get_ordered_ops()):
         name, kind = node.get_name(), node.get_type_name()
         sources = [source.get_node().get_name() for source in _sources(node)]
-        weights: int | None = sum(fixed.get(source, 0) for source in sources)
+        weights = sum(fixed.get(source, 0) for source in sources)
         if kind not in ("Parameter", "Result") and all(source in fixed for source in sources):
-            fixed[name], turns[name], weights = _size(node), -1, None
+            fixed[name], turns[name] = _size(node), -1
         elif weights >= _LAYER:
             turns[name] = place
         else:
             turns[name] = max((turns[source] for source in sources), default=0)
-        found.append((turns[name], node, weights))
+        found.append((turns[name], node, None if name in fixed else weights))
     found.sort(key=lambda one: one[0])
     return [(node, weights) for _, node, weights in found]
 
@@ -225,4 +226,4 @@ def _sources(node: Any) -> list[Any]:
 def _size(node: Any) -> int:
     """Bytes of an operation's first result, as float32; none where its shape is free."""
     shape = node.output(0).get_partial_shape()
-    return 4 * int(np.prod(shape.to_shape(), dtype=np.int64)) if shape.is_static else 0
+    return 4 * math.prod(shape.to_shape()) if shape.is_static else 0

@@ -14,6 +14,7 @@ from pleinair.runtime.model.footprint import weights
 
 from . import layers, post_training
 from .attention import SelfAttention, stride_openvino
+from .compression import stored_one_by_one
 from .gated import split_projections
 from .piecewise import LARGE, PiecewiseEngine
 from .post_training import Calibration, Inputs
@@ -67,7 +68,7 @@ def quantized(
         free = {port: port.get_partial_shape() for port in model.inputs}
         # Of fixed shapes the memory for what is computed in between is planned, and shared.
         model.reshape({port: inputs[0][port.any_name].shape for port in model.inputs})
-        with statistics_in_pieces(inputs, graph.parent):
+        with statistics_in_pieces(inputs, graph.parent), stored_one_by_one():
             made = post_training.quantize(model, Calibration(inputs, tell), ignored, quick=quick)
         made.reshape({made.input(port.any_name): shape for port, shape in free.items()})
     sign_inputs(made)

@@ -8,6 +8,7 @@ import pytest
 
 from pleinair.export import ir_pieces
 from pleinair.export.int8 import (
+    compression,
     openvino_graph,
     piecewise,
     post_training,
@@ -186,41 +187,71 @@ def test_arrays_lie_in_a_file_as_long_as_there_is_room(tmp_path: Path) -> None:
     del arrays, kept
 
 
+def two_products(half: bool) -> Any:
+    """An openvino.Model that NNCF has quantized."""
+    from openvino import opset13 as opset
+
+    tokens = opset.parameter([1, 7, 16], np.float32)
+    tokens.output(0).set_names({"tokens"})
+    output = tokens
+    for seed in range(2):
+        weight = np.random.default_rng(seed).normal(size=(16, 16))
+        stored = opset.constant(weight.astype(np.float16 if half else np.float32))
+        output = opset.matmul(opset.gelu(output, "erf"), opset.convert(stored, "f32"), False, True)
+    model = openvino.Model([output], [tokens])
+    model.output(0).set_names({"product"})
+    spread = np.logspace(-1, 1, 16)  # SmoothQuant has something to move
+    case = {"tokens": np.float32(np.random.default_rng(0).normal(size=(1, 7, 16)) * spread)}
+    calibration = post_training.Calibration([case], lambda: None)
+    return post_training.quantize(model, calibration, [])
+
+
+def integers(model: Any) -> list[np.ndarray]:
+    """Its weights in 8 bits."""
+    constants = [op for op in model.get_ordered_ops() if op.get_type_name() == "Constant"]
+    return [op.data.copy() for op in constants if op.data.dtype == np.int8]
+
+
 @pytest.mark.parametrize("half", [True, False])
 def test_smoothed_weights_lie_in_a_file_and_are_rounded_as_in_memory(
     tmp_path: Path, half: bool
 ) -> None:
     pytest.importorskip("nncf")
-    from openvino import opset13 as opset
-
-    random = np.random.default_rng(0)
-
-    def model() -> Any:
-        tokens = opset.parameter([1, 7, 16], np.float32)
-        tokens.output(0).set_names({"tokens"})
-        output = tokens
-        for seed in range(2):
-            weight = np.random.default_rng(seed).normal(size=(16, 16))
-            stored = opset.constant(weight.astype(np.float16 if half else np.float32))
-            output = opset.matmul(
-                opset.gelu(output, "erf"), opset.convert(stored, "f32"), False, True
-            )
-        return openvino.Model([output], [tokens])
-
-    spread = np.logspace(-1, 1, 16)  # SmoothQuant has something to move
-    cases = [{"tokens": np.float32(random.normal(size=(1, 7, 16)) * spread)}]
-
-    def rounded() -> list[np.ndarray]:
-        calibration = post_training.Calibration(cases, lambda: None)
-        made = post_training.quantize(model(), calibration, [])
-        constants = [op for op in made.get_ordered_ops() if op.get_type_name() == "Constant"]
-        return [op.data.copy() for op in constants if op.data.dtype == np.int8]
-
-    right = rounded()
+    right = integers(two_products(half))
     file = tmp_path / "smoothed"
     with smoothing.smoothed_in_file(file, 4096):
-        found = rounded()
+        found = integers(two_products(half))
     assert len(found) == 2
     for one, other in zip(right, found, strict=True):
         assert np.array_equal(one, other)
     assert np.any(np.fromfile(file, np.uint8))
+
+
+def test_weights_are_stored_one_by_one_as_nncf_stores_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("nncf")
+    from nncf.openvino.quantization import quantize_model
+
+    def operations(model: Any) -> list[tuple[str, list[set[str]]]]:
+        return [
+            (op.get_type_name(), [port.get_names() for port in op.outputs()])
+            for op in model.get_ordered_ops()
+        ]
+
+    right = two_products(half=True)
+    rounded: list[int] = []
+    theirs = quantize_model.compress_quantize_weights_transformation
+
+    def counting(model: Any) -> None:
+        before = len(integers(model))
+        theirs(model)
+        rounded.append(len(integers(model)) - before)
+
+    monkeypatch.setattr(quantize_model, "compress_quantize_weights_transformation", counting)
+    with compression.stored_one_by_one():
+        found = two_products(half=True)
+    assert rounded == [1, 1, 0]
+    assert operations(found) == operations(right)
+    for one, other in zip(integers(found), integers(right), strict=True):
+        assert np.array_equal(one, other)
+    two_products(half=True)
+    assert rounded == [1, 1, 0, 2]  # NNCF's own way is back
