@@ -92,7 +92,7 @@ def _without_offset(x: Any, length: Any, mean: Any) -> tuple[Any, Any, Any, Any]
 
     sizes = list(x.get_shape())
     of_channels = [*sizes[:2], 1, 1]
-    summands = x.get_node().input_values() if x.get_node().get_type_name() == "Add" else ()
+    summands = x.get_node().input_values() if x.get_node().get_type_name() == "Add" else []
     offset = next((one for one in summands if _has_shape(one, of_channels)), None)
     readers = sorted(port.get_node().get_type_name() for port in x.get_target_inputs())
     of_norm = [kind for kind in readers if kind != "ShapeOf"] == ["Multiply", *_OF_CHANNELS]
