@@ -13,6 +13,8 @@ import numpy as np
 import openvino
 from openvino import opset13 as opset
 
+from pleinair.runtime.errors import ExportError
+
 # Bytes in a piece. A UNet of Stable Diffusion has seven times as many of weights alone.
 LIMIT = 512_000_000
 # Of the weights of a layer at least.
@@ -45,7 +47,8 @@ def run(
     while number <= last:
         graph = _Graph(read(), limit, watched)
         last = graph.last
-        piece, needed = graph.piece(number), graph.needed_after(number)
+        needed = graph.needed_after(number)
+        piece = graph.piece(number, needed)
         for values in known:
             values.keep(piece.run(values.read(piece.inputs)), needed)
         number += 1
@@ -86,7 +89,13 @@ class _Known:
             if self._folder is not None and value.nbytes > _LARGE:
                 self._files += 1
                 file = self._folder / f"{self._files}.npy"
-                np.save(file, value)
+                try:
+                    np.save(file, value)
+                except OSError as error:  # of a full disk numpy gives no error number
+                    raise ExportError(
+                        f"{self._folder} cannot hold what goes from layer to layer "
+                        f"({error.strerror or error}); free some space on that disk"
+                    ) from error
                 self._values[name] = file
             else:
                 self._values[name] = value
@@ -122,24 +131,21 @@ class _Graph:
     def __init__(self, model: Any, limit: int, watched: bool) -> None:
         self.ops: dict[str, _Op] = {}
         self.last = held = 0
-        for place, node in enumerate(model.get_ordered_ops()):
-            sources = [self.ops[source.get_node().get_name()] for source in _sources(node)]
-            fixed = node.get_type_name() != "Parameter"
-            fixed = fixed and all(source.piece is None for source in sources)
-            if fixed and node.get_type_name() != "Result":
-                piece = None
-            else:
-                weights = sum(_size(source.node) for source in sources if source.piece is None)
+        for place, (node, weights) in enumerate(_in_order(model)):
+            if weights is not None:
                 size = weights + (_size(node) if watched else 0)
                 held += size
                 # Only before a layer: in an attention much more would go from piece to piece.
                 if held > limit and weights >= _LAYER:
                     self.last, held = self.last + 1, size
-                piece = self.last
+            piece = None if weights is None else self.last
             self.ops[node.get_name()] = _Op(node, place, piece)
 
-    def piece(self, number: int) -> _Piece:
-        """The piece of that number, compiled; this graph is of no use for another then."""
+    def piece(self, number: int, needed: set[str]) -> _Piece:
+        """The piece of that number, compiled; this graph is of no use for another then.
+
+        needed: see `needed_after`.
+        """
         taken: dict[str, Any] = {}
         given: dict[str, Any] = {}
         for op in self._of(number):
@@ -161,8 +167,7 @@ class _Graph:
             if op.node.get_type_name() == "Parameter":
                 continue  # known without being computed
             for output in op.node.outputs():
-                readers = [self.ops[to.get_node().get_name()] for to in output.get_target_inputs()]
-                if any(reader.piece is not None and reader.piece > number for reader in readers):
+                if self._name(output) in needed:
                     given[self._name(output)] = output
         model = openvino.Model(list(given.values()), list(taken.values()))
         return _Piece(model, list(taken), list(given))
@@ -186,6 +191,31 @@ class _Graph:
         if node.get_type_name() == "Parameter":
             return str(output.get_any_name())
         return f"{self.ops[node.get_name()].place}:{output.get_index()}"
+
+
+def _in_order(model: Any) -> list[tuple[Any, int | None]]:
+    """The operations as they are to be run, with the bytes of their weights.
+
+    Those that depend on no input come first, with None. Others without weights come right after
+    what they read: OpenVINO's own order has all that leads to further outputs at the end, and what
+    these are made of would be kept until then.
+    """
+    fixed: dict[str, int] = {}
+    turns: dict[str, int] = {}
+    found = []
+    for place, node in enumerate(model.get_ordered_ops()):
+        name, kind = node.get_name(), node.get_type_name()
+        sources = [source.get_node().get_name() for source in _sources(node)]
+        weights: int | None = sum(fixed.get(source, 0) for source in sources)
+        if kind not in ("Parameter", "Result") and all(source in fixed for source in sources):
+            fixed[name], turns[name], weights = _size(node), -1, None
+        elif weights >= _LAYER:
+            turns[name] = place
+        else:
+            turns[name] = max((turns[source] for source in sources), default=0)
+        found.append((turns[name], node, weights))
+    found.sort(key=lambda one: one[0])
+    return [(node, weights) for _, node, weights in found]
 
 
 def _sources(node: Any) -> list[Any]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from pleinair.runtime.errors import ExportError
 from pleinair.runtime.files import replacing
-from pleinair.runtime.hub.folders import alone, require_space, sync, sync_directory
+from pleinair.runtime.hub.folders import alone, sync, sync_directory
 from pleinair.runtime.model.bundle import GRAPH_FILES, Bundle
 
 from .. import manifest
@@ -33,9 +33,7 @@ def publishing(
             graph = bundle.path / name / GRAPH_FILES[form]
             if graph.exists() and not overwrite:
                 raise ExportError(f"{graph} exists; to replace it add --overwrite")
-    graphs = [file for parts in bundle.graphs.values() for file in parts.values()]
-    stored = sum(file.stat().st_size for graph in graphs for file in graph.parent.iterdir())
-    require_space(bundle.path / "int8", 3 * stored)
+    _check_room(bundle)
     ours = tuple(GRAPH_FILES[form].partition(".")[0] + "." for form in formats)
     with staging(bundle) as made:
         for name in names:
@@ -45,6 +43,22 @@ def publishing(
                     if not file.name.startswith(ours):
                         shutil.copy2(file, made / name)
         yield made
+
+
+def _check_room(bundle: Bundle) -> None:
+    """Raise ExportError unless the disk holds what lies beside the model until all is done.
+
+    That is the denoiser once more, its smoothed weights, what goes from layer to layer of some
+    samples (of Stable Diffusion XL 0.1 GB each), and the graphs that are made.
+    """
+    folders = {file.parent for parts in bundle.graphs.values() for file in parts.values()}
+    needed = 3 * sum(file.stat().st_size for folder in folders for file in folder.iterdir())
+    free = shutil.disk_usage(bundle.path).free
+    if free < needed:
+        raise ExportError(
+            f"{bundle.path}: while it is quantized up to {needed / 1e9:.1f} GB lie beside it, and "
+            f"its disk has {free / 1e9:.1f} GB free; free some space or move it to another disk"
+        )
 
 
 @contextlib.contextmanager

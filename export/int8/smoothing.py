@@ -4,6 +4,7 @@ NNCF holds all of them at once as float32: 10 GB of Stable Diffusion XL's UNet.
 """
 
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,10 @@ class MappedArrays:
 
     def __init__(self, file: Path, size: int) -> None:
         self._bytes = np.memmap(file, np.uint8, "w+", shape=(size,))
+        if hasattr(os, "posix_fallocate"):
+            # A page that finds the disk full when it is written ends the program.
+            with file.open("r+b") as opened:
+                os.posix_fallocate(opened.fileno(), 0, size)
         self._end = 0
 
     def keep(self, array: NDArray[Any]) -> NDArray[Any]:

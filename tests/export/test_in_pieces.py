@@ -7,10 +7,17 @@ import numpy as np
 import pytest
 
 from pleinair.export import ir_pieces
-from pleinair.export.int8 import openvino_graph, piecewise, post_training, smoothing, trajectories
+from pleinair.export.int8 import (
+    openvino_graph,
+    piecewise,
+    post_training,
+    smoothing,
+    statistics,
+    trajectories,
+)
 from pleinair.runtime import families
 from pleinair.runtime.engines.openvino import OpenVinoEngine
-from pleinair.runtime.errors import EngineError
+from pleinair.runtime.errors import EngineError, ExportError
 
 openvino = pytest.importorskip("openvino")
 
@@ -45,6 +52,80 @@ def test_what_goes_from_piece_to_piece_is_read_from_files(
     for case, got in zip(cases, found, strict=True):
         ((name, right),) = graph(case).items()
         assert np.abs(got[name] - right).max() < 1e-4 * np.abs(right).max()
+
+
+def test_what_further_outputs_are_made_of_is_not_kept_to_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from openvino import opset13 as opset
+
+    monkeypatch.setattr(ir_pieces, "_LARGE", 1000)
+    files: list[int] = []
+    weights = np.random.default_rng(0).normal(size=(6, 128, 128)).astype(np.float32) / 11
+
+    def read() -> Any:
+        files.append(len(list(tmp_path.glob("case-0/*"))))
+        tokens = opset.parameter([1, 8, 128], np.float32)
+        tokens.output(0).set_names({"tokens"})
+        layers = [tokens]
+        for weight in weights:
+            layers.append(
+                opset.relu(opset.matmul(layers[-1], opset.constant(weight), False, False))
+            )
+        # As NNCF does it: what it wants of each layer comes after the model's own output.
+        largest = [opset.reduce_max(one, np.array([0, 1])) for one in layers[1:]]
+        model = openvino.Model([layers[-1], *largest], [tokens])
+        for i, port in enumerate(model.outputs):
+            port.set_names({f"output {i}"})
+        return model
+
+    tokens = np.random.default_rng(1).normal(size=(1, 8, 128)).astype(np.float32)
+    (found,) = ir_pieces.run(read, [{"tokens": tokens}], 100_000, watched=True, aside=tmp_path)
+    assert files == [0, 1, 1, 1, 1, 1]  # before each piece, the feature map of the last layer
+    for i, weight in enumerate(weights, 1):
+        tokens = np.maximum(tokens @ weight, 0)
+        assert np.allclose(found[f"output {i}"], tokens.max((0, 1)), rtol=1e-4)
+    assert np.allclose(found["output 0"], tokens, rtol=1e-4, atol=1e-5)
+
+
+def test_a_disk_without_room_for_values_is_one_line(
+    exported_openvino: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("nncf")
+    monkeypatch.setattr(ir_pieces, "_LARGE", 1000)
+
+    def full(file: Path, value: np.ndarray) -> None:
+        raise OSError(f"Not enough free space to write {value.nbytes} bytes after offset 128")
+
+    monkeypatch.setattr(np, "save", full)
+    case = {"latent_sample": np.zeros((1, 4, 8, 8), np.float32)}
+    graph, _ = openvino_graph.prepare(
+        exported_openvino / "vae_decoder" / openvino_graph.FILE, tmp_path, lambda model: [], 1
+    )
+    with pytest.raises(ExportError, match=r"passed-.* cannot hold .* \(Not enough .*; free some"):
+        openvino_graph.quantized(graph, [case], lambda: None, [])
+
+
+def test_samples_in_turn_give_what_they_give_together(
+    exported_openvino: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("nncf")
+    random = np.random.default_rng(2)
+    cases = [
+        {"latent_sample": random.normal(size=(1, 4, 8, 8)).astype(np.float32)} for _ in range(3)
+    ]
+    source = exported_openvino / "vae_decoder" / openvino_graph.FILE
+    made = []
+    for together in (8, 2):
+        monkeypatch.setattr(statistics, "TOGETHER", together)
+        folder = tmp_path / str(together)
+        folder.mkdir()
+        graph, _ = openvino_graph.prepare(source, folder, lambda model: [], 1)
+        model = openvino_graph.quantized(graph, cases, lambda: None, [])
+        constants = [op for op in model.get_ordered_ops() if op.get_type_name() == "Constant"]
+        made.append([op.data.copy() for op in constants])
+    for one, other in zip(*made, strict=True):
+        assert np.array_equal(one, other)
 
 
 def test_the_engine_in_pieces_is_openvinos(exported_openvino: Path) -> None:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -337,6 +338,10 @@ def test_mistakes_are_one_line(
         assert message in refused(arguments, capsys)
     with pytest.raises(ExportError, match="formats are openvino and onnx, not tflite"):
         quantize_model(folder, formats=["tflite"], overwrite=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=100_000))
+        message = refused([str(folder), "--overwrite"], capsys)
+        assert "lie beside it, and its disk has 0.0 GB free; free some space" in message
     monkeypatch.setitem(sys.modules, "nncf", None)
     message = refused([str(folder), "--overwrite"], capsys)
     assert to_install("int8") in message
