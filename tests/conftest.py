@@ -94,7 +94,7 @@ def _own_cache(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _one_thread() -> Iterator[None]:
+def _one_thread() -> Iterator[Callable[..., int | None]]:
     """A graph computes in a thread where the test does not say in how many, as torch does here.
 
     It is the same picture: threads would only wait for each other, and for the other worker's.
@@ -108,7 +108,15 @@ def _one_thread() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(choice, "_cpu_threads", threads)
-        yield
+        yield usual
+
+
+@pytest.fixture
+def usual_threads(_one_thread: Callable[..., int | None], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A graph computes in as many threads as it does for users."""
+    from pleinair.runtime.engines import choice
+
+    monkeypatch.setattr(choice, "_cpu_threads", _one_thread)
 
 
 @pytest.fixture(scope="session")
@@ -159,8 +167,7 @@ def _exported(
     from pleinair.export import export_model
 
     def export(target: Path) -> None:
-        with pytest.MonkeyPatch.context() as patch:
-            traces.share(made, patch)
+        with traces.shared(made):
             export_model(checkpoint, target, formats, "fp32", **options)
 
     return export
