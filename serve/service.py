@@ -18,7 +18,7 @@ from .models import Models
 from .queue import Queue, Turn
 from .settings import Settings, Size
 from .speed import Speed, work
-from .store import Store
+from .store import Entry, Store
 from .usage import Usage
 from .workers import Elsewhere, Workers
 
@@ -306,12 +306,13 @@ class Service:
 
     def _take_in(self, job: Job) -> None:
         """Kept before it is queued: what was accepted is not lost."""
+        entry = Entry.of(job) if job.kept else None
         with self._changing:
             if job.status.over:
                 return
             self.queue.check(job, self.wait())
-            if job.kept and self.store:
-                self.store.add(job)
+            if entry and self.store:
+                self.store.add(entry)
             self.jobs[job.id] = job
             try:
                 self.queue.put(job)

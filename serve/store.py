@@ -7,7 +7,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,20 @@ CREATE TABLE IF NOT EXISTS pictures (
 """
 
 
+@dataclass(frozen=True)
+class Entry:
+    """A job as it is written down. Its pictures are files already: large ones take seconds."""
+
+    job: Job
+    asked: str
+    sent: Sequence[bytes]
+
+    @classmethod
+    def of(cls, job: Job) -> "Entry":
+        text, sent = _to_json(job.asked)
+        return cls(job, text, [_png(picture) for picture in sent])
+
+
 class Store:
     """Jobs by their ids. Any thread may use it; one server at a time has a folder.
 
@@ -98,17 +112,17 @@ class Store:
         with self._using:
             self._file.close()
 
-    def add(self, job: Job) -> None:
+    def add(self, entry: Entry) -> None:
         """A job that was accepted."""
-        text, sent = _to_json(job.asked)
+        job = entry.job
         with self._changes() as file:
             file.execute(
                 "INSERT INTO jobs (id, client, created, asked, previews) VALUES (?, ?, ?, ?, ?)",
-                (job.id, job.client, job.created, text, job.previews),
+                (job.id, job.client, job.created, entry.asked, job.previews),
             )
             file.executemany(
                 "INSERT INTO sent VALUES (?, ?, ?)",
-                [(job.id, number, _png(picture)) for number, picture in enumerate(sent)],
+                [(job.id, number, png) for number, png in enumerate(entry.sent)],
             )
 
     def begin(self, job: Job) -> None:

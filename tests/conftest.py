@@ -34,10 +34,18 @@ def pytest_collection_modifyitems(session: pytest.Session, items: list[pytest.It
         raise pytest.UsageError(f"tests/long.py names no test by: {', '.join(sorted(stale))}")
 
 
-def pytest_collection_finish() -> None:
-    """What is imported by now stays: no collection of garbage has to look through it again."""
-    gc.collect()
-    gc.freeze()
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[object]:
+    """What is imported here stays: no collection of garbage looks through it, now or later."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.collect()
+        gc.freeze()
+        gc.enable()
+        # The graphs of torch, many small objects that live for seconds, are garbage soon enough.
+        gc.set_threshold(10_000)
 
 
 @pytest.fixture(scope="session")
@@ -70,18 +78,45 @@ def made(shared: Path) -> Callable[[str, Make], Path]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def _own_cache(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Compiled models and fetched ones are kept in the run's own folders; no config is read.
 
+    What one worker has compiled the other finds there, and so do the processes that tests start.
     Commands paint in float32, as those do that pictures are compared with; pipelines are opened
     with the exact profile.
     """
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PLEINAIR_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("PLEINAIR_CACHE", str(shared / "cache"))
         patch.setenv("PLEINAIR_PROFILE", "exact")
         patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
         patch.setenv("XDG_DATA_HOME", str(tmp_path_factory.mktemp("data")))
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> Iterator[Callable[..., int | None]]:
+    """A graph computes in a thread where the test does not say in how many, as torch does here.
+
+    It is the same picture: threads would only wait for each other, and for the other worker's.
+    """
+    from pleinair.runtime.engines import choice
+
+    usual = choice._cpu_threads
+
+    def threads(asked: int | None, streams: int) -> int | None:
+        return 1 if asked is None and streams == 1 else usual(asked, streams)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(choice, "_cpu_threads", threads)
+        yield usual
+
+
+@pytest.fixture
+def usual_threads(_one_thread: Callable[..., int | None], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A graph computes in as many threads as it does for users."""
+    from pleinair.runtime.engines import choice
+
+    monkeypatch.setattr(choice, "_cpu_threads", _one_thread)
 
 
 @pytest.fixture(scope="session")
@@ -132,8 +167,7 @@ def _exported(
     from pleinair.export import export_model
 
     def export(target: Path) -> None:
-        with pytest.MonkeyPatch.context() as patch:
-            traces.share(made, patch)
+        with traces.shared(made):
             export_model(checkpoint, target, formats, "fp32", **options)
 
     return export

@@ -1,14 +1,17 @@
 """Graphs that several checkpoints have in common, the VAE above all, traced once a run."""
 
 import hashlib
+import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from checkpoints import values_of
+from pleinair.runtime.files import replacing
 
 # Of a network's config what its graph does not depend on.
 _BESIDE = {
@@ -22,28 +25,68 @@ _BESIDE = {
 }
 
 Make = Callable[[Path], object]
+Traced = dict[tuple[str, Path], Path]
+"""By format and a graph's folder: where its files were copied from."""
 
 
 def share(made: Callable[[str, Make], Path], patch: pytest.MonkeyPatch) -> None:
     """Let exports copy a graph that another one has traced, of the same module, weight for weight.
 
-    They still compare every graph with its module, those copied too.
+    It is compared with its module once: the next export has the figures of the first.
     """
-    from pleinair.export import onnx_model, openvino_ir
+    from pleinair.export import conversion, onnx_model, openvino_ir
 
+    if openvino_ir.write.__name__ == _copying.__name__:
+        return  # a test that shares them is making a folder that others share
+    traced: Traced = {}
     for backend in (openvino_ir, onnx_model):
-        if backend.write.__name__ == _copying.__name__:
-            continue  # a test that shares them is making a folder that others share
-        patch.setattr(backend, "write", _copying(made, backend.__name__, backend.write))
+        patch.setattr(backend, "write", _copying(made, backend.__name__, backend.write, traced))
+    check = conversion.Conversion._check
+    patch.setattr(conversion.Conversion, "_check", _checked_once(check, traced))
 
 
-def _copying(made: Any, backend: str, write: Callable[..., None]) -> Callable[..., None]:
+@contextmanager
+def shared(made: Callable[[str, Make], Path]) -> Iterator[None]:
+    """`share` for the exports of a block, such as a module's fixture makes."""
+    with pytest.MonkeyPatch.context() as patch:
+        share(made, patch)
+        yield
+
+
+def _copying(
+    made: Any, backend: str, write: Callable[..., None], traced: Traced
+) -> Callable[..., None]:
     def copying(graph: Any, folder: Path, half: bool) -> None:
         name = f"traced/{backend}-{graph.name}-{_digest(graph, half)}"
-        shutil.copytree(made(name, lambda new: write(graph, new, half)), folder, dirs_exist_ok=True)
+        source = made(name, lambda new: write(graph, new, half))
+        shutil.copytree(source, folder, dirs_exist_ok=True)
+        traced[backend, folder] = source
 
     copying.__name__ = _copying.__name__
     return copying
+
+
+def _checked_once(check: Callable[..., Any], traced: Traced) -> Callable[..., Any]:
+    from pleinair.export.formats import backend
+
+    def checked(conversion: Any, name: str, trials: Any) -> dict[str, Any]:
+        sources = {
+            form: traced[backend(form).__name__, conversion.target / name]
+            for form in conversion.request.formats
+        }
+        notes = {form: source.with_name(f"{source.name}.json") for form, source in sources.items()}
+        if all(note.exists() for note in notes.values()):
+            measured = {form: json.loads(note.read_text()) for form, note in notes.items()}
+            if name in conversion.rounding:
+                measured["rounding"] = conversion.rounding[name].as_json()
+            return measured
+        measured = check(conversion, name, trials)
+        for form, note in notes.items():
+            with replacing(note) as partial:
+                partial.write_text(json.dumps(measured[form]))
+        return dict(measured)
+
+    return checked
 
 
 def _digest(graph: Any, half: bool) -> str:

@@ -2,6 +2,12 @@
 
 They are written in operations that any precision of float32 can do: sums over rows
 and columns, mean and variance of each group, a factor and a summand for each channel.
+
+What was added to a feature map channel by channel just before, as ResNets add the embedding of the
+timestep, goes into these: the moments of a sum follow from those of the map, which is then not
+written a second time. It also leaves OpenVINO no such sum to lay out, which it does in one way when
+it compiles a graph and in another when it reads a compiled one: rounded to 16 bits, the pictures of
+a second start were not those of the first.
 """
 
 from collections.abc import Callable
@@ -11,18 +17,22 @@ from typing import Any
 import numpy as np
 
 Keep = Callable[[Any], Any]
+_OF_CHANNELS = ("ReduceL2", "ReduceMean")
+"""What gives the moments of each channel."""
 
 
 @dataclass(frozen=True)
 class Moments:
     """A group norm of the feature map `x`; each is an openvino.Output.
 
+    length, mean: of each of its channels. offset: a summand a channel that it is to have before.
     result: the last operation, which adds a summand a channel.
     """
 
     x: Any
     length: Any
     mean: Any
+    offset: Any
     gain: Any
     bias: Any
     epsilon: Any
@@ -63,13 +73,40 @@ def _found(result: Any) -> Moments | None:
     except ValueError:
         return None
     kinds = length.get_node().get_type_name(), means.get_node().get_type_name()
-    if kinds != ("ReduceL2", "ReduceMean") or again != factor:
+    if kinds != _OF_CHANNELS or again != factor:
         return None
     if any(port.get_node().input_value(0) != x for port in (length, means)):
         return None
     if any(port.get_partial_shape().is_dynamic for port in (x, gain, bias)):
         return None
-    return Moments(x, length, means, gain, bias, epsilon, groups, result)
+    x, length, means, offset = _without_offset(x, length, means)
+    return Moments(x, length, means, offset, gain, bias, epsilon, groups, result)
+
+
+def _without_offset(x: Any, length: Any, mean: Any) -> tuple[Any, Any, Any, Any]:
+    """What `x` was before a summand a channel, its moments, and the summand.
+
+    Where it had none, or others than the norm read it: all as it is, and None.
+    """
+    from openvino import opset13 as opset
+
+    sizes = list(x.get_shape())
+    of_channels = [*sizes[:2], 1, 1]
+    summands = x.get_node().input_values() if x.get_node().get_type_name() == "Add" else []
+    offset = next((one for one in summands if _has_shape(one, of_channels)), None)
+    readers = sorted(port.get_node().get_type_name() for port in x.get_target_inputs())
+    of_norm = [kind for kind in readers if kind != "ShapeOf"] == ["Multiply", *_OF_CHANNELS]
+    if offset is None or not of_norm or of_channels == sizes:
+        return x, length, mean, None
+    before = summands[1] if offset == summands[0] else summands[0]
+    space = np.array([2, 3], np.int64)
+    length = opset.reduce_l2(before, space, keep_dims=True).output(0)
+    return before, length, opset.reduce_mean(before, space, keep_dims=True).output(0), offset
+
+
+def _has_shape(port: Any, shape: list[int]) -> bool:
+    partial = port.get_partial_shape()
+    return partial.is_static and list(partial.to_shape()) == shape
 
 
 def _sources(of: Any, kind: str) -> tuple[Any, ...]:
@@ -111,8 +148,15 @@ def _rewritten(norm: Moments, keep: Keep) -> Any:
         return keep(opset.add(one, other))
 
     area = np.float32(rows * columns)
-    length, mean = parted(norm.length, parts), mean_of(parted(norm.mean, parts))
-    squares = mean_of(product(length, length))
+    length, means = parted(norm.length, parts), parted(norm.mean, parts)
+    squared = product(length, length)
+    if norm.offset is not None:
+        offset = parted(norm.offset, parts)
+        # Of a number x and the offset o, both summed: (x + o)^2 = x^2 + o (2x + o).
+        shifted = total(means, offset)
+        more = product(offset, total(means, shifted))
+        means, squared = shifted, total(squared, product(more, area))
+    mean, squares = mean_of(means), mean_of(squared)
     # Times the area: divided by it, a mean would take the quotient into itself, unmarked.
     variance = keep(opset.relu(total(squares, product(product(mean, mean), -area))))
     held = total(variance, product(norm.epsilon, area))
@@ -120,6 +164,8 @@ def _rewritten(norm: Moments, keep: Keep) -> Any:
     factor = product(parted(norm.gain, of_parts), scale)
     # And no difference but the last: it would become a sum with a product, unmarked.
     unbias = opset.multiply(norm.bias, np.float32(-1))
+    if norm.offset is not None:
+        mean = total(mean, product(offset, np.float32(-1)))
     less = total(product(mean, factor), parted(unbias, of_parts))
     factor, less = (parted(one, of_channels) for one in (factor, less))
     return opset.subtract(opset.multiply(norm.x, factor), less)

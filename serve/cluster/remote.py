@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NoReturn
 
+import ray
 from ray import exceptions
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
@@ -41,9 +42,13 @@ _NOT_NOW = (BackPressureError, DeploymentUnavailableError, Closing)
 
 
 class Remote:
-    """Hands turns to replicas; any number of threads may do so at once."""
+    """Hands turns to replicas; any number of threads may do so at once.
+
+    Made in the actor that waits for the pictures: once that is dead, replicas leave off.
+    """
 
     def __init__(self, replicas: DeploymentHandle) -> None:
+        self._waiting = ray.get_runtime_context().get_actor_name()
         self._replicas = replicas.options(stream=True)
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="pleinair-remote", daemon=True).start()
@@ -77,7 +82,7 @@ class Remote:
         """Raises what there is in _LOST and _NOT_NOW, too; a replica left early stops painting."""
         asked = _alone(turn)
         replicas = self._replicas.options(multiplexed_model_id=asked.model)
-        response = replicas.paint.remote(asked, turn.job.previews)
+        response = replicas.paint.remote(asked, turn.job.previews, self._waiting)
         reading = asyncio.ensure_future(_read(response, turn))
         watching = asyncio.ensure_future(_watch(check))
         try:

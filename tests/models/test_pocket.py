@@ -15,6 +15,8 @@ from pleinair.runtime.images.similarity import psnr
 from pleinair.runtime.model import catalog
 from pleinair.runtime.model.bundle import Bundle
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
 POCKET = Path(__file__).parents[2] / "models" / "pocket"
 LCM_LORA = POCKET / "source" / "lcm_lora" / "pytorch_lora_weights.safetensors"
 FEW_STEPS = {"num_inference_steps": 4, "guidance_scale": 1.0, "scheduler": "lcm"}

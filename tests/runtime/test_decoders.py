@@ -11,17 +11,21 @@ import pytest
 from pleinair.runtime import StableDiffusionPipeline
 from pleinair.runtime.speed.profiles import PROFILES
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
 QUICK: dict[str, Any] = {"seed": 3, "num_inference_steps": 2, "scheduler": "ddim", "safety": "off"}
 
 
 @pytest.fixture(scope="module")
-def folder(exported_guarded: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(exported_guarded: Path, made: Any) -> Path:
     """Both formats, a tiny decoder, and graphs under the names of the 8-bit ones."""
-    folder = tmp_path_factory.mktemp("decoders") / "model"
-    shutil.copytree(exported_guarded, folder, copy_function=os.link)
-    for part in ("unet", "vae_decoder"):
-        shutil.copytree(folder / part, folder / f"{part}_int8", copy_function=os.link)
-    return folder
+
+    def make(folder: Path) -> None:
+        shutil.copytree(exported_guarded, folder, copy_function=os.link)
+        for part in ("unet", "vae_decoder"):
+            shutil.copytree(folder / part, folder / f"{part}_int8", copy_function=os.link)
+
+    return made("decoders", make)
 
 
 def decoders(pipe: StableDiffusionPipeline, monkeypatch: pytest.MonkeyPatch) -> set[str]:

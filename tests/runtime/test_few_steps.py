@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import loras
+import traces
 from checkpoints_xl import tiny_lcm, tiny_stable_diffusion_xl
 from evaluations import watched
 from pleinair.export import export_model
@@ -14,6 +15,8 @@ from pleinair.runtime import StableDiffusionPipeline, families
 from pleinair.runtime.model import catalog
 from pleinair.runtime.model.bundle import Bundle
 from references import PROMPT, differ, paint_reference
+
+pytestmark = pytest.mark.usefixtures("compiled_once")
 
 SIZE = {"width": 64, "height": 64}
 ENGINES = pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
@@ -38,8 +41,10 @@ def lcm_lora(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.fixture(scope="module")
 def merged(tiny_checkpoint: Path, lcm_lora: Path, made: Any) -> Path:
-    options: dict[str, Any] = {"loras": [(lcm_lora, 0.5)]}
-    export = lambda folder: export_model(tiny_checkpoint, folder, BOTH, "fp32", **options)  # noqa: E731
+    def export(folder: Path) -> None:
+        with traces.shared(made):
+            export_model(tiny_checkpoint, folder, BOTH, "fp32", loras=[(lcm_lora, 0.5)])
+
     return made("exported/tiny-lcm-merged", export)
 
 

@@ -11,6 +11,8 @@ from pleinair.runtime import Shelf, StableDiffusionPipeline
 from pleinair.runtime.errors import SettingError
 from pleinair.runtime.model.footprint import footprint
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
 QUICK: dict[str, Any] = {"seed": 7, "num_inference_steps": 2, "width": 64, "height": 64}
 ALL = ["text_encoder", "unet", "vae_decoder"]
 

@@ -58,7 +58,9 @@ def changed(file: Path, *path: Any, to: Any) -> None:
 
 
 @pytest.fixture
-def threads(core_calls: list[Call]) -> Callable[[StableDiffusionPipeline], int | None]:
+def threads(
+    core_calls: list[Call], usual_threads: None
+) -> Callable[[StableDiffusionPipeline], int | None]:
     """The threads that a pipeline's engine asks OpenVINO for; None leaves them to it."""
 
     def asked(pipe: StableDiffusionPipeline) -> int | None:

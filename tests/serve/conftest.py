@@ -1,5 +1,6 @@
 """A server with the bundled model, and the library that its pictures are compared with."""
 
+import functools
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -8,6 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
+from httpx._transports import default
 
 from gates import Gate
 from pleinair.runtime import StableDiffusionPipeline
@@ -21,12 +23,22 @@ Start = Callable[..., AbstractContextManager[Started]]
 
 @pytest.fixture(scope="session", autouse=True)
 def _patient() -> Iterator[None]:
-    """A client waits longer than httpx's five seconds: tests run on busy machines."""
+    """A client waits longer than httpx's five seconds: tests run on busy machines.
+
+    It reads the certificates of the web's authorities, which none of these tests asks, once a run
+    and not for every request.
+    """
     usual = inspect.signature(httpx.request).parameters["timeout"].default
     with pytest.MonkeyPatch.context() as patch:
         for what in ("connect", "read", "write", "pool"):
             patch.setattr(usual, what, 300.0)
+        patch.setattr(default, "create_ssl_context", functools.cache(default.create_ssl_context))
         yield
+
+
+@pytest.fixture(autouse=True)
+def _compiled_once(compiled_once: None) -> None:
+    """All of these servers, and the library beside them, paint with the bundled model."""
 
 
 @pytest.fixture(scope="session")

@@ -23,7 +23,7 @@ from pleinair.runtime.cli import main
 from pleinair.serve.store import Store
 from servers import is_up
 
-JOB = {"prompt": "a red apple", "num_inference_steps": 40}
+JOB = {"prompt": "a red apple", "num_inference_steps": 20}
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def test_told_to_stop_it_ends_what_is_in_work(tmp_path: Path) -> None:
     answers: list[httpx.Response] = []
     pipe = StableDiffusionPipeline.from_pretrained("models/pocket", profile="exact")
     with running(tmp_path, "--profile", "exact") as server:
-        asked = {"prompt": "a rocket", "seed": 3, "num_inference_steps": 100}
+        asked = {"prompt": "a rocket", "seed": 3, "num_inference_steps": 60}
 
         def wait() -> None:
             url = f"{server.url}/v1/images/generations"
@@ -87,7 +87,7 @@ def test_told_to_stop_it_ends_what_is_in_work(tmp_path: Path) -> None:
         client.start()
         while not httpx.get(f"{server.url}/ready").json()["queue"] and not _painting(server):
             time.sleep(0.005)
-        job = server.job(number=10, seed=10)
+        job = server.job(number=6, seed=10)
         server.process.send_signal(signal.SIGTERM)
         client.join(60)
         assert server.process.wait(60) == 0
@@ -101,11 +101,11 @@ def test_told_to_stop_it_ends_what_is_in_work(tmp_path: Path) -> None:
     store = Store(tmp_path)
     rows = store._rows("SELECT number, rowid FROM pictures WHERE job = ?", job)
     store.close()
-    assert 0 < len(rows) < 10
+    assert 0 < len(rows) < 6
     with running(tmp_path, "--profile", "exact") as server:
         while server.state(job)["state"] != "done":
             time.sleep(0.02)
-        for index in (0, len(rows), 9):
+        for index in (0, len(rows), 5):
             file = httpx.get(f"{server.url}/v1/jobs/{job}/pictures/{index}.png").content
             found = Image.open(io.BytesIO(file))
             expected = pipe(**JOB, seed=10 + index).images[0]
@@ -116,7 +116,7 @@ def test_told_to_stop_it_ends_what_is_in_work(tmp_path: Path) -> None:
     after = store._rows("SELECT number, rowid FROM pictures WHERE job = ?", job)
     store.close()
     assert [row for row in after if row in rows] == rows  # none was painted twice
-    assert len(after) == 10
+    assert len(after) == 6
 
 
 def _painting(server: Running) -> bool:

@@ -17,7 +17,7 @@ from pleinair.runtime.errors import EngineError
 from pleinair.serve.errors import Closing, Full, Refusal, Unknown
 from pleinair.serve.job import Job, Status
 from pleinair.serve.service import Service
-from pleinair.serve.store import Store
+from pleinair.serve.store import Entry, Store
 from serving import Gate, Painter, asked, picture, until
 
 
@@ -399,7 +399,7 @@ def test_a_kept_job_that_can_no_longer_be_painted_fails(tmp_path: Path) -> None:
     async def test() -> None:
         store = Store(tmp_path)
         job = Job(asked(arguments={"gone": 1}, model="fake"), "me", kept=True)
-        store.add(job)
+        store.add(Entry.of(job))
         async with serving(Painter(), store=store) as service:
             await came_about(lambda: not service.jobs)
             found = service.job(job.id)

@@ -17,7 +17,7 @@ from pleinair.runtime.record import metadata
 from pleinair.serve.asked import Asked
 from pleinair.serve.errors import Unknown
 from pleinair.serve.job import Job, Picture
-from pleinair.serve.store import FILE, Store
+from pleinair.serve.store import FILE, Entry, Store
 from serving import picture
 
 INFO = {"prompt": "a red apple", "seed": 7, "num_inference_steps": 4}
@@ -41,7 +41,7 @@ def painted(store: Store, job: Job, *indexes: int) -> None:
 def over(store: Store, number: int, client: str = "me") -> Job:
     """A job of so many pictures that is over."""
     job = kept(number, client)
-    store.add(job)
+    store.add(Entry.of(job))
     painted(store, job, *range(number))
     job.end("done")
     store.end(job, job.status)
@@ -69,7 +69,7 @@ def test_a_job_comes_back_as_it_was_asked(folder: Path) -> None:
     )
     job = Job(asked, "somebody", kept=True, previews=5)
     store = Store(folder)
-    store.add(job)
+    store.add(Entry.of(job))
     store.close()
     store = Store(folder)
     (found,) = store.unfinished()
@@ -88,7 +88,7 @@ def test_a_job_comes_back_as_it_was_asked(folder: Path) -> None:
 
 def test_a_picture_is_kept_with_how_it_was_made(folder: Path) -> None:
     store, job = Store(folder), kept(2)
-    store.add(job)
+    store.add(Entry.of(job))
     painted(store, job, 1)
     store.close()
     store = Store(folder)
@@ -107,7 +107,7 @@ def test_a_picture_is_kept_with_how_it_was_made(folder: Path) -> None:
 
 def test_a_withheld_picture_is_none(folder: Path) -> None:
     store, job = Store(folder), kept()
-    store.add(job)
+    store.add(Entry.of(job))
     found = store.picture(job, 0, Picture(image=None, seed=2**63, info={}))
     assert found[0].image is None
     assert found[0].seed == 2**63
@@ -118,7 +118,7 @@ def test_a_withheld_picture_is_none(folder: Path) -> None:
 
 def test_a_picture_is_kept_once(folder: Path) -> None:
     store, job = Store(folder), kept()
-    store.add(job)
+    store.add(Entry.of(job))
     painted(store, job, 0)
     again = store.picture(job, 0, Picture(image=picture(99), seed=99, info={}))
     assert again[0].seed == 7
@@ -127,7 +127,7 @@ def test_a_picture_is_kept_once(folder: Path) -> None:
 
 def test_what_the_client_sent_goes_when_the_job_is_over(folder: Path) -> None:
     store, job = Store(folder), kept(arguments={"prompt": "a cat", "image": picture(1)})
-    store.add(job)
+    store.add(Entry.of(job))
     job.end("cancelled")
     store.end(job, job.status)
     found = store.find(job.id)
@@ -141,7 +141,7 @@ def test_what_the_client_sent_goes_when_the_job_is_over(folder: Path) -> None:
 def test_a_job_whose_last_picture_came_is_done(folder: Path) -> None:
     """The server ended between that picture and the job's own end."""
     store, job = Store(folder), kept(2)
-    store.add(job)
+    store.add(Entry.of(job))
     painted(store, job, 0, 1)
     store.close()
     store = Store(folder)
@@ -155,8 +155,8 @@ def test_a_job_whose_last_picture_came_is_done(folder: Path) -> None:
 def test_what_ends_the_server_again_and_again_is_given_up(folder: Path) -> None:
     job, poor = kept(), kept()
     store = Store(folder)
-    store.add(job)
-    store.add(poor)
+    store.add(Entry.of(job))
+    store.add(Entry.of(poor))
     for time in range(3):
         assert len(store.unfinished()) == 2, time
         store.begin(job)
@@ -175,7 +175,7 @@ def test_what_ends_the_server_again_and_again_is_given_up(folder: Path) -> None:
 def test_the_oldest_that_are_over_go_first(folder: Path) -> None:
     store = Store(folder, keep=5)
     waiting = kept(2)
-    store.add(waiting)
+    store.add(Entry.of(waiting))
     old, middle, new = over(store, 2), over(store, 2), over(store, 3)
     assert store.find(old.id) is None
     assert store.find(middle.id) is not None
@@ -195,7 +195,7 @@ def test_jobs_without_pictures_do_not_pile_up(folder: Path) -> None:
     jobs = []
     for _ in range(6):
         jobs.append(kept())
-        store.add(jobs[-1])
+        store.add(Entry.of(jobs[-1]))
         jobs[-1].end("cancelled")
         store.end(jobs[-1], jobs[-1].status)
     assert [store.find(job.id) is not None for job in jobs] == [False] * 3 + [True] * 3
@@ -215,7 +215,7 @@ def test_only_its_owner_reads_it(folder: Path) -> None:
     before = os.umask(0)
     try:
         store = Store(folder)
-        store.add(kept())
+        store.add(Entry.of(kept()))
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
         modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in folder.iterdir()}
         assert FILE in modes

@@ -277,6 +277,29 @@ def test_image_to_image(api: webuiapi.WebUIApi, library: Any) -> None:
     assert answer.parameters["init_images"] is None
 
 
+def test_several_images_are_painted_from_in_turn(api: webuiapi.WebUIApi, library: Any) -> None:
+    images = [painting(), painting().transpose(Image.Transpose.FLIP_LEFT_RIGHT)]
+    answer = api.img2img(images, prompt=PROMPT, **ASKED, batch_size=2, n_iter=2)
+    seeds = [LIBRARY["seed"] + i for i in range(4)]
+    assert answer.info["all_seeds"] == seeds
+    for found, image, seed in zip(answer.images, images * 2, seeds, strict=True):
+        asked = {**LIBRARY, "seed": seed, "strength": 0.75}
+        same(found, library(PROMPT, image=image, **asked).images[0])
+
+
+def test_in_several_images_the_same_part_is_painted(api: webuiapi.WebUIApi) -> None:
+    images = [painting(), painting().transpose(Image.Transpose.FLIP_LEFT_RIGHT)]
+    asked = {**ASKED, "prompt": PROMPT, "mask_image": hole(), "mask_blur": 0}
+    both = api.img2img(images, inpaint_full_res=True, **asked).images
+    alone = [
+        api.img2img([image], inpaint_full_res=True, **{**asked, "seed": ASKED["seed"] + i}).image
+        for i, image in enumerate(images)
+    ]
+    for found, expected in zip(both, alone, strict=True):
+        same(found, expected)
+    differ(*both)
+
+
 @pytest.mark.parametrize(("mode", "way"), [(0, "stretch"), (1, "crop"), (2, "pad")])
 def test_ways_to_another_size(api: webuiapi.WebUIApi, library: Any, mode: int, way: str) -> None:
     picture = painting(96, 64)

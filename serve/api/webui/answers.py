@@ -13,7 +13,7 @@ from .batch import Batch
 from .errors import Withheld
 from .fields import ImageToImage, Painting
 from .options import Options
-from .painting import Wanted
+from .painting import Finish, Wanted
 from .samplers import shown_name
 
 _PICTURES = ("init_images", "mask")
@@ -21,17 +21,21 @@ _UNVARIED = {"variation_seed": -1, "variation_strength": 0.0}
 
 
 def painted(
-    done: Sequence[Picture], batch: Batch, wanted: Wanted, options: Options, fields: Painting
+    done: Mapping[int, Picture], batch: Batch, wanted: Wanted, options: Options, fields: Painting
 ) -> bytes:
     """The body of the answer to txt2img and img2img.
 
-    done: the pictures of the batch. fields: what was asked, which the answer repeats.
+    done: the batch's pictures, by their places. fields: what was asked, which the answer repeats.
     Raises Withheld where there is none that may be shown.
     """
-    shown = [picture for picture in done if picture.image is not None]
+    shown = {place: picture for place, picture in done.items() if picture.image is not None}
     if done and not shown:
         raise Withheld("the model's safety checker withholds what was painted", param="prompt")
-    images = [_text(picture, wanted, options) for picture in shown] if fields.send_images else []
+    images = (
+        [_text(picture, wanted.finishes[place], options) for place, picture in shown.items()]
+        if fields.send_images
+        else []
+    )
     gone = (
         dict.fromkeys(_PICTURES)
         if isinstance(fields, ImageToImage) and not fields.include_init_images
@@ -41,7 +45,7 @@ def painted(
     answer = {
         "images": images,
         "parameters": json.loads(json.dumps(again), parse_constant=_no_number),
-        "info": json.dumps(_info(shown, batch, wanted)),
+        "info": json.dumps(_info(list(shown.values()), batch, wanted)),
     }
     return json.dumps(answer).encode()
 
@@ -50,11 +54,12 @@ def _no_number(name: str) -> None:
     """NaN and infinities are no JSON, and come in all the same."""
 
 
-def _text(picture: Picture, wanted: Wanted, options: Options) -> str:
+def _text(picture: Picture, finish: Finish, options: Options) -> str:
     """A picture as a client decodes it."""
     assert picture.image is not None
-    finished = wanted.finish(picture.image)
-    file = pictures.encoded(finished, picture.info, options.format, options.jpeg_quality)
+    file = pictures.encoded(
+        finish(picture.image), picture.info, options.format, options.jpeg_quality
+    )
     return pictures.text(file)
 
 

@@ -57,8 +57,8 @@ class Batch:
         """How many previews there were: a new one has a new number."""
         return sum(job.status.previewed for job in self.jobs)
 
-    async def painted(self) -> list[Picture]:
-        """The pictures once all are over, but for those that the client has ended.
+    async def painted(self) -> dict[int, Picture]:
+        """The pictures by their places once all are over, but for those the client has ended.
 
         Raises Unpainted where others are missing.
         """
@@ -67,7 +67,11 @@ class Batch:
             ended = status.state == "cancelled" and (self.interrupted or self.skipped)
             if status.state != "done" and not ended:
                 raise Unpainted(*failure(status))
-        return [picture for status in statuses for picture in status.pictures.values()]
+        return {
+            place: picture
+            for place, status in enumerate(statuses)
+            for picture in status.pictures.values()
+        }
 
 
 class Batches:

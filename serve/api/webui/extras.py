@@ -83,7 +83,7 @@ async def _one_enlarged(
         with in_webuis_words():
             batch = await server.batches.submit("extras", client, asked, previews=options.previews)
         try:
-            found = [done.image for done in await batch.painted()]
+            found = [done.image for done in (await batch.painted()).values()]
         finally:
             server.batches.end(batch)
         painted = [image for image in found if image is not None]

@@ -103,6 +103,12 @@ class ImageToImage(Painting):
     inpainting_mask_invert: bool | None = False
     include_init_images: bool | None = False
 
+    @property
+    def pictures(self) -> int:
+        """Of several images one each, instead of batch_size of the one."""
+        images = len(self.init_images)
+        return super().pictures if images == 1 else images * (self.n_iter or 1)
+
 
 class Task(BaseModel):
     """What internal/progress takes."""

@@ -32,6 +32,8 @@ _WITH_ETA = ("ddim", "tcd")
 _MOST_STYLES = 20
 
 Finish = Callable[[Image.Image], Image.Image]
+Begun = tuple[Mapping[str, Any], Finish]
+"""What a picture is painted from, as arguments, and what is done to it then."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,14 +42,14 @@ class Wanted:
 
     each: its pictures, in order. prompt, negative_prompt: with the styles in them.
     comments: what is painted otherwise than asked.
-    finish: what is done to a painted picture before it is sent.
+    finishes: what is done to each painted picture before it is sent.
     """
 
     each: Sequence[Asked]
     prompt: str
     negative_prompt: str
     comments: Sequence[str]
-    finish: Finish = lambda picture: picture
+    finishes: Sequence[Finish]
 
 
 @dataclass(frozen=True)
@@ -69,28 +71,37 @@ class Painter:
         return cls(models, settings, options, family_of(models, options.model), [])
 
     def text_to_image(self, request: TextToImage) -> Wanted:
+        self._check(request)
         size = self._size(request)
         second = self._second_pass(request, size) if request.enable_hr else {}
         control = controls.read(_scripts(request), self.settings, image=None, size=_known(size))
-        return self._wanted(request, size, second, control, second_pass=bool(second))
+        begun = [(second, _as_it_is)]
+        return self._wanted(request, size, begun, control, second_pass=bool(second))
 
     def image_to_image(self, request: ImageToImage) -> Wanted:
-        first, *others = request.init_images
-        if others:
-            self.comments.append(f"init_images: the first of {len(others) + 1} is used")
-        picture = over(received(first, self.settings, "init_images"), "white")
+        """Of several images each is painted from in turn."""
+        self._check(request)
+        images = [
+            over(received(image, self.settings, "init_images"), "white")
+            for image in request.init_images
+        ]
         size = self._size(request)
         if request.mask is not None and request.inpaint_full_res:
             size = self._completed(size)
+        scripts, first = _scripts(request), images[0]
+        control = controls.read(scripts, self.settings, image=first, size=_known(size))
+        begun = [self._begun(request, image, size) for image in images]
+        return self._wanted(request, size, begun, control)
+
+    def _begun(self, request: ImageToImage, picture: Image.Image, size: "Sides") -> Begun:
         way = _RESIZES[request.resize_mode or 0]
-        control = controls.read(_scripts(request), self.settings, image=picture, size=_known(size))
         arguments: dict[str, Any] = {"resize": way}
         if "image_guidance_scale" in declared(self.family.options):
             arguments["image_guidance_scale"] = request.image_cfg_scale
         if self.family.skips_steps:
             arguments["strength"] = request.denoising_strength
         if request.mask is None:
-            return self._wanted(request, size, {**arguments, "image": picture}, control)
+            return {**arguments, "image": picture}, _as_it_is
         masked = self._masked(request, picture, size, way)
         given = {
             "image": masked.picture,
@@ -98,7 +109,7 @@ class Painter:
             "mask_blur": request.mask_blur or 0.0,
             "keep_unmasked": True,
         }
-        return self._wanted(request, size, {**arguments, **given}, control, finish=masked.finished)
+        return {**arguments, **given}, masked.finished
 
     def _masked(
         self, request: ImageToImage, picture: Image.Image, size: "Sides", way: str
@@ -125,14 +136,12 @@ class Painter:
         self,
         request: Painting,
         size: "Sides",
-        of_kind: Mapping[str, Any],
+        begun: Sequence[Begun],
         control: controls.Control,
         *,
         second_pass: bool = False,
-        finish: Finish = lambda picture: picture,
     ) -> Wanted:
-        """A request of any kind; `of_kind` are the arguments of its kind alone."""
-        self._check(request)
+        """A request of any kind; what its pictures are begun with serves them in turn."""
         self.comments.extend(control.remarks)
         self.comments.extend(remarks.unused(request.others, second_pass=second_pass))
         prompt, negative = self._styled(request)
@@ -148,25 +157,25 @@ class Painter:
             "height": size[1],
             "clip_skip": self._clip_skip(request),
             "vae": self.options.vae,
-            **of_kind,
             **control.arguments,
         }
-        given = {name: value for name, value in arguments.items() if value is not None}
+        seeds = _seeds(request)
+        turns = [begun[i % len(begun)] for i in range(len(seeds))]
         each = [
             Asked(
                 model=self.options.model,
                 controlnets=control.nets,
-                arguments={**given, **varied},
+                arguments=_given({**arguments, **of_kind, **varied}),
                 seed=seed,
             )
-            for seed, varied in _seeds(request)
+            for (seed, varied), (of_kind, _) in zip(seeds, turns, strict=True)
         ]
         return Wanted(
             each=each,
             prompt=prompt,
             negative_prompt=negative,
             comments=self.comments,
-            finish=finish,
+            finishes=[finish for _, finish in turns],
         )
 
     def _check(self, request: Painting) -> None:
@@ -287,6 +296,14 @@ def _seeds(request: Painting) -> list[tuple[int, dict[str, Any]]]:
         )
         for seed, varied in pairs
     ]
+
+
+def _as_it_is(picture: Image.Image) -> Image.Image:
+    return picture
+
+
+def _given(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in arguments.items() if value is not None}
 
 
 def _scripts(request: Painting) -> Mapping[str, Any]:

@@ -140,6 +140,7 @@ def test_threads_by_default(
     physical: int,
     streams: int,
     threads: int | None,
+    usual_threads: None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(cores, "granted", lambda: granted)

@@ -189,6 +189,45 @@ def test_moments_far_from_zero_are_right_in_bfloat16(norm: Any) -> None:
     assert np.abs(found - right).mean() < 0.04
 
 
+def offset_norm(folder: Path, read_again: bool) -> tuple[Path, np.ndarray, np.ndarray, np.ndarray]:
+    """A graph that adds a number to each channel before its norm; inputs, and what it gives.
+
+    read_again: the sum is a result, too.
+    """
+    random = np.random.default_rng(2)
+    gain, bias = random.normal(size=(2, 24)).astype(np.float32)
+    x = random.normal(size=(2, 24, 12, 20)).astype(np.float32)
+    offset = random.normal(size=(2, 24, 1, 1)).astype(np.float32)
+    taken = opset.parameter([-1, 24, -1, -1], np.float32, "x")
+    added = opset.parameter([-1, 24, 1, 1], np.float32, "offset")
+    for end, name in ((taken, "x"), (added, "offset")):
+        end.output(0).set_names({name})
+    total = opset.add(added, taken) if read_again else opset.add(taken, added)
+    normed_sum = opset.group_normalization(total, gain, bias, 4, 1e-5)
+    results = [opset.result(one) for one in (normed_sum, total)[: 1 + read_again]]
+    model = openvino.Model(results, [taken, added])
+    assert norm_by_moments(model) == 1
+    return saved(model, folder), x, offset, normed(x + offset, 4, gain, bias)
+
+
+@pytest.mark.parametrize("read_again", [False, True])
+def test_an_offset_of_each_channel_goes_into_the_norm(tmp_path: Path, read_again: bool) -> None:
+    file, x, offset, right = offset_norm(tmp_path, read_again)
+    model = OpenVinoEngine().model(file, {"x": x.shape, "offset": offset.shape})
+    assert moments.rewrite(model, lambda node: node) == 1
+    model.validate_nodes_and_infer_types()
+    whole = [
+        node
+        for node in model.get_ordered_ops()
+        if node.get_type_name() == "Add" and list(node.get_output_shape(0)) == list(x.shape)
+    ]
+    assert len(whole) == read_again
+    found = OpenVinoEngine().compiled(model)({"x": x, "offset": offset})
+    assert np.abs(found[0] - right).max() < 1e-4
+    if read_again:
+        assert np.allclose(found[1], x + offset)
+
+
 def test_other_graphs_have_no_such_norms() -> None:
     engine = OpenVinoEngine()
     assert moments.rewrite(engine.model(UNET, SHAPES), lambda node: node) == 0
