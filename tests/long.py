@@ -1,6 +1,6 @@
 """Tests that take long on two cores, run by `pytest -m slow`: most have a shorter one beside them.
 
-Here are also those that measure or learn for real. Of a matrix over engines, file layouts or
+Here are also those that measure or learn for real. Of a matrix over engines, file layouts, sizes or
 solvers the default suite keeps a row of each; ONNX Runtime's pictures are compared there with
 diffusers' by test_parity and test_stable_diffusion_3, its graphs' edits by graphs/test_graph_edits
 and test_residuals.
@@ -56,6 +56,7 @@ LONG = {
     ],
     "export/test_cli.py": [
         "test_a_single_file_becomes_a_folder_in_models",
+        "test_a_stopped_export_leaves_no_half_folder(for real)",
     ],
     "export/test_export.py": [
         "test_a_unet_distilled_with_its_guidance*",
@@ -65,6 +66,10 @@ LONG = {
     ],
     "export/test_in_pieces.py": [
         "test_what_goes_from_piece_to_piece_is_read_from_files(False-*",
+    ],
+    "export/test_int8_surgery.py": [
+        "test_gated_projections_are_split(8)",
+        "test_group_norms_by_their_moments(*-8)",
     ],
     "export/test_quantize.py": [
         "*(onnx*",
@@ -107,6 +112,7 @@ LONG = {
         "*sdxs-dreamshaper*",
         "*ssd-1b*",
         "test_another_unet",
+        "test_every_place_to_cut_at(*-tiny-sdxs)",
         "test_lora",
         "test_the_large_vae_in_place_of_the_tiny_one",
     ],

@@ -15,8 +15,6 @@ from checkpoints import compvis_state, tiny_stable_diffusion
 from pleinair.export import cli
 from pleinair.export.terminal import stoppable
 
-_COMMAND = [sys.executable, "-m", "pleinair.export"]
-
 
 def test_help_is_quick_and_loads_nothing_heavy() -> None:
     code = (
@@ -166,18 +164,19 @@ sys.exit(cli.main())
 @pytest.mark.parametrize(
     ("number", "command"),
     [
-        (signal.SIGINT, _COMMAND),
-        (signal.SIGTERM, [sys.executable, "-c", _ENDLESS]),
-        (signal.SIGKILL, [sys.executable, "-c", _ENDLESS]),
+        (signal.SIGINT, ["-c", _ENDLESS]),
+        (signal.SIGTERM, ["-c", _ENDLESS]),
+        (signal.SIGKILL, ["-c", _ENDLESS]),
+        (signal.SIGINT, ["-m", "pleinair.export"]),
     ],
-    ids=["SIGINT", "SIGTERM", "SIGKILL"],
+    ids=["SIGINT", "SIGTERM", "SIGKILL", "for real"],
 )
 def test_a_stopped_export_leaves_no_half_folder(
     tiny_checkpoint: Path, tmp_path: Path, number: signal.Signals, command: list[str]
 ) -> None:
     target = tmp_path / "models" / "tiny"
     running = subprocess.Popen(
-        [*command, str(tiny_checkpoint), str(target), "--quiet"],
+        [sys.executable, *command, str(tiny_checkpoint), str(target), "--quiet"],
         stderr=subprocess.PIPE,
         text=True,
         # A shell's background jobs, and these tests may be in one, ignore Ctrl-C by inheritance.

@@ -13,7 +13,7 @@ openvino = pytest.importorskip("openvino")
 
 
 def said(model: openvino.Model, feeds: dict[str, np.ndarray]) -> np.ndarray:
-    config = {"INFERENCE_PRECISION_HINT": "f32"}
+    config = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
     (output,) = openvino.Core().compile_model(model, "CPU", config)(feeds).values()
     return np.array(output)
 

@@ -13,6 +13,8 @@ from PIL import Image
 from pleinair.runtime import StableDiffusionPipeline
 from pleinair.runtime.errors import EngineError, PleinairError, PromptError, SettingError
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
 QUICK: dict[str, Any] = {
     "num_inference_steps": 3,
     "width": 64,
@@ -155,7 +157,7 @@ import sys, threading
 from pleinair.runtime import StableDiffusionPipeline
 sys.setswitchinterval(1e-6)
 painted = []
-def paint(barrier=threading.Barrier(4, timeout=60)):
+def paint(barrier=threading.Barrier(4, timeout=500)):
     pipe = StableDiffusionPipeline.from_pretrained({str(exported_openvino)!r}, engine="openvino")
     barrier.wait()
     painted.append(pipe("boat", seed=1, num_inference_steps=1).images[0].tobytes())
@@ -165,7 +167,7 @@ for thread in threads: thread.join()
 print(len(painted), "painted,", len(set(painted)), "of them different")
 """
     command = [sys.executable, "-c", code]
-    done = subprocess.run(command, check=True, timeout=120, capture_output=True, text=True)
+    done = subprocess.run(command, check=True, timeout=600, capture_output=True, text=True)
     assert done.stdout == "4 painted, 1 of them different\n", done.stderr
 
 
