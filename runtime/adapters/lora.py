@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import AdapterError, shown
+from ..scales import MOST, fits
 from . import content, inversion, naming
 from .inversion import Embedding
 from .kinds import kind_of
@@ -79,8 +80,8 @@ def read(path: str | Path, weight: float = 1.0) -> Lora:
         weight = float(weight)
     except (TypeError, ValueError, OverflowError):
         weight = math.nan
-    if not math.isfinite(weight):
-        raise AdapterError(f"{path}: its weight is no number; give one like 0.8")
+    if not fits(weight):
+        raise AdapterError(f"{path}: its weight is no number up to {MOST:g}; give one like 0.8")
     found, metadata = content.read(path)
     tensors = _tensors(path, found)
     settings = Settings.read(path, metadata)

@@ -1,6 +1,5 @@
 """What ControlNets add to the denoiser [Zhang et al. 2023], for one call: how much, and when."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
@@ -22,7 +21,7 @@ from ..model.tiles import Tiles
 from ..options.groups import Control, Numbers, PictureSource
 from .conditioning import Conditioning
 from .feature_cache import Evaluation
-from .guidance import is_conditional
+from .guidance import checked, is_conditional
 
 Array: TypeAlias = NDArray[np.float32]
 Value = TypeVar("Value")
@@ -91,10 +90,7 @@ class Controls:
         starts = _each("control_guidance_start", start, 0.0, len(nets))
         ends = _each("control_guidance_end", end, 1.0, len(nets))
         for number in scales:
-            if not (math.isfinite(number) and number >= 0):
-                raise SettingError(
-                    Message("{controlnet_conditioning_scale} is {0:g}; give 0 or more", number)
-                )
+            checked(number, "controlnet_conditioning_scale")
         for begun, done in zip(starts, ends, strict=True):
             if not 0 <= begun < done <= 1:
                 raise SettingError(

@@ -1,6 +1,5 @@
 """Guidance: which branches the denoiser is asked, in which steps, and how they are combined."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
@@ -9,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import Argument, Message, SettingError
+from ..scales import MOST
 
 Array: TypeAlias = NDArray[np.float32]
 Predictions: TypeAlias = Mapping[str, Array]
@@ -172,8 +172,8 @@ def rescaled(guidance: Guidance, share: float) -> Guidance:
 
 def checked(scale: float, name: str) -> float:
     """The scale; SettingError, by its argument's name, where it is none."""
-    if not (math.isfinite(scale) and scale >= 0):
-        raise SettingError(Message("{0} is {1:g}; give 0 or more", Argument(name), scale))
+    if not 0 <= scale <= MOST:
+        raise SettingError(Message("{0} is {1:g}; give 0 to {2:g}", Argument(name), scale, MOST))
     return scale
 
 

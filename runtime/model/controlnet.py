@@ -13,6 +13,7 @@ import msgspec
 from ..errors import BundleError, SettingError, shown
 from ..files import conform, present, read_json
 from ..graphs.residuals import names
+from ..scales import MOST, fits
 from .bundle import EXPORT_HINT, GRAPH_FILES, check_files
 from .configs import Count, Few, UNetConfig, Widths
 from .manifest import FILE
@@ -69,8 +70,8 @@ class ControlNet:
     def open(cls, path: str | Path, weight: float = 1.0) -> "ControlNet":
         """Read and check the folder at `path`; BundleError says what of it is wrong."""
         path = Path(path)
-        if not math.isfinite(weight):
-            raise SettingError(f"{path}: a weight of {weight} is no number; give one like 0.8")
+        if not fits(weight):
+            raise SettingError(f"{path}: its weight is no number up to {MOST:g}; give one like 0.8")
         if not os.path.isdir(path):
             raise BundleError(
                 f"{path}: no such ControlNet folder; make one with: pleinair-export SOURCE {path}"

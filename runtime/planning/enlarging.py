@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from PIL import Image
 
+from ..denoise.guidance import checked
 from ..errors import Argument, Message, SettingError
 from ..families.family import Family
 from ..images.enlarging import Enlargement
@@ -34,8 +35,8 @@ def _check_ranges(asked: Enlarging) -> None:
         raise SettingError(
             Message("{enlarge_strength} is {0:g}; give more than 0, and at most 1", strength)
         )
-    if scale is not None and scale < 0:
-        raise SettingError(Message("{enlarge_guidance_scale} is {0:g}; give 0 or more", scale))
+    if scale is not None:
+        checked(scale, "enlarge_guidance_scale")
     if steps is not None and steps < 1:
         raise SettingError(Message("{enlarge_steps} is {0}; give 1 or more", steps))
 

@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 
 from ..errors import PromptError, shown
+from ..scales import MOST
 
 log = logging.getLogger("pleinair")
 
@@ -55,4 +56,4 @@ def _weighed(text: str) -> Part:
     match = _WEIGHT.fullmatch(weight) if colon else None
     if match is None or not math.isfinite(float(match[1])):
         return Part(text)
-    return Part(before.strip(), float(match[1]))
+    return Part(before.strip(), min(MOST, max(-MOST, float(match[1]))))

@@ -9,12 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..scales import MOST
+
 # What one bracket multiplies the weight of its words by.
 _FACTORS = {")": 1.1, "]": 1 / 1.1}
 _CLOSER = {"(": ")", "[": "]"}
-
-# Beyond this no weight changes the picture further, and float32 would run over.
-_HEAVIEST = 1e6
 
 _TOKEN = re.compile(
     r"""
@@ -83,8 +82,8 @@ def _weights(count: int, factors: list[tuple[int, int, float]]) -> list[float]:
     weights = np.ones(count)
     for start, end, factor in factors:
         # Clipped before and after: 400 digits are infinite, and infinity times 0 is no number.
-        weights[start:end] *= np.clip(factor, -_HEAVIEST, _HEAVIEST)
-        np.clip(weights[start:end], -_HEAVIEST, _HEAVIEST, out=weights[start:end])
+        weights[start:end] *= np.clip(factor, -MOST, MOST)
+        np.clip(weights[start:end], -MOST, MOST, out=weights[start:end])
     return [float(weight) for weight in weights]
 
 

@@ -8,6 +8,7 @@ import math
 import re
 
 from ..errors import PromptError, shown
+from ..scales import fits
 
 log = logging.getLogger("pleinair")
 
@@ -60,6 +61,6 @@ def _number(weight: str, tag: str) -> float:
         number = float(weight)
     except ValueError:
         number = math.nan
-    if not math.isfinite(number):
+    if not fits(number):
         raise PromptError(f"{shown(tag)}: {shown(weight)!r} is no weight; write <lora:name:0.8>")
     return number

@@ -460,6 +460,7 @@ def test_a_variation_is_the_picture_again_by_its_own_prompt(
         ({"extra_body": {"num_inference_steps": 100_000}}, "num_inference_steps"),
         ({"extra_body": {"num_inference_steps": 0}}, "num_inference_steps"),
         ({"extra_body": {"guidance_scale": "much"}}, "guidance_scale"),
+        ({"extra_body": {"guidance_scale": 1e30}}, "guidance_scale"),
         ({"extra_body": {"scheduler": "unheard of"}}, None),
         ({"extra_body": {"seed": 2**70}}, "seed"),
     ],

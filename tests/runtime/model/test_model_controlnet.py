@@ -67,7 +67,7 @@ def test_what_is_missing(tmp_path: Path) -> None:
     written(bare / "config.json", {"_class_name": "ControlNetModel"})
     with pytest.raises(BundleError, match="lacks block_out_channels, layers_per_block, cross"):
         ControlNet.open(bare)
-    with pytest.raises(SettingError, match="a weight of nan is no number"):
+    with pytest.raises(SettingError, match="its weight is no number up to 1000"):
         ControlNet.open(folder(tmp_path / "net"), float("nan"))
 
 

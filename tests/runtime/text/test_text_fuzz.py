@@ -87,7 +87,7 @@ def test_any_prompt(folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixtu
             for chunks in part.texts:
                 for chunk in chunks:
                     assert chunk.ids.shape == (1, 77)
-                    assert abs(chunk.weights).max() <= 1e6
+                    assert abs(chunk.weights).max() <= 1000
     assert read > 100 * TIMES
 
 
