@@ -11,6 +11,7 @@ import openvino
 import pytest
 from safetensors.torch import load_file, save_file
 
+import traces
 from checkpoints_xl import tiny_stable_diffusion_xl
 from pleinair.export import export_model
 from pleinair.runtime import StableDiffusionPipeline
@@ -24,10 +25,14 @@ def checkpoint(made: Any) -> Path:
 
 
 @pytest.fixture(scope="module")
-def folder(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(checkpoint: Path, made: Any) -> Path:
     """With float16 weights, as they come by default."""
-    target = tmp_path_factory.mktemp("exported") / "tiny-xl"
-    return export_model(checkpoint, target, formats=["openvino", "onnx"])
+
+    def export(target: Path) -> None:
+        with traces.shared(made):
+            export_model(checkpoint, target, formats=["openvino", "onnx"])
+
+    return made("exported/half/tiny-xl", export)
 
 
 def test_the_ends_are_optimums(folder: Path) -> None:

@@ -23,7 +23,7 @@ from pleinair.runtime.errors import EngineError, ExportError
 openvino = pytest.importorskip("openvino")
 
 
-@pytest.mark.parametrize(("watched", "limit"), [(True, 300_000), (False, 60_000)])
+@pytest.mark.parametrize(("watched", "limit"), [(True, 1_000_000), (False, 60_000)])
 def test_what_goes_from_piece_to_piece_is_read_from_files(
     exported_openvino: Path,
     tmp_path: Path,
