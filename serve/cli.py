@@ -14,7 +14,7 @@ import uvicorn
 from pleinair.runtime.errors import SettingError, shown
 from pleinair.runtime.exits import harmless, tell
 
-from . import settings
+from . import process, settings
 from .app import create_app
 from .arrival import protocol
 from .service import Service
@@ -35,6 +35,7 @@ def main(words: Sequence[str]) -> int:
         from .cluster.command import run
 
         return run(asked)
+    process.settle()
     with _listening(asked) as listener, _logging():
         service = Service.of(asked)
         app = create_app(service, asked)

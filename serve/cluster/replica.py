@@ -11,6 +11,7 @@ from ray.exceptions import RayError
 
 from pleinair.runtime.errors import PleinairError
 
+from .. import process
 from ..asked import Asked
 from ..errors import Closing
 from ..job import Job, Status
@@ -39,6 +40,7 @@ class Replica:
     """
 
     def __init__(self, setup: Settings) -> None:
+        process.settle()
         models = Models.of(replace(setup, workers=1))
         models.warm(setup.warm)
         self._service = Service(models, most=_MOST)

@@ -25,6 +25,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from PIL import Image
 from schemathesis.checks import not_a_server_error
 
+from pleinair.serve import process
 from pleinair.serve.settings import Settings
 from servers import Started, started
 
@@ -33,9 +34,18 @@ SMALL = {"width": 64, "height": 64}
 SEED = int(os.environ.get("PLEINAIR_FUZZ_SEED", "1"))
 
 
+@pytest.fixture(autouse=True)
+def _compiled_once() -> None:
+    """Not here: what stays in memory is to be the server's alone."""
+
+
 @pytest.fixture(scope="module")
 def quick(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Started]:
-    """A server whose pictures are small and of few steps, whatever is asked."""
+    """A server whose pictures are small and of few steps, whatever is asked.
+
+    Nothing else is to have computed in this process where it is to show that it does not grow.
+    """
+    process.settle()
     asked = Settings(
         model=(str(POCKET),),
         data=tmp_path_factory.mktemp("fuzz"),

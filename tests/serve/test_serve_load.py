@@ -28,6 +28,7 @@ import pytest
 from PIL import Image
 
 from pleinair.runtime import StableDiffusionPipeline
+from pleinair.runtime.engines import cores
 from serving import POCKET
 
 pytestmark = [
@@ -203,7 +204,8 @@ class Client:
 
 @pytest.fixture(scope="module")
 def expected() -> dict[int, Any]:
-    pipe = StableDiffusionPipeline.from_pretrained(POCKET, profile="exact")
+    threads = cores.physical_cores()  # the server's, in a process of its own
+    pipe = StableDiffusionPipeline.from_pretrained(POCKET, profile="exact", threads=threads)
     called = {"num_inference_steps": STEPS}
     return {seed: np.asarray(pipe("a red apple", seed=seed, **called).images[0]) for seed in SEEDS}
 
