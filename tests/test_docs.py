@@ -17,7 +17,7 @@ WORK = ROOT / "bench" / "work"
 PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
 FLAG = re.compile(r"(?<![\w-])--\w[\w-]*")
 # Any room may import these.
-COMMON = {"errors", "files", "scales"}
+COMMON = {"errors", "files"}
 # Scripts of other projects, whose flags we take.
 FOREIGN = {"txt2img.py", "img2img.py", "scripts/txt2img.py"}
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import AdapterError, shown
-from ..scales import MOST, fits
+from ..graphs.scales import MOST, fits
 from . import content, inversion, naming
 from .inversion import Embedding
 from .kinds import kind_of

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import Argument, Message, SettingError
-from ..scales import MOST
+from ..graphs.scales import MOST
 
 Array: TypeAlias = NDArray[np.float32]
 Predictions: TypeAlias = Mapping[str, Array]

@@ -13,7 +13,7 @@ import msgspec
 from ..errors import BundleError, SettingError, shown
 from ..files import conform, present, read_json
 from ..graphs.residuals import names
-from ..scales import MOST, fits
+from ..graphs.scales import MOST, fits
 from .bundle import EXPORT_HINT, GRAPH_FILES, check_files
 from .configs import Count, Few, UNetConfig, Widths
 from .manifest import FILE

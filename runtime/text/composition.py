@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 
 from ..errors import PromptError, shown
-from ..scales import MOST
+from ..graphs.scales import MOST
 
 log = logging.getLogger("pleinair")
 

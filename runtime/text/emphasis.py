@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..scales import MOST
+from ..graphs.scales import MOST
 
 # What one bracket multiplies the weight of its words by.
 _FACTORS = {")": 1.1, "]": 1 / 1.1}

@@ -8,7 +8,7 @@ import math
 import re
 
 from ..errors import PromptError, shown
-from ..scales import fits
+from ..graphs.scales import fits
 
 log = logging.getLogger("pleinair")
 

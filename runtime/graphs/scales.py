@@ -1,4 +1,4 @@
-"""How large a scale or a weight may be: more takes numbers out of the range of 32 bits."""
+"""How large a scale or a weight may be: more takes a graph's numbers out of their range."""
 
 MOST = 1000.0
 
