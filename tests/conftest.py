@@ -97,7 +97,8 @@ def _own_cache(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 def _one_thread() -> Iterator[Callable[..., int | None]]:
     """A graph computes in a thread where the test does not say in how many, as torch does here.
 
-    It is the same picture: threads would only wait for each other, and for the other worker's.
+    It is the same picture, but for a rounding here and there: threads would only wait for each
+    other, and for the other worker's. What a process of its own paints takes the usual ones.
     """
     from pleinair.runtime.engines import choice
 

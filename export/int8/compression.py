@@ -11,6 +11,8 @@ from typing import Any
 import openvino
 from openvino import opset13 as opset
 
+from pleinair.runtime.graphs.stored import stored
+
 from .post_training import load
 
 
@@ -27,7 +29,7 @@ def stored_one_by_one() -> Iterator[None]:
 
     def one_by_one(model: Any) -> None:
         for node in model.get_ordered_ops():
-            if node.get_type_name() == "FakeQuantize" and _is_stored(node):
+            if node.get_type_name() == "FakeQuantize" and stored(node, 0) is not None:
                 names = node.output(0).get_names()
                 result = opset.result(node.output(0))
                 theirs(openvino.Model([result], []))
@@ -39,11 +41,3 @@ def stored_one_by_one() -> Iterator[None]:
         yield
     finally:
         quantize_model.compress_quantize_weights_transformation = theirs
-
-
-def _is_stored(rounding: Any) -> bool:
-    """Whether it rounds a constant, perhaps behind a conversion."""
-    source = rounding.input(0).get_source_output().get_node()
-    while source.get_type_name() == "Convert":
-        source = source.input(0).get_source_output().get_node()
-    return bool(source.get_type_name() == "Constant")

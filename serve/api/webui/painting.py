@@ -90,19 +90,27 @@ class Painter:
             size = self._completed(size)
         scripts, first = _scripts(request), images[0]
         control = controls.read(scripts, self.settings, image=first, size=_known(size))
-        begun = [self._begun(request, image, size) for image in images]
+        sent = request.mask
+        mask = None if sent is None else received(sent, self.settings, "mask")
+        begun = [self._begun(request, image, mask, size) for image in images]
         return self._wanted(request, size, begun, control)
 
-    def _begun(self, request: ImageToImage, picture: Image.Image, size: "Sides") -> Begun:
+    def _begun(
+        self,
+        request: ImageToImage,
+        picture: Image.Image,
+        mask: Image.Image | None,
+        size: "Sides",
+    ) -> Begun:
         way = _RESIZES[request.resize_mode or 0]
         arguments: dict[str, Any] = {"resize": way}
         if "image_guidance_scale" in declared(self.family.options):
             arguments["image_guidance_scale"] = request.image_cfg_scale
         if self.family.skips_steps:
             arguments["strength"] = request.denoising_strength
-        if request.mask is None:
+        if mask is None:
             return {**arguments, "image": picture}, _as_it_is
-        masked = self._masked(request, picture, size, way)
+        masked = self._masked(request, picture, mask, size, way)
         given = {
             "image": masked.picture,
             "mask_image": masked.mask,
@@ -112,14 +120,15 @@ class Painter:
         return {**arguments, **given}, masked.finished
 
     def _masked(
-        self, request: ImageToImage, picture: Image.Image, size: "Sides", way: str
+        self,
+        request: ImageToImage,
+        picture: Image.Image,
+        mask: Image.Image,
+        size: "Sides",
+        way: str,
     ) -> inpainting.Masked:
-        assert request.mask is not None
-        mask = inpainting.marked(
-            received(request.mask, self.settings, "mask"),
-            picture.size,
-            invert=bool(request.inpainting_mask_invert),
-        )
+        invert = bool(request.inpainting_mask_invert)
+        mask = inpainting.marked(mask, picture.size, invert=invert)
         if request.inpaint_full_res:
             masked = inpainting.only_masked(
                 picture,
