@@ -151,6 +151,7 @@ LONG = {
         "test_xl*",
     ],
     "runtime/test_few_steps.py": [
+        "test_a_merged_lcm_lora_is_diffusers_fused(onnxruntime)",
         "test_a_unet_that_is_told_its_guidance_is_asked_once",
     ],
     "runtime/test_guidance_interval.py": [

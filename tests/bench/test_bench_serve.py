@@ -16,7 +16,7 @@ MODEL = str(catalog.bundled())
 
 def test_command(tmp_path: Path, capsys: Any) -> None:
     file = tmp_path / "serve.json"
-    small = ["--clients", "3", "--seconds", "3", "--steps", "1", "--rounds", "1"]
+    small = ["--clients", "3", "--seconds", "1.5", "--steps", "1", "--rounds", "1", "--threads", "1"]
     assert main(["serve", MODEL, *small, "--json", str(file)]) == 0
     records = json.loads(file.read_text(encoding="utf-8"))["records"]
     assert [record["name"] for record in records] == ["pleinair serve", "a mutex"]

@@ -5,6 +5,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -14,6 +15,7 @@ import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline
 from safetensors.torch import load_file, save_file
 
+import traces
 from checkpoints import tiny_unet
 from pleinair.export import export_model, onnx_file, onnx_model, openvino_ir, parity, weights
 from pleinair.export import folder as publishing
@@ -27,17 +29,14 @@ _GRAPHS = ("text_encoder", "unet", "vae_decoder", "vae_encoder")
 
 @pytest.fixture(scope="module")
 def exported_half(
-    tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
+    tiny_checkpoint: Path, made: Any, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, list[tuple[str, float]]]:
     """Both formats with float16 weights in one folder, and the progress that was reported."""
     target = tmp_path_factory.mktemp("half") / "tiny"
     stages: list[tuple[str, float]] = []
-    export_model(
-        tiny_checkpoint,
-        target,
-        formats=["onnx", "openvino"],
-        on_progress=lambda stage, share: stages.append((stage, share)),
-    )
+    tell = lambda stage, share: stages.append((stage, share))  # noqa: E731
+    with traces.shared(made):
+        export_model(tiny_checkpoint, target, formats=["onnx", "openvino"], on_progress=tell)
     return target, stages
 
 

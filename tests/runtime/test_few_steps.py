@@ -1,5 +1,6 @@
 """Models of few steps: an LCM-LoRA and a Lightning LoRA merged at export, no unguided half."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,6 @@ pytestmark = pytest.mark.usefixtures("compiled_once")
 
 SIZE = {"width": 64, "height": 64}
 ENGINES = pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
-BOTH = ("openvino", "onnx")
 
 
 def opened(folder: Path, engine: str = "openvino", **options: Any) -> StableDiffusionPipeline:
@@ -40,12 +40,19 @@ def lcm_lora(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.fixture(scope="module")
-def merged(tiny_checkpoint: Path, lcm_lora: Path, made: Any) -> Path:
-    def export(folder: Path) -> None:
-        with traces.shared(made):
-            export_model(tiny_checkpoint, folder, BOTH, "fp32", loras=[(lcm_lora, 0.5)])
+def merged(tiny_checkpoint: Path, lcm_lora: Path, made: Any) -> Callable[[str], Path]:
+    """`merged(engine)`: the checkpoint with the file in its weights, exported for an engine."""
 
-    return made("exported/tiny-lcm-merged", export)
+    def get(engine: str) -> Path:
+        formats = ["onnx" if engine == "onnxruntime" else engine]
+
+        def export(folder: Path) -> None:
+            with traces.shared(made):
+                export_model(tiny_checkpoint, folder, formats, "fp32", loras=[(lcm_lora, 0.5)])
+
+        return made(f"exported/{engine}/tiny-lcm-merged", export)
+
+    return get
 
 
 @pytest.fixture(scope="module")
@@ -67,10 +74,10 @@ def expected(tiny_checkpoint: Path, lcm_lora: Path) -> np.ndarray:
 
 @ENGINES
 def test_a_merged_lcm_lora_is_diffusers_fused(
-    merged: Path, expected: np.ndarray, engine: str
+    merged: Callable[[str], Path], expected: np.ndarray, engine: str
 ) -> None:
     """Nothing has to be said: four steps without guidance are such a folder's own."""
-    ours = opened(merged, engine)(PROMPT, seed=2, **SIZE)
+    ours = opened(merged(engine), engine)(PROMPT, seed=2, **SIZE)
     assert len(ours.timings.steps) == 4
     assert differ(ours.images, expected) <= 1
 
@@ -96,8 +103,8 @@ def test_a_file_that_is_known_says_how_it_is_painted(
     assert opened(exported_openvino).plan(PROMPT).settings.steps == 20
 
 
-def test_the_folder_names_the_solver(merged: Path) -> None:
-    bundle = Bundle.open(merged)
+def test_the_folder_names_the_solver(merged: Callable[[str], Path]) -> None:
+    bundle = Bundle.open(merged("openvino"))
     assert bundle.scheduler["_class_name"] == "LCMScheduler"
     assert bundle.scheduler["beta_schedule"] == "scaled_linear"
     assert families.of(bundle).recommended == catalog.Recommended(64, 4, 1.0, "lcm")
@@ -105,9 +112,9 @@ def test_the_folder_names_the_solver(merged: Path) -> None:
 
 @pytest.mark.parametrize("scale", [0.0, 1.0])
 def test_without_guidance_the_unet_is_asked_for_the_prompt_alone(
-    merged: Path, monkeypatch: pytest.MonkeyPatch, scale: float
+    merged: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, scale: float
 ) -> None:
-    pipe = opened(merged)
+    pipe = opened(merged("openvino"))
     seen = watched(pipe, monkeypatch)
     pipe(PROMPT, "a boat", seed=2, guidance_scale=scale, **SIZE)
     assert [one.batch for one in seen] == [1] * 4

@@ -1,4 +1,7 @@
-"""The command lines of the published guides, word for word, with a checkpoint of their kind."""
+"""The command lines of the published guides, with a checkpoint of their kind.
+
+Word for word, but for steps and sizes: a picture of 512x512 is not what is tested.
+"""
 
 import shlex
 from collections.abc import Callable
@@ -25,13 +28,14 @@ COMPVIS = [
     "--ddim_steps 4 --outdir out",
     '--prompt "A fantasy landscape, trending on artstation" --init-img data/input.png '
     "--strength 0.8 --ckpt sd-v1-4.ckpt",
-    f'--prompt "{_ASTRONAUT}" --ckpt sd-v1-4.ckpt --ddim_steps 4 '
+    f'--prompt "{_ASTRONAUT}" --ckpt sd-v1-4.ckpt --H 64 --W 64 --ddim_steps 4 '
     "--config configs/stable-diffusion/v1-inference.yaml",  # of a checkout that is not here
 ]
 BES_DEV = [
     f'--prompt "{_BANKSY}"',
     f'--model sd-v1-4.ckpt --prompt "{_BANKSY}" --seed 1 --num-inference-steps 4 '
-    "--guidance-scale 7.5 --eta 0.0 --tokenizer openai/clip-vit-large-patch14 --output out.png",
+    "--guidance-scale 7.5 --eta 0.0 --tokenizer openai/clip-vit-large-patch14 --output out.png "
+    "--width 64 --height 64",
     f'--model sd-v1-4.ckpt --prompt "{_HAIR}" --init-image ./data/input.png --strength 0.5',
     f'--model sd-v1-4.ckpt --prompt "{_HAIR}" --init-image ./data/input.png '
     "--mask ./data/mask.png --strength 0.5",
