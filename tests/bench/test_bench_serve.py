@@ -16,8 +16,8 @@ MODEL = str(catalog.bundled())
 
 def test_command(tmp_path: Path, capsys: Any) -> None:
     file = tmp_path / "serve.json"
-    small = ["--clients", "3", "--seconds", "1.5", "--steps", "1", "--rounds", "1", "--threads", "1"]
-    assert main(["serve", MODEL, *small, "--json", str(file)]) == 0
+    small = ["--clients", "3", "--seconds", "1.5", "--steps", "1", "--rounds", "1"]
+    assert main(["serve", MODEL, *small, "--threads", "1", "--json", str(file)]) == 0
     records = json.loads(file.read_text(encoding="utf-8"))["records"]
     assert [record["name"] for record in records] == ["pleinair serve", "a mutex"]
     assert all(record["hourly"] > 0 for record in records)
