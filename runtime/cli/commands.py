@@ -78,7 +78,7 @@ COMMANDS = {
         "pleinair.serve.cli:main",
         "pleinair.serve.settings:parser",
         "serve",
-        ("fastapi", "uvicorn"),
+        ("fastapi", "mcp", "uvicorn"),
     ),
     "bench": Command(
         "measure speed and memory",

@@ -3,32 +3,45 @@
 import asyncio
 import base64
 import io
+import subprocess
+import sys
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
-from mcp import Client
 from PIL import Image
 
-from pleinair.serve.api import mcp as endpoint
+from pleinair.serve.api import paint_tool
 from servers import Started, failing, slowly
 
 MODES = ["auto", "legacy"]
 
 
+def client_of(server: Started, mode: str) -> Any:
+    from mcp import Client  # a second that every worker would take to find out what tests there are
+
+    return Client(f"{server.base_url}/mcp", mode=mode)
+
+
 def called(server: Started, arguments: dict[str, Any], mode: str = "auto", **more: Any) -> Any:
     async def call() -> Any:
-        async with Client(f"{server.base_url}/mcp", mode=mode) as client:
+        async with client_of(server, mode) as client:
             return await client.call_tool("paint", arguments, **more)
 
     return asyncio.run(call())
 
 
+def test_a_server_that_nobody_asks_by_it_does_not_import_it() -> None:
+    code = "import sys, pleinair.serve.app\nprint({'fastapi', 'mcp'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "{'fastapi'}\n"
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_there_is_one_tool(server: Started, mode: str) -> None:
     async def listed() -> Any:
-        async with Client(f"{server.base_url}/mcp", mode=mode) as client:
+        async with client_of(server, mode) as client:
             return await client.list_tools()
 
     (tool,) = asyncio.run(listed()).tools
@@ -63,7 +76,7 @@ def test_it_paints_the_library_s_picture(server: Started, library: Any, mode: st
 def test_a_large_picture_fits_into_a_message(
     server: Started, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(endpoint, "_ROOM", 2000)
+    monkeypatch.setattr(paint_tool, "_ROOM", 2000)
     image, _ = called(server, {"prompt": "a red apple", "num_inference_steps": 2}).content
     assert image.mime_type == "image/jpeg"
     assert Image.open(io.BytesIO(base64.b64decode(image.data))).size == (64, 64)
@@ -117,7 +130,7 @@ def test_a_client_that_goes_away_ends_its_picture(
     cancelled = server.service.painted["cancelled"]
 
     async def leave() -> None:
-        async with Client(f"{server.base_url}/mcp", mode=mode) as client:
+        async with client_of(server, mode) as client:
             asked = {"prompt": "a red apple", "num_inference_steps": 100}
             painting = asyncio.create_task(client.call_tool("paint", asked))
             while not server.service.queue.working:
