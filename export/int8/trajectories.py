@@ -107,8 +107,8 @@ def record(
     bundle, denoiser = family.bundle, family.denoiser
     engine = choose(bundle.graphs, device="cpu", precision="f32")
     graph = bundle.graph(denoiser, engine.format)
-    if engine.format == "openvino" and weights(graph) > LARGE:
-        engine = PiecewiseEngine()
+    if weights(graph) > LARGE:
+        engine = PiecewiseEngine(engine.format)
     recorder = Recorder(engine, graph)
     pipe = StableDiffusionPipeline(family, recorder, profile="exact")
     steps = min(steps, family.recommended.steps)
