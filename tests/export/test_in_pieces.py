@@ -156,7 +156,7 @@ def test_large_denoisers_are_calibrated_in_pieces(
         return trajectories.record(family, words, 1, steps=1, side=64, tell=lambda: None)
 
     right = painted()
-    monkeypatch.setattr(trajectories, "LARGE", 0)
+    monkeypatch.setattr(piecewise, "LARGE", 0)
     monkeypatch.setattr(OpenVinoEngine, "compile", None)  # nothing is compiled as a whole
     found = painted()
     for part, samples in right.seen.items():
