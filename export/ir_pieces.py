@@ -29,7 +29,7 @@ Values = Mapping[str, np.ndarray]
 def run(
     read: Callable[[], Any],
     cases: Sequence[Values],
-    limit: int = LIMIT,
+    limit: int | None = None,
     *,
     watched: bool = False,
     aside: Path | None = None,
@@ -47,7 +47,7 @@ def run(
 def outputs(
     read: Callable[[], Any],
     cases: Sequence[Values],
-    limit: int = LIMIT,
+    limit: int | None = None,
     *,
     watched: bool = False,
     aside: Path | None = None,
@@ -58,7 +58,8 @@ def outputs(
 
     read: gives the openvino.Model, another each time: it is cut up, and what it had mapped goes
         with it.
-    limit: bytes in a piece, except where what is computed between two layers has more.
+    limit: bytes in a piece, except where what is computed between two layers has more; None is
+        `LIMIT`.
     watched: whether outputs come from all over the graph. OpenVINO computes them last, and keeps
         what they are made of: of fixed shapes that counts as the weights do.
     aside: a folder for what goes from piece to piece, where that is too much for memory.
@@ -66,7 +67,7 @@ def outputs(
     known = [_Known(inputs, aside and aside / f"case-{i}") for i, inputs in enumerate(cases)]
     number, last = 0, 0
     while number <= last:
-        graph = _Graph(read(), limit, watched)
+        graph = _Graph(read(), LIMIT if limit is None else limit, watched)
         last = graph.last
         needed = graph.needed_after(number)
         piece = graph.piece(number, needed)

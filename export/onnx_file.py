@@ -27,15 +27,19 @@ def _bytes(weight: onnx.TensorProto) -> int:
     return len(weight.raw_data)
 
 
-def load(weight: onnx.TensorProto, folder: Path) -> None:
-    """Bring a weight's values in, where they are in a file in `folder`.
+def loaded(weight: onnx.TensorProto, folder: Path) -> onnx.TensorProto:
+    """A copy of a weight with its values, which may be in a file in `folder`.
 
+    A copy, for a model keeps the memory of whatever was put into it, until it is gone itself.
     Raises onnx.checker.ValidationError for a link, or a file outside the folder.
     """
-    if external_data_helper.uses_external_data(weight):
-        external_data_helper.load_external_data_for_tensor(weight, str(folder))
-        weight.data_location = onnx.TensorProto.DEFAULT
-        del weight.external_data[:]
+    copy = onnx.TensorProto()
+    copy.CopyFrom(weight)
+    if external_data_helper.uses_external_data(copy):
+        external_data_helper.load_external_data_for_tensor(copy, str(folder))
+        copy.data_location = onnx.TensorProto.DEFAULT
+        del copy.external_data[:]
+    return copy
 
 
 def append(weight: onnx.TensorProto, folder: Path) -> None:
@@ -60,9 +64,12 @@ def save(
     if external is None:
         external = is_large(model)
     for weight in model.graph.initializer:
-        if source is not None:
-            load(weight, source)
-        if external and len(weight.raw_data) >= _WORTH:
+        if source is not None and external_data_helper.uses_external_data(weight):
+            moved = loaded(weight, source)
+            if external:
+                append(moved, folder)
+            weight.CopyFrom(moved)
+        elif external and len(weight.raw_data) >= _WORTH:
             append(weight, folder)
     onnx.save_model(model, folder / FILE)
     if (folder / DATA).exists():  # onnx makes it readable to its owner alone

@@ -64,19 +64,17 @@ def _widen(model: onnx.ModelProto, source: Path, folder: Path) -> None:
         if weight is None or not _widens(node, weight):
             nodes.append(node)
             continue
-        half = onnx.TensorProto()
-        half.CopyFrom(weight)
-        onnx_file.load(half, source)
-        values = numpy_helper.to_array(half).astype(np.float32)
-        wide = model.graph.initializer.add()
-        wide.CopyFrom(numpy_helper.from_array(values, node.output[0]))
+        values = numpy_helper.to_array(onnx_file.loaded(weight, source)).astype(np.float32)
+        wide = numpy_helper.from_array(values, node.output[0])
         _move(wide, folder)
+        model.graph.initializer.append(wide)
     exchange(model, nodes)
     leave_out_unread(model)
     for weight in model.graph.initializer:
         if weight.name in stored:
-            onnx_file.load(weight, source)
-            _move(weight, folder)
+            moved = onnx_file.loaded(weight, source)
+            _move(moved, folder)
+            weight.CopyFrom(moved)
 
 
 def _widens(cast: onnx.NodeProto, weight: onnx.TensorProto) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import onnx
-from onnx import helper
+from onnx import helper, numpy_helper
 from onnx.external_data_helper import uses_external_data
 
 from .. import onnx_file
@@ -36,10 +36,13 @@ def weights_in_file(folder: Path) -> Iterator[None]:
 
     def put_in_file(name: str, model: onnx.ModelProto, value: Any) -> None:
         weight = next(one for one in model.graph.initializer if one.name == name)
-        was_there = uses_external_data(weight)
-        put(name, model, value)
-        if was_there:
-            onnx_file.append(weight, folder)
+        if not uses_external_data(weight):
+            put(name, model, value)
+            return
+        stored = value.astype(helper.tensor_dtype_to_np_dtype(weight.data_type))
+        moved = numpy_helper.from_array(stored, name)
+        onnx_file.append(moved, folder)
+        weight.CopyFrom(moved)
 
     def store_one_by_one(model: onnx.ModelProto) -> None:
         _store(model, folder, store)
@@ -63,9 +66,9 @@ def _store(model: onnx.ModelProto, folder: Path, store: Any) -> None:
         if node.op_type != "QuantizeLinear" or node.input[0] not in weights:
             nodes.append(node)
             continue
-        graph = helper.make_graph([node], "weight", [], [], [weights[one] for one in node.input])
+        read = [onnx_file.loaded(weights[name], folder) for name in node.input]
+        graph = helper.make_graph([node], "weight", [], [], read)
         alone = helper.make_model(graph, opset_imports=model.opset_import)
-        onnx_file.load(alone.graph.initializer[0], folder)
         store(alone)
         made += [one for one in alone.graph.initializer if one.name == node.output[0]]
     exchange(model, nodes)

@@ -44,8 +44,8 @@ def is_large(graph: Path) -> bool:
     Weights that an ONNX graph casts from float16 are there twice: OpenVINO widens them all before
     it packs one.
     """
-    copies = 2 if graph.suffix == ".onnx" else 1
-    return copies * weights(graph) > LARGE
+    size: int = weights(graph)
+    return size > (LARGE // 2 if graph.suffix == ".onnx" else LARGE)
 
 
 @dataclass
