@@ -49,7 +49,7 @@ def prepare(
     except onnx.checker.ValidationError as error:  # a link that onnx does not follow
         raise ExportError(f"{source}: onnx does not read it: {first_line(error)}") from error
     stride_onnx(model, attentions, stride)
-    return onnx_file.save(model, folder), len(attentions)
+    return onnx_file.save(model, folder, external=False), len(attentions)
 
 
 def _widen(model: onnx.ModelProto, source: Path, folder: Path) -> None:

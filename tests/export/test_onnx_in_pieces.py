@@ -80,12 +80,15 @@ def as_it_is(*arguments: Any) -> Iterator[None]:
     yield
 
 
-def test_the_numbers_are_nncfs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("limit", [onnx_file.INLINE_LIMIT, 4096])
+def test_the_numbers_are_nncfs(tmp_path: Path, limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnx_file, "INLINE_LIMIT", limit)
     found = quantized(tmp_path / "found")
     for name in ("smoothed_in_file_of_onnx", "weights_in_file", "statistics_in_pieces"):
         monkeypatch.setattr(onnx_graph, name, as_it_is)
     right = quantized(tmp_path / "right")
     onnx.checker.check_model(found, full_check=True)
+    assert (tmp_path / "found" / "made" / onnx_file.DATA).exists() == (limit == 4096)
     assert [node.op_type for node in found.graph.node] == [n.op_type for n in right.graph.node]
     numbers, theirs = stored(found), stored(right)
     assert numbers.keys() == theirs.keys()
@@ -157,3 +160,27 @@ def test_values_are_told_as_they_are_known(tmp_path: Path, monkeypatch: pytest.M
         output = biased / (1 + np.exp(-biased)) @ numbers["second"]
         for name, right in (("biased", biased), ("output", output), ("tokens", sample["tokens"])):
             assert np.allclose(found[name][i], right, rtol=1e-4, atol=1e-4)
+
+
+def test_a_decoder_whose_weights_are_all_in_files(
+    exported_onnx: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a large one's: what is written has them in a file, too, biases of convolutions included."""
+    monkeypatch.setattr(onnx_file, "INLINE_LIMIT", 4096)
+    monkeypatch.setattr(onnx_file, "_WORTH", 16)
+    for name in ("source", "work", "made"):
+        (tmp_path / name).mkdir()
+    model = onnx.load(exported_onnx / "vae_decoder" / onnx_file.FILE)
+    source = onnx_file.save(model, tmp_path / "source")
+    graph, _ = onnx_graph.prepare(source, tmp_path / "work", lambda model: [], 1)
+    drawn = np.random.default_rng(3)
+    asked = [
+        {"latent_sample": drawn.normal(size=(1, 4, 8, 8)).astype(np.float32)} for _ in range(3)
+    ]
+    made = onnx_graph.quantized(graph, asked[:2], lambda: None, [], tmp_path / "made")
+    for file in (source, graph, made):
+        assert file.with_name(onnx_file.DATA).exists()
+    right, found = (
+        onnx_graph.engine(file).compile(file, {})(asked[2])["sample"] for file in (source, made)
+    )
+    assert 0 < np.linalg.norm(right - found) < 0.3 * np.linalg.norm(right)
