@@ -29,16 +29,37 @@ Values = Mapping[str, np.ndarray]
 def run(
     read: Callable[[], Any],
     cases: Sequence[Values],
-    limit: int = LIMIT,
+    limit: int | None = None,
     *,
     watched: bool = False,
     aside: Path | None = None,
-) -> Iterator[dict[str, np.ndarray]]:
+) -> list[dict[str, np.ndarray]]:
     """The outputs of a graph on the CPU in float32, by all of their names, for each of the inputs.
+
+    Arguments: as for `outputs`.
+    """
+    found: list[dict[str, np.ndarray]] = [{} for _ in cases]
+    for case, name, value in outputs(read, cases, limit, watched=watched, aside=aside):
+        found[case][name] = value
+    return found
+
+
+def outputs(
+    read: Callable[[], Any],
+    cases: Sequence[Values],
+    limit: int | None = None,
+    *,
+    watched: bool = False,
+    aside: Path | None = None,
+) -> Iterator[tuple[int, str, np.ndarray]]:
+    """Each output of a graph as soon as it is known: of which case, by which name, its value.
+
+    All cases go through a piece before the next is compiled; of one name they come in their order.
 
     read: gives the openvino.Model, another each time: it is cut up, and what it had mapped goes
         with it.
-    limit: bytes in a piece, except where what is computed between two layers has more.
+    limit: bytes in a piece, except where what is computed between two layers has more; None is
+        `LIMIT`.
     watched: whether outputs come from all over the graph. OpenVINO computes them last, and keeps
         what they are made of: of fixed shapes that counts as the weights do.
     aside: a folder for what goes from piece to piece, where that is too much for memory.
@@ -46,18 +67,18 @@ def run(
     known = [_Known(inputs, aside and aside / f"case-{i}") for i, inputs in enumerate(cases)]
     number, last = 0, 0
     while number <= last:
-        graph = _Graph(read(), limit, watched)
+        graph = _Graph(read(), LIMIT if limit is None else limit, watched)
         last = graph.last
         needed = graph.needed_after(number)
         piece = graph.piece(number, needed)
-        for values in known:
-            values.keep(piece.run(values.read(piece.inputs)), needed)
+        for case, values in enumerate(known):
+            results = piece.run(values.read(piece.inputs))
+            values.keep(results, needed)
+            for name in piece.results:
+                yield case, name, results[name]
+            del results
         number += 1
         del graph, piece  # before the next one is compiled
-    for values in known:
-        outputs = values.read(values.names())
-        values.keep({}, set())
-        yield outputs
 
 
 class _Known:
@@ -68,9 +89,6 @@ class _Known:
         self._folder, self._files = folder, 0
         if folder is not None:
             folder.mkdir()
-
-    def names(self) -> list[str]:
-        return list(self._values)
 
     def read(self, names: Sequence[str]) -> dict[str, np.ndarray]:
         found = {name: self._values[name] for name in names}
@@ -103,10 +121,14 @@ class _Known:
 
 
 class _Piece:
-    def __init__(self, model: Any, inputs: list[str], outputs: list[str]) -> None:
+    """Some of a graph, compiled. results: those of what it gives that are the graph's outputs."""
+
+    def __init__(
+        self, model: Any, inputs: list[str], outputs: list[str], results: list[str]
+    ) -> None:
         settings = {"INFERENCE_PRECISION_HINT": "f32"}
         self.compiled = openvino.Core().compile_model(model, "CPU", settings)
-        self.inputs, self.outputs = inputs, outputs
+        self.inputs, self.outputs, self.results = inputs, outputs, results
 
     def run(self, values: Values) -> Values:
         results = self.compiled([values[name] for name in self.inputs], share_inputs=True)
@@ -164,6 +186,7 @@ class _Graph:
             if op.node.get_type_name() == "Result":
                 source = op.node.input(0).get_source_output()
                 given |= dict.fromkeys(op.node.output(0).get_names(), source)
+        results = list(given)
         for op in self._of(number):
             if op.node.get_type_name() == "Parameter":
                 continue  # known without being computed
@@ -171,14 +194,12 @@ class _Graph:
                 if self._name(output) in needed:
                     given[self._name(output)] = output
         model = openvino.Model(list(given.values()), list(taken.values()))
-        return _Piece(model, list(taken), list(given))
+        return _Piece(model, list(taken), list(given), results)
 
     def needed_after(self, number: int) -> set[str]:
-        """Names of the values that later pieces read, and of the graph's outputs."""
+        """Names of the values that later pieces read."""
         names = set()
         for op in self.ops.values():
-            if op.node.get_type_name() == "Result":
-                names |= op.node.output(0).get_names()
             if op.piece is not None and op.piece > number:
                 names |= {self._name(source) for source in _sources(op.node)}
         return names

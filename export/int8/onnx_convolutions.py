@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from .onnx_nodes import exchange
+from .onnx_nodes import exchange, leave_out_unread
+from .onnx_pieces import values
 from .post_training import Inputs
 
 Range = tuple[float, float]
@@ -26,25 +26,15 @@ def output_ranges(
 ) -> dict[str, Range]:
     """Result of each convolution -> the least and the largest of its values in all samples.
 
-    graph: whose weights are in a file beside it; one more graph is written there.
+    graph: whose weights may be in a file beside it. tell: called for each sample.
     """
     model = onnx.load(graph, load_external_data=False)
     names = [node.output[0] for node in model.graph.node if node.op_type == "Conv"]
-    del model.graph.output[:]
-    for name in names:
-        for reduction in ("ReduceMin", "ReduceMax"):
-            end = f"{name}/{reduction}"
-            model.graph.node.append(helper.make_node(reduction, [name], [end], keepdims=0))
-            model.graph.output.append(onnx.ValueInfoProto(name=end))
-    ranged = graph.with_name("ranges.onnx")
-    onnx.save_model(model, ranged)
-    session = onnxruntime.InferenceSession(ranged, providers=["CPUExecutionProvider"])
-    seen = []
-    for sample in samples:
-        seen.append(np.reshape(session.run(None, dict(sample)), (-1, 2)))
-        tell()
-    least, largest = np.min(seen, axis=0)[:, 0], np.max(seen, axis=0)[:, 1]
-    return dict(zip(names, zip(least.tolist(), largest.tolist(), strict=True), strict=True))
+    found: dict[str, Range] = {}
+    for name, value in values(model, names, samples, graph.parent, tell):
+        least, largest = found.get(name, (np.inf, -np.inf))
+        found[name] = min(least, float(value.min())), max(largest, float(value.max()))
+    return {name: found[name] for name in names}
 
 
 def round_outputs(model: onnx.ModelProto, ranges: Mapping[str, Range]) -> int:
@@ -73,7 +63,7 @@ def round_outputs(model: onnx.ModelProto, ranges: Mapping[str, Range]) -> int:
                 continue
         nodes.append(node)
     exchange(model, nodes)
-    _leave_out_unread(model)
+    leave_out_unread(model)
     return count
 
 
@@ -120,14 +110,6 @@ def _rounded(
     yield convolution
     yield helper.make_node("QuantizeLinear", [exact, *ends], [rounded], rounded)
     yield helper.make_node("DequantizeLinear", [rounded, *ends], [name], f"{name}/widened")
-
-
-def _leave_out_unread(model: onnx.ModelProto) -> None:
-    """Drop weights that no node reads any more."""
-    read = {name for node in model.graph.node for name in node.input}
-    for i in reversed(range(len(model.graph.initializer))):
-        if model.graph.initializer[i].name not in read:
-            del model.graph.initializer[i]
 
 
 def _store(model: onnx.ModelProto, name: str, *values: Any) -> list[str]:

@@ -10,21 +10,29 @@ import openvino
 from onnx import TensorProto, helper, numpy_helper
 
 from pleinair.runtime.engines.onnxruntime import OnnxRuntimeEngine
-from pleinair.runtime.engines.protocol import conform, first_line
+from pleinair.runtime.engines.protocol import Engine, conform, first_line
 from pleinair.runtime.errors import ExportError
+from pleinair.runtime.graphs.mapped import read_once
 
 from .. import onnx_file
 from . import layers, post_training
 from .attention import SelfAttention, stride_onnx
 from .onnx_convolutions import output_ranges, round_outputs
+from .onnx_nodes import exchange, leave_out_unread
+from .onnx_pieces import statistics_in_pieces
+from .onnx_stored import weights_in_file
+from .piecewise import exact_engine
 from .post_training import Calibration, Inputs
+from .smoothing import smoothed_in_file_of_onnx
 
 FILE = onnx_file.FILE
 
 
-def engine(graph: Path) -> OnnxRuntimeEngine:
-    """What runs a graph of this format."""
-    return OnnxRuntimeEngine()
+def engine(graph: Path) -> Engine:
+    """What runs a graph of this format; floats are computed as the model's own pictures are."""
+    nodes = onnx.load(graph, load_external_data=False).graph.node
+    rounded = any(node.op_type == "DequantizeLinear" for node in nodes)
+    return OnnxRuntimeEngine() if rounded else exact_engine(graph)
 
 
 def prepare(
@@ -36,33 +44,47 @@ def prepare(
     """
     attentions = chosen(openvino.Core().read_model(source))
     try:
-        model = onnx.load(source)
+        model = onnx.load(source, load_external_data=False)
+        _widen(model, source.parent, folder)
     except onnx.checker.ValidationError as error:  # a link that onnx does not follow
         raise ExportError(f"{source}: onnx does not read it: {first_line(error)}") from error
-    _widen(model)
     stride_onnx(model, attentions, stride)
-    return onnx_file.save(model, folder, external=True), len(attentions)
+    return onnx_file.save(model, folder, external=False), len(attentions)
 
 
-def _widen(model: onnx.ModelProto) -> None:
-    """Replace float16 weights and their Casts by float32 weights."""
-    halves = {
-        weight.name: weight
-        for weight in model.graph.initializer
-        if weight.data_type == TensorProto.FLOAT16
-    }
-    widened = [
-        node for node in model.graph.node if node.op_type == "Cast" and node.input[0] in halves
-    ]
-    for node in widened:
-        if helper.get_node_attr_value(node, "to") == TensorProto.FLOAT:
-            values = numpy_helper.to_array(halves[node.input[0]]).astype(np.float32)
-            model.graph.initializer.append(numpy_helper.from_array(values, node.output[0]))
-            model.graph.node.remove(node)
-    read = {name for node in model.graph.node for name in node.input}
-    for name, weight in halves.items():
-        if name not in read:
-            model.graph.initializer.remove(weight)
+def _widen(model: onnx.ModelProto, source: Path, folder: Path) -> None:
+    """Replace float16 weights and their Casts by float32 weights, and move all into `folder`.
+
+    Vectors stay in the graph: biases are corrected, and looked at.
+    """
+    stored = {weight.name: weight for weight in model.graph.initializer}
+    nodes = []
+    for node in model.graph.node:
+        weight = stored.get(node.input[0]) if node.op_type == "Cast" else None
+        if weight is None or not _widens(node, weight):
+            nodes.append(node)
+            continue
+        values = numpy_helper.to_array(onnx_file.loaded(weight, source)).astype(np.float32)
+        wide = numpy_helper.from_array(values, node.output[0])
+        _move(wide, folder)
+        model.graph.initializer.append(wide)
+    exchange(model, nodes)
+    leave_out_unread(model)
+    for weight in model.graph.initializer:
+        if weight.name in stored:
+            moved = onnx_file.loaded(weight, source)
+            _move(moved, folder)
+            weight.CopyFrom(moved)
+
+
+def _widens(cast: onnx.NodeProto, weight: onnx.TensorProto) -> bool:
+    to = helper.get_node_attr_value(cast, "to")
+    return bool(weight.data_type == TensorProto.FLOAT16 and to == TensorProto.FLOAT)
+
+
+def _move(weight: onnx.TensorProto, folder: Path) -> None:
+    if len(weight.dims) > 1 and weight.HasField("raw_data"):
+        onnx_file.append(weight, folder)
 
 
 def groups(graph: Path) -> dict[str, str]:
@@ -81,8 +103,9 @@ def quantized(
     samples: Sequence[Inputs],
     tell: Callable[[], None],
     ignored: Iterable[str],
+    target: Path,
     quick: bool = False,
-) -> Any:
+) -> Path:
     """As `openvino_graph.quantized`; convolutions give rounded numbers, as they take them."""
     model = onnx.load(graph, load_external_data=False)
     types = {}
@@ -91,19 +114,28 @@ def quantized(
         dtype = helper.tensor_dtype_to_np_dtype(declared.elem_type)
         types[port.name] = dtype, len(declared.shape.dim)
     inputs = [{name: conform(one[name], *types[name]) for name in one} for one in samples]
-    ranges = output_ranges(graph, inputs, tell)
-    calibration = Calibration(inputs, tell)
-    made = post_training.quantize(model, calibration, ignored, graph.parent, quick)
+    folder = graph.parent
+    stored, smoothed = graph.with_name(onnx_file.DATA), graph.with_name("smoothed")
+    size = stored.stat().st_size if stored.exists() else 0
+    with (
+        read_once(stored),
+        smoothed_in_file_of_onnx(smoothed, size),
+        weights_in_file(folder),
+        statistics_in_pieces(inputs, folder, tell),
+    ):
+        ranges = output_ranges(graph, inputs, tell)
+        calibration = Calibration(inputs, lambda: None)
+        made = post_training.quantize(model, calibration, ignored, folder, quick)
     round_outputs(made, ranges)
-    return made
+    return onnx_file.save(made, target, source=folder)
 
 
-def compressed(graph: Path, ignored: Iterable[str]) -> Any:
+def compressed(graph: Path, ignored: Iterable[str], target: Path) -> Path:
     """The graph with 8-bit weights alone."""
     model = onnx.load(graph, load_external_data=False)
     made = post_training.compress_weights(model, ignored, graph.parent)
     _flatten_scales(made)
-    return made
+    return onnx_file.save(made, target)
 
 
 def _flatten_scales(model: onnx.ModelProto) -> None:
@@ -119,7 +151,3 @@ def _flatten_scales(model: onnx.ModelProto) -> None:
                     count = int(np.prod(stored[name].dims))
                     del stored[name].dims[:]
                     stored[name].dims.append(count)
-
-
-def write(model: Any, folder: Path) -> Path:
-    return onnx_file.save(model, folder)

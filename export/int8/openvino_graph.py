@@ -6,17 +6,15 @@ from typing import Any
 
 import openvino
 
-from pleinair.runtime.engines.openvino import OpenVinoEngine
 from pleinair.runtime.engines.protocol import Engine, conform
 from pleinair.runtime.graphs.mapped import read_once
 from pleinair.runtime.graphs.norms import norm_by_moments
-from pleinair.runtime.model.footprint import weights
 
 from . import layers, post_training
 from .attention import SelfAttention, stride_openvino
 from .compression import stored_one_by_one
 from .gated import split_projections
-from .piecewise import LARGE, PiecewiseEngine
+from .piecewise import exact_engine
 from .post_training import Calibration, Inputs
 from .smoothing import smoothed_in_file
 from .statistics import statistics_in_pieces
@@ -27,7 +25,7 @@ FILE = "openvino_model.xml"
 
 def engine(graph: Path) -> Engine:
     """What runs a graph of this format."""
-    return PiecewiseEngine() if weights(graph) > LARGE else OpenVinoEngine()
+    return exact_engine(graph)
 
 
 def prepare(
@@ -58,9 +56,13 @@ def quantized(
     samples: Sequence[Inputs],
     tell: Callable[[], None],
     ignored: Iterable[str],
+    target: Path,
     quick: bool = False,
-) -> Any:
-    """The graph in 8 bits, see `post_training.quantize`; samples are cast to what it takes."""
+) -> Path:
+    """Write the graph in 8 bits into `target`, see `post_training.quantize`.
+
+    Samples are cast to what it takes.
+    """
     stored, smoothed = graph.with_suffix(".bin"), graph.with_name("smoothed")
     with read_once(stored), smoothed_in_file(smoothed, stored.stat().st_size):
         model = openvino.Core().read_model(graph)
@@ -71,9 +73,9 @@ def quantized(
         with statistics_in_pieces(inputs, graph.parent), stored_one_by_one():
             made = post_training.quantize(model, Calibration(inputs, tell), ignored, quick=quick)
         made.reshape({made.input(port.any_name): shape for port, shape in free.items()})
-    sign_inputs(made)
-    norm_by_moments(made)
-    return made
+        sign_inputs(made)
+        norm_by_moments(made)
+        return _save(made, target)
 
 
 def _conforming(model: Any, samples: Sequence[Inputs]) -> list[Inputs]:
@@ -86,13 +88,13 @@ def _conforming(model: Any, samples: Sequence[Inputs]) -> list[Inputs]:
     return [{name: conform(one[name], *types[name]) for name in one} for one in samples]
 
 
-def compressed(graph: Path, ignored: Iterable[str]) -> Any:
-    """The graph with 8-bit weights alone."""
+def compressed(graph: Path, ignored: Iterable[str], target: Path) -> Path:
+    """Write the graph with 8-bit weights alone into `target`."""
     made = post_training.compress_weights(openvino.Core().read_model(graph), ignored)
     norm_by_moments(made)
-    return made
+    return _save(made, target)
 
 
-def write(model: Any, folder: Path) -> Path:
+def _save(model: Any, folder: Path) -> Path:
     openvino.save_model(model, folder / FILE, compress_to_fp16=False)
     return folder / FILE

@@ -8,10 +8,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pleinair.runtime.engines import cores
 from pleinair.runtime.engines.openvino import OpenVinoEngine
-from pleinair.runtime.engines.protocol import Feeds, Graph, Shapes, check_fed, conform, first_line
+from pleinair.runtime.engines.protocol import (
+    Engine,
+    Feeds,
+    Graph,
+    Shapes,
+    check_fed,
+    conform,
+    first_line,
+)
 from pleinair.runtime.errors import EngineError
 from pleinair.runtime.graphs.edit import Edit
+from pleinair.runtime.model.footprint import weights
 
 from .. import ir_pieces
 
@@ -20,16 +30,34 @@ from .. import ir_pieces
 LARGE = 4_000_000_000
 
 
+def exact_engine(graph: Path) -> Engine:
+    """What computes a graph of OpenVINO's or ONNX in float32, in a laptop's memory."""
+    form = "onnx" if graph.suffix == ".onnx" else "openvino"
+    if is_large(graph):
+        return PiecewiseEngine(form)
+    return OpenVinoEngine(format=form, threads=cores.granted())
+
+
+def is_large(graph: Path) -> bool:
+    """Whether a graph as a whole takes too much memory.
+
+    Weights that an ONNX graph casts from float16 are there twice: OpenVINO widens them all before
+    it packs one.
+    """
+    size: int = weights(graph)
+    return size > (LARGE // 2 if graph.suffix == ".onnx" else LARGE)
+
+
 @dataclass
 class PiecewiseEngine:
-    """Runs graphs of OpenVINO's on the CPU in float32, a few layers at a time.
+    """Runs graphs of OpenVINO's, or ONNX, on the CPU in float32, a few layers at a time.
 
     Each call reads and compiles all of the weights again: of XL's UNet half a minute.
     """
 
+    format: str = "openvino"
     name: str = field(default="openvino", init=False)
     device: str = field(default="CPU", init=False)
-    format: str = field(default="openvino", init=False)
     precision: str = field(default="f32", init=False)
     streams: int = field(default=1, init=False)
     threads: int | None = field(default=None, init=False)

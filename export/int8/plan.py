@@ -156,12 +156,10 @@ class Plan:
             ignored = [name for name, group in groups.items() if group in kept]
             self.clock.says(f"quantizing {part} for {form}")
             if self.weights_only:
-                model = backend.compressed(graph, ignored)
+                made = backend.compressed(graph, ignored, target)
             else:
-                tell = self._pass(part)
-                model = backend.quantized(graph, trajectories.seen[part], tell, ignored)
-            made = backend.write(model, target)
-            del model
+                seen, tell = trajectories.seen[part], self._pass(part)
+                made = backend.quantized(graph, seen, tell, ignored, target)
             gc.collect()
             self.clock.says(f"measuring {part} for {form}")
             run = _Measured(backend, source, trajectories.held_out[part], self._pass(part))
@@ -198,8 +196,8 @@ class Plan:
             for group in sorted(set(groups.values())):
                 self.clock.says(f"measuring {part} {group}")
                 others = [name for name, one in groups.items() if one != group]
-                model = backend.quantized(graph, samples, self._pass(part), others, quick=True)
-                made = backend.write(model, aside)
+                tell = self._pass(part)
+                made = backend.quantized(graph, samples, tell, others, aside, quick=True)
                 found[group] = run.distance(made).as_json()
         return found
 

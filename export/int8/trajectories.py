@@ -13,9 +13,8 @@ from pleinair.runtime.engines.choice import choose
 from pleinair.runtime.engines.protocol import Engine, Graph, Shapes
 from pleinair.runtime.families.family import Family
 from pleinair.runtime.graphs.edit import Edit
-from pleinair.runtime.model.footprint import weights
 
-from .piecewise import LARGE, PiecewiseEngine
+from .piecewise import PiecewiseEngine, is_large
 
 Sample: TypeAlias = Mapping[str, NDArray[Any]]
 
@@ -107,8 +106,8 @@ def record(
     bundle, denoiser = family.bundle, family.denoiser
     engine = choose(bundle.graphs, device="cpu", precision="f32")
     graph = bundle.graph(denoiser, engine.format)
-    if engine.format == "openvino" and weights(graph) > LARGE:
-        engine = PiecewiseEngine()
+    if is_large(graph):
+        engine = PiecewiseEngine(engine.format)
     recorder = Recorder(engine, graph)
     pipe = StableDiffusionPipeline(family, recorder, profile="exact")
     steps = min(steps, family.recommended.steps)

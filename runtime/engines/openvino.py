@@ -100,7 +100,7 @@ class OpenVinoEngine:
             edits = [*edits, KeptInFloat32()]
         try:
             path, edits = self._with_weights(path, edits)
-            weights = path.with_suffix(".bin")
+            weights = _weights(path)
             if self._saturates(path):
                 edits = [*edits, OverflowFix()]
             with read_once(weights):
@@ -264,6 +264,11 @@ class OpenVinoGraph:
             # A graph fixed at a larger batch is given the same sample again.
             value = np.repeat(value, shape[0].get_length() // len(value), axis=0)
         return value
+
+
+def _weights(graph: Path) -> Path:
+    """The file of a graph's weights: beside an ONNX graph it is there where they are large."""
+    return Path(f"{graph}_data") if graph.suffix == ".onnx" else graph.with_suffix(".bin")
 
 
 def _streams(compiled: Any) -> int:

@@ -94,6 +94,7 @@ def test_a_disk_without_room_for_values_is_one_line(
 ) -> None:
     pytest.importorskip("nncf")
     monkeypatch.setattr(ir_pieces, "_LARGE", 1000)
+    monkeypatch.setattr(ir_pieces, "LIMIT", 60_000)
 
     def full(file: Path, value: np.ndarray) -> None:
         raise OSError(f"Not enough free space to write {value.nbytes} bytes after offset 128")
@@ -103,8 +104,9 @@ def test_a_disk_without_room_for_values_is_one_line(
     graph, _ = openvino_graph.prepare(
         exported_openvino / "vae_decoder" / openvino_graph.FILE, tmp_path, lambda model: [], 1
     )
+    (tmp_path / "made").mkdir()
     with pytest.raises(ExportError, match=r"passed-.* cannot hold .* \(Not enough .*; free some"):
-        openvino_graph.quantized(graph, [case], lambda: None, [])
+        openvino_graph.quantized(graph, [case], lambda: None, [], tmp_path / "made")
 
 
 def test_samples_in_turn_give_what_they_give_together(
@@ -120,9 +122,10 @@ def test_samples_in_turn_give_what_they_give_together(
     for together in (8, 2):
         monkeypatch.setattr(statistics, "TOGETHER", together)
         folder = tmp_path / str(together)
-        folder.mkdir()
+        (folder / "made").mkdir(parents=True)
         graph, _ = openvino_graph.prepare(source, folder, lambda model: [], 1)
-        model = openvino_graph.quantized(graph, cases, lambda: None, [])
+        file = openvino_graph.quantized(graph, cases, lambda: None, [], folder / "made")
+        model = openvino.Core().read_model(file)
         constants = [op for op in model.get_ordered_ops() if op.get_type_name() == "Constant"]
         made.append([op.data.copy() for op in constants])
     for one, other in zip(*made, strict=True):
@@ -147,16 +150,17 @@ def test_the_engine_in_pieces_is_openvinos(exported_openvino: Path) -> None:
         engines[1].compile(file, shapes)(feeds | {"mask": feeds["sample"]})
 
 
+@pytest.mark.parametrize("form", ["openvino", "onnx"])
 def test_large_denoisers_are_calibrated_in_pieces(
-    exported_openvino: Path, monkeypatch: pytest.MonkeyPatch
+    form: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
     def painted() -> trajectories.Trajectories:
-        family = families.open_model(exported_openvino)
+        family = families.open_model(request.getfixturevalue(f"exported_{form}"))
         words = ["a red apple", "a cat"]
         return trajectories.record(family, words, 1, steps=1, side=64, tell=lambda: None)
 
     right = painted()
-    monkeypatch.setattr(trajectories, "LARGE", 0)
+    monkeypatch.setattr(piecewise, "LARGE", 0)
     monkeypatch.setattr(OpenVinoEngine, "compile", None)  # nothing is compiled as a whole
     found = painted()
     for part, samples in right.seen.items():
