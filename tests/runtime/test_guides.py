@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from checkpoints import compvis_state, tiny_stable_diffusion
+from compilations import Compilations
 from pleinair.runtime.cli import main
 from pleinair.runtime.cli.arguments import parser
 from pleinair.runtime.cli.pipelines import family_of
@@ -59,8 +60,11 @@ def published(made: Callable[..., Path]) -> Path:
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("models")
+def models(tmp_path_factory: pytest.TempPathFactory, compilations: Compilations) -> Path:
+    """Where the checkpoint is converted to, by the first of the commands that paints with it."""
+    folder = tmp_path_factory.mktemp("models")
+    compilations.folders.add(folder.resolve())
+    return folder
 
 
 @pytest.fixture(autouse=True)
@@ -69,6 +73,7 @@ def here(
     models: Path,
     tmp_path: Path,
     traced_once: None,
+    compiled_once: None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """An empty folder with the guides' files; the converter runs in this process."""

@@ -158,7 +158,8 @@ from pleinair.runtime import StableDiffusionPipeline
 sys.setswitchinterval(1e-6)
 painted = []
 def paint(barrier=threading.Barrier(4, timeout=500)):
-    pipe = StableDiffusionPipeline.from_pretrained({str(exported_openvino)!r}, engine="openvino")
+    options = {{"engine": "openvino", "profile": "exact"}}
+    pipe = StableDiffusionPipeline.from_pretrained({str(exported_openvino)!r}, **options)
     barrier.wait()
     painted.append(pipe("boat", seed=1, num_inference_steps=1).images[0].tobytes())
 threads = [threading.Thread(target=paint, daemon=True) for _ in range(4)]
