@@ -84,7 +84,7 @@ def as_it_is(*arguments: Any) -> Iterator[None]:
 def test_the_numbers_are_nncfs(tmp_path: Path, limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onnx_file, "INLINE_LIMIT", limit)
     found = quantized(tmp_path / "found")
-    for name in ("smoothed_in_file_of_onnx", "weights_in_file", "statistics_in_pieces"):
+    for name in ("weights_in_file", "statistics_in_pieces"):
         monkeypatch.setattr(onnx_graph, name, as_it_is)
     right = quantized(tmp_path / "right")
     onnx.checker.check_model(found, full_check=True)
@@ -165,7 +165,7 @@ def test_values_are_told_as_they_are_known(tmp_path: Path, monkeypatch: pytest.M
 def test_a_decoder_whose_weights_are_all_in_files(
     exported_onnx: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As a large one's: what is written has them in a file, too, biases of convolutions included."""
+    """As a large one's: what is written has them in a file, too, also biases of convolutions."""
     monkeypatch.setattr(onnx_file, "INLINE_LIMIT", 4096)
     monkeypatch.setattr(onnx_file, "_WORTH", 16)
     for name in ("source", "work", "made"):
