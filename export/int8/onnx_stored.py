@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
@@ -38,18 +39,14 @@ def weights_in_file(folder: Path) -> Iterator[None]:
     store = quantize_model.compress_quantize_weights_transformation
 
     def update_in_file(node: Any, graph: Any, values: Any) -> Any:
-        return update(node, graph, _appended(values.astype(np.float32), folder))
+        return update(node, graph, _Smoothed(values, folder))
 
     def put_from_file(name: str, model: onnx.ModelProto, value: Any) -> None:
-        if not isinstance(value, onnx.TensorProto):
+        if not isinstance(value, _Smoothed):
             put(name, model, value)
             return
         weight = next(one for one in model.graph.initializer if one.name == name)
-        if weight.data_type != value.data_type:
-            kind = helper.tensor_dtype_to_np_dtype(weight.data_type)
-            values = numpy_helper.to_array(onnx_file.loaded(value, folder))
-            value = _appended(values.astype(kind), folder)
-        weight.CopyFrom(value)
+        weight.CopyFrom(value.weight)
         weight.name = name
 
     def store_one_by_one(model: onnx.ModelProto) -> None:
@@ -68,11 +65,17 @@ def weights_in_file(folder: Path) -> Iterator[None]:
         quantize_model.compress_quantize_weights_transformation = store
 
 
-def _appended(values: NDArray[Any], folder: Path) -> onnx.TensorProto:
-    """A weight with these values, which are in the file in `folder`."""
-    weight = numpy_helper.from_array(values)
-    onnx_file.append(weight, folder)
-    return weight
+class _Smoothed:
+    """A weight that SmoothQuant has multiplied, as float32 in the file of weights in `folder`."""
+
+    def __init__(self, values: NDArray[Any], folder: Path) -> None:
+        self.folder = folder
+        self.weight = numpy_helper.from_array(values.astype(np.float32))
+        onnx_file.append(self.weight, folder)
+
+    def astype(self, kind: Any) -> NDArray[Any]:
+        """Its values, for a weight that is no initializer but what a Constant gives."""
+        return numpy_helper.to_array(onnx_file.loaded(self.weight, self.folder)).astype(kind)
 
 
 def _store(model: onnx.ModelProto, folder: Path, store: Any) -> None:

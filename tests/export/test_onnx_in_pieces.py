@@ -75,6 +75,23 @@ def stored(model: Any) -> dict[str, np.ndarray]:
     return {one.name: numpy_helper.to_array(one) for one in model.graph.initializer}
 
 
+def test_a_weight_may_be_what_a_constant_gives(tmp_path: Path) -> None:
+    """As older exporters write it."""
+    for name in ("source", "work", "made"):
+        (tmp_path / name).mkdir()
+    model = onnx.load(layers(tmp_path / "layers"))
+    (first,) = [one for one in model.graph.initializer if one.name == "first"]
+    model.graph.node.insert(0, helper.make_node("Constant", [], ["first"], "Constant", value=first))
+    model.graph.initializer.remove(first)
+    source = onnx_file.save(model, tmp_path / "source")
+    graph, _ = onnx_graph.prepare(source, tmp_path / "work", lambda model: [], 1)
+    made = onnx_graph.quantized(graph, samples(), lambda: None, [], tmp_path / "made")
+    right, found = (
+        onnx_graph.engine(file).compile(file, {})(samples()[1])["output"] for file in (source, made)
+    )
+    assert 0 < np.abs(right - found).max() < 0.1 * np.abs(right).max()
+
+
 @contextlib.contextmanager
 def as_it_is(*arguments: Any) -> Iterator[None]:
     yield
