@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
@@ -75,7 +74,9 @@ class _Smoothed:
 
     def astype(self, kind: Any) -> NDArray[Any]:
         """Its values, for a weight that is no initializer but what a Constant gives."""
-        return numpy_helper.to_array(onnx_file.loaded(self.weight, self.folder)).astype(kind)
+        loaded = onnx_file.loaded(self.weight, self.folder)
+        values: NDArray[Any] = numpy_helper.to_array(loaded)
+        return values.astype(kind)
 
 
 def _store(model: onnx.ModelProto, folder: Path, store: Any) -> None:
