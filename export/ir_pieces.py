@@ -65,10 +65,10 @@ def outputs(
     aside: a folder for what goes from piece to piece, where that is too much for memory.
     """
     known = [_Known(inputs, aside and aside / f"case-{i}") for i, inputs in enumerate(cases)]
-    number, last = 0, 0
-    while number <= last:
-        graph = _Graph(read(), LIMIT if limit is None else limit, watched)
-        last = graph.last
+    model = read()
+    turns = _turns(model, LIMIT if limit is None else limit, watched)
+    for number in range(turns[-1].piece + 1):
+        graph = _Graph(model or read(), turns)
         needed = graph.needed_after(number)
         piece = graph.piece(number, needed)
         for case, values in enumerate(known):
@@ -77,7 +77,7 @@ def outputs(
             for name in piece.results:
                 yield case, name, results[name]
             del results
-        number += 1
+        model = None
         del graph, piece  # before the next one is compiled
 
 
@@ -137,32 +137,35 @@ class _Piece:
 
 
 @dataclass(frozen=True)
-class _Op:
-    """An operation with its place in the order of execution, and the number of its piece.
+class _Turn:
+    """When an operation is run, the one at a place of OpenVINO's order: in which of the pieces.
 
-    piece: None where it depends on no input; then it is part of each piece that reads it.
+    fixed: whether it depends on no input; then it is part of each piece that reads it.
     """
+
+    place: int
+    piece: int
+    fixed: bool
+
+
+@dataclass(frozen=True)
+class _Op:
+    """An operation of a graph, its place in the order of execution, and its turn."""
 
     node: Any
     place: int
-    piece: int | None
+    turn: _Turn
 
 
 class _Graph:
     """A graph, and the pieces it is run in. Values are named after what they come from."""
 
-    def __init__(self, model: Any, limit: int, watched: bool) -> None:
-        self.ops: dict[str, _Op] = {}
-        self.last = held = 0
-        for place, (node, weights) in enumerate(_in_order(model)):
-            if weights is not None:
-                size = weights + (_size(node) if watched else 0)
-                held += size
-                # Only before a layer: in an attention much more would go from piece to piece.
-                if held > limit and weights >= _LAYER:
-                    self.last, held = self.last + 1, size
-            piece = None if weights is None else self.last
-            self.ops[node.get_name()] = _Op(node, place, piece)
+    def __init__(self, model: Any, turns: Sequence[_Turn]) -> None:
+        nodes = model.get_ordered_ops()
+        self.ops = {
+            nodes[turn.place].get_name(): _Op(nodes[turn.place], place, turn)
+            for place, turn in enumerate(turns)
+        }
 
     def piece(self, number: int, needed: set[str]) -> _Piece:
         """The piece of that number, compiled; this graph is of no use for another then.
@@ -178,7 +181,7 @@ class _Graph:
                 name = self._name(source)
                 if maker.node.get_type_name() == "Parameter":
                     taken[name] = maker.node
-                elif maker.piece is not None and maker.piece < number:
+                elif not maker.turn.fixed and maker.turn.piece < number:
                     if name not in taken:
                         shape, kind = source.get_partial_shape(), source.get_element_type()
                         taken[name] = opset.parameter(shape, kind)
@@ -200,12 +203,13 @@ class _Graph:
         """Names of the values that later pieces read."""
         names = set()
         for op in self.ops.values():
-            if op.piece is not None and op.piece > number:
+            if not op.turn.fixed and op.turn.piece > number:
                 names |= {self._name(source) for source in _sources(op.node)}
         return names
 
     def _of(self, number: int) -> Iterator[_Op]:
-        return (op for op in self.ops.values() if op.piece == number)
+        found = self.ops.values()
+        return (op for op in found if op.turn.piece == number and not op.turn.fixed)
 
     def _name(self, output: Any) -> str:
         """An input has its own; others are told by where they are made, the same in each graph."""
@@ -215,8 +219,23 @@ class _Graph:
         return f"{self.ops[node.get_name()].place}:{output.get_index()}"
 
 
-def _in_order(model: Any) -> list[tuple[Any, int | None]]:
-    """The operations as they are to be run, with the bytes of their weights.
+def _turns(model: Any, limit: int, watched: bool) -> list[_Turn]:
+    """The turns of all operations, in the order in which they come; for arguments see `outputs`."""
+    turns: list[_Turn] = []
+    piece = held = 0
+    for place, node, weights in _in_order(model):
+        if weights is not None:
+            size = weights + (_size(node) if watched else 0)
+            held += size
+            # Only before a layer: in an attention much more would go from piece to piece.
+            if held > limit and weights >= _LAYER:
+                piece, held = piece + 1, size
+        turns.append(_Turn(place, piece, fixed=weights is None))
+    return turns
+
+
+def _in_order(model: Any) -> list[tuple[int, Any, int | None]]:
+    """Place, operation and the bytes of its weights, as they are to be run.
 
     Those that depend on no input come first, with None. Others without weights come right after
     what they read: OpenVINO's own order has all that leads to further outputs at the end, and what
@@ -235,9 +254,9 @@ def _in_order(model: Any) -> list[tuple[Any, int | None]]:
             turns[name] = place
         else:
             turns[name] = max((turns[source] for source in sources), default=0)
-        found.append((turns[name], node, None if name in fixed else weights))
+        found.append((turns[name], (place, node, None if name in fixed else weights)))
     found.sort(key=lambda one: one[0])
-    return [(node, weights) for _, node, weights in found]
+    return [op for _, op in found]
 
 
 def _sources(node: Any) -> list[Any]:

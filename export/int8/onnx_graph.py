@@ -23,7 +23,6 @@ from .onnx_pieces import statistics_in_pieces
 from .onnx_stored import weights_in_file
 from .piecewise import exact_engine
 from .post_training import Calibration, Inputs
-from .smoothing import smoothed_in_file_of_onnx
 
 FILE = onnx_file.FILE
 
@@ -115,11 +114,8 @@ def quantized(
         types[port.name] = dtype, len(declared.shape.dim)
     inputs = [{name: conform(one[name], *types[name]) for name in one} for one in samples]
     folder = graph.parent
-    stored, smoothed = graph.with_name(onnx_file.DATA), graph.with_name("smoothed")
-    size = stored.stat().st_size if stored.exists() else 0
     with (
-        read_once(stored),
-        smoothed_in_file_of_onnx(smoothed, size),
+        read_once(graph.with_name(onnx_file.DATA)),
         weights_in_file(folder),
         statistics_in_pieces(inputs, folder, tell),
     ):

@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import helper, numpy_helper
-from onnx.external_data_helper import uses_external_data
 
 from .. import onnx_file
 from .onnx_nodes import exchange, leave_out_unread
@@ -29,33 +30,53 @@ def weights_in_file(folder: Path) -> Iterator[None]:
     load()
     from nncf.onnx.graph import model_transformer
     from nncf.onnx.quantization import quantize_model
+    from nncf.quantization.algorithms.smooth_quant.onnx_backend import ONNXSmoothQuantAlgoBackend
 
+    update = ONNXSmoothQuantAlgoBackend.weight_update_command
     put = model_transformer.set_initializer
     bring_in = quantize_model.load_external_data_for_model
     store = quantize_model.compress_quantize_weights_transformation
 
-    def put_in_file(name: str, model: onnx.ModelProto, value: Any) -> None:
-        weight = next(one for one in model.graph.initializer if one.name == name)
-        if not uses_external_data(weight):
+    def update_in_file(node: Any, graph: Any, values: Any) -> Any:
+        return update(node, graph, _Smoothed(values, folder))
+
+    def put_from_file(name: str, model: onnx.ModelProto, value: Any) -> None:
+        if not isinstance(value, _Smoothed):
             put(name, model, value)
             return
-        stored = value.astype(helper.tensor_dtype_to_np_dtype(weight.data_type))
-        moved = numpy_helper.from_array(stored, name)
-        onnx_file.append(moved, folder)
-        weight.CopyFrom(moved)
+        weight = next(one for one in model.graph.initializer if one.name == name)
+        weight.CopyFrom(value.weight)
+        weight.name = name
 
     def store_one_by_one(model: onnx.ModelProto) -> None:
         _store(model, folder, store)
 
-    model_transformer.set_initializer = put_in_file
+    ONNXSmoothQuantAlgoBackend.weight_update_command = staticmethod(update_in_file)
+    model_transformer.set_initializer = put_from_file
     quantize_model.load_external_data_for_model = lambda model, folder: None
     quantize_model.compress_quantize_weights_transformation = store_one_by_one
     try:
         yield
     finally:
+        ONNXSmoothQuantAlgoBackend.weight_update_command = staticmethod(update)
         model_transformer.set_initializer = put
         quantize_model.load_external_data_for_model = bring_in
         quantize_model.compress_quantize_weights_transformation = store
+
+
+class _Smoothed:
+    """A weight that SmoothQuant has multiplied, as float32 in the file of weights in `folder`."""
+
+    def __init__(self, values: NDArray[Any], folder: Path) -> None:
+        self.folder = folder
+        self.weight = numpy_helper.from_array(values.astype(np.float32))
+        onnx_file.append(self.weight, folder)
+
+    def astype(self, kind: Any) -> NDArray[Any]:
+        """Its values, for a weight that is no initializer but what a Constant gives."""
+        loaded = onnx_file.loaded(self.weight, self.folder)
+        values: NDArray[Any] = numpy_helper.to_array(loaded)
+        return values.astype(kind)
 
 
 def _store(model: onnx.ModelProto, folder: Path, store: Any) -> None:

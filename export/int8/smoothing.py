@@ -5,7 +5,7 @@ NNCF holds all of them at once as float32: 10 GB of Stable Diffusion XL's UNet.
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -47,58 +47,32 @@ class MappedArrays:
 _KINDS = {"f16": np.float16, "f32": np.float32}
 """What OpenVINO calls the number types that weights are stored in, and numpy knows."""
 
-Keep = Callable[[NDArray[Any]], NDArray[Any]]
-
 
 @contextlib.contextmanager
 def smoothed_in_file(file: Path, size: int) -> Iterator[None]:
     """Let NNCF keep the weights of an OpenVINO graph there, rounded as the graph stores them.
 
+    NNCF asks nobody where to keep them, so what makes them is exchanged inside the block.
     size: bytes of the graph's weights.
     """
     load()
     from nncf.quantization.algorithms.smooth_quant.openvino_backend import OVSmoothQuantAlgoBackend
 
-    def into_file(command: Any, node: Any, keep: Keep) -> None:
+    theirs = OVSmoothQuantAlgoBackend.weight_update_command
+
+    def update(node: Any, graph: Any, weight: NDArray[Any]) -> Any:
+        command = theirs(node, graph, weight)
         constant = node.layer_attributes.constant_attributes[command.target_point.port_id]
         kind = _KINDS.get(constant["dtype"])
         if kind is not None:
             most = np.finfo(kind).max
-            command.weight_value = keep(np.clip(command.weight_value, -most, most).astype(kind))
-
-    with _kept(OVSmoothQuantAlgoBackend, into_file, file, size):
-        yield
-
-
-@contextlib.contextmanager
-def smoothed_in_file_of_onnx(file: Path, size: int) -> Iterator[None]:
-    """As `smoothed_in_file`, for an ONNX graph, whose weights are float32."""
-    load()
-    from nncf.quantization.algorithms.smooth_quant.onnx_backend import ONNXSmoothQuantAlgoBackend
-
-    def into_file(command: Any, node: Any, keep: Keep) -> None:
-        command.new_value = keep(command.new_value)
-
-    with _kept(ONNXSmoothQuantAlgoBackend, into_file, file, size):
-        yield
-
-
-@contextlib.contextmanager
-def _kept(
-    backend: Any, into_file: Callable[[Any, Any, Keep], None], file: Path, size: int
-) -> Iterator[None]:
-    """NNCF asks nobody where to keep them, so what makes them is exchanged inside the block."""
-    theirs = backend.weight_update_command
-
-    def update(node: Any, graph: Any, weight: NDArray[Any]) -> Any:
-        command = theirs(node, graph, weight)
-        into_file(command, node, arrays.keep)
+            command.weight_value = arrays.keep(np.clip(weight, -most, most).astype(kind))
         return command
 
-    backend.weight_update_command = staticmethod(update)
+    OVSmoothQuantAlgoBackend.weight_update_command = staticmethod(update)
     try:
         with mapped.read_once(file):
             arrays = MappedArrays(file, size)
             yield
     finally:
-        backend.weight_update_command = staticmethod(theirs)
+        OVSmoothQuantAlgoBackend.weight_update_command = staticmethod(theirs)

@@ -75,6 +75,23 @@ def stored(model: Any) -> dict[str, np.ndarray]:
     return {one.name: numpy_helper.to_array(one) for one in model.graph.initializer}
 
 
+def test_a_weight_may_be_what_a_constant_gives(tmp_path: Path) -> None:
+    """As older exporters write it."""
+    for name in ("source", "work", "made"):
+        (tmp_path / name).mkdir()
+    model = onnx.load(layers(tmp_path / "layers"))
+    (first,) = [one for one in model.graph.initializer if one.name == "first"]
+    model.graph.node.insert(0, helper.make_node("Constant", [], ["first"], "Constant", value=first))
+    model.graph.initializer.remove(first)
+    source = onnx_file.save(model, tmp_path / "source")
+    graph, _ = onnx_graph.prepare(source, tmp_path / "work", lambda model: [], 1)
+    made = onnx_graph.quantized(graph, samples(), lambda: None, [], tmp_path / "made")
+    right, found = (
+        onnx_graph.engine(file).compile(file, {})(samples()[1])["output"] for file in (source, made)
+    )
+    assert 0 < np.abs(right - found).max() < 0.1 * np.abs(right).max()
+
+
 @contextlib.contextmanager
 def as_it_is(*arguments: Any) -> Iterator[None]:
     yield
@@ -84,7 +101,7 @@ def as_it_is(*arguments: Any) -> Iterator[None]:
 def test_the_numbers_are_nncfs(tmp_path: Path, limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onnx_file, "INLINE_LIMIT", limit)
     found = quantized(tmp_path / "found")
-    for name in ("smoothed_in_file_of_onnx", "weights_in_file", "statistics_in_pieces"):
+    for name in ("weights_in_file", "statistics_in_pieces"):
         monkeypatch.setattr(onnx_graph, name, as_it_is)
     right = quantized(tmp_path / "right")
     onnx.checker.check_model(found, full_check=True)
@@ -165,7 +182,7 @@ def test_values_are_told_as_they_are_known(tmp_path: Path, monkeypatch: pytest.M
 def test_a_decoder_whose_weights_are_all_in_files(
     exported_onnx: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As a large one's: what is written has them in a file, too, biases of convolutions included."""
+    """As a large one's: what is written has them in a file, too, also biases of convolutions."""
     monkeypatch.setattr(onnx_file, "INLINE_LIMIT", 4096)
     monkeypatch.setattr(onnx_file, "_WORTH", 16)
     for name in ("source", "work", "made"):
