@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ..errors import PleinairError
 from . import ir
+from .mapped import alone
 from .onnx_graph import INITIALIZER, OnnxGraph, Tensor
 
 _TYPES = {"f16": "<f2", "f32": "<f4", "f64": "<f8", "bf16": "<u2"}
@@ -24,7 +25,8 @@ def broken(path: Path) -> Path | None:
         if path.suffix == ".onnx":
             return path if any(map(_any_broken, _onnx_weights(path))) else None
         weights = path.with_suffix(".bin")
-        return weights if any(map(_any_broken, _ir_weights(path, weights))) else None
+        with alone(weights):
+            return weights if any(map(_any_broken, _ir_weights(path, weights))) else None
     except (PleinairError, OSError, ValueError, KeyError, IndexError):
         return None
 
