@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pleinair.serve.api import paint_tool
 from servers import Started, failing, slowly
 
 MODES = ["auto", "legacy"]
@@ -76,7 +75,7 @@ def test_it_paints_the_library_s_picture(server: Started, library: Any, mode: st
 def test_a_large_picture_fits_into_a_message(
     server: Started, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(paint_tool, "_ROOM", 2000)
+    monkeypatch.setattr("pleinair.serve.api.paint_tool._ROOM", 2000)
     image, _ = called(server, {"prompt": "a red apple", "num_inference_steps": 2}).content
     assert image.mime_type == "image/jpeg"
     assert Image.open(io.BytesIO(base64.b64decode(image.data))).size == (64, 64)
