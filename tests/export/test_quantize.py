@@ -535,7 +535,11 @@ def numbers(form: str, graph: Any) -> dict[str, np.ndarray]:
         stored = {tensor.name: tensor for tensor in onnx_weights.tensors(graph)}
         kept = {name: one for name, one in stored.items() if name not in graph.weights}
         types = onnx_graph_file.ELEMENT_TYPES
-        whole = {name: one.values(graph.path) for name, one in kept.items() if one.type in types}
+        whole = {
+            name: one.values(graph.path)
+            for name, one in kept.items()
+            if one.type in types and not name.startswith("zero_point_")  # all zero, and not raw
+        }
         return {**whole, **graph.weights}
     constants = [op for op in graph.get_ops() if op.get_type_name() == "Constant"]
     return {op.friendly_name: np.array(op.data) for op in constants if op.data.size > 1}
