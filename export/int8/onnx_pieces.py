@@ -1,8 +1,8 @@
 """What NNCF looks at in an ONNX graph, computed piece by piece.
 
 NNCF opens all of a graph in ONNX Runtime, with a result for each feature map and each weight that
-is to be quantized, and has all of them given out at once: 12 GB of Stable Diffusion's UNet at
-512x512. In pieces a value is looked at when it is known, and forgotten. OpenVINO computes them.
+is to be quantized, and has all of them given out at once. In pieces a value is looked at when it is
+known, and forgotten. OpenVINO computes them.
 """
 
 import contextlib
