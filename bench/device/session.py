@@ -21,6 +21,7 @@ from . import report, steps, training
 
 _CLOSING = 15.0  # seconds for what comes after the last step
 _SAVING = 45.0  # for the training's start and its checkpoint
+_PARTS = 10.0  # of these for what is made of the checkpoint
 _PATIENCE = 10.0  # what the CPU in the GPU's place may take longer
 
 
@@ -173,7 +174,7 @@ def _speed(session: Session, model: str, size: int) -> dict[str, Any]:
 
 def _train(session: Session) -> dict[str, Any]:
     minutes = (session.left - _SAVING) / 60
-    training.train(minutes, 1e-3, session.left)
+    training.train(minutes, 1e-3, session.left - _PARTS)
     return {"minutes": minutes, "parts": training.save(session.output)} | training.curve()
 
 

@@ -1,11 +1,15 @@
 """The time that is left over: the bundled model's diffusion stage trained on, from its weights."""
 
+import contextlib
 import csv
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
+
+from pleinair.runtime.errors import EngineError
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "models" / "pocket" / "source"
@@ -24,17 +28,26 @@ def start_data(share: float) -> subprocess.Popen[bytes]:
 
 
 def train(minutes: float, rate: float, limit: float) -> None:
-    """Go on from `work/diffusion.pt`, else from the shipped weights; both end at `minutes`."""
+    """Go on from `work/diffusion.pt`, else from the shipped weights; both end at `minutes`.
+
+    limit: seconds after which it is ended; what it has written by then counts. Raises EngineError
+    where that is nothing.
+    """
+    begun = time.time()
     command = [*_stage("diffusion"), "--begin", str(SOURCE), "--lr", str(rate)]
     log = (WORK / "diffusion.log").open("wb")
-    subprocess.run(
-        [*command, "--minutes", f"{minutes:.2f}"],
-        cwd=ROOT,
-        stdout=log,
-        stderr=log,
-        timeout=limit,
-        check=True,
-    )
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        subprocess.run(
+            [*command, "--minutes", f"{minutes:.2f}"],
+            cwd=ROOT,
+            stdout=log,
+            stderr=log,
+            timeout=limit,
+            check=True,
+        )
+    state = WORK / "diffusion.pt"
+    if not state.is_file() or state.stat().st_mtime < begun:
+        raise EngineError(f"the training wrote no state in {limit:.0f} s; see {log.name}")
 
 
 def curve() -> dict[str, Any]:

@@ -94,4 +94,6 @@ def _store(model: onnx.ModelProto, folder: Path, store: Any) -> None:
         made += [one for one in alone.graph.initializer if one.name == node.output[0]]
     exchange(model, nodes)
     leave_out_unread(model)
-    model.graph.initializer.extend(made)
+    made.reverse()
+    while made:  # one by one, for a moment each is there twice
+        model.graph.initializer.append(made.pop())

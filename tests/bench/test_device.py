@@ -168,6 +168,24 @@ def test_the_section_says_what_was_found() -> None:
     assert "4,000 steps, loss 0.0400 to 0.0300" in said
 
 
+@pytest.mark.parametrize("writes", [True, False])
+def test_a_training_that_does_not_end_in_time_gives_what_it_has_written(
+    writes: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "WORK", tmp_path)
+    (tmp_path / "diffusion.pt").write_text("of an earlier one", encoding="utf-8")
+    os.utime(tmp_path / "diffusion.pt", (0, 0))
+    write = "open('diffusion.pt', 'w').write('newer');" if writes else ""
+    code = f"import os, time; os.chdir({str(tmp_path)!r}); {write} time.sleep(300)"
+    monkeypatch.setattr(training, "_stage", lambda name: [sys.executable, "-c", code])
+    if writes:
+        training.train(1.0, 1e-3, limit=2.0)
+        assert (tmp_path / "diffusion.pt").read_text(encoding="utf-8") == "newer"
+    else:
+        with pytest.raises(EngineError, match=r"wrote no state in 1 s; see .*diffusion\.log"):
+            training.train(1.0, 1e-3, limit=1.0)
+
+
 def test_the_trainings_state_comes_back_in_small_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

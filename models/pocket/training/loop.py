@@ -128,7 +128,8 @@ def train(
         save()
 
     recent: list[dict[str, float]] = []
-    next_save = clock.spent + 60.0 * SAVE_EVERY_MINUTES
+    between_saves = 60.0 * min(SAVE_EVERY_MINUTES, options.minutes / 3.0)
+    next_save = clock.spent + between_saves
     while clock.share < 1.0:
         scalars = losses(data, options.batch // workers, clock.share)
         optimizer.zero_grad(set_to_none=True)
@@ -149,7 +150,7 @@ def train(
         if step % LOG_EVERY_STEPS == 0:
             recent.clear()
         if clock.spent >= next_save:
-            next_save += 60.0 * SAVE_EVERY_MINUTES
+            next_save += between_saves
             if rank == 0:
                 write_state()
     if rank == 0:
