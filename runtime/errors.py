@@ -85,14 +85,19 @@ def _cut(text: str) -> str:
     return text if len(text) <= _MOST else shown(text, _MOST)
 
 
+def cut(text: str, most: int) -> str:
+    """A text, with its middle left out where it is longer than so many letters."""
+    if len(text) <= most:
+        return text
+    return f"{text[: most * 3 // 4]}…{text[-(most // 4) :]}"
+
+
 def shown(value: object, most: int = 80) -> str:
     """A value that a message repeats, in one line, cut in the middle where it is long.
 
     What would steer a terminal is a question mark.
     """
-    text = value if isinstance(value, str) else repr(value)
-    if len(text) > most:
-        text = f"{text[: most * 3 // 4]}…{text[-(most // 4) :]}"
+    text = cut(value if isinstance(value, str) else repr(value), most)
     return "".join(letter if letter.isprintable() else "?" for letter in " ".join(text.split()))
 
 

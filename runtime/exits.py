@@ -13,7 +13,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 
-from .errors import PleinairError
+from .errors import PleinairError, cut
 
 FAULT = 1
 MISTAKE = 2
@@ -101,7 +101,8 @@ def _of_system(error: OSError, name: str) -> int:
         return NO_READER
     file = error.filename
     where = os.fsdecode(file) if isinstance(file, bytes) else file
-    tell(f"{name}: {'the output' if file is None else where}: {error.strerror or error}")
+    said = "the output" if where is None else cut(str(where), 300)
+    tell(f"{name}: {said}: {error.strerror or error}")
     return MISTAKE
 
 

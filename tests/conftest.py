@@ -24,6 +24,12 @@ Make = Callable[[Path], object]
 """Writes a folder."""
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """One more than there are processors, for a worker waits a fifth of its time for others."""
+    return (os.cpu_count() or 1) + 1
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(session: pytest.Session, items: list[pytest.Item]) -> None:
     """Mark the long tests; a line of `long.LONG` that names none is an error in a whole run."""

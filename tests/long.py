@@ -65,6 +65,7 @@ LONG = {
         "test_a_traced_graph_is_its_module_*-onnx)",
     ],
     "export/test_in_pieces.py": [
+        "test_large_denoisers_are_calibrated_in_pieces(onnx)",
         "test_what_goes_from_piece_to_piece_is_read_from_files(False-*",
     ],
     "export/test_int8_surgery.py": [

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from pleinair.runtime.engines.onnxruntime import OnnxRuntimeEngine
 from pleinair.runtime.engines.protocol import Engine, conform, first_line
 from pleinair.runtime.errors import ExportError
-from pleinair.runtime.graphs.mapped import read_once
+from pleinair.runtime.graphs.onnx_graph import NODE, Node, OnnxGraph
 
 from .. import onnx_file
 from . import layers, post_training
@@ -29,8 +29,9 @@ FILE = onnx_file.FILE
 
 def engine(graph: Path) -> Engine:
     """What runs a graph of this format; floats are computed as the model's own pictures are."""
-    nodes = onnx.load(graph, load_external_data=False).graph.node
-    rounded = any(node.op_type == "DequantizeLinear" for node in nodes)
+    fields = OnnxGraph.open(graph).fields()
+    nodes = (Node.parse(value) for number, _, value, _ in fields if number == NODE)
+    rounded = any(node.operator == "DequantizeLinear" for node in nodes)
     return OnnxRuntimeEngine() if rounded else exact_engine(graph)
 
 
@@ -114,11 +115,7 @@ def quantized(
         types[port.name] = dtype, len(declared.shape.dim)
     inputs = [{name: conform(one[name], *types[name]) for name in one} for one in samples]
     folder = graph.parent
-    with (
-        read_once(graph.with_name(onnx_file.DATA)),
-        weights_in_file(folder),
-        statistics_in_pieces(inputs, folder, tell),
-    ):
+    with weights_in_file(folder), statistics_in_pieces(inputs, folder, tell):
         ranges = output_ranges(graph, inputs, tell)
         calibration = Calibration(inputs, lambda: None)
         made = post_training.quantize(model, calibration, ignored, folder, quick)

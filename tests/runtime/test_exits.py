@@ -44,6 +44,7 @@ FULL = OSError(errno.ENOSPC, "No space left on device", "a.png")
         ),
         (raising(OSError(errno.EBADF, "Bad file", 3)), 2, "here: 3: Bad file"),
         (raising(OSError(errno.EBADF, "Bad file", b"\xe8")), 2, "here: \\udce8: Bad file"),
+        (raising(OSError(errno.ENAMETOOLONG, "Too long", "x" * 999)), 2, f"here: {'x' * 225}…x"),
         (raising(OSError("odd")), 2, "here: the output: odd"),
         (raising(MemoryError()), 2, "here: not enough memory"),
         (raising(BrokenPipeError()), 141, ""),
