@@ -16,7 +16,7 @@ from pleinair.runtime.engines import telemetry
 sys.path.insert(0, str(Path(__file__).parent))  # `import checkpoints` from any room
 telemetry.switch_off()  # some tests import openvino themselves
 
-# A worker a core, and tensors so small that more threads would only wait for each other.
+# About a worker a core, and tensors so small that more threads would only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 

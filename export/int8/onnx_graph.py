@@ -115,8 +115,8 @@ def quantized(
         types[port.name] = dtype, len(declared.shape.dim)
     inputs = [{name: conform(one[name], *types[name]) for name in one} for one in samples]
     folder = graph.parent
+    ranges = output_ranges(graph, inputs, tell)
     with weights_in_file(folder), statistics_in_pieces(inputs, folder, tell):
-        ranges = output_ranges(graph, inputs, tell)
         calibration = Calibration(inputs, lambda: None)
         made = post_training.quantize(model, calibration, ignored, folder, quick)
     round_outputs(made, ranges)

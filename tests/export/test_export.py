@@ -34,9 +34,13 @@ def exported_half(
     """Both formats with float16 weights in one folder, and the progress that was reported."""
     target = tmp_path_factory.mktemp("half") / "tiny"
     stages: list[tuple[str, float]] = []
-    tell = lambda stage, share: stages.append((stage, share))  # noqa: E731
     with traces.shared(made):
-        export_model(tiny_checkpoint, target, formats=["onnx", "openvino"], on_progress=tell)
+        export_model(
+            tiny_checkpoint,
+            target,
+            formats=["onnx", "openvino"],
+            on_progress=lambda stage, share: stages.append((stage, share)),
+        )
     return target, stages
 
 

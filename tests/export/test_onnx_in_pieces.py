@@ -62,13 +62,17 @@ def samples(count: int = 3) -> list[dict[str, np.ndarray]]:
     ]
 
 
-def quantized(folder: Path, half: bool = True) -> Any:
-    """The layers in 8 bits."""
-    source = layers(folder / "source", half)
+def in_8_bits(source: Path, folder: Path, asked: Any, kept: Any = (), quick: bool = False) -> Path:
+    """A graph prepared in `work` and quantized into `made`, both in the folder."""
     for name in ("work", "made"):
         (folder / name).mkdir()
     graph, _ = onnx_graph.prepare(source, folder / "work", lambda model: [], 1)
-    return onnx.load(onnx_graph.quantized(graph, samples(), lambda: None, [], folder / "made"))
+    return onnx_graph.quantized(graph, asked, lambda: None, kept, folder / "made", quick)
+
+
+def quantized(folder: Path, half: bool = True) -> Any:
+    """The layers in 8 bits."""
+    return onnx.load(in_8_bits(layers(folder / "source", half), folder, samples()))
 
 
 def stored(model: Any) -> dict[str, np.ndarray]:
@@ -77,15 +81,13 @@ def stored(model: Any) -> dict[str, np.ndarray]:
 
 def test_a_weight_may_be_what_a_constant_gives(tmp_path: Path) -> None:
     """As older exporters write it."""
-    for name in ("source", "work", "made"):
-        (tmp_path / name).mkdir()
+    (tmp_path / "source").mkdir()
     model = onnx.load(layers(tmp_path / "layers"))
     (first,) = [one for one in model.graph.initializer if one.name == "first"]
     model.graph.node.insert(0, helper.make_node("Constant", [], ["first"], "Constant", value=first))
     model.graph.initializer.remove(first)
     source = onnx_file.save(model, tmp_path / "source")
-    graph, _ = onnx_graph.prepare(source, tmp_path / "work", lambda model: [], 1)
-    made = onnx_graph.quantized(graph, samples(), lambda: None, [], tmp_path / "made")
+    made = in_8_bits(source, tmp_path, samples())
     right, found = (
         onnx_graph.engine(file).compile(file, {})(samples()[1])["output"] for file in (source, made)
     )
@@ -142,11 +144,7 @@ def test_weights_come_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_what_stays_in_floating_point_is_written_as_it_was(tmp_path: Path) -> None:
     source = layers(tmp_path / "source")
-    for name in ("work", "made"):
-        (tmp_path / name).mkdir()
-    graph, _ = onnx_graph.prepare(source, tmp_path / "work", lambda model: [], 1)
-    kept = ["second/MatMul"]
-    made = onnx_graph.quantized(graph, samples(), lambda: None, kept, tmp_path / "made", quick=True)
+    made = in_8_bits(source, tmp_path, samples(), kept=["second/MatMul"], quick=True)
     assert sorted(file.name for file in made.parent.iterdir()) == ["model.onnx"]  # small: one file
     found, right = (stored(onnx.load(file)) for file in (made, source))
     assert np.array_equal(found["second"], right["second"])
@@ -185,18 +183,16 @@ def test_a_decoder_whose_weights_are_all_in_files(
     """As a large one's: what is written has them in a file, too, also biases of convolutions."""
     monkeypatch.setattr(onnx_file, "INLINE_LIMIT", 4096)
     monkeypatch.setattr(onnx_file, "_WORTH", 16)
-    for name in ("source", "work", "made"):
-        (tmp_path / name).mkdir()
+    (tmp_path / "source").mkdir()
     model = onnx.load(exported_onnx / "vae_decoder" / onnx_file.FILE)
     source = onnx_file.save(model, tmp_path / "source")
-    graph, _ = onnx_graph.prepare(source, tmp_path / "work", lambda model: [], 1)
     drawn = np.random.default_rng(3)
     asked = [
         {"latent_sample": drawn.normal(size=(1, 4, 8, 8)).astype(np.float32)} for _ in range(3)
     ]
-    made = onnx_graph.quantized(graph, asked[:2], lambda: None, [], tmp_path / "made")
-    for file in (source, graph, made):
-        assert file.with_name(onnx_file.DATA).exists()
+    made = in_8_bits(source, tmp_path, asked[:2])
+    for folder in (source.parent, tmp_path / "work", made.parent):
+        assert (folder / onnx_file.DATA).exists()
     right, found = (
         onnx_graph.engine(file).compile(file, {})(asked[2])["sample"] for file in (source, made)
     )
